@@ -1,0 +1,98 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Set `MARTLET_WARNINGS_AS_ERRORS=1` to make every Swift and C warning of this package an error (CI does).
+let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
+
+let swiftSettings: [SwiftSetting] =
+  [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+  ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
+
+let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] : []
+
+let package = Package(
+  name: "martlet",
+  products: [
+    .library(name: "Martlet", targets: ["Martlet"]),
+    .library(name: "MartletCore", targets: ["MartletCore"]),
+    .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
+    .library(name: "MartletCPU", targets: ["MartletCPU"]),
+    .executable(name: "martlet", targets: ["MartletCLI"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+  ],
+  targets: [
+    .target(name: "CMartletKernels", cSettings: cSettings),
+    .target(name: "MartletCore", swiftSettings: swiftSettings),
+    .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels"], swiftSettings: swiftSettings),
+    .target(name: "MartletFormats", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
+    .target(name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats"], swiftSettings: swiftSettings),
+    .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
+    .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache"], swiftSettings: swiftSettings),
+    .target(
+      name: "MartletModels",
+      dependencies: ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
+      swiftSettings: swiftSettings),
+    .target(
+      name: "Martlet",
+      dependencies: [
+        "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
+        "MartletCPU",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "DequeModule", package: "swift-collections"),
+      ],
+      swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "MartletCLI",
+      dependencies: [
+        "Martlet", "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "MartletModels", "MartletCPU",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: swiftSettings),
+
+    .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletCPUTests",
+      dependencies: ["MartletCPU", "MartletCore", "CMartletKernels"],
+      resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletTokenizersTests",
+      dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletKVCacheTests",
+      dependencies: ["MartletKVCache", "MartletCore", "MartletCPU"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletAttentionTests",
+      dependencies: ["MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletModelsTests",
+      dependencies: ["MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats", "MartletCore", "MartletCPU"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletTests",
+      dependencies: [
+        "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
+        "MartletCore", "MartletCPU",
+      ],
+      resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .gnu17
+)

@@ -1,0 +1,107 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Vectors of 16 lanes, the width of an AVX-512 register, for one kernel source that every variant compiles.
+//
+// The compiler splits a 16-lane vector into what the target has (two AVX2, four SSE or NEON registers), so a kernel is written once.
+// A variant file defines the macros below before it includes the kernels; what differs between variants is only how many
+// accumulators fit (MARTLET_ROWS) and the few operations that the language cannot say: fma, the two dot products, rounding to bf16.
+//
+//   MARTLET_FMA        1 where f32x16_fma is one rounding (hardware), 0 where it is a product and a sum
+//   MARTLET_HAVE_F16C  half conversions in hardware
+//   MARTLET_DOT_BF16   1 where attention over bf16 pages rounds q and p to bf16 and uses dot products of bf16 pairs
+//
+// Everything is static and always inlined into the variant's own functions, whose target attribute it then has.
+
+#pragma STDC FP_CONTRACT OFF
+#pragma clang diagnostic ignored "-Wpsabi"  // 16-lane values never cross a function that is not inlined
+
+#define MARTLET_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float f32x16 __attribute__((ext_vector_type(16)));
+typedef int32_t i32x16 __attribute__((ext_vector_type(16)));
+typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
+typedef int16_t i16x32 __attribute__((ext_vector_type(32)));
+typedef uint16_t u16x16 __attribute__((ext_vector_type(16)));
+typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
+typedef uint8_t u8x16 __attribute__((ext_vector_type(16)));
+
+// Unaligned loads and stores.
+typedef f32x16 f32x16_unaligned __attribute__((aligned(4), may_alias));
+typedef i32x16 i32x16_unaligned __attribute__((aligned(4), may_alias));
+typedef u32x16 u32x16_unaligned __attribute__((aligned(4), may_alias));
+typedef u16x16 u16x16_unaligned __attribute__((aligned(2), may_alias));
+typedef u8x16 u8x16_unaligned __attribute__((aligned(1), may_alias));
+
+MARTLET_INLINE f32x16 f32x16_load(const void *p) { return *(const f32x16_unaligned *)p; }
+MARTLET_INLINE void f32x16_store(void *p, f32x16 v) { *(f32x16_unaligned *)p = v; }
+MARTLET_INLINE i32x16 i32x16_load(const void *p) { return *(const i32x16_unaligned *)p; }
+MARTLET_INLINE void i32x16_store(void *p, i32x16 v) { *(i32x16_unaligned *)p = v; }
+MARTLET_INLINE u32x16 u32x16_load(const void *p) { return *(const u32x16_unaligned *)p; }
+MARTLET_INLINE void u32x16_store(void *p, u32x16 v) { *(u32x16_unaligned *)p = v; }
+MARTLET_INLINE u16x16 u16x16_load(const void *p) { return *(const u16x16_unaligned *)p; }
+MARTLET_INLINE void u16x16_store(void *p, u16x16 v) { *(u16x16_unaligned *)p = v; }
+MARTLET_INLINE u8x16 u8x16_load(const void *p) { return *(const u8x16_unaligned *)p; }
+
+MARTLET_INLINE f32x16 f32x16_set(float x) { return (f32x16)(x); }
+MARTLET_INLINE i32x16 i32x16_set(int32_t x) { return (i32x16)(x); }
+MARTLET_INLINE f32x16 f32x16_from_bits(u32x16 x) { return (f32x16)x; }
+MARTLET_INLINE u32x16 u32x16_bits(f32x16 x) { return (u32x16)x; }
+MARTLET_INLINE f32x16 f32x16_from_i32(i32x16 x) { return __builtin_convertvector(x, f32x16); }
+MARTLET_INLINE f32x16 f32x16_max(f32x16 a, f32x16 b) { return a > b ? a : b; }
+
+// a · b + c: one rounding where MARTLET_FMA is 1, else two.
+MARTLET_INLINE f32x16 f32x16_fma(f32x16 a, f32x16 b, f32x16 c) {
+#if MARTLET_FMA
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// The sum of 16 lanes by a fixed tree: halves, quarters, pairs. The same in every variant.
+MARTLET_INLINE float f32x16_sum(f32x16 v) {
+  float lanes[16];
+  f32x16_store(lanes, v);
+  for (int width = 8; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
+// The greatest of 16 lanes.
+MARTLET_INLINE float f32x16_greatest(f32x16 v) { return __builtin_reduce_max(v); }
+
+// bfloat16: the upper half of a float32. A 32-bit lane holds a pair, the first in its low half.
+MARTLET_INLINE f32x16 bf16_pair_first(u32x16 pair) { return f32x16_from_bits(pair << 16); }
+MARTLET_INLINE f32x16 bf16_pair_second(u32x16 pair) { return f32x16_from_bits(pair & 0xFFFF0000u); }
+
+// To nearest, ties to even, in the low 16 bits of each lane. NaN stays NaN.
+MARTLET_INLINE u32x16 bf16_round(f32x16 x) {
+  u32x16 bits = u32x16_bits(x);
+  u32x16 rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return (x != x) ? ((bits >> 16) | 0x40u) : rounded;
+}
+
+// float32 of 16 halves given in the low 16 bits of each lane. Exact, by integers: every variant can.
+MARTLET_INLINE f32x16 f16_widen(u32x16 half) {
+  u32x16 sign = (half & 0x8000u) << 16;
+  u32x16 magnitude = half & 0x7FFFu;
+  f32x16 normal = f32x16_from_bits((magnitude << 13) + (112u << 23));
+  f32x16 subnormal = __builtin_convertvector(magnitude, f32x16) * 0x1p-24f;
+  u32x16 special = (magnitude << 13) | 0x7F800000u;
+  u32x16 bits = magnitude < 0x400u ? u32x16_bits(subnormal) : (magnitude >= 0x7C00u ? special : u32x16_bits(normal));
+  return f32x16_from_bits(bits | sign);
+}
+
+// The nearest half of each lane, ties to even, in the low 16 bits; overflow to infinity, NaN stays NaN.
+MARTLET_INLINE u32x16 f16_round(f32x16 x) {
+  u32x16 bits = u32x16_bits(x);
+  u32x16 sign = (bits >> 16) & 0x8000u;
+  u32x16 magnitude = bits & 0x7FFFFFFFu;
+  u32x16 normal = ((magnitude + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13) - (112u << 10);
+  // Adding 0.5 makes the float's own rounding drop all bits below 2⁻²⁴, the subnormal step.
+  u32x16 subnormal = u32x16_bits(f32x16_from_bits(magnitude) + 0.5f) - 0x3F000000u;
+  u32x16 half = magnitude < 0x38800000u ? subnormal : normal;
+  half = magnitude >= 0x477FF000u ? (u32x16)(0x7C00u) : half;
+  half = magnitude > 0x7F800000u ? (u32x16)(0x7E00u) : half;
+  return half | sign;
+}

@@ -1,0 +1,15 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// The tables that the variant files define.
+
+#ifndef MARTLET_TABLES_H
+#define MARTLET_TABLES_H
+
+#include "CMartletKernels.h"
+
+extern const martlet_kernel_table martlet_portable_table, martlet_bf16_model_table;
+#if defined(__x86_64__)
+extern const martlet_kernel_table martlet_avx2_table, martlet_avx512bf16_table;
+#endif
+
+#endif

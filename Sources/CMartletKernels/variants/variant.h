@@ -1,0 +1,12 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// The body of a variant: included once by each variant file after its macros. Defines the table `MARTLET_TABLE`.
+
+#include "../kernels/vector.h"
+#include "../kernels/tensor.h"
+
+const martlet_kernel_table MARTLET_TABLE = {
+    .name = MARTLET_NAME,
+    .description = MARTLET_DESCRIPTION,
+    .tensor = {.rms_norm = rms_norm},
+};

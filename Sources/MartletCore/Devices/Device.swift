@@ -1,0 +1,65 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Where tensors live and kernels run: memory, ordered queues, two kernel tables and `service(_:)`.
+///
+/// Backends and models are plain Swift that calls the tables; a new device is one module that fills them.
+/// A device is made once, at the composition root, and shared.
+public protocol Device: AnyObject, Sendable {
+  /// "cpu", "cuda:0".
+  var name: String { get }
+  /// What a person wants to know of it: the processor's features in use, the threads.
+  var summary: String { get }
+  /// Bytes of device memory that can still be allocated, as far as the device can tell.
+  var availableByteCount: Int { get }
+
+  var tensorKernels: any TensorKernels { get }
+  var attentionKernels: any AttentionKernels { get }
+
+  /// Zeroed memory, aligned to at least 64 bytes.
+  /// - Throws: ``DeviceError/outOfMemory`` with the sizes.
+  func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer
+  /// Zeroed host memory that copies need not stage.
+  func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element>
+  /// A new queue; work on one queue runs in order.
+  func makeQueue() -> any DeviceQueue
+  /// Brings the weights, stacked by rows, into the order that this device's kernels read.
+  /// - Throws: ``DeviceError/unsupportedWeight`` where the device has no kernel for a format or a shape.
+  func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight
+  /// What only this device has, by type; nil where it has none. An outside backend finds its worker pool or module loader here.
+  func service<Service>(_ type: Service.Type) -> Service?
+}
+
+/// An ordered stream of work. Kernels and copies on one queue run in the order in which they were called; the CPU runs them at once.
+public protocol DeviceQueue: AnyObject {
+  /// Copies the first `count` elements of `source` into the first `count` of `destination`.
+  func copy<Element>(_ source: HostBuffer<Element>, count: Int, to destination: Tensor)
+  /// Copies all elements of `source` into the first of `destination`.
+  func copy<Element>(_ source: Tensor, to destination: HostBuffer<Element>)
+  /// Returns when everything called before has finished.
+  func wait()
+}
+
+extension Device {
+  /// A zeroed tensor of its own buffer.
+  public func makeTensor(_ shape: Shape, _ dataType: DataType) throws(DeviceError) -> Tensor {
+    Tensor(try makeBuffer(byteCount: max(shape.count, 1) * dataType.byteCount), shape: shape, dataType: dataType)
+  }
+}
+
+/// What a device can refuse.
+public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
+  case outOfMemory(device: String, requested: Int, available: Int)
+  case unsupportedWeight(device: String, weight: String, reason: String)
+  case unknownInstructionSet(name: String, available: [String])
+
+  public var description: String {
+    switch self {
+    case .outOfMemory(let device, let requested, let available):
+      "device \(device): \(requested) bytes were asked for and about \(available) are free; "
+        + "lower the context length or the key/value cache budget"
+    case .unsupportedWeight(let device, let weight, let reason): "device \(device): weight \"\(weight)\": \(reason)"
+    case .unknownInstructionSet(let name, let available):
+      "instruction set \"\(name)\" is not to be had on this machine (available: \(available.joined(separator: ", ")))"
+    }
+  }
+}

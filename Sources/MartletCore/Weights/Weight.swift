@@ -1,0 +1,45 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// A weight matrix `[rows, columns]` as it lies in its file: a view, no copy.
+///
+/// Row n holds the coefficients of output n along k, as in GGUF. The memory must outlive every use; `owner` keeps it.
+///
+/// `@unchecked Sendable`: the bytes are a read-only map that nobody writes.
+public struct Weight: @unchecked Sendable {
+  /// For messages: the tensor's name in its file.
+  public let name: String
+  public let format: WeightFormat
+  /// Outputs.
+  public let rows: Int
+  /// Inputs: the k axis, contiguous.
+  public let columns: Int
+  public let bytes: UnsafeRawBufferPointer
+  private let owner: AnyObject?
+
+  /// - Precondition: `bytes` holds exactly `rows` rows of `columns` values in `format`.
+  public init(name: String, format: WeightFormat, rows: Int, columns: Int, bytes: UnsafeRawBufferPointer, owner: AnyObject?) {
+    let expected = rows * format.byteCount(ofRow: columns)
+    precondition(
+      bytes.count == expected,
+      "weight \(name): \(bytes.count) bytes where [\(rows), \(columns)] \(format.rawValue) takes \(expected)")
+    self.name = name
+    self.format = format
+    self.rows = rows
+    self.columns = columns
+    self.bytes = bytes
+    self.owner = owner
+  }
+}
+
+/// Weights in the form that a device's kernels read, made once by ``Device/prepare(_:)``.
+///
+/// It may hold several matrices with the same number of columns, stacked by rows: one product then computes q, k and v, or gate and up.
+/// The integer codes are the file's own, only their order may differ.
+public protocol PreparedWeight: AnyObject, Sendable {
+  /// Outputs of all parts together.
+  var rows: Int { get }
+  /// Inputs.
+  var columns: Int { get }
+  /// Bytes held.
+  var byteCount: Int { get }
+}
