@@ -1,0 +1,156 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+import MartletTokenizers
+
+struct Generate: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Continues a prompt, or answers a message (--chat).",
+    discussion: """
+      The text streams to standard output. Without --model the default model is used, and fetched on first use. A prompt is plain \
+      text: special tokens written in it are not interpreted.
+      """)
+
+  @Argument(help: "The text to continue.")
+  var prompt: String?
+
+  @Option(name: .customLong("prompts-file"), help: ArgumentHelp("Run every line of this file as a prompt, all in one batch.", valueName: "file"))
+  var promptsFile: String?
+
+  @Option(help: ArgumentHelp("Name or path.", valueName: "model"))
+  var model = KnownModel.default.name
+
+  @Flag(help: "Render the prompt as a user's message with the model's own chat template.")
+  var chat = false
+
+  @Option(help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
+  var context: Int?
+
+  @OptionGroup(title: "Engine options") var engine: EngineOptions
+  @OptionGroup(title: "Cache options") var cache: CacheOptions
+  @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
+
+  @Flag(help: "Print one JSON object at the end instead of streaming text.")
+  var json = false
+
+  func validate() throws {
+    if (prompt == nil) == (promptsFile == nil) { throw ValidationError("give either a PROMPT or --prompts-file, and not both") }
+    try validatePositive(context, "--context")
+  }
+
+  func run() async throws {
+    try await interruptible { [self] in try await generate() }
+  }
+
+  private func generate() async throws {
+    let texts = try prompts()
+    let path = try await ModelFile.path(of: model)
+    let started = ContinuousClock.now
+    let progress = ProgressLine()
+    let configuration = try engine.configuration(cache: cache, context: context)
+    let llm = try LLM(model: path, configuration: configuration) { share in
+      progress.show("loading \(model): \(Int(share * 100)) %")
+    }
+    progress.clear()
+    var stopwatch = Stopwatch(loadTime: started.duration(to: .now))
+
+    let seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
+    let generations = try llm.generate(
+      texts.map { chat ? .chat([ChatMessage(role: .user, content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed))
+    stopwatch.start(promptTokens: generations.map(\.promptTokenIDs.count))
+
+    // All run together; each is followed by a task of its own, and printed in the order of the prompts.
+    let (events, sink) = AsyncThrowingStream.makeStream(of: (index: Int, chunk: GenerationChunk).self)
+    let followers = generations.enumerated().map { index, generation in
+      Task {
+        do {
+          for try await chunk in generation { sink.yield((index, chunk)) }
+          return true
+        } catch {
+          sink.finish(throwing: error)
+          return false
+        }
+      }
+    }
+    let closer = Task {
+      for follower in followers { _ = await follower.value }
+      sink.finish()
+    }
+    defer {
+      for follower in followers { follower.cancel() }
+      closer.cancel()
+    }
+
+    var outputs = generations.map { Output(promptTokenIDs: $0.promptTokenIDs) }
+    var printer = Printer(prompts: texts, isSilent: json)
+    let reading = ProgressLine()
+    for try await (index, chunk) in events {
+      if stopwatch.note(index: index, tokens: chunk.tokenIDs.count) { reading.clear() }
+      outputs[index].tokenIDs += chunk.tokenIDs
+      outputs[index].text += chunk.text
+      outputs[index].finishReason = chunk.finishReason ?? outputs[index].finishReason
+      try printer.add(chunk.text, to: index, isLast: chunk.finishReason != nil)
+      if json { reading.show("\(outputs.reduce(0) { $0 + $1.tokenIDs.count }) tokens generated") }
+    }
+    try Task.checkCancellation()
+    reading.clear()
+    let timings = stopwatch.timings()
+
+    if json {
+      try Terminal.writeJSON(
+        Report(
+          model: model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device.summary,
+          seed: sampling.temperature > 0 ? seed : nil, outputs: outputs, timings: timings))
+    } else {
+      Terminal.note(timings.sentence + (sampling.temperature > 0 && sampling.seed == nil ? " Seed \(seed)." : ""))
+    }
+  }
+
+  /// The prompt, or the lines of the file; empty lines are left out.
+  private func prompts() throws -> [String] {
+    if let prompt { return [prompt] }
+    guard let promptsFile, let data = FileManager.default.contents(atPath: promptsFile) else {
+      throw CommandError("the prompts file \"\(promptsFile ?? "")\" cannot be read")
+    }
+    guard let text = String(validating: data, as: UTF8.self) else {
+      throw CommandError("the prompts file \"\(promptsFile)\" is not UTF-8")
+    }
+    let lines = text.split(whereSeparator: \.isNewline).map(String.init)
+    if lines.isEmpty { throw CommandError("the prompts file \"\(promptsFile)\" has no prompts; write one on each line") }
+    return lines
+  }
+
+  /// What `--json` prints.
+  struct Report: Encodable {
+    var model: String
+    var attentionBackend: String
+    var device: String
+    /// Only where something was drawn.
+    var seed: UInt64?
+    var outputs: [Output]
+    var timings: Timings
+
+    enum CodingKeys: String, CodingKey {
+      case model, device, seed, outputs, timings
+      case attentionBackend = "attention_backend"
+    }
+  }
+
+  /// One prompt's answer.
+  struct Output: Encodable {
+    var promptTokenIDs: [Int]
+    /// The end token included.
+    var tokenIDs: [Int] = []
+    var text = ""
+    var finishReason = FinishReason.cancelled
+
+    enum CodingKeys: String, CodingKey {
+      case text
+      case promptTokenIDs = "prompt_token_ids"
+      case tokenIDs = "token_ids"
+      case finishReason = "finish_reason"
+    }
+  }
+}

@@ -1,0 +1,37 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+import MartletAttention
+import MartletCPU
+import MartletFormats
+import MartletModels
+
+struct Inspect: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Shows what a model file is, what can run it, and the memory it takes.",
+    discussion: "Reads the file's head only; no weights are loaded.")
+
+  @Argument(help: "Name or path.")
+  var model: String
+
+  @Option(help: ArgumentHelp("The context length to compute memory for (default: the model's, at most 8192).", valueName: "n"))
+  var context: Int?
+
+  @OptionGroup(title: "Cache options") var cache: CacheOptions
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func validate() throws { try validatePositive(context, "--context") }
+
+  func run() async throws {
+    try await interruptible { [self] in
+      let path = try await ModelFile.path(of: model)
+      let inspection = try Inspection(
+        GGUFFile(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+      if json { try Terminal.writeJSON(inspection) } else { try Terminal.write(inspection.text) }
+    }
+  }
+}

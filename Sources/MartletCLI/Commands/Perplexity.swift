@@ -1,0 +1,143 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+import MartletFormats
+import MartletTokenizers
+
+struct Perplexity: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Says how well the model predicts a text.",
+    discussion: """
+      The text is cut into windows of --context tokens, and the second half of each is scored, as llama.cpp does; a rest shorter than \
+      a window is left out. With --whole the text is one sequence, and every token after the first is scored.
+      """)
+
+  @Argument(help: "Name or path.")
+  var model: String
+
+  @Argument(help: "A text file.", completion: .file())
+  var file: String
+
+  @Option(help: ArgumentHelp("Tokens in a window.", valueName: "n"))
+  var context = 512
+
+  @Flag(help: "Score the whole file as one sequence.")
+  var whole = false
+
+  @OptionGroup(title: "Engine options") var engine: EngineOptions
+  @OptionGroup(title: "Cache options") var cache: CacheOptions
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func validate() throws {
+    if context < 4 { throw ValidationError("--context is \(context); a window needs at least 4 tokens") }
+  }
+
+  func run() async throws {
+    try await interruptible { [self] in
+      guard let data = FileManager.default.contents(atPath: file) else { throw CommandError("the file \"\(file)\" cannot be read") }
+      guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("the file \"\(file)\" is not UTF-8") }
+      let gguf = try GGUFFile(path: try await ModelFile.path(of: model))
+      let tokenizer = try Tokenizer(gguf)
+      let tokenIDs = tokenizer.encode(text, addsBeginning: true)
+      if whole { try await scoreWhole(tokenIDs, gguf) } else { try await scoreWindows(tokenIDs, tokenizer, gguf) }
+    }
+  }
+
+  private func scoreWhole(_ tokenIDs: [Int], _ gguf: GGUFFile) async throws {
+    guard tokenIDs.count >= 2 else {
+      throw CommandError("\"\(file)\" has \(tokenIDs.count) tokens; at least 2 are needed, for the first is not scored")
+    }
+    let llm = try load(gguf, longest: tokenIDs.count)
+    let logprobs = try await llm.score(tokenIDs)
+    let perplexity = exp(-mean(logprobs))
+    if json {
+      try Terminal.writeJSON(WholeReport(tokenIDs: tokenIDs, logprobs: logprobs, perplexity: perplexity))
+    } else {
+      try Terminal.write("perplexity \(formatted(perplexity)) over \(logprobs.count) tokens\n")
+    }
+  }
+
+  private func scoreWindows(_ tokenIDs: [Int], _ tokenizer: Tokenizer, _ gguf: GGUFFile) async throws {
+    let count = tokenIDs.count / context
+    guard count >= 1 else {
+      throw CommandError(
+        "\"\(file)\" has \(tokenIDs.count) tokens and a window \(context); give a longer text, a smaller --context, or --whole")
+    }
+    let llm = try load(gguf, longest: context)
+    let progress = ProgressLine()
+    var logprobs: [Float] = []
+    for index in 0..<count {
+      // Each window begins as a text does: its first token gives way to the beginning-of-text token, where the model has one.
+      var window = Array(tokenIDs[index * context..<(index + 1) * context])
+      if let beginning = tokenizer.beginning { window[0] = beginning }
+      // Entry i is token i + 1: the scored ones are tokens context / 2 + 1 … context − 1.
+      logprobs += try await llm.score(window)[(context / 2)...]
+      progress.show("window \(index + 1) of \(count): perplexity so far \(formatted(exp(-mean(logprobs))))")
+    }
+    progress.clear()
+    let perplexity = exp(-mean(logprobs))
+    if json {
+      try Terminal.writeJSON(
+        WindowReport(
+          context: context, windows: count, tokens: tokenIDs.count, scoredTokens: logprobs.count, perplexity: perplexity,
+          standardError: standardError(logprobs, perplexity)))
+    } else {
+      let error = standardError(logprobs, perplexity).map { " ± \(formatted($0))" } ?? ""
+      try Terminal.write(
+        "perplexity \(formatted(perplexity))\(error) over \(logprobs.count) tokens in \(count) windows of \(context)\n")
+    }
+  }
+
+  private func load(_ gguf: GGUFFile, longest: Int) throws -> LLM {
+    let progress = ProgressLine()
+    let llm = try LLM(file: gguf, configuration: try engine.configuration(cache: cache, context: longest)) { share in
+      progress.show("loading \(model): \(Int(share * 100)) %")
+    }
+    progress.clear()
+    return llm
+  }
+
+  private func mean(_ values: [Float]) -> Double { values.reduce(0) { $0 + Double($1) } / Double(values.count) }
+
+  /// Of the perplexity, from the spread of the log-probabilities (first order: exp'(x) = exp(x)).
+  private func standardError(_ logprobs: [Float], _ perplexity: Double) -> Double? {
+    guard logprobs.count > 1 else { return nil }
+    let mean = mean(logprobs)
+    let variance = logprobs.reduce(0) { $0 + (Double($1) - mean) * (Double($1) - mean) } / Double(logprobs.count - 1)
+    return perplexity * (variance / Double(logprobs.count)).squareRoot()
+  }
+
+  private func formatted(_ value: Double) -> String { String(format: "%.4f", value) }
+
+  struct WholeReport: Encodable {
+    var tokenIDs: [Int]
+    /// Of token i + 1 given tokens 0…i, in nats.
+    var logprobs: [Float]
+    var perplexity: Double
+
+    enum CodingKeys: String, CodingKey {
+      case logprobs, perplexity
+      case tokenIDs = "token_ids"
+    }
+  }
+
+  struct WindowReport: Encodable {
+    var context: Int
+    var windows: Int
+    /// Of the file.
+    var tokens: Int
+    var scoredTokens: Int
+    var perplexity: Double
+    var standardError: Double?
+
+    enum CodingKeys: String, CodingKey {
+      case context, windows, tokens, perplexity
+      case scoredTokens = "scored_tokens"
+      case standardError = "standard_error"
+    }
+  }
+}

@@ -1,0 +1,39 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Martlet
+import MartletFormats
+import MartletTokenizers
+
+struct Tokenize: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Shows the tokens of a text.",
+    discussion: "Special tokens written in the text are recognised; no beginning-of-text token is added.")
+
+  @Argument(help: "Name or path.")
+  var model: String
+
+  @Argument(help: "The text.")
+  var text: String
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func run() async throws {
+    try await interruptible { [self] in
+      let tokenizer = try Tokenizer(GGUFFile(path: try await ModelFile.path(of: model)))
+      let tokenIDs = tokenizer.encode(text, parsesSpecialTokens: true)
+      if json {
+        try Terminal.writeJSON(Report(tokenIDs: tokenIDs))
+      } else {
+        try Terminal.write(tokenIDs.map { "\($0)\t\(tokenizer.text(ofToken: $0).debugDescription)\n" }.joined())
+      }
+    }
+  }
+
+  struct Report: Encodable {
+    var tokenIDs: [Int]
+
+    enum CodingKeys: String, CodingKey { case tokenIDs = "token_ids" }
+  }
+}

@@ -1,0 +1,80 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Martlet
+import MartletCore
+import MartletKVCache
+
+/// How keys and values are kept.
+struct CacheOptions: ParsableArguments {
+  @Option(
+    name: .customLong("kv-cache-dtype"), help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16 or bf16.", valueName: "type"))
+  var dataType = CacheDataType.auto
+
+  @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two, or linear (VANILLA only).", valueName: "n"))
+  var pageSize = PageSizeArgument(pageSize: .tokens(32))
+
+  @Option(
+    name: .customLong("kv-cache-memory"),
+    help: ArgumentHelp("Bytes for keys and values; K, M and G are 1024, 1024² and 1024³ (default: chosen, and reported).", valueName: "bytes"))
+  var memory: ByteCountArgument?
+
+  var kvCache: EngineConfiguration.KVCache {
+    EngineConfiguration.KVCache(
+      dataType: dataType.dataType, pageSize: pageSize.pageSize, budget: memory.map { .bytes($0.byteCount) } ?? .automatic)
+  }
+}
+
+enum CacheDataType: String, ExpressibleByArgument, CaseIterable {
+  case auto, f32, f16, bf16
+
+  init?(argument: String) { self.init(rawValue: argument.lowercased()) }
+
+  /// nil is the engine's own choice.
+  var dataType: DataType? {
+    switch self {
+    case .auto: nil
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    }
+  }
+}
+
+/// `32`, `linear`.
+struct PageSizeArgument: ExpressibleByArgument {
+  var pageSize: KVCacheConfig.PageSize
+
+  init(pageSize: KVCacheConfig.PageSize) { self.pageSize = pageSize }
+
+  init?(argument: String) {
+    if argument.lowercased() == "linear" {
+      pageSize = .linear
+    } else if let count = Int(argument), count > 0, count & (count - 1) == 0 {
+      pageSize = .tokens(count)
+    } else {
+      return nil
+    }
+  }
+
+  var defaultValueDescription: String {
+    switch pageSize {
+    case .linear: "linear"
+    case .tokens(let count): "\(count)"
+    }
+  }
+}
+
+/// `1048576`, `512M`, `2G`.
+struct ByteCountArgument: ExpressibleByArgument {
+  var byteCount: Int
+
+  init?(argument: String) {
+    let units: [Character: Int] = ["K": 1 << 10, "M": 1 << 20, "G": 1 << 30]
+    let unit = argument.last.flatMap { units[Character($0.uppercased())] }
+    guard let count = Int(unit == nil ? argument : String(argument.dropLast())), count > 0 else { return nil }
+    let (bytes, overflows) = count.multipliedReportingOverflow(by: unit ?? 1)
+    if overflows { return nil }
+    byteCount = bytes
+  }
+}

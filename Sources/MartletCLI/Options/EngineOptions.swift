@@ -1,0 +1,40 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Martlet
+import MartletAttention
+import MartletCPU
+
+/// Where and how the model runs.
+struct EngineOptions: ParsableArguments {
+  @Option(name: .customLong("attention-backend"), help: ArgumentHelp("Attention backend: TRTLLM or VANILLA.", valueName: "name"))
+  var attentionBackend = "TRTLLM"
+
+  @Option(help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
+  var chunk: Int?
+
+  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
+  var threads: Int?
+
+  @Option(
+    name: .customLong("instruction-set"),
+    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
+  var instructionSet: String?
+
+  func validate() throws {
+    try validatePositive(chunk, "--chunk")
+    try validatePositive(threads, "--threads")
+    _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
+  }
+
+  /// The engine's configuration: here the device is made.
+  func configuration(cache: CacheOptions, context: Int?) throws -> EngineConfiguration {
+    EngineConfiguration(
+      device: try CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: attentionBackend,
+      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk)
+  }
+}
+
+func validatePositive(_ value: Int?, _ option: String) throws {
+  if let value, value < 1 { throw ValidationError("\(option) is \(value); it must be at least 1") }
+}

