@@ -2,7 +2,6 @@
 
 import MartletCore
 
-
 /// The heads of some tokens in host memory, anywhere in wider rows: the room in which Swift normalises and rotates.
 ///
 /// The pointer is borrowed from a tensor that outlives every use.

@@ -26,7 +26,8 @@ extension AttentionMetadata {
     for sequence in 0..<numSeqs {
       let keyLength = numCachedTokens(of: sequence) + Int(seqLens[sequence])
       guard keyLength <= setup.context.maxSequenceLength else {
-        throw .invalidStep("sequence \(sequence) reaches \(keyLength) tokens, more than maxSequenceLength = \(setup.context.maxSequenceLength)")
+        throw .invalidStep(
+          "sequence \(sequence) reaches \(keyLength) tokens, more than maxSequenceLength = \(setup.context.maxSequenceLength)")
       }
       if let mask = customMask(of: sequence), mask.queryLength != Int(seqLens[sequence]) || mask.keyLength != keyLength {
         throw .invalidStep(
@@ -51,7 +52,8 @@ extension AttentionMetadata {
       }
       let needed = cached + Int(seqLens[sequence]) + kvCacheParams.numExtraKVTokens
       guard manager.length(id) >= needed else {
-        throw .invalidStep("request \(id) has pages for \(manager.length(id)) tokens, and this step needs \(needed); extend it before the step")
+        throw .invalidStep(
+          "request \(id) has pages for \(manager.length(id)) tokens, and this step needs \(needed); extend it before the step")
       }
     }
   }

@@ -59,7 +59,9 @@ public struct RopeParams: Sendable, Hashable {
       if high <= low { return "the llama3 high frequency factor \(high) must be above the low one, \(low)" }
       return original > 0 ? nil : "the original length must be above 0, not \(original)"
     case .yarn(let factor, let original, let fast, let slow, _, _):
-      if !positive(factor) || !positive(fast) || !positive(slow) { return "the yarn factor and betas \(factor), \(fast), \(slow) must be above 0" }
+      if !positive(factor) || !positive(fast) || !positive(slow) {
+        return "the yarn factor and betas \(factor), \(fast), \(slow) must be above 0"
+      }
       return original > 0 ? nil : "the original length must be above 0, not \(original)"
     case .longRope(let short, let long, let original, let most, _):
       if short.count != dim / 2 || long.count != dim / 2 {

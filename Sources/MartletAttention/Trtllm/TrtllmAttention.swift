@@ -27,7 +27,9 @@ public final class TrtllmAttention: AttentionBackend {
     }
     if cache.pageSize == .linear { reasons.append("it reads pages, not a linear cache; give a page size, or choose VANILLA") }
     let pageSize = context.pageSize
-    if cache.pageSize != .linear && pageSize < 16 { reasons.append("its pages hold at least 16 tokens, not \(pageSize); raise the page size") }
+    if cache.pageSize != .linear && pageSize < 16 {
+      reasons.append("its pages hold at least 16 tokens, not \(pageSize); raise the page size")
+    }
     if layer.softCap != nil { reasons.append("its kernels have no soft cap; choose VANILLA") }
     if layer.sinks != nil { reasons.append("its kernels have no attention sinks; choose VANILLA") }
     if layer.positionalEmbedding?.kind == .deferred { reasons.append("it caches rotated keys only; choose VANILLA for deferred rotation") }
