@@ -1,8 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+public import CoreMetrics
 public import Logging
 public import MartletAttention
-import MartletCPU
 public import MartletCore
 public import MartletKVCache
 public import MartletModels
@@ -28,7 +28,8 @@ public struct EngineConfiguration: Sendable {
   /// The most tokens of one request, prompt and answer, when nobody says otherwise and the model can do more.
   public static let defaultMaxSequenceLength = 8192
 
-  public var device: any Device
+  /// nil makes a `CPUDevice` with the best instruction set and all threads that the process may use.
+  public var device: (any Device)?
   /// By name, in any case.
   public var attentionBackend: String
   public var attentionBackends: AttentionBackendRegistry
@@ -44,11 +45,13 @@ public struct EngineConfiguration: Sendable {
   public var chunkSize: Int?
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
   public var logger: Logger?
+  /// Receives counters of steps and tokens; nil is none.
+  public var metricsFactory: (any MetricsFactory)?
 
   public init(
-    device: any Device = CPUDevice(), attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
+    device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, logger: Logger? = nil
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
   ) {
     self.device = device
     self.attentionBackend = attentionBackend
@@ -60,6 +63,7 @@ public struct EngineConfiguration: Sendable {
     self.maxNumTokens = maxNumTokens
     self.chunkSize = chunkSize
     self.logger = logger
+    self.metricsFactory = metricsFactory
   }
 
   /// - Throws: ``LLMError/invalidConfiguration(option:value:reason:)`` for the first limit that cannot work.
