@@ -1,11 +1,12 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import CoreMetrics
+public import Metrics
 public import Logging
 public import MartletAttention
 public import MartletCore
 public import MartletKVCache
 public import MartletModels
+public import MartletTokenizers
 
 /// Everything an engine needs besides the model file. Nothing is looked up elsewhere: no environment, no global.
 public struct EngineConfiguration: Sendable {
@@ -43,6 +44,8 @@ public struct EngineConfiguration: Sendable {
   public var maxNumTokens: Int
   /// The most tokens of one prompt in one step; nil is as many as fit. Smaller chunks let the answers of others flow more evenly.
   public var chunkSize: Int?
+  /// How conversations are written; nil is as the model's file says.
+  public var chatTemplate: ChatTemplate?
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
   public var logger: Logger?
   /// Receives counters of steps and tokens; nil is none.
@@ -51,7 +54,7 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, chatTemplate: ChatTemplate? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
   ) {
     self.device = device
     self.attentionBackend = attentionBackend
@@ -62,6 +65,7 @@ public struct EngineConfiguration: Sendable {
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
     self.chunkSize = chunkSize
+    self.chatTemplate = chatTemplate
     self.logger = logger
     self.metricsFactory = metricsFactory
   }

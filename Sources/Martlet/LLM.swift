@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Logging
 public import MartletFormats
 public import MartletModels
 public import MartletTokenizers
@@ -19,7 +20,9 @@ public import MartletTokenizers
 public final class LLM: Sendable {
   /// What the model is.
   public let model: ModelConfiguration
-  public let tokenizer: Tokenizer
+  public let tokenizer: any Tokenizer
+  /// How conversations are written: the configuration's, or the file's; the error says why there is none.
+  public let chatTemplate: Result<ChatTemplate, TokenizerError>
   /// The most tokens of one request, prompt and answer.
   public let maxSequenceLength: Int
   /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
@@ -43,7 +46,7 @@ public final class LLM: Sendable {
 
   /// The same from a file that is open already.
   public init(file: GGUFFile, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
-    let tokenizer = try Tokenizer(file)
+    let tokenizer = try makeTokenizer(from: file)
     let parts = try EngineParts(file, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration
     guard tokenizer.vocabularySize <= model.vocabularySize else {
@@ -52,6 +55,11 @@ public final class LLM: Sendable {
     }
     self.model = model
     self.tokenizer = tokenizer
+    if let template = configuration.chatTemplate {
+      chatTemplate = .success(template)
+    } else {
+      chatTemplate = Result { () throws(TokenizerError) in try ChatTemplate(from: file) }
+    }
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity
@@ -146,15 +154,19 @@ extension LLM {
     let tokens: [Int]
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
-    case .text(let text): tokens = tokenizer.encode(text, addsBeginning: true, interpretsSpecialTokens: false)
+    case .text(let text): tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
     case .chat(let messages):
-      guard let template = tokenizer.chatTemplate else {
-        throw LLMError.noChatTemplate("this model's file has no chat template; give the conversation as text or as token ids")
-      }
-      tokens = tokenizer.encode(try template.render(messages), addsBeginning: true, interpretsSpecialTokens: true)
+      if messages.isEmpty { throw LLMError.emptyPrompt }
+      tokens = beginning(tokenizer.encode(try chatTemplate.get().render(messages), parsesSpecialTokens: true))
     }
     try check(tokens)
     return tokens
+  }
+
+  /// The tokens after the one that begins a text, where the model wants that and they do not begin with it.
+  private func beginning(_ tokens: [Int32]) -> [Int] {
+    guard tokenizer.addsBOS, let bos = tokenizer.bosToken, tokens.first != bos else { return tokens.map(Int.init) }
+    return [Int(bos)] + tokens.map(Int.init)
   }
 
   private func check(_ tokens: [Int]) throws(LLMError) {

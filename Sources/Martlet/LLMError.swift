@@ -15,8 +15,6 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   case promptTooLong(tokens: Int, maxSequenceLength: Int)
   /// More key/value pages than the whole cache has.
   case cacheTooSmall(tokens: Int, available: String)
-  /// A conversation for a model without a chat template, or whose template cannot be rendered.
-  case noChatTemplate(String)
   /// The engine was shut down, or stopped by an error that it named.
   case stopped(String)
   /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
@@ -35,7 +33,6 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     case .cacheTooSmall(let tokens, let available):
       "a request of \(tokens) tokens can never fit into the key/value cache (\(available)); "
         + "lower maxTokens or raise the cache's memory budget (--kv-cache-memory)"
-    case .noChatTemplate(let reason): "no chat: \(reason)"
     case .stopped(let reason): "the engine does not run: \(reason)"
     case .notFinite(let tokenIndex): "the logits for token \(tokenIndex) of the answer hold no finite number"
     }

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 public import MartletFormats
 
 /// The sizes that every decoder has, read from `<architecture>.…` keys and checked against each other.

@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import CoreMetrics
+import Metrics
 import Logging
 import MartletKVCache
 import MartletTokenizers
@@ -11,7 +11,7 @@ import MartletTokenizers
 final class EngineLoop {
   private let inbox: Inbox
   private let runner: ModelRunner
-  private let tokenizer: Tokenizer
+  private let tokenizer: any Tokenizer
   private let logger: Logger?
   private let meters: EngineMeters?
   private var scheduler: Scheduler
@@ -21,7 +21,7 @@ final class EngineLoop {
   /// Entries of the plan whose next token this step gives.
   private var sampled: [StepPlan.Entry] = []
 
-  init(inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: Tokenizer, logger: Logger?, meters: EngineMeters?) {
+  init(inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?) {
     self.inbox = inbox
     self.runner = runner
     self.scheduler = scheduler

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 package import MartletAttention
-package import MartletCore
+import MartletCore
 package import MartletKVCache
 package import MartletModels
 

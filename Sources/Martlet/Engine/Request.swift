@@ -1,7 +1,5 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import MartletTokenizers
-
 /// A request inside the loop: its tokens, how many of them are computed, and where its answer goes.
 ///
 /// There is no prefill phase and no decode phase: a request has tokens, some of them computed, and each step computes more of them. When all

@@ -6,17 +6,17 @@ import MartletTokenizers
 final class AnswerWriter {
   let sampling: SamplingParams
   private let continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation
-  private let endTokens: Set<Int>
+  private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
   private var stops: StopMatcher
 
   init(
-    _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: Tokenizer
+    _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: any Tokenizer
   ) {
     self.sampling = sampling
     self.continuation = continuation
-    endTokens = sampling.ignoresEndTokens ? [] : Set(tokenizer.endTokenIDs)
-    decoder = tokenizer.makeIncrementalDecoder()
+    endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
+    decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
   }
 
@@ -24,11 +24,11 @@ final class AnswerWriter {
   /// - Parameter isFull: no further token fits.
   func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
     var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [])
-    if endTokens.contains(token) {
+    if endTokens.contains(Int32(token)) {
       chunk.finishReason = .endToken
       chunk.text = rest()
     } else {
-      let (text, isStopped) = stops.push(decoder.append(token))
+      let (text, isStopped) = stops.push(decoder.append(Int32(token)))
       chunk.text = text
       if isStopped {
         chunk.finishReason = .stopString
