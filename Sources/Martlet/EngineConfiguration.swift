@@ -1,12 +1,12 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import Metrics
 public import Logging
 public import MartletAttention
 public import MartletCore
 public import MartletKVCache
 public import MartletModels
 public import MartletTokenizers
+public import Metrics
 
 /// Everything an engine needs besides the model file. Nothing is looked up elsewhere: no environment, no global.
 public struct EngineConfiguration: Sendable {
@@ -54,7 +54,8 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, chatTemplate: ChatTemplate? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, chatTemplate: ChatTemplate? = nil, logger: Logger? = nil,
+    metricsFactory: (any MetricsFactory)? = nil
   ) {
     self.device = device
     self.attentionBackend = attentionBackend

@@ -1,9 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Metrics
 import Logging
 import MartletKVCache
 import MartletTokenizers
+import Metrics
 
 /// schedule → prepare → forward → sample → update: everything a server does is this loop over steps.
 ///
