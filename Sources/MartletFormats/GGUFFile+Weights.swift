@@ -14,7 +14,8 @@ extension GGUFFile {
     guard tensor.dims.count >= 2, tensor.dims.dropFirst(2).allSatisfy({ $0 == 1 }),
       rows.map({ $0 == tensor.dims[1] }) ?? true, columns.map({ $0 == tensor.dims[0] }) ?? true
     else {
-      let expected = rows == nil && columns == nil ? "a matrix" : "[\(rows.map(String.init) ?? "any"), \(columns.map(String.init) ?? "any")]"
+      func text(_ size: Int?) -> String { size.map(String.init) ?? "any" }
+      let expected = rows == nil && columns == nil ? "a matrix" : "[\(text(rows)), \(text(columns))]"
       throw .wrongShape(tensor: name, found: tensor.shape, expected: expected)
     }
     let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + byteCount])

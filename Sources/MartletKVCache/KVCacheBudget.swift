@@ -24,28 +24,40 @@ enum KVCacheBudget {
 
   /// Pages of each pool.
   ///
-  /// Every pool gets one page; the rest is divided in proportion to what one sequence of the greatest length takes of each pool; what a
-  /// pool cannot use (more than `maxSequences` such sequences) goes to the others.
+  /// First the pools get what one sequence takes, as long as the budget can hold at all: no other division would hold a longer one. The
+  /// rest is divided in proportion to what a sequence of the greatest length takes of each pool; what a pool cannot use (more than
+  /// `maxSequences` such sequences) goes to the others.
   /// - Returns: nil where the bytes do not hold one page of each pool.
-  static func pages(_ pools: [KVPoolDemand], budget: Int, maxSequences: Int) -> [Int]? {
-    let onePageEach = pools.reduce(0) { $0 + $1.bytesPerPage }
-    guard budget >= onePageEach else { return nil }
-    let most = pools.map { $0.pagesPerSequence * maxSequences }
-    var pages = Array(repeating: 1, count: pools.count)
-    var remaining = budget - onePageEach
-    var open = Set(pools.indices.filter { pages[$0] < most[$0] })
+  static func pages(_ pools: [KVPoolDemand], budget: Int, config: KVCacheConfig) -> [Int]? {
+    let chunk = config.maxTokensPerStep ?? config.maxSequenceLength
+    func peak(_ length: Int) -> [Int] {
+      pools.map { peakPages(length: length, chunk: chunk, window: $0.key.window, pageSize: config.tokensPerPage) }
+    }
+    func bytes(_ pages: [Int]) -> Int { zip(pages, pools).reduce(0) { $0 + $1.0 * $1.1.bytesPerPage } }
+    guard bytes(peak(1)) <= budget else { return nil }
+    // The longest sequence, by bisection: what a sequence takes never falls with its length.
+    var fits = 1
+    var tooLong = config.maxSequenceLength + 1
+    while tooLong - fits > 1 {
+      let middle = (fits + tooLong) / 2
+      if bytes(peak(middle)) <= budget { fits = middle } else { tooLong = middle }
+    }
+    var pages = peak(fits)
+    let most = pools.map { $0.pagesPerSequence * config.maxSequences }
+    var remaining = budget - bytes(pages)
+    var open = pools.indices.filter { pages[$0] < most[$0] }
     while !open.isEmpty {
       let sequenceBytes = open.reduce(0) { $0 + pools[$1].pagesPerSequence * pools[$1].bytesPerPage }
       let before = remaining
-      for index in open.sorted() {
+      for index in open {
         let share = Int(Double(before) * Double(pools[index].pagesPerSequence) / Double(sequenceBytes))
         let taken = min(share, most[index] - pages[index], remaining / pools[index].bytesPerPage)
         pages[index] += taken
         remaining -= taken * pools[index].bytesPerPage
       }
-      let full = open.filter { pages[$0] == most[$0] }
-      if full.isEmpty { break }
-      open.subtract(full)
+      let stillOpen = open.filter { pages[$0] < most[$0] }
+      if stillOpen.count == open.count { break }
+      open = stillOpen
     }
     return pages
   }

@@ -46,7 +46,7 @@ public final class KVCacheManager {
       case .fractionOfFreeMemory(let fraction): Int(Double(device.availableByteCount) * fraction)
       case .automatic: min(wanted, Int(Double(device.availableByteCount) * KVCacheConfig.automaticFraction))
       }
-    guard let pages = KVCacheBudget.pages(demands, budget: budget, maxSequences: config.maxSequences) else {
+    guard let pages = KVCacheBudget.pages(demands, budget: budget, config: config) else {
       throw KVCacheError.budgetTooSmall(
         budget: budget, needed: demands.reduce(0) { $0 + $1.bytesPerPage }, pageSize: pageSize, pools: demands.count)
     }
