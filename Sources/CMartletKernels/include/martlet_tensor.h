@@ -1,5 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+// Row kernels. Task t does the rows t·rows_per_task ..< (t + 1)·rows_per_task, as far as there are so many; how rows are dealt to
+// tasks never shows in the result.
+
 #ifndef MARTLET_TENSOR_H
 #define MARTLET_TENSOR_H
 
@@ -7,7 +10,7 @@
 
 #include "martlet_threads.h"
 
-// Rows of y = x · w / sqrt(mean(x²) + epsilon). One task normalises `rows_per_task` rows.
+// Rows of y = x · w / sqrt(mean(x²) + epsilon).
 typedef struct martlet_rms_norm_arguments {
   const float *input;    // [rows, columns]
   const float *weight;   // [columns]
@@ -16,8 +19,39 @@ typedef struct martlet_rms_norm_arguments {
   float epsilon;
 } martlet_rms_norm_arguments;
 
+// Rows of accumulator += addend.
+typedef struct martlet_add_arguments {
+  const float *addend;   // [rows, columns]
+  float *accumulator;    // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_add_arguments;
+
+enum martlet_activation {
+  martlet_activation_silu = 0,       // x·σ(x)
+  martlet_activation_gelu_tanh = 1,  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+};
+
+// Rows of output[i] = activation(gate_up[i]) · gate_up[width + i].
+typedef struct martlet_gated_activation_arguments {
+  const float *gate_up;  // [rows, 2·width]
+  float *output;         // [rows, width]
+  int32_t rows, width, rows_per_task;
+  int32_t activation;    // enum martlet_activation
+} martlet_gated_activation_arguments;
+
+// output[i, :] = input[indices[i], :]
+typedef struct martlet_gather_rows_arguments {
+  const float *input;      // [_, columns]
+  const int32_t *indices;  // [rows], each a row of input
+  float *output;           // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_gather_rows_arguments;
+
 typedef struct martlet_tensor_kernels {
   martlet_task_function rms_norm;
+  martlet_task_function add;
+  martlet_task_function gated_activation;
+  martlet_task_function gather_rows;
 } martlet_tensor_kernels;
 
 #endif

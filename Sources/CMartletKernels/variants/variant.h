@@ -3,10 +3,11 @@
 // The body of a variant: included once by each variant file after its macros. Defines the table `MARTLET_TABLE`.
 
 #include "../kernels/vector.h"
+#include "../kernels/math.h"
 #include "../kernels/tensor.h"
 
 const martlet_kernel_table MARTLET_TABLE = {
     .name = MARTLET_NAME,
     .description = MARTLET_DESCRIPTION,
-    .tensor = {.rms_norm = rms_norm},
+    .tensor = {.rms_norm = rms_norm, .add = add, .gated_activation = gated_activation, .gather_rows = gather_rows},
 };

@@ -51,6 +51,7 @@ public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
   case outOfMemory(device: String, requested: Int, available: Int)
   case unsupportedWeight(device: String, weight: String, reason: String)
   case unknownInstructionSet(name: String, available: [String])
+  case threadsUnavailable(device: String, requested: Int, reason: String)
 
   public var description: String {
     switch self {
@@ -60,6 +61,8 @@ public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
     case .unsupportedWeight(let device, let weight, let reason): "device \(device): weight \"\(weight)\": \(reason)"
     case .unknownInstructionSet(let name, let available):
       "instruction set \"\(name)\" is not to be had on this machine (available: \(available.joined(separator: ", ")))"
+    case .threadsUnavailable(let device, let requested, let reason):
+      "device \(device): the system refused one of \(requested) threads (\(reason)); ask for fewer threads"
     }
   }
 }

@@ -1,0 +1,56 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Exponentials of 16 lanes: a polynomial on a short interval, scaled by a power of two that is built from its bits.
+//
+// Every variant does the same operations in the same order, so that results differ only where fma rounds once instead of twice.
+
+// Adding 1.5·2²³ to x, |x| < 2²², leaves the float no bits for a fraction: the sum's low bits are the integer nearest to x, ties to even.
+#define MARTLET_ROUNDER 0x1.8p23f
+
+// x·2ⁿ for |n| ≤ 252, where `rounded` is n + MARTLET_ROUNDER. Two factors, because the one 2ⁿ can leave the range of floats where
+// the product does not; the first product is exact, so overflow and subnormal results are rounded once.
+MARTLET_INLINE f32x16 f32x16_scale_by_power(f32x16 x, f32x16 rounded) {
+  i32x16 n = (i32x16)(u32x16_bits(rounded) - u32x16_bits(f32x16_set(MARTLET_ROUNDER)));
+  u32x16 half = (u32x16)(n >> 1), rest = (u32x16)n - half;
+  return x * f32x16_from_bits((half + 127u) << 23) * f32x16_from_bits((rest + 127u) << 23);
+}
+
+// 2ˣ with a relative error of at most 1.2e-7, plus half a step where the result is subnormal. −∞ gives 0, everything from 128 on
+// gives +∞, NaN stays NaN.
+MARTLET_INLINE f32x16 f32x16_exp2(f32x16 x) {
+  // 2⁻¹⁵¹ rounds to 0 and 2¹²⁹ to infinity. Comparisons with NaN are false, so that both lines let it pass.
+  x = x < -151.0f ? f32x16_set(-151.0f) : x;
+  x = x > 129.0f ? f32x16_set(129.0f) : x;
+  f32x16 rounded = x + MARTLET_ROUNDER;
+  f32x16 f = x - (rounded - MARTLET_ROUNDER);  // exact, |f| ≤ ½
+  // 2ᶠ ≈ 1 + c₁f + … + c₆f⁶, minimax in relative error on |f| ≤ ½: 2.6e-9 before rounding.
+  f32x16 p = f32x16_set(0x1.470b4ap-13f);
+  p = f32x16_fma(p, f, f32x16_set(0x1.5f7276p-10f));
+  p = f32x16_fma(p, f, f32x16_set(0x1.3b270ep-7f));
+  p = f32x16_fma(p, f, f32x16_set(0x1.c6ae72p-5f));
+  p = f32x16_fma(p, f, f32x16_set(0x1.ebfbe2p-3f));
+  p = f32x16_fma(p, f, f32x16_set(0x1.62e432p-1f));
+  p = f32x16_fma(p, f, f32x16_set(1.0f));
+  return f32x16_scale_by_power(p, rounded);
+}
+
+// eˣ with a relative error of at most 1.5e-7, plus half a step where the result is subnormal. −∞ gives 0, everything from 88.73 on
+// gives +∞, NaN stays NaN.
+MARTLET_INLINE f32x16 f32x16_exp(f32x16 x) {
+  x = x < -105.0f ? f32x16_set(-105.0f) : x;
+  x = x > 90.0f ? f32x16_set(90.0f) : x;
+  f32x16 rounded = f32x16_fma(x, f32x16_set(0x1.715476p+0f), f32x16_set(MARTLET_ROUNDER));
+  f32x16 n = rounded - MARTLET_ROUNDER;
+  // x − n·ln 2, ln 2 in two parts (Cody and Waite): the first has 9 bits, so that n times it is exact.
+  f32x16 r = f32x16_fma(n, f32x16_set(-0x1.63p-1f), x);
+  r = f32x16_fma(n, f32x16_set(0x1.bd0106p-13f), r);
+  // eʳ ≈ 1 + r + c₂r² + … + c₆r⁶, minimax in relative error on |r| ≤ ½ ln 2.
+  f32x16 p = f32x16_set(0x1.709b70p-10f);
+  p = f32x16_fma(p, r, f32x16_set(0x1.129042p-7f));
+  p = f32x16_fma(p, r, f32x16_set(0x1.55515ep-5f));
+  p = f32x16_fma(p, r, f32x16_set(0x1.5553c2p-3f));
+  p = f32x16_fma(p, r, f32x16_set(0x1.000002p-1f));
+  p = f32x16_fma(p, r, f32x16_set(1.0f));
+  p = f32x16_fma(p, r, f32x16_set(1.0f));
+  return f32x16_scale_by_power(p, rounded);
+}

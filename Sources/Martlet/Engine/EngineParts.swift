@@ -1,0 +1,73 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletAttention
+import MartletCPU
+import MartletCore
+import MartletFormats
+import MartletKVCache
+import MartletModels
+
+/// What an engine is made of, put together from a file and a configuration.
+struct EngineParts {
+  let runner: ModelRunner
+  let scheduler: Scheduler
+  let maxSequenceLength: Int
+  /// The most tokens of one request that the cache can hold.
+  let cacheCapacity: Int
+  let cacheSummary: String
+  let statistics: EngineStatistics
+
+  /// Rows of logits are a vocabulary wide: this many at a time are enough to keep the last product busy when a text is scored.
+  private static let leastLogitRows = 32
+
+  init(_ file: GGUFFile, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
+    try configuration.validate()
+    let modelType = try configuration.models.model(for: file)
+    let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
+    let device = try configuration.device ?? CPUDevice()
+    let trained = try ModelConfiguration(file).contextLength
+    let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxSequenceLength)
+    if maxSequenceLength > trained {
+      throw LLMError.invalidConfiguration(
+        option: "maxSequenceLength", value: "\(maxSequenceLength)", reason: "the model was made for contexts of at most \(trained) tokens")
+    }
+    let chunkSize = min(configuration.chunkSize ?? configuration.maxNumTokens, configuration.maxNumTokens)
+    let cacheConfig = KVCacheConfig(
+      dataType: configuration.kvCache.dataType ?? .bf16, pageSize: configuration.kvCache.pageSize, budget: configuration.kvCache.budget,
+      maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize)
+    let context = AttentionContext(
+      device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
+      workerCount: device.service(WorkerPool.self)?.threadCount ?? 1)
+    let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
+    let model = try modelType.init(
+      file, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
+    let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: cacheConfig, on: device)
+    runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
+    scheduler = Scheduler(
+      maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize, cache: cache)
+    self.maxSequenceLength = maxSequenceLength
+    cacheCapacity = Self.capacity(of: cache, chunk: chunkSize)
+    let books = cache.statistics
+    cacheSummary =
+      "\(cacheConfig.dataType.rawValue), pages of \(books.pageSize) tokens, \(books.byteCount) bytes (\(books.budgetOrigin)), "
+      + "up to \(cacheCapacity) tokens of one request"
+    var statistics = EngineStatistics()
+    statistics.pools = books.pools.map {
+      EngineStatistics.Pool(
+        window: $0.window, numLayers: $0.layerCount, pageSize: books.pageSize, totalPages: $0.pageCount, freePages: $0.freePages,
+        heldPages: $0.heldPages)
+    }
+    self.statistics = statistics
+  }
+
+  /// The longest sequence without an obstacle; longer ones only ever need more pages.
+  private static func capacity(of cache: KVCacheManager, chunk: Int) -> Int {
+    var fits = 0
+    var tooLong = cache.config.maxSequenceLength + 1
+    while tooLong - fits > 1 {
+      let length = (fits + tooLong) / 2
+      if cache.obstacle(toLength: length, chunk: chunk) == nil { fits = length } else { tooLong = length }
+    }
+    return fits
+  }
+}

@@ -1,0 +1,44 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A thread of its own for a body that computes for as long as it likes; Swift's cooperative threads are not for that.
+enum LoopThread {
+  private final class Start {
+    let body: () -> Void
+    init(_ body: @escaping () -> Void) { self.body = body }
+  }
+
+  /// Runs `body` on a new, detached thread.
+  /// - Throws: ``LLMError/stopped(_:)`` where the system refuses one.
+  static func run(_ body: sending @escaping () -> Void) throws(LLMError) {
+    let start = Unmanaged.passRetained(Start(body))
+    #if canImport(Darwin)
+      var thread: pthread_t?
+    #else
+      var thread = pthread_t()
+    #endif
+    let failure = pthread_create(
+      &thread, nil,
+      { argument in
+        let argument: UnsafeMutableRawPointer? = argument
+        Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
+        return nil
+      }, start.toOpaque())
+    if failure != 0 {
+      start.release()
+      throw .stopped("the system refuses a thread: \(String(cString: strerror(failure)))")
+    }
+    #if canImport(Darwin)
+      pthread_detach(thread!)
+    #else
+      pthread_detach(thread)
+    #endif
+  }
+}

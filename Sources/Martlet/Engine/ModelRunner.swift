@@ -1,0 +1,92 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+package import MartletAttention
+import MartletCore
+package import MartletKVCache
+package import MartletModels
+
+/// Runs one step on the device: prepare, forward, logits of chosen rows.
+///
+/// All its memory is made once, for the largest step.
+package final class ModelRunner {
+  package let model: any LanguageModel
+  package let cache: KVCacheManager
+  package let metadata: AttentionMetadata
+  package let maxLogitRows: Int
+  private let queue: any DeviceQueue
+  private let tokensOnHost: HostBuffer<Int32>
+  private let tokens: Tensor
+  private let rowsOnHost: HostBuffer<Int32>
+  private let rows: Tensor
+  /// `[maxLogitRows, vocabularySize]`.
+  private let logits: Tensor
+  /// Where the host cannot reach the device's memory.
+  private let logitsOnHost: HostBuffer<Float>?
+  private var tokenCount = 0
+  private var hidden: Tensor?
+
+  package init(model: any LanguageModel, cache: KVCacheManager, context: AttentionContext, maxLogitRows: Int) throws {
+    let device = context.device
+    self.model = model
+    self.cache = cache
+    self.maxLogitRows = maxLogitRows
+    queue = device.makeQueue()
+    guard let layer = model.attention.first else { throw LLMError.unusableModel("it has no attention layers") }
+    metadata = try layer.makeMetadata(
+      AttentionMetadata.Setup(context: context, layers: model.attention.map(\.spec), kvCacheManager: cache, queue: queue))
+    tokensOnHost = try device.makeHostBuffer(of: Int32.self, count: context.maxNumTokens)
+    tokens = try device.makeTensor(Shape(context.maxNumTokens), .i32)
+    rowsOnHost = try device.makeHostBuffer(of: Int32.self, count: maxLogitRows)
+    rows = try device.makeTensor(Shape(maxLogitRows), .i32)
+    let vocabularySize = model.configuration.vocabularySize
+    logits = try device.makeTensor(Shape(maxLogitRows, vocabularySize), .f32)
+    logitsOnHost =
+      logits.buffer.hostAddress == nil ? try device.makeHostBuffer(of: Float.self, count: maxLogitRows * vocabularySize) : nil
+  }
+
+  /// Begins a step without requests.
+  package func beginStep() {
+    metadata.removeAllRequests()
+    tokenCount = 0
+  }
+
+  /// Appends a request to the step: contexts first. The cache must have its pages.
+  package func add(_ id: Int, tokens: ArraySlice<Int32>, cachedTokens: Int, promptLength: Int, isContext: Bool) {
+    metadata.addRequest(id, newTokens: tokens.count, cachedTokens: cachedTokens, promptLength: promptLength, isContext: isContext)
+    for token in tokens {
+      tokensOnHost[tokenCount] = token
+      tokenCount += 1
+    }
+  }
+
+  /// Prepares and runs the step.
+  package func forward() throws {
+    try metadata.prepare()
+    queue.copy(tokensOnHost, count: tokenCount, to: tokens)
+    hidden = try model.forward(tokens: tokens.prefix(tokenCount), metadata: metadata, on: queue)
+  }
+
+  /// Computes the logits of rows (tokens of the step) and calls `body` with each: its place in `rows`, and its values.
+  /// - Precondition: at most ``maxLogitRows`` rows, each a token of the step that ``forward()`` ran.
+  package func withLogits(
+    count: Int, row: (Int) -> Int, _ body: (Int, Span<Float>) throws -> Void
+  ) rethrows {
+    guard count > 0 else { return }
+    guard let hidden else { preconditionFailure("logits were asked for before a step") }
+    precondition(count <= maxLogitRows, "\(count) rows of logits, at most \(maxLogitRows)")
+    for index in 0..<count { rowsOnHost[index] = Int32(row(index)) }
+    queue.copy(rowsOnHost, count: count, to: rows)
+    let output = logits.prefix(count)
+    model.logits(of: hidden, rows: rows.prefix(count), output: output, on: queue)
+    if let logitsOnHost { queue.copy(output, to: logitsOnHost) }
+    queue.wait()
+    let width = model.configuration.vocabularySize
+    guard let values = logitsOnHost?.unsafeStorage ?? output.unsafeHostPointer(to: Float.self) else {
+      preconditionFailure("logits that the host cannot reach were not copied")
+    }
+    for index in 0..<count {
+      let row = UnsafeBufferPointer(rebasing: values[index * width..<(index + 1) * width])
+      try body(index, row.span)
+    }
+  }
+}

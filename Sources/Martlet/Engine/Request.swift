@@ -1,0 +1,42 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// A request inside the loop: its tokens, how many of them are computed, and where its answer goes.
+///
+/// There is no prefill phase and no decode phase: a request has tokens, some of them computed, and each step computes more of them. When all
+/// are, the last one's logits give the next token. A prompt that comes in chunks, a prompt that comes whole and an answer are the same.
+final class Request {
+  enum Purpose {
+    case generation(AnswerWriter)
+    case scoring(ScoreWriter)
+  }
+
+  let id: Int
+  /// The prompt, then the answer.
+  private(set) var tokens: [Int32]
+  let promptLength: Int
+  /// The most tokens, prompt and answer; at least `promptLength`.
+  let maxLength: Int
+  let purpose: Purpose
+  /// Tokens whose keys and values are in the cache.
+  var computed = 0
+
+  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose) {
+    self.id = id
+    tokens = prompt
+    promptLength = prompt.count
+    self.maxLength = maxLength
+    self.purpose = purpose
+    tokens.reserveCapacity(maxLength)
+  }
+
+  /// Tokens that wait to be computed.
+  var remaining: Int { tokens.count - computed }
+  /// Whether what remains is a token of the answer.
+  var isGenerating: Bool { computed >= promptLength }
+  /// The most tokens that ever lie in the cache: the last one is never fed.
+  var mostCached: Int { Self.mostCached(maxLength: maxLength) }
+
+  static func mostCached(maxLength: Int) -> Int { max(maxLength - 1, 1) }
+
+  func append(_ token: Int) { tokens.append(Int32(token)) }
+}

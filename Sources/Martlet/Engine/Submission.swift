@@ -1,0 +1,30 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// What a token of a given sequence was worth to the model.
+package struct TokenScore: Sendable, Hashable {
+  /// log p(token | those before), in nats.
+  package var logprob: Float
+  /// The token that the model thought most probable at its place.
+  package var best: Int
+}
+
+/// A request on its way into the loop.
+struct Submission: Sendable {
+  enum Purpose: Sendable {
+    case generation(SamplingParams, AsyncThrowingStream<GenerationChunk, any Error>.Continuation)
+    case scoring(CheckedContinuation<[TokenScore], any Error>)
+  }
+
+  var id: Int
+  var prompt: [Int32]
+  /// The most tokens, prompt and answer.
+  var maxLength: Int
+  var purpose: Purpose
+
+  func fail(_ error: any Error) {
+    switch purpose {
+    case .generation(_, let continuation): continuation.finish(throwing: error)
+    case .scoring(let continuation): continuation.resume(throwing: error)
+    }
+  }
+}

@@ -1,0 +1,72 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletTokenizers
+
+/// Turns a request's tokens into the text and the chunks that its reader gets.
+final class AnswerWriter {
+  let sampling: SamplingParams
+  private let continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation
+  private let endTokens: Set<Int32>
+  private var decoder: IncrementalDecoder
+  private var stops: StopMatcher
+
+  init(
+    _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: any Tokenizer
+  ) {
+    self.sampling = sampling
+    self.continuation = continuation
+    endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
+    decoder = IncrementalDecoder(tokenizer, continuesText: true)
+    stops = StopMatcher(sampling.stop)
+  }
+
+  /// Takes the next token, tells the reader, and says whether the answer is at its end.
+  /// - Parameter isFull: no further token fits.
+  func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
+    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [])
+    if endTokens.contains(Int32(token)) {
+      chunk.finishReason = .endToken
+      chunk.text = rest()
+    } else {
+      let (text, isStopped) = stops.push(decoder.append(Int32(token)))
+      chunk.text = text
+      if isStopped {
+        chunk.finishReason = .stopString
+      } else if isFull {
+        chunk.finishReason = .length
+        chunk.text += rest()
+      }
+    }
+    continuation.yield(chunk)
+    if chunk.finishReason != nil { continuation.finish() }
+    return chunk.finishReason != nil
+  }
+
+  /// What is left of the text when no token follows. A stop string that only the last bytes completed still counts.
+  private func rest() -> String {
+    let (text, isStopped) = stops.push(decoder.finish())
+    return isStopped ? text : text + stops.flush()
+  }
+
+  func cancel() {
+    continuation.yield(GenerationChunk(text: rest(), tokenIDs: [], finishReason: .cancelled))
+    continuation.finish()
+  }
+
+  func fail(_ error: any Error) { continuation.finish(throwing: error) }
+}
+
+/// Collects what the tokens of a given sequence were worth.
+final class ScoreWriter {
+  private(set) var scores: [TokenScore] = []
+  private let continuation: CheckedContinuation<[TokenScore], any Error>
+
+  init(_ continuation: CheckedContinuation<[TokenScore], any Error>, count: Int) {
+    self.continuation = continuation
+    scores.reserveCapacity(count)
+  }
+
+  func write(_ score: TokenScore) { scores.append(score) }
+  func finish() { continuation.resume(returning: scores) }
+  func fail(_ error: any Error) { continuation.resume(throwing: error) }
+}

@@ -1,0 +1,86 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import Logging
+public import MartletAttention
+public import MartletCore
+public import MartletKVCache
+public import MartletModels
+public import MartletTokenizers
+public import Metrics
+
+/// Everything an engine needs besides the model file. Nothing is looked up elsewhere: no environment, no global.
+public struct EngineConfiguration: Sendable {
+  /// How keys and values are cached.
+  public struct KVCache: Sendable, Hashable {
+    /// nil is automatic: bf16.
+    public var dataType: DataType?
+    public var pageSize: KVCacheConfig.PageSize
+    public var budget: KVCacheConfig.Budget
+
+    public init(
+      dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic
+    ) {
+      self.dataType = dataType
+      self.pageSize = pageSize
+      self.budget = budget
+    }
+  }
+
+  /// The most tokens of one request, prompt and answer, when nobody says otherwise and the model can do more.
+  public static let defaultMaxSequenceLength = 8192
+
+  /// nil makes a `CPUDevice` with the best instruction set and all threads that the process may use.
+  public var device: (any Device)?
+  /// By name, in any case.
+  public var attentionBackend: String
+  public var attentionBackends: AttentionBackendRegistry
+  public var models: ModelRegistry
+  public var kvCache: KVCache
+  /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``.
+  public var maxSequenceLength: Int?
+  /// The most requests in one step.
+  public var maxBatchSize: Int
+  /// The most tokens in one step. Working memory grows with it.
+  public var maxNumTokens: Int
+  /// The most tokens of one prompt in one step; nil is as many as fit. Smaller chunks let the answers of others flow more evenly.
+  public var chunkSize: Int?
+  /// How conversations are written; nil is as the model's file says.
+  public var chatTemplate: ChatTemplate?
+  /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
+  public var logger: Logger?
+  /// Receives counters of steps and tokens; nil is none.
+  public var metricsFactory: (any MetricsFactory)?
+
+  public init(
+    device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
+    models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, chatTemplate: ChatTemplate? = nil, logger: Logger? = nil,
+    metricsFactory: (any MetricsFactory)? = nil
+  ) {
+    self.device = device
+    self.attentionBackend = attentionBackend
+    self.attentionBackends = attentionBackends
+    self.models = models
+    self.kvCache = kvCache
+    self.maxSequenceLength = maxSequenceLength
+    self.maxBatchSize = maxBatchSize
+    self.maxNumTokens = maxNumTokens
+    self.chunkSize = chunkSize
+    self.chatTemplate = chatTemplate
+    self.logger = logger
+    self.metricsFactory = metricsFactory
+  }
+
+  /// - Throws: ``LLMError/invalidConfiguration(option:value:reason:)`` for the first limit that cannot work.
+  func validate() throws(LLMError) {
+    func check(_ holds: Bool, _ option: String, _ value: Int, _ reason: String) throws(LLMError) {
+      if !holds { throw .invalidConfiguration(option: option, value: "\(value)", reason: reason) }
+    }
+    try check(maxBatchSize >= 1, "maxBatchSize", maxBatchSize, "at least one request must fit a step")
+    try check(
+      maxNumTokens >= maxBatchSize, "maxNumTokens", maxNumTokens,
+      "a step must hold one token of each of maxBatchSize = \(maxBatchSize) requests")
+    try check(chunkSize ?? 1 >= 1, "chunkSize", chunkSize ?? 0, "a chunk holds at least one token")
+    try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
+  }
+}

@@ -1,0 +1,190 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Logging
+public import MartletFormats
+public import MartletModels
+public import MartletTokenizers
+
+/// A language model that runs: load it once, ask it from any number of tasks at a time.
+///
+/// ```swift
+/// let llm = try LLM(model: "smollm2-135m.gguf")
+/// for try await chunk in try llm.generate("The capital of France is", sampling: SamplingParams(maxTokens: 32)) {
+///   print(chunk.text, terminator: "")
+/// }
+/// ```
+///
+/// One thread owns the model, the cache and the scheduler, and steps as long as there is work. Requests that run at the same time share
+/// its steps, and none of them can tell: a request's tokens depend on nothing but the request. When the last reference to the `LLM` goes,
+/// what runs is finished first, then the thread ends and the memory is free.
+public final class LLM: Sendable {
+  /// What the model is.
+  public let model: ModelConfiguration
+  public let tokenizer: any Tokenizer
+  /// How conversations are written: the configuration's, or the file's; the error says why there is none.
+  public let chatTemplate: Result<ChatTemplate, TokenizerError>
+  /// The most tokens of one request, prompt and answer.
+  public let maxSequenceLength: Int
+  /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
+  public let cacheSummary: String
+  /// The most tokens of one request that the cache can hold.
+  private let cacheCapacity: Int
+  private let inbox: Inbox
+
+  /// Loads a model.
+  ///
+  /// - Parameters:
+  ///   - path: a `.gguf` file.
+  ///   - progress: told, on the calling thread, the share of the model that is loaded, 0…1.
+  /// - Throws: ``LLMError``, `GGUFError`, `TokenizerError`, `ModelError`, `AttentionError`, `KVCacheError` or `DeviceError`: each names the
+  ///   thing and the way out.
+  public convenience init(
+    model path: String, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil
+  ) throws {
+    try self.init(file: GGUFFile(path: path), configuration: configuration, progress: progress)
+  }
+
+  /// The same from a file that is open already.
+  public init(file: GGUFFile, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
+    let tokenizer = try makeTokenizer(from: file)
+    let parts = try EngineParts(file, configuration: configuration, progress: progress)
+    let model = parts.runner.model.configuration
+    guard tokenizer.vocabularySize <= model.vocabularySize else {
+      throw LLMError.unusableModel(
+        "its tokenizer has \(tokenizer.vocabularySize) tokens and its embedding \(model.vocabularySize) rows")
+    }
+    self.model = model
+    self.tokenizer = tokenizer
+    if let template = configuration.chatTemplate {
+      chatTemplate = .success(template)
+    } else {
+      chatTemplate = Result { () throws(TokenizerError) in try ChatTemplate(from: file) }
+    }
+    maxSequenceLength = parts.maxSequenceLength
+    cacheSummary = parts.cacheSummary
+    cacheCapacity = parts.cacheCapacity
+    let inbox = Inbox(statistics: parts.statistics)
+    self.inbox = inbox
+    configuration.logger?.info(
+      "the model is loaded",
+      metadata: [
+        "name": "\(model.name)", "architecture": "\(model.architecture)", "context": "\(maxSequenceLength)", "cache": "\(cacheSummary)",
+      ])
+    let loop = EngineLoop(
+      inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
+      meters: configuration.metricsFactory.map(EngineMeters.init))
+    // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
+    nonisolated(unsafe) let owned = loop
+    try LoopThread.run { owned.run() }
+  }
+
+  deinit { inbox.close() }
+
+  /// A look at the engine between two steps.
+  public var statistics: EngineStatistics { inbox.statistics }
+
+  /// Takes no more requests, finishes those that were submitted, and returns when the engine's thread has ended.
+  public func shutdown() async {
+    inbox.close()
+    await inbox.waitForEnd()
+  }
+}
+
+// MARK: - Requests
+
+extension LLM {
+  /// Submits a request. It runs from now on, together with the others.
+  ///
+  /// - Throws: ``LLMError`` where the request can never run: the error names the limit and the option that moves it.
+  public func generate(_ prompt: Prompt, sampling: SamplingParams = SamplingParams()) throws -> Generation {
+    try generate([prompt], sampling: sampling)[0]
+  }
+
+  /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
+  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams()) throws -> [Generation] {
+    try sampling.validate()
+    let tokens = try prompts.map { try tokenIDs(of: $0) }
+    let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    var submissions: [Submission] = []
+    var generations: [Generation] = []
+    for (tokens, maxLength) in zip(tokens, lengths) {
+      let id = inbox.makeID()
+      let (chunks, continuation) = AsyncThrowingStream<GenerationChunk, any Error>.makeStream()
+      let inbox = inbox
+      continuation.onTermination = { reason in
+        if case .cancelled = reason { inbox.cancel(id) }
+      }
+      submissions.append(
+        Submission(id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, purpose: .generation(sampling, continuation)))
+      generations.append(Generation(promptTokenIDs: tokens, chunks: chunks, cancellation: { inbox.cancel(id) }))
+    }
+    try inbox.submit(submissions)
+    return generations
+  }
+
+  /// log p(token i + 1 | tokens 0…i) in nats for every i: one value less than tokens. For perplexity.
+  ///
+  /// The tokens are taken as they are. A sequence shares steps with other requests like a prompt.
+  /// - Throws: ``LLMError`` where the tokens can never run; `CancellationError` when the surrounding task was cancelled.
+  public func score(_ tokenIDs: [Int]) async throws -> [Float] { try await scores(of: tokenIDs).map(\.logprob) }
+
+  /// ``score(_:)``, and what the model would have said instead.
+  package func scores(of tokenIDs: [Int]) async throws -> [TokenScore] {
+    try check(tokenIDs)
+    // Scoring answers nothing, so the sequence may fill the context.
+    if tokenIDs.count > maxSequenceLength {
+      throw LLMError.promptTooLong(tokens: tokenIDs.count, maxSequenceLength: maxSequenceLength)
+    }
+    if tokenIDs.count > cacheCapacity { throw LLMError.cacheTooSmall(tokens: tokenIDs.count, available: cacheSummary) }
+    try Task.checkCancellation()
+    let id = inbox.makeID()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let submission = Submission(
+          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, purpose: .scoring(continuation))
+        do { try inbox.submit([submission]) } catch { continuation.resume(throwing: error) }
+      }
+    } onCancel: {
+      inbox.cancel(id)
+    }
+  }
+
+  /// The tokens that a prompt becomes, as `generate` would submit it.
+  public func tokenIDs(of prompt: Prompt) throws -> [Int] {
+    let tokens: [Int]
+    switch prompt {
+    case .tokenIDs(let ids): tokens = ids
+    case .text(let text): tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
+    case .chat(let messages):
+      if messages.isEmpty { throw LLMError.emptyPrompt }
+      tokens = beginning(tokenizer.encode(try chatTemplate.get().render(messages), parsesSpecialTokens: true))
+    }
+    try check(tokens)
+    return tokens
+  }
+
+  /// The tokens after the one that begins a text, where the model wants that and they do not begin with it.
+  private func beginning(_ tokens: [Int32]) -> [Int] {
+    guard tokenizer.addsBOS, let bos = tokenizer.bosToken, tokens.first != bos else { return tokens.map(Int.init) }
+    return [Int(bos)] + tokens.map(Int.init)
+  }
+
+  private func check(_ tokens: [Int]) throws(LLMError) {
+    if tokens.isEmpty { throw .emptyPrompt }
+    for token in tokens where token < 0 || token >= model.vocabularySize {
+      throw .unknownToken(id: token, vocabularySize: model.vocabularySize)
+    }
+  }
+
+  /// The most tokens of a request, prompt and answer.
+  private func maxLength(promptLength: Int, maxTokens: Int?) throws(LLMError) -> Int {
+    if promptLength >= maxSequenceLength { throw .promptTooLong(tokens: promptLength, maxSequenceLength: maxSequenceLength) }
+    // Without a wish of its own, an answer goes as far as context and cache do, but at least one token.
+    let wish = maxTokens ?? max(min(maxSequenceLength, cacheCapacity + 1) - promptLength, 1)
+    let length = min(promptLength + min(wish, maxSequenceLength), maxSequenceLength)
+    if Request.mostCached(maxLength: length) > cacheCapacity {
+      throw .cacheTooSmall(tokens: length, available: cacheSummary)
+    }
+    return length
+  }
+}

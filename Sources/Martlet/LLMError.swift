@@ -1,0 +1,40 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// What the engine refuses, with the limit and the option that moves it.
+public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// The file cannot be served: what is missing or contradictory.
+  case unusableModel(String)
+  /// A value of ``EngineConfiguration`` that cannot work.
+  case invalidConfiguration(option: String, value: String, reason: String)
+  /// A value of ``SamplingParams`` out of its range.
+  case invalidSampling(option: String, value: String, reason: String)
+  case emptyPrompt
+  /// A token id that the model does not have.
+  case unknownToken(id: Int, vocabularySize: Int)
+  /// The prompt leaves no room for a token in the context.
+  case promptTooLong(tokens: Int, maxSequenceLength: Int)
+  /// More key/value pages than the whole cache has.
+  case cacheTooSmall(tokens: Int, available: String)
+  /// The engine was shut down, or stopped by an error that it named.
+  case stopped(String)
+  /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
+  case notFinite(tokenIndex: Int)
+
+  public var description: String {
+    switch self {
+    case .unusableModel(let reason): "this model cannot be served: \(reason)"
+    case .invalidConfiguration(let option, let value, let reason): "configuration: \(option) is \(value): \(reason)"
+    case .invalidSampling(let option, let value, let reason): "sampling: \(option) is \(value): it \(reason)"
+    case .emptyPrompt: "the prompt has no tokens, and this model puts none before it; give it at least one"
+    case .unknownToken(let id, let vocabularySize): "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)"
+    case .promptTooLong(let tokens, let maxSequenceLength):
+      "the prompt has \(tokens) tokens and the context holds \(maxSequenceLength), prompt and answer together; "
+        + "shorten it or raise maxSequenceLength (--context)"
+    case .cacheTooSmall(let tokens, let available):
+      "a request of \(tokens) tokens can never fit into the key/value cache (\(available)); "
+        + "lower maxTokens or raise the cache's memory budget (--kv-cache-memory)"
+    case .stopped(let reason): "the engine does not run: \(reason)"
+    case .notFinite(let tokenIndex): "the logits for token \(tokenIndex) of the answer hold no finite number"
+    }
+  }
+}

@@ -1,0 +1,47 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// One request on its way: an asynchronous sequence of what each step adds to it.
+///
+/// The work goes on whether or not somebody iterates. Let go of the generation, cancel the task that iterates over it, or call
+/// ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once.
+public struct Generation: AsyncSequence, Sendable {
+  public typealias Element = GenerationChunk
+  public typealias Failure = any Error
+
+  /// The tokens that the prompt became, the beginning-of-text token included where the model has one.
+  public let promptTokenIDs: [Int]
+  let chunks: AsyncThrowingStream<GenerationChunk, any Error>
+  let cancellation: @Sendable () -> Void
+
+  public struct AsyncIterator: AsyncIteratorProtocol {
+    var base: AsyncThrowingStream<GenerationChunk, any Error>.AsyncIterator
+
+    public mutating func next() async throws -> GenerationChunk? { try await base.next() }
+
+    public mutating func next(isolation actor: isolated (any Actor)?) async throws -> GenerationChunk? {
+      try await base.next(isolation: actor)
+    }
+  }
+
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: chunks.makeAsyncIterator()) }
+
+  /// Ends the request before the next step; the last chunk then says ``FinishReason/cancelled``.
+  public func cancel() { cancellation() }
+
+  /// Waits for the end and gives everything at once.
+  ///
+  /// - Throws: `CancellationError` when the surrounding task was cancelled; otherwise what stopped the engine.
+  public func output() async throws -> GenerationOutput {
+    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled)
+    for try await chunk in self {
+      output.text += chunk.text
+      output.tokenIDs += chunk.tokenIDs
+      output.logprobs += chunk.logprobs
+      if let reason = chunk.finishReason {
+        output.finishReason = reason
+        return output
+      }
+    }
+    throw CancellationError()
+  }
+}

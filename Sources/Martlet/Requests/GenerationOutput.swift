@@ -1,0 +1,80 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Why a request ended.
+public enum FinishReason: String, Sendable, Hashable, Codable {
+  /// The model wrote an end token.
+  case endToken = "stop"
+  /// One of the stop strings appeared.
+  case stopString = "stop_string"
+  /// ``SamplingParams/maxTokens`` or the context length was reached.
+  case length
+  /// ``Generation/cancel()`` was called.
+  case cancelled
+}
+
+/// A token with its log-probability in nats, and the most probable tokens at its place.
+public struct TokenLogprob: Sendable, Hashable {
+  /// An alternative at the same place.
+  public struct Alternative: Sendable, Hashable {
+    public var tokenID: Int
+    public var logprob: Float
+
+    public init(tokenID: Int, logprob: Float) {
+      self.tokenID = tokenID
+      self.logprob = logprob
+    }
+  }
+
+  public var tokenID: Int
+  public var logprob: Float
+  /// The most probable tokens, best first, as many as ``SamplingParams/logprobs`` asked for.
+  public var top: [Alternative]
+
+  public init(tokenID: Int, logprob: Float, top: [Alternative]) {
+    self.tokenID = tokenID
+    self.logprob = logprob
+    self.top = top
+  }
+}
+
+/// What one step added to a request.
+///
+/// Text may lag behind tokens: a character of several tokens is given when it is whole, and text that may be the start of a stop string
+/// is held back until it is known not to be.
+public struct GenerationChunk: Sendable, Hashable {
+  /// The text that became certain; may be empty.
+  public var text: String
+  /// The tokens of this step, the end token included.
+  public var tokenIDs: [Int]
+  /// One entry per token if ``SamplingParams/logprobs`` asked for them, else none.
+  public var logprobs: [TokenLogprob]
+  /// Set in the last chunk.
+  public var finishReason: FinishReason?
+
+  public init(text: String, tokenIDs: [Int], logprobs: [TokenLogprob] = [], finishReason: FinishReason? = nil) {
+    self.text = text
+    self.tokenIDs = tokenIDs
+    self.logprobs = logprobs
+    self.finishReason = finishReason
+  }
+}
+
+/// A whole answer.
+public struct GenerationOutput: Sendable, Hashable {
+  public var promptTokenIDs: [Int]
+  /// The tokens generated, the end token included.
+  public var tokenIDs: [Int]
+  /// Their text: without the end token, without the stop string and what follows it.
+  public var text: String
+  public var finishReason: FinishReason
+  /// One entry per token if ``SamplingParams/logprobs`` asked for them, else empty.
+  public var logprobs: [TokenLogprob]
+
+  public init(promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = []) {
+    self.promptTokenIDs = promptTokenIDs
+    self.tokenIDs = tokenIDs
+    self.text = text
+    self.finishReason = finishReason
+    self.logprobs = logprobs
+  }
+}

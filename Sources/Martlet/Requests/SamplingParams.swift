@@ -1,0 +1,60 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// How the next token is chosen, and when a request ends.
+///
+/// The filters apply in one order: temperature, then ``topK``, then ``topP``, then ``minP``; the token is then drawn from what is left,
+/// renormalised. With the default, temperature 0, the token is the most probable one (of equals the one with the lowest id) and the
+/// filters and the seed say nothing.
+///
+/// The draw for token number i of a request is a pure function of (``seed``, i): a request's tokens depend on nothing but the request.
+public struct SamplingParams: Sendable, Hashable {
+  /// Logits are divided by this; 0, the default, is greedy.
+  public var temperature: Float
+  /// Keep the k most probable tokens; nil keeps all.
+  public var topK: Int?
+  /// Keep the most probable tokens whose probabilities sum to at least p (the one that crosses p is kept); 1 keeps all.
+  public var topP: Float
+  /// Keep tokens at least `minP` times as probable as the most probable; 0 keeps all.
+  public var minP: Float
+  /// The same seed gives the same tokens.
+  public var seed: UInt64
+  /// The most tokens to generate; nil goes on to the end of the context. A request also ends, with the same reason, where the context is full.
+  public var maxTokens: Int?
+  /// The text ends before the first of these that appears, also across token borders.
+  public var stop: [String]
+  /// For every token, report its log-probability and those of this many most probable tokens (0: its own alone); nil reports none.
+  ///
+  /// Log-probabilities are those of the model, before temperature and filters, in nats.
+  public var logprobs: Int?
+  /// Go on past the model's end tokens, which then are tokens like others. For measurements.
+  public var ignoresEndTokens: Bool
+
+  public init(
+    temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, seed: UInt64 = 0, maxTokens: Int? = nil,
+    stop: [String] = [], logprobs: Int? = nil, ignoresEndTokens: Bool = false
+  ) {
+    self.temperature = temperature
+    self.topK = topK
+    self.topP = topP
+    self.minP = minP
+    self.seed = seed
+    self.maxTokens = maxTokens
+    self.stop = stop
+    self.logprobs = logprobs
+    self.ignoresEndTokens = ignoresEndTokens
+  }
+
+  /// - Throws: ``LLMError/invalidSampling(option:value:reason:)`` for the first value out of its range.
+  public func validate() throws(LLMError) {
+    func check(_ holds: Bool, _ option: String, _ value: some CustomStringConvertible, _ reason: String) throws(LLMError) {
+      if !holds { throw .invalidSampling(option: option, value: value.description, reason: reason) }
+    }
+    try check(temperature >= 0 && temperature.isFinite, "temperature", temperature, "must be 0 (greedy) or positive")
+    try check((topK ?? 1) >= 1, "topK", topK ?? 0, "must be at least 1; leave it out to keep all tokens")
+    try check(topP > 0 && topP <= 1, "topP", topP, "must be above 0 and at most 1")
+    try check(minP >= 0 && minP <= 1, "minP", minP, "must be between 0 and 1")
+    try check((maxTokens ?? 1) >= 1, "maxTokens", maxTokens ?? 0, "must be at least 1")
+    try check((logprobs ?? 0) >= 0, "logprobs", logprobs ?? 0, "must not be negative")
+    try check(!stop.contains(""), "stop", "\"\"", "must not be empty: every text contains it")
+  }
+}

@@ -1,0 +1,20 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// What a backend does itself, in one pass, on a device: only what is *fused*. What a backend cannot do at all is an obstacle.
+public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomStringConvertible {
+  public let rawValue: UInt32
+
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  /// It takes one fused QKV input (and nothing else when keys and values come along).
+  public static let fusedQKV = AttentionCapabilities(rawValue: 1 << 0)
+  /// It rotates queries and keys.
+  public static let fusedRoPE = AttentionCapabilities(rawValue: 1 << 1)
+  /// It normalises query and key heads.
+  public static let fusedHeadNorm = AttentionCapabilities(rawValue: 1 << 2)
+
+  public var description: String {
+    let names: [(AttentionCapabilities, String)] = [(.fusedQKV, "fused QKV"), (.fusedRoPE, "RoPE"), (.fusedHeadNorm, "q/k norm")]
+    return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
+  }
+}

@@ -1,0 +1,53 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+public import MartletKVCache
+
+/// Where attention layers live: the device, the cache and the limits that all layers of a model share.
+///
+/// Made once per engine, before the model. It also holds the rotation tables, so that layers with the same parameters share one.
+public final class AttentionContext {
+  public let device: any Device
+  /// How keys and values are stored; nil where there is no cache (encoders, embedding models).
+  public let kvCache: KVCacheConfig?
+  /// The most requests in one step.
+  public let maxNumRequests: Int
+  /// The most query tokens in one step.
+  public let maxNumTokens: Int
+  /// The most tokens of one sequence.
+  public let maxSequenceLength: Int
+  /// How many workers the device has: a hint for cutting work, which never changes a result.
+  public let workerCount: Int
+
+  var ropeTables = RopeTableCache()
+
+  /// - Parameter maxSequenceLength: the cache's when nil, and without a cache `maxNumTokens`.
+  /// - Precondition: limits are positive.
+  public init(
+    device: any Device, kvCache: KVCacheConfig?, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int? = nil, workerCount: Int = 1
+  ) {
+    precondition(
+      maxNumRequests > 0 && maxNumTokens > 0 && workerCount > 0,
+      "limits must be positive: \(maxNumRequests) requests, \(maxNumTokens) tokens, \(workerCount) workers")
+    self.device = device
+    self.kvCache = kvCache
+    self.maxNumRequests = maxNumRequests
+    self.maxNumTokens = maxNumTokens
+    self.maxSequenceLength = maxSequenceLength ?? kvCache?.maxSequenceLength ?? maxNumTokens
+    self.workerCount = workerCount
+  }
+
+  /// The type in which the layer's keys and values are stored.
+  public func kvDataType(of layer: AttentionLayerSpec) -> DataType { layer.quantConfig?.kvCacheDataType ?? kvCache?.dataType ?? .f32 }
+
+  /// Tokens in a page; without a cache the longest sequence.
+  public var pageSize: Int { kvCache?.tokensPerPage ?? maxSequenceLength }
+
+  /// The rotation table of these parameters for every position of the longest sequence, made on first use.
+  public func ropeTable(_ parameters: PositionalEmbeddingParams) throws -> RopeTable {
+    try ropeTables.table(parameters, maxPositions: maxSequenceLength, on: device)
+  }
+
+  /// Whether Swift code can read and write the device's memory.
+  public private(set) lazy var isHostAddressable: Bool = (try? device.makeBuffer(byteCount: 64))?.hostAddress != nil
+}

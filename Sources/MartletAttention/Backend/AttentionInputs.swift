@@ -1,0 +1,41 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// What a layer's attention is given in one step: queries, and the keys and values to append. All tensors are float32.
+public struct AttentionInputs: Sendable {
+  /// How queries, keys and values come.
+  public enum Form: Sendable {
+    /// q `[numTokens, numHeads·headDim]`, k `[numTokens, numKVHeads·headDim]`, v `[numTokens, numKVHeads·valueHeadDim]`.
+    case separate(q: Tensor, k: Tensor, v: Tensor)
+    /// `[numTokens, numHeads·headDim + numKVHeads·(headDim + valueHeadDim)]`: `[q heads | k heads | v heads]`.
+    case fused(Tensor)
+    /// q alone: the keys and values of this step are in the cache already.
+    case queriesOnly(Tensor)
+  }
+
+  public var form: Form
+  public var mask: AttentionMask
+  /// Whether the step's keys and values are appended. False: they are in the cache already (an earlier pass wrote them), and those given
+  /// are ignored.
+  public var updatesCache: Bool
+
+  public init(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
+    form = .separate(q: q, k: k, v: v)
+    self.mask = mask
+    self.updatesCache = updatesCache
+  }
+
+  public init(fusedQKV: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
+    form = .fused(fusedQKV)
+    self.mask = mask
+    self.updatesCache = updatesCache
+  }
+
+  /// Reads the cache only.
+  public init(queries: Tensor, mask: AttentionMask = .causal) {
+    form = .queriesOnly(queries)
+    self.mask = mask
+    updatesCache = false
+  }
+}

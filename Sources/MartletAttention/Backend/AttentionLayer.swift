@@ -1,0 +1,84 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+public import MartletKVCache
+
+/// One layer's attention as a model holds it: a backend of any kind behind one type.
+///
+/// It erases the backend's metadata type and adapts inputs to what the backend fuses: it splits or joins QKV, normalises and rotates where
+/// the backend does not.
+public final class AttentionLayer {
+  public let spec: AttentionLayerSpec
+  /// The backend's name.
+  public let backendName: String
+  /// What the key/value cache must know of this layer.
+  public let kvLayerSpec: KVLayerSpec
+
+  private let device: any Device
+  private let run: (AttentionInputs, AttentionMetadata, AttentionOutput, any DeviceQueue) throws -> Void
+  private let metadataMaker: (AttentionMetadata.Setup) throws -> AttentionMetadata
+
+  /// Makes the backend's object for a layer.
+  /// - Throws: ``AttentionError/obstacles(backend:layer:reasons:)`` where the backend cannot serve it.
+  public init<Backend: AttentionBackend>(_ spec: AttentionLayerSpec, backend: Backend.Type, in context: AttentionContext) throws {
+    var obstacles = Backend.obstacles(to: spec, in: context)
+    let adapter = AttentionInputAdapter(spec, capabilities: Backend.capabilities(on: context.device))
+    if adapter.computesOnHost && !context.isHostAddressable {
+      obstacles.append("it leaves rotation or q/k norm to the host, which cannot reach the memory of \(context.device.name)")
+    }
+    guard obstacles.isEmpty else {
+      throw AttentionError.obstacles(backend: Backend.name, layer: spec.layerIndex, reasons: obstacles)
+    }
+    let rope = try spec.positionalEmbedding.map { try context.ropeTable($0) }
+    let object = try Backend(spec, in: context)
+    self.spec = spec
+    device = context.device
+    backendName = Backend.name
+    kvLayerSpec = KVLayerSpec(layout: Backend.kvLayout(for: spec, in: context), window: spec.window)
+    run = { inputs, metadata, output, queue in
+      guard let metadata = metadata as? Backend.Metadata else {
+        throw AttentionError.foreignMetadata(
+          backend: Backend.name, expected: "\(Backend.Metadata.self)", found: "\(type(of: metadata))")
+      }
+      let adapted = try adapter.adapt(inputs, rope: rope, metadata: metadata, on: queue)
+      try object.forward(adapted, metadata: metadata, output: output, on: queue)
+    }
+    metadataMaker = { try Backend.Metadata($0) }
+  }
+
+  /// The metadata that this layer's backend wants; one serves all layers of the same backend.
+  public func makeMetadata(_ setup: AttentionMetadata.Setup) throws -> AttentionMetadata { try metadataMaker(setup) }
+
+  /// Appends the step's keys and values to the cache and attends.
+  ///
+  /// Inputs may have more rows than the step has tokens; the rest is ignored.
+  /// - Precondition: `metadata` was prepared for this step.
+  public func forward(
+    _ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue
+  ) throws {
+    precondition(
+      output.values.dataType == .f32 && output.values.count >= metadata.numTokens * spec.outputWidth,
+      "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
+        + "\(spec.outputWidth) f32")
+    try run(inputs, metadata, output, queue)
+  }
+
+  /// Spells the arguments as TensorRT-LLM does, and allocates the output `[numTokens, numHeads·valueHeadDim]`: for tests and experiments.
+  ///
+  /// With `k` and `v`, `q` holds queries; without, a fused QKV if it is as wide as one, else queries alone, which read the cache only.
+  public func forward(
+    q: Tensor, k: Tensor? = nil, v: Tensor? = nil, metadata: AttentionMetadata, mask: AttentionMask = .causal, on queue: any DeviceQueue
+  ) throws -> Tensor {
+    let output = try device.makeTensor(Shape(metadata.numTokens, spec.outputWidth), .f32)
+    let inputs: AttentionInputs
+    if let k, let v {
+      inputs = AttentionInputs(q: q, k: k, v: v, mask: mask)
+    } else {
+      precondition(k == nil && v == nil, "keys without values, or values without keys")
+      inputs =
+        q.shape[q.shape.rank - 1] == spec.fusedWidth ? AttentionInputs(fusedQKV: q, mask: mask) : AttentionInputs(queries: q, mask: mask)
+    }
+    try forward(inputs, metadata: metadata, output: AttentionOutput(values: output), on: queue)
+    return output
+  }
+}

@@ -1,0 +1,25 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletCore
+
+extension AttentionLayerSpec {
+  /// What stands in the way of any backend.
+  func generalObstacles(in context: AttentionContext) -> [String] {
+    var reasons: [String] = []
+    if let rope = positionalEmbedding?.rope {
+      if let problem = rope.problem { reasons.append(problem) }
+      if rope.dim > headDim { reasons.append("\(rope.dim) rotated dims are more than the \(headDim) of a head") }
+    }
+    let type = context.kvDataType(of: self)
+    if type == .i32 { reasons.append("keys and values are stored as f32, f16 or bf16, not \(type)") }
+    if let sinks, sinks.count != numHeads || sinks.dataType != .f32 {
+      reasons.append("the sinks are \(sinks.shape) \(sinks.dataType), not one f32 for each of \(numHeads) heads")
+    }
+    for (name, norm) in [("query", queryNorm), ("key", keyNorm)] {
+      if let weight = norm?.weight, weight.count != headDim || weight.dataType != .f32 {
+        reasons.append("the \(name) norm's weight is \(weight.shape) \(weight.dataType), not one f32 for each of \(headDim) dims")
+      }
+    }
+    return reasons
+  }
+}

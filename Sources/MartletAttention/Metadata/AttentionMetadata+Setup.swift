@@ -1,0 +1,63 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+public import MartletKVCache
+
+extension AttentionMetadata {
+  /// What a metadata must know from the start: its limits, and the layers it will serve, so that every plan is known before the first step.
+  public struct Setup {
+    public var context: AttentionContext
+    /// The layers, in the order of the cache manager's.
+    public var layers: [AttentionLayerSpec]
+    /// nil = no cache.
+    public var kvCacheManager: KVCacheManager?
+    /// The masks that forwards will ask for; plans are made for these.
+    public var masks: Set<AttentionMask>
+    public var maxNumRequests: Int
+    public var maxNumTokens: Int
+    public var isCUDAGraph: Bool
+    /// Where `prepare()` copies to the device: the queue that the layers' forwards run on.
+    public var queue: any DeviceQueue
+
+    /// - Parameters:
+    ///   - maxNumRequests: the context's when nil.
+    ///   - maxNumTokens: the context's when nil.
+    ///   - queue: a queue of its own when nil, which suits devices that run work at once.
+    public init(
+      context: AttentionContext, layers: [AttentionLayerSpec], kvCacheManager: KVCacheManager?, masks: Set<AttentionMask> = [.causal],
+      maxNumRequests: Int? = nil, maxNumTokens: Int? = nil, isCUDAGraph: Bool = false, queue: (any DeviceQueue)? = nil
+    ) {
+      self.context = context
+      self.layers = layers
+      self.kvCacheManager = kvCacheManager
+      self.masks = masks
+      self.maxNumRequests = maxNumRequests ?? context.maxNumRequests
+      self.maxNumTokens = maxNumTokens ?? context.maxNumTokens
+      self.isCUDAGraph = isCUDAGraph
+      self.queue = queue ?? context.device.makeQueue()
+    }
+  }
+}
+
+extension AttentionMetadata.Setup {
+  /// Whether layers and cache agree.
+  func validate() throws(AttentionError) {
+    guard maxNumRequests > 0, maxNumTokens >= maxNumRequests else {
+      throw .invalidStep("at most \(maxNumTokens) tokens for at most \(maxNumRequests) requests: each request has at least one")
+    }
+    guard Set(layers.map(\.layerIndex)).count == layers.count else { throw .invalidStep("two layers have the same number") }
+    guard let manager = kvCacheManager else { return }
+    guard manager.layers.count == layers.count else {
+      throw .invalidStep("\(layers.count) attention layers and \(manager.layers.count) layers in the key/value cache")
+    }
+    for (layer, cached) in zip(layers, manager.layers) {
+      let layout = cached.layout
+      guard
+        layout.numKVHeads == layer.numKVHeads, layout.headDim == layer.headDim, layout.valueHeadDim == layer.valueHeadDim,
+        cached.window == layer.window
+      else {
+        throw .invalidStep("layer \(layer.layerIndex) and its pages in the key/value cache have different heads, dims or windows")
+      }
+    }
+  }
+}

@@ -1,0 +1,23 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// How positions enter an attention layer.
+public struct PositionalEmbeddingParams: Sendable, Hashable {
+  /// When keys are rotated.
+  public enum Kind: Sendable, Hashable {
+    /// Before they are cached: the cache holds rotated keys.
+    case rope
+    /// When they are read: the cache holds unrotated keys, rotated by their cache positions.
+    case deferred
+  }
+
+  public var kind: Kind
+  public var rope: RopeParams
+  /// Whether pairs are (i, i + dim/2) (NeoX) or (2i, 2i + 1) (GPT-J).
+  public var isNeoX: Bool
+
+  public init(_ rope: RopeParams, isNeoX: Bool = true, kind: Kind = .rope) {
+    self.kind = kind
+    self.rope = rope
+    self.isNeoX = isNeoX
+  }
+}

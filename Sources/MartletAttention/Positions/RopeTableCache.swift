@@ -1,0 +1,27 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletCore
+
+/// The rotation tables on a device, one for each distinct set of parameters.
+struct RopeTableCache {
+  private var tables: [PositionalEmbeddingParams: RopeTable] = [:]
+
+  init() {}
+
+  mutating func table(_ parameters: PositionalEmbeddingParams, maxPositions: Int, on device: any Device) throws -> RopeTable {
+    var key = parameters
+    key.kind = .rope
+    if let table = tables[key] { return table }
+    if let problem = parameters.rope.problem { throw AttentionError.invalidRope(problem) }
+    let values = parameters.rope.table(maxPositions: maxPositions)
+    let host = try device.makeHostBuffer(of: Float.self, count: values.count)
+    _ = host.unsafeStorage.update(fromContentsOf: values)
+    let tensor = try device.makeTensor(Shape(maxPositions, parameters.rope.dim / 2, 2), .f32)
+    let queue = device.makeQueue()
+    queue.copy(host, count: values.count, to: tensor)
+    queue.wait()
+    let table = RopeTable(dim: parameters.rope.dim, isNeoX: parameters.isNeoX, values: tensor)
+    tables[key] = table
+    return table
+  }
+}

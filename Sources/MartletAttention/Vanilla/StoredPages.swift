@@ -1,0 +1,86 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletCore
+
+/// The keys or the values of a layout, with each dim's offset worked out once.
+struct StoredPlane {
+  let plane: KVLayout.Plane
+  /// Bytes from the start of a page.
+  let byteOffset: Int
+  /// Elements from a head's first dim to each.
+  let dimOffsets: [Int]
+
+  init(keysOf layout: KVLayout) {
+    plane = layout.keys
+    byteOffset = 0
+    dimOffsets = (0..<layout.headDim).map { layout.keys.offset(token: 0, head: 0, dim: $0) }
+  }
+
+  init(valuesOf layout: KVLayout) {
+    plane = layout.values
+    byteOffset = layout.valuesByteOffset
+    dimOffsets = (0..<layout.valueHeadDim).map { layout.values.offset(token: 0, head: 0, dim: $0) }
+  }
+}
+
+/// One request's pages in host memory, addressed by cache position: any layout, any page size.
+struct StoredPages {
+  private let layout: KVLayout
+  private let base: UnsafeMutableRawPointer
+  private let table: UnsafeMutableBufferPointer<Int32>
+
+  init(_ cache: PagedKV, sequence: Int) {
+    guard let base = cache.pages.buffer.hostAddress, let table = cache.pageTable.unsafeHostPointer(to: Int32.self) else {
+      preconditionFailure("the host cannot reach the key/value cache")
+    }
+    let width = cache.pageTable.shape[1]
+    layout = cache.layout
+    self.base = base + cache.pages.byteOffset
+    self.table = UnsafeMutableBufferPointer(rebasing: table[sequence * width..<(sequence + 1) * width])
+  }
+
+  /// Rounds one head to the cache's type, to nearest even, and stores it.
+  func store(_ source: UnsafePointer<Float>, _ plane: StoredPlane, position: Int, head: Int) {
+    switch layout.dataType {
+    case .f32: store(source, plane, position, head) { (x: Float) in x }
+    case .f16: store(source, plane, position, head) { (x: Float) in x.halfBits }
+    case .bf16: store(source, plane, position, head) { (x: Float) in BFloat16(x).bitPattern }
+    case .i32: preconditionFailure("keys and values are not stored as i32")
+    }
+  }
+
+  /// Reads one head, exactly, into every `stride`th element of `destination`.
+  func load(_ plane: StoredPlane, position: Int, head: Int, to destination: UnsafeMutablePointer<Float>, stride: Int) {
+    switch layout.dataType {
+    case .f32: load(plane, position, head, destination, stride) { (x: Float) in x }
+    case .f16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(halfBits: x) }
+    case .bf16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(BFloat16(bitPattern: x)) }
+    case .i32: preconditionFailure("keys and values are not stored as i32")
+    }
+  }
+
+  @inline(__always)
+  private func store<Element>(
+    _ source: UnsafePointer<Float>, _ plane: StoredPlane, _ position: Int, _ head: Int, _ encode: (Float) -> Element
+  ) {
+    let elements = address(plane, position, head).assumingMemoryBound(to: Element.self)
+    for dim in plane.dimOffsets.indices { elements[plane.dimOffsets[dim]] = encode(source[dim]) }
+  }
+
+  @inline(__always)
+  private func load<Element>(
+    _ plane: StoredPlane, _ position: Int, _ head: Int, _ destination: UnsafeMutablePointer<Float>, _ stride: Int,
+    _ decode: (Element) -> Float
+  ) {
+    let elements = address(plane, position, head).assumingMemoryBound(to: Element.self)
+    for dim in plane.dimOffsets.indices { destination[dim * stride] = decode(elements[plane.dimOffsets[dim]]) }
+  }
+
+  /// Where the head of the token at a cache position begins.
+  private func address(_ plane: StoredPlane, _ position: Int, _ head: Int) -> UnsafeMutableRawPointer {
+    let page = Int(table[position / layout.pageSize])
+    precondition(page >= 0, "cache position \(position) was returned from behind a window, and a query asks for it")
+    let element = plane.plane.offset(token: position % layout.pageSize, head: head, dim: 0)
+    return base + page * layout.pageByteCount + plane.byteOffset + element * layout.dataType.byteCount
+  }
+}

@@ -1,0 +1,158 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// The golden backend, written to be read: plain Swift, one request at a time, float32 scores, the softmax over a whole row at once.
+///
+/// It does everything the contract names, for any layout, paged or linear, with a cache or without one. It fuses nothing and runs on one
+/// thread. Every sum runs over dims or keys in ascending order, so a row's result depends on that row alone.
+///
+/// It computes on the host and so serves devices whose memory the host can reach.
+public final class VanillaAttention: AttentionBackend {
+  public typealias Metadata = VanillaMetadata
+
+  public static let name = "VANILLA"
+
+  let layer: AttentionLayerSpec
+  private let rope: RopeTable?
+  private let keyPlane: StoredPlane
+  private let valuePlane: StoredPlane
+
+  public static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
+
+  public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {
+    var reasons = layer.generalObstacles(in: context)
+    if !context.isHostAddressable {
+      reasons.append("it computes on the host, which cannot reach the memory of \(context.device.name)")
+    }
+    return reasons
+  }
+
+  public static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
+    .nhd(
+      dataType: context.kvDataType(of: layer), pageSize: context.pageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
+      valueHeadDim: layer.valueHeadDim)
+  }
+
+  public init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {
+    let layout = Self.kvLayout(for: layer, in: context)
+    self.layer = layer
+    rope = try layer.positionalEmbedding.map { try context.ropeTable($0) }
+    keyPlane = StoredPlane(keysOf: layout)
+    valuePlane = StoredPlane(valuesOf: layout)
+  }
+
+  public func forward(
+    _ inputs: AttentionInputs, metadata: VanillaMetadata, output: AttentionOutput, on queue: any DeviceQueue
+  ) throws {
+    queue.wait()
+    let cache = metadata.usesCache ? metadata.cache(ofLayer: layer.layerIndex) : nil
+    let queries: HeadRows
+    let new: (keys: HeadRows, values: HeadRows)?
+    switch inputs.form {
+    case .separate(let q, let k, let v):
+      queries = rows(q, layer.numHeads, layer.headDim, metadata)
+      new = (rows(k, layer.numKVHeads, layer.headDim, metadata), rows(v, layer.numKVHeads, layer.valueHeadDim, metadata))
+    case .queriesOnly(let q):
+      guard cache != nil else { throw AttentionError.invalidStep("queries alone read the key/value cache, and this step has none") }
+      queries = rows(q, layer.numHeads, layer.headDim, metadata)
+      new = nil
+    case .fused: preconditionFailure("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
+    }
+    for sequence in 0..<metadata.numSeqs {
+      let request = Request(sequence, layer, inputs.mask, metadata)
+      let pages = cache.map { StoredPages($0, sequence: sequence) }
+      if let pages, let new { append(new.keys, new.values, of: request, to: pages) }
+      for kvHead in 0..<layer.numKVHeads {
+        if let pages {
+          load(kvHead, of: request, from: pages, metadata)
+        } else if let new {
+          load(kvHead, of: request, keys: new.keys, values: new.values, metadata)
+        }
+        if layer.positionalEmbedding?.kind == .deferred, let rope { rotateKeys(of: request, rope, metadata) }
+        for token in 0..<request.numTokens {
+          for head in kvHead * layer.groupSize..<(kvHead + 1) * layer.groupSize {
+            attend(queries, token: token, head: head, of: request, metadata, output)
+          }
+        }
+      }
+    }
+  }
+}
+
+// MARK: - Keys and values
+
+extension VanillaAttention {
+  /// One request of the batch: its rows and the keys that some of them see.
+  struct Request {
+    let firstToken: Int
+    let numTokens: Int
+    /// Keys after this step's append; the request's token t is at cache position `keyLength − numTokens + t`.
+    let keyLength: Int
+    /// The cache positions that at least one query sees.
+    let keys: Range<Int>
+    let window: Int?
+    let isCausal: Bool
+    let bits: CustomAttentionMask?
+
+    init(_ sequence: Int, _ layer: AttentionLayerSpec, _ mask: AttentionMask, _ metadata: AttentionMetadata) {
+      firstToken = Int(metadata.queryIndptr[sequence])
+      numTokens = Int(metadata.seqLens[sequence])
+      keyLength = Int(metadata.kvLens[sequence])
+      bits = mask == .custom ? metadata.customMask(of: sequence) : nil
+      isCausal = mask != .full && bits == nil
+      window = isCausal ? layer.window : nil
+      keys = window.map { [keyLength, numTokens] in max(0, keyLength - numTokens - $0 + 1)..<keyLength } ?? 0..<keyLength
+    }
+
+    /// The cache positions that a query sees, leaving its bits aside.
+    func visible(to token: Int) -> Range<Int> {
+      if !isCausal { return keys }
+      let position = keyLength - numTokens + token
+      return (window.map { max(0, position - $0 + 1) } ?? 0)..<position + 1
+    }
+  }
+
+  /// Stores the request's new keys and values, rounded to the cache's type, at their cache positions.
+  private func append(_ keys: HeadRows, _ values: HeadRows, of request: Request, to pages: StoredPages) {
+    for token in 0..<request.numTokens {
+      let position = request.keyLength - request.numTokens + token
+      for head in 0..<layer.numKVHeads {
+        pages.store(keys.head(token: request.firstToken + token, head), keyPlane, position: position, head: head)
+        pages.store(values.head(token: request.firstToken + token, head), valuePlane, position: position, head: head)
+      }
+    }
+  }
+
+  /// Reads one head's keys and values as stored: keys to `[headDim][keys]`, values to `[keys][valueHeadDim]`.
+  private func load(_ head: Int, of request: Request, from pages: StoredPages, _ metadata: VanillaMetadata) {
+    for (index, position) in request.keys.enumerated() {
+      pages.load(keyPlane, position: position, head: head, to: metadata.keyScratch + index, stride: request.keys.count)
+      pages.load(valuePlane, position: position, head: head, to: metadata.valueScratch + index * layer.valueHeadDim, stride: 1)
+    }
+  }
+
+  /// Takes one head's keys and values from the step itself, where there is no cache.
+  private func load(_ head: Int, of request: Request, keys: HeadRows, values: HeadRows, _ metadata: VanillaMetadata) {
+    for (index, position) in request.keys.enumerated() {
+      let key = keys.head(token: request.firstToken + position, head)
+      for dim in 0..<layer.headDim { metadata.keyScratch[dim * request.keys.count + index] = key[dim] }
+      let value = values.head(token: request.firstToken + position, head)
+      (metadata.valueScratch + index * layer.valueHeadDim).update(from: value, count: layer.valueHeadDim)
+    }
+  }
+
+  /// Rotates the loaded keys by their cache positions.
+  private func rotateKeys(of request: Request, _ rope: RopeTable, _ metadata: VanillaMetadata) {
+    let count = request.keys.count
+    for (index, position) in request.keys.enumerated() {
+      for dim in 0..<layer.headDim { metadata.headScratch[dim] = metadata.keyScratch[dim * count + index] }
+      HeadRows.rotate(metadata.headScratch, rope, HeadRows.angles(rope, position: position))
+      for dim in 0..<layer.headDim { metadata.keyScratch[dim * count + index] = metadata.headScratch[dim] }
+    }
+  }
+
+  private func rows(_ tensor: Tensor, _ numHeads: Int, _ headDim: Int, _ metadata: AttentionMetadata) -> HeadRows {
+    HeadRows(tensor, numTokens: metadata.numTokens, numHeads: numHeads, headDim: headDim)
+  }
+}

@@ -1,0 +1,97 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Glibc
+public import MartletCore
+
+/// The processor as a device: memory is the process's own, kernels run at once on the threads of one ``WorkerPool``.
+///
+/// The instruction set is chosen when the device is made and never again; two devices with different ones can live side by side.
+public final class CPUDevice: Device {
+  public let instructionSet: InstructionSet
+  package let pool: WorkerPool
+
+  /// Every variant in this program, best first, those that this machine cannot run included.
+  public static var instructionSets: [InstructionSet] { InstructionSet.all }
+
+  /// - Parameters:
+  ///   - instructionSet: the name of one of ``instructionSets``; nil takes the best that this machine runs.
+  ///   - threads: how many threads compute, the caller's included; nil takes ``HostLimits/processorCount``.
+  /// - Throws: ``DeviceError/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
+  ///   ``DeviceError/threadsUnavailable`` where the system refuses a thread, ``DeviceError/outOfMemory`` for the threads' scratch.
+  public init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
+    let runnable = InstructionSet.all.filter(\.isSupported)
+    let chosen = name.map { name in runnable.first { $0.name == name } } ?? runnable.first(where: \.isChosenByItself)
+    guard let chosen else {
+      throw .unknownInstructionSet(name: name ?? "", available: runnable.map(\.name))
+    }
+    instructionSet = chosen
+    pool = try WorkerPool(threadCount: threads ?? HostLimits().processorCount)
+  }
+
+  public var name: String { "cpu" }
+  public var summary: String {
+    "\(instructionSet.name) (\(instructionSet.description)), \(pool.threadCount) thread\(pool.threadCount == 1 ? "" : "s")"
+  }
+  public var availableByteCount: Int { HostLimits().availableByteCount }
+
+  public var tensorKernels: any TensorKernels { CPUTensorKernels(instructionSet: instructionSet, pool: pool) }
+  public var attentionKernels: any AttentionKernels { CPUAttentionKernels(instructionSet: instructionSet, pool: pool) }
+
+  public func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
+    let memory = try HostMemory.allocate(byteCount: byteCount)
+    let start = memory.baseAddress
+    return DeviceBuffer(address: UInt(bitPattern: start), byteCount: byteCount, hostAddress: start) { memory.free() }
+  }
+
+  public func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element> {
+    let memory = try HostMemory.allocate(byteCount: count * MemoryLayout<Element>.stride)
+    let start = memory.baseAddress.bindMemory(to: Element.self, capacity: count)
+    return HostBuffer(adopting: UnsafeMutableBufferPointer(start: start, count: count)) { memory.free() }
+  }
+
+  public func makeQueue() -> any DeviceQueue { CPUQueue() }
+
+  public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
+    try CPUPreparedWeight(parts, instructionSet: instructionSet)
+  }
+
+  /// An outside backend finds the ``WorkerPool`` and the ``InstructionSet`` here.
+  public func service<Service>(_ type: Service.Type) -> Service? {
+    if let pool = pool as? Service { return pool }
+    return instructionSet as? Service
+  }
+}
+
+/// The CPU's queue: every call has finished when it returns, so that order is the order of calls and there is nothing to wait for.
+public final class CPUQueue: DeviceQueue {
+  public init() {}
+
+  public func copy<Element>(_ source: HostBuffer<Element>, count: Int, to destination: Tensor) {
+    precondition(count >= 0 && count <= source.count, "a copy of \(count) elements from a host buffer of \(source.count)")
+    let target = destination.unsafeCPUPointer(Element.self)
+    precondition(count <= target.count, "a copy of \(count) elements to a tensor of \(target.count)")
+    guard count > 0 else { return }
+    target.baseAddress!.update(from: source.unsafeStorage.baseAddress!, count: count)
+  }
+
+  public func copy<Element>(_ source: Tensor, to destination: HostBuffer<Element>) {
+    let elements = source.unsafeCPUPointer(Element.self)
+    precondition(
+      elements.count <= destination.count, "a copy of \(elements.count) elements to a host buffer of \(destination.count)")
+    guard elements.count > 0 else { return }
+    destination.unsafeStorage.baseAddress!.update(from: elements.baseAddress!, count: elements.count)
+  }
+
+  public func wait() {}
+}
+
+extension Tensor {
+  /// The elements as this process sees them.
+  /// - Precondition: `Element` is as wide as the tensor's type, and the tensor is one of the CPU's.
+  func unsafeCPUPointer<Element: BitwiseCopyable>(_ type: Element.Type) -> UnsafeMutableBufferPointer<Element> {
+    guard let pointer = unsafeHostPointer(to: type) else {
+      preconditionFailure("a tensor at \(address) of another device was given to the CPU")
+    }
+    return pointer
+  }
+}

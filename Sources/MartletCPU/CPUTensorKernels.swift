@@ -1,0 +1,102 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import CMartletKernels
+package import MartletCore
+
+/// The tensor kernels of one instruction set: each call checks its tensors, fills in a C struct and shares out its rows.
+///
+/// Nothing here allocates. Small work runs on the caller's thread: to call the others takes longer than to do it.
+package struct CPUTensorKernels: TensorKernels {
+  let instructionSet: InstructionSet
+  let pool: WorkerPool
+
+  private var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
+
+  package func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue) {
+    let rows = RowTasks(input.shape, in: pool)
+    let arguments = martlet_rms_norm_arguments(
+      input: input.pointer(.f32, input.shape, "rmsNorm: input"),
+      weight: weight.pointer(.f32, Shape(rows.columns), "rmsNorm: weight"),
+      output: output.pointer(.f32, input.shape, "rmsNorm: output"),
+      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask), epsilon: epsilon)
+    pool.run(taskCount: rows.taskCount, function: kernels.rms_norm, with: arguments)
+  }
+
+  package func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
+    let rows = RowTasks(addend.shape, in: pool)
+    let arguments = martlet_add_arguments(
+      addend: addend.pointer(.f32, addend.shape, "add: addend"),
+      accumulator: accumulator.pointer(.f32, addend.shape, "add: accumulator"),
+      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask))
+    pool.run(taskCount: rows.taskCount, function: kernels.add, with: arguments)
+  }
+
+  package func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue) {
+    // An exponential and a quotient cost about as much as four loads and stores.
+    let rows = RowTasks(output.shape, costOfValue: 4, in: pool)
+    let code =
+      switch activation {
+      case .silu: martlet_activation_silu
+      case .geluTanh: martlet_activation_gelu_tanh
+      }
+    let arguments = martlet_gated_activation_arguments(
+      gate_up: gateUp.pointer(.f32, Shape(rows.count, 2 * rows.columns), "gatedActivation: gateUp"),
+      output: output.pointer(.f32, Shape(rows.count, rows.columns), "gatedActivation: output"),
+      rows: Int32(rows.count), width: Int32(rows.columns), rows_per_task: Int32(rows.perTask), activation: Int32(code.rawValue))
+    pool.run(taskCount: rows.taskCount, function: kernels.gated_activation, with: arguments)
+  }
+
+  package func gatherRows(_ input: Tensor, rows indices: Tensor, output: Tensor, on queue: any DeviceQueue) {
+    let rows = RowTasks(output.shape, in: pool), inputRows = input.shape[0]
+    let chosen: UnsafePointer<Int32> = indices.pointer(.i32, Shape(rows.count), "gatherRows: rows")
+    for index in 0..<rows.count {
+      let row = Int(chosen[index])
+      precondition(row >= 0 && row < inputRows, "gatherRows: row \(row), entry \(index), of an input of \(inputRows) rows")
+    }
+    let arguments = martlet_gather_rows_arguments(
+      input: input.pointer(.f32, Shape(inputRows, rows.columns), "gatherRows: input"), indices: chosen,
+      output: output.pointer(.f32, output.shape, "gatherRows: output"),
+      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask))
+    pool.run(taskCount: rows.taskCount, function: kernels.gather_rows, with: arguments)
+  }
+}
+
+/// The rows of a tensor, dealt to tasks.
+private struct RowTasks {
+  let count: Int
+  let columns: Int
+  let perTask: Int
+  let taskCount: Int
+
+  /// Values that one thread handles in about the time that it takes to call another, some microseconds.
+  private static let valuesPerTask = 16384
+  /// Several tasks for each thread, so that one that the system holds up does not hold up all.
+  private static let tasksPerThread = 4
+
+  /// - Precondition: a shape `[rows, columns]`.
+  init(_ shape: Shape, costOfValue: Int = 1, in pool: WorkerPool) {
+    precondition(shape.rank == 2, "a tensor [rows, columns] is needed, not \(shape)")
+    count = shape[0]
+    columns = shape[1]
+    precondition(max(count, columns) <= 1 << 30, "a tensor of \(shape) has more than \(1 << 30) rows or columns")
+    let tasks = min(count, shape.count * costOfValue / Self.valuesPerTask, Self.tasksPerThread * pool.threadCount)
+    perTask = pool.threadCount == 1 || tasks < 2 ? max(count, 1) : (count + tasks - 1) / tasks
+    taskCount = (count + perTask - 1) / perTask
+  }
+}
+
+extension Tensor {
+  /// The elements for a kernel.
+  /// - Precondition: the tensor has this type and shape and lies in the CPU's memory.
+  func pointer<Element>(_ dataType: DataType, _ shape: Shape, _ what: StaticString) -> UnsafeMutablePointer<Element> {
+    precondition(self.dataType == dataType, "\(what) must be \(dataType), not \(self.dataType)")
+    precondition(self.shape == shape, "\(what) must be \(shape), not \(self.shape)")
+    guard let start = buffer.hostAddress else { preconditionFailure("\(what) lies in the memory of another device") }
+    return (start + byteOffset).assumingMemoryBound(to: Element.self)
+  }
+
+  /// The elements for a kernel that only reads them.
+  func pointer<Element>(_ dataType: DataType, _ shape: Shape, _ what: StaticString) -> UnsafePointer<Element> {
+    UnsafePointer(pointer(dataType, shape, what) as UnsafeMutablePointer<Element>)
+  }
+}

@@ -1,0 +1,54 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Glibc
+import MartletCore
+
+/// Zeroed memory of this process, aligned to 64 bytes; from 2 MiB on mapped by itself, at a huge page's boundary, so that the kernel
+/// can back it with huge pages and takes it back whole.
+///
+/// `@unchecked Sendable`: an address and a length; whoever owns the buffer orders access.
+struct HostMemory: @unchecked Sendable {
+  let baseAddress: UnsafeMutableRawPointer
+  /// Bytes of the mapping; 0 where the memory came from the allocator.
+  private let mappedByteCount: Int
+
+  private static let hugePage = 2 << 20
+
+  /// - Throws: ``DeviceError/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
+  ///   group cannot hold it: Linux would say yes and kill the process at the first use.
+  static func allocate(byteCount: Int) throws(DeviceError) -> HostMemory {
+    precondition(byteCount >= 0, "a buffer of \(byteCount) bytes")
+    guard byteCount >= hugePage else {
+      var pointer: UnsafeMutableRawPointer?
+      guard posix_memalign(&pointer, 64, max(byteCount, 64)) == 0, let pointer else {
+        throw .outOfMemory(device: "cpu", requested: byteCount, available: HostLimits().availableByteCount)
+      }
+      memset(pointer, 0, max(byteCount, 64))
+      return HostMemory(baseAddress: pointer, mappedByteCount: 0)
+    }
+    let available = HostLimits().availableByteCount
+    guard byteCount <= available, let start = map(byteCount: byteCount) else {
+      throw .outOfMemory(device: "cpu", requested: byteCount, available: available)
+    }
+    return HostMemory(baseAddress: start, mappedByteCount: roundedUp(byteCount))
+  }
+
+  func free() {
+    if mappedByteCount > 0 { munmap(baseAddress, mappedByteCount) } else { Glibc.free(baseAddress) }
+  }
+
+  /// A mapping that starts at a huge page's boundary: one huge page too many, the ends given back.
+  private static func map(byteCount: Int) -> UnsafeMutableRawPointer? {
+    let wanted = roundedUp(byteCount), reserved = wanted + hugePage
+    let mapping = mmap(nil, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let mapping, mapping != UnsafeMutableRawPointer(bitPattern: -1) else { return nil }
+    let lead = (hugePage - Int(UInt(bitPattern: mapping) % UInt(hugePage))) % hugePage
+    let start = mapping + lead
+    if lead > 0 { munmap(mapping, lead) }
+    if lead < hugePage { munmap(start + wanted, hugePage - lead) }
+    madvise(start, wanted, MADV_HUGEPAGE)  // a wish: where huge pages are off, small ones serve
+    return start
+  }
+
+  private static func roundedUp(_ byteCount: Int) -> Int { (byteCount + hugePage - 1) / hugePage * hugePage }
+}

@@ -1,0 +1,263 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import CMartletKernels
+import Glibc
+public import MartletCore
+import Synchronization
+
+/// Threads that wait for work and share out the tasks of one kernel at a time: fork, claim, join.
+///
+/// `run` calls a C function once for each task number, on the caller's thread (worker 0) and on the pool's own, and returns when all
+/// have finished; everything they wrote is then visible to the caller. Which worker gets which task is open: tasks must not care.
+/// It allocates nothing. A worker that finds no work spins for some tens of microseconds, about the time between two kernels of a step,
+/// and then sleeps.
+///
+/// `run` may be called from several threads: a lock makes them take turns. It must not be called from a task.
+///
+/// Not for work that blocks, nor for many unrelated small jobs: it is one loop's helper.
+///
+/// `@unchecked Sendable`: the shared words are atomic; the job is written by the one caller that holds the lock, while the gate is shut
+/// and nobody is inside.
+public final class WorkerPool: @unchecked Sendable {
+  /// Threads that compute, the caller's included.
+  public let threadCount: Int
+  /// Bytes of each worker's scratch memory, 64-byte aligned. Its contents do not survive a task.
+  public let scratchByteCount: Int
+
+  private let turn = Mutex(())
+  /// The thread inside ``run(taskCount:function:arguments:)``, 0 when there is none: to catch a task that calls it.
+  private let owner = Atomic<UInt>(0)
+  private let memory: HostMemory
+  /// One for each worker, worker 0 included.
+  private let workers: UnsafeMutableBufferPointer<Worker>
+  /// The pool's own threads; worker i + 1 is thread i.
+  private var threads: [pthread_t] = []
+
+  /// Starts `threadCount − 1` threads.
+  /// - Throws: ``DeviceError/threadsUnavailable`` or ``DeviceError/outOfMemory``.
+  /// - Precondition: 1 to 4096 threads.
+  public init(threadCount: Int, scratchByteCount: Int = 1 << 20) throws(DeviceError) {
+    precondition((1...4096).contains(threadCount), "a worker pool has 1 to 4096 threads, not \(threadCount)")
+    precondition(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
+    self.threadCount = threadCount
+    self.scratchByteCount = scratchByteCount
+    let scratchStride = (scratchByteCount + 63) / 64 * 64
+    memory = try HostMemory.allocate(byteCount: SharedWords.byteCount + scratchStride * threadCount)
+    let shared = SharedWords(at: memory.baseAddress)
+    let scratch = memory.baseAddress + SharedWords.byteCount
+    workers = .allocate(capacity: threadCount)
+    for index in 0..<threadCount {
+      workers.initializeElement(at: index, to: Worker(index: Int32(index), scratch: scratch + index * scratchStride, shared: shared))
+    }
+    threads.reserveCapacity(threadCount - 1)
+    for index in 1..<threadCount {
+      var thread = pthread_t()
+      let failure = pthread_create(&thread, nil, workerMain, workers.baseAddress! + index)
+      // From here on a throw runs `deinit`, which stops the threads that did start.
+      guard failure == 0 else {
+        throw .threadsUnavailable(device: "cpu", requested: threadCount, reason: String(cString: strerror(failure)))
+      }
+      threads.append(thread)
+    }
+  }
+
+  deinit {
+    let shared = workers[0].shared
+    shared.stop.pointee.store(1, ordering: .relaxed)
+    shared.announce(atMost: .max)
+    for thread in threads { pthread_join(thread, nil) }
+    workers.deallocate()
+    memory.free()
+  }
+
+  /// Calls `function(arguments, task, worker, scratch)` for every task in `0..<taskCount`.
+  ///
+  /// One task, or a pool of one thread, runs on the caller without a word to anyone.
+  /// - Precondition: at most 2³⁰ tasks; not called from a task of this pool.
+  public func run(taskCount: Int, function: martlet_task_function, arguments: UnsafeRawPointer) {
+    precondition((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
+    let caller = UInt(martlet_thread_id())
+    precondition(
+      owner.load(ordering: .relaxed) != caller && !threads.contains(caller), "WorkerPool.run was called from a task of the same pool")
+    turn.withLock { _ in
+      owner.store(caller, ordering: .relaxed)
+      if taskCount <= 1 || threadCount == 1 {
+        for task in 0..<taskCount { function(arguments, Int32(task), 0, workers[0].scratch) }
+      } else {
+        workers[0].shared.open(WorkerJob(function: function, arguments: arguments, taskCount: UInt32(taskCount)))
+        workers[0].claimTasks()
+        workers[0].shared.shut()
+      }
+      owner.store(0, ordering: .relaxed)
+    }
+  }
+
+  /// ``run(taskCount:function:arguments:)`` with the arguments by value.
+  package func run<Arguments>(taskCount: Int, function: martlet_task_function, with arguments: Arguments) {
+    withUnsafePointer(to: arguments) { run(taskCount: taskCount, function: function, arguments: $0) }
+  }
+}
+
+/// A call of ``WorkerPool/run(taskCount:function:arguments:)``.
+private struct WorkerJob {
+  var function: martlet_task_function
+  var arguments: UnsafeRawPointer
+  var taskCount: UInt32
+}
+
+/// The words that a pool's threads share.
+///
+/// A run opens the gate, moves the epoch on and wakes sleepers; workers that see the new epoch enter through the gate, claim tasks until
+/// there are none and leave; the caller does the same, shuts the gate and waits until nobody is inside. A worker that comes too late finds
+/// the gate shut and waits for the next epoch, so that the caller never waits for a thread that the system has not scheduled yet.
+private struct SharedWords {
+  /// Counts the runs; idle workers sleep on it.
+  let epoch: UnsafeMutablePointer<Atomic<UInt32>>
+  /// ``isOpen``, ``callerSleeps`` and, in the low bits, the workers inside; the caller sleeps on it.
+  let gate: UnsafeMutablePointer<Atomic<UInt32>>
+  /// The next task that nobody has claimed.
+  let nextTask: UnsafeMutablePointer<Atomic<UInt32>>
+  /// Workers asleep, or about to be.
+  let sleepers: UnsafeMutablePointer<Atomic<UInt32>>
+  /// Not 0 when the workers are to end.
+  let stop: UnsafeMutablePointer<Atomic<UInt32>>
+  /// Written while the gate is shut and nobody is inside.
+  let job: UnsafeMutablePointer<WorkerJob>
+
+  static let isOpen: UInt32 = 1 << 31
+  static let callerSleeps: UInt32 = 1 << 30
+
+  /// How often an idle thread looks before it sleeps. A pause takes 40 to 140 cycles, so this is 15 to 50 µs.
+  private static let spinCount = 1000
+
+  /// Two cache lines for each word, because processors fetch lines in pairs.
+  private static let spacing = 128
+  static let byteCount = 6 * spacing
+
+  /// Sets up the words in zeroed memory.
+  init(at memory: UnsafeMutableRawPointer) {
+    func word(_ index: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
+      let pointer = (memory + index * Self.spacing).bindMemory(to: Atomic<UInt32>.self, capacity: 1)
+      pointer.initialize(to: Atomic(0))
+      return pointer
+    }
+    epoch = word(0)
+    gate = word(1)
+    nextTask = word(2)
+    sleepers = word(3)
+    stop = word(4)
+    job = (memory + 5 * Self.spacing).bindMemory(to: WorkerJob.self, capacity: 1)
+  }
+
+  /// The caller's: publishes a job and calls the workers.
+  func open(_ newJob: WorkerJob) {
+    job.initialize(to: newJob)
+    nextTask.pointee.store(0, ordering: .relaxed)
+    // Releases the job to whoever enters.
+    gate.pointee.store(Self.isOpen, ordering: .releasing)
+    announce(atMost: newJob.taskCount - 1)
+  }
+
+  /// Moves the epoch on and wakes at most `count` of the workers that sleep.
+  ///
+  /// Both sides are sequentially consistent, as in Dekker's algorithm: either this thread sees the worker among the sleepers, or the
+  /// worker's futex call sees the new epoch and returns at once.
+  func announce(atMost count: UInt32) {
+    epoch.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    let sleeping = sleepers.pointee.load(ordering: .sequentiallyConsistent)
+    if sleeping > 0 { epoch.wake(min(count, sleeping)) }
+  }
+
+  /// The caller's: lets nobody in any more and waits until all have left. What they wrote is then visible here.
+  func shut() {
+    var inside = gate.pointee.bitwiseAnd(~Self.isOpen, ordering: .acquiring).newValue
+    var spins = 0
+    while inside != 0 {
+      if spins < Self.spinCount {
+        spins += 1
+        martlet_pause()
+      } else {
+        let word = gate.pointee.bitwiseOr(Self.callerSleeps, ordering: .acquiring).newValue
+        if word != Self.callerSleeps { gate.sleep(while: word) }
+      }
+      inside = gate.pointee.load(ordering: .acquiring) & ~Self.callerSleeps
+    }
+  }
+
+  /// A worker's: false when the gate is shut. What the caller wrote before it opened the gate is then visible here.
+  func enter() -> Bool {
+    var word = gate.pointee.load(ordering: .relaxed)
+    while word & Self.isOpen != 0 {
+      let (entered, current) = gate.pointee.weakCompareExchange(
+        expected: word, desired: word + 1, successOrdering: .acquiring, failureOrdering: .relaxed)
+      if entered { return true }
+      word = current
+    }
+    return false
+  }
+
+  /// A worker's: gives what it wrote to the caller, and wakes it if this was the last one and it sleeps.
+  func leave() {
+    if gate.pointee.wrappingSubtract(1, ordering: .releasing).newValue == Self.callerSleeps { gate.wake(1) }
+  }
+
+  /// A worker's: returns the epoch when it is no longer `seen`.
+  func awaitEpoch(after seen: UInt32) -> UInt32 {
+    for _ in 0..<Self.spinCount {
+      let current = epoch.pointee.load(ordering: .acquiring)
+      if current != seen { return current }
+      martlet_pause()
+    }
+    while true {
+      sleepers.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      epoch.sleep(while: seen)
+      sleepers.pointee.wrappingSubtract(1, ordering: .relaxed)
+      let current = epoch.pointee.load(ordering: .acquiring)
+      if current != seen { return current }
+    }
+  }
+}
+
+extension UnsafeMutablePointer where Pointee == Atomic<UInt32> {
+  /// The futex is the atomic's own four bytes.
+  private var futex: UnsafePointer<UInt32> { UnsafeRawPointer(self).assumingMemoryBound(to: UInt32.self) }
+
+  /// Sleeps unless the word no longer holds `value`; may return early.
+  fileprivate func sleep(while value: UInt32) { martlet_futex_wait(futex, value) }
+
+  /// Wakes at most `count` sleepers.
+  fileprivate func wake(_ count: UInt32) { martlet_futex_wake(futex, Int32(clamping: count)) }
+}
+
+/// What one thread of a pool needs to know.
+private struct Worker {
+  let index: Int32
+  let scratch: UnsafeMutableRawPointer
+  let shared: SharedWords
+
+  /// Claims tasks of the open job until there are none.
+  func claimTasks() {
+    let job = shared.job.pointee
+    while true {
+      let task = shared.nextTask.pointee.wrappingAdd(1, ordering: .relaxed).oldValue
+      guard task < job.taskCount else { return }
+      job.function(job.arguments, Int32(task), index, scratch)
+    }
+  }
+}
+
+/// The life of a pool's thread. `context` is its ``Worker``, which outlives it.
+private func workerMain(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  let worker = context!.assumingMemoryBound(to: Worker.self).pointee
+  let shared = worker.shared
+  martlet_block_signals()
+  martlet_set_thread_name("martlet-\(worker.index)")
+  var epoch: UInt32 = 0
+  while true {
+    epoch = shared.awaitEpoch(after: epoch)
+    if shared.stop.pointee.load(ordering: .relaxed) != 0 { return nil }
+    guard shared.enter() else { continue }
+    worker.claimTasks()
+    shared.leave()
+  }
+}

@@ -1,0 +1,55 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The bytes of a file: a read-only map, or an exact copy in memory, released with the last reference.
+///
+/// `@unchecked Sendable`: nobody writes the bytes. A map shows what the file holds: a file that another program shortens while it is mapped
+/// ends the process with SIGBUS when a lost page is read, as for every program that maps files.
+final class FileBytes: @unchecked Sendable {
+  let bytes: UnsafeRawBufferPointer
+  private let isMapped: Bool
+
+  /// Maps the regular file at `path`.
+  init(path: String) throws(GGUFError) {
+    func failure(_ reason: String) -> GGUFError { .cannotOpen(path: path, reason: reason) }
+    func systemFailure() -> GGUFError { failure(String(cString: strerror(errno))) }
+
+    // O_NONBLOCK: a named pipe must not make us wait before fstat can refuse it.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw systemFailure() }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw systemFailure() }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw failure(status.st_mode & S_IFMT == S_IFDIR ? "it is a directory; name the .gguf file inside it" : "it is not a regular file")
+    }
+    let count = Int(status.st_size)
+    guard count > 0 else { throw failure("the file is empty; fetch it again") }
+    guard let address = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else { throw systemFailure() }
+    bytes = UnsafeRawBufferPointer(start: address, count: count)
+    isMapped = true
+  }
+
+  /// Copies `source` to memory of exactly its size, so that a memory checker sees a read past the end. Aligned like a file's data (64 bytes).
+  init(copying source: [UInt8]) {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 64)
+    copy.copyBytes(from: source)
+    bytes = UnsafeRawBufferPointer(copy)
+    isMapped = false
+  }
+
+  deinit {
+    if isMapped {
+      munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress!), bytes.count)
+    } else {
+      bytes.deallocate()
+    }
+  }
+}

@@ -1,0 +1,53 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+extension GGUFFile {
+  /// The matrix `name` as it lies in the file: a view, no copy, that keeps the file.
+  ///
+  /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
+  public func weight(_ name: String, rows: Int? = nil, columns: Int? = nil) throws(GGUFError) -> Weight {
+    let tensor = try requiredTensor(name)
+    guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
+      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: WeightFormat.allCases.map(\.rawValue))
+    }
+    guard tensor.dims.count >= 2, tensor.dims.dropFirst(2).allSatisfy({ $0 == 1 }),
+      rows.map({ $0 == tensor.dims[1] }) ?? true, columns.map({ $0 == tensor.dims[0] }) ?? true
+    else {
+      func text(_ size: Int?) -> String { size.map(String.init) ?? "any" }
+      let expected = rows == nil && columns == nil ? "a matrix" : "[\(text(rows)), \(text(columns))]"
+      throw .wrongShape(tensor: name, found: tensor.shape, expected: expected)
+    }
+    let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + byteCount])
+    return Weight(name: name, format: format, rows: tensor.dims[1], columns: tensor.dims[0], bytes: bytes, owner: file)
+  }
+
+  /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16 or BF16, widened exactly.
+  ///
+  /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
+  public func floats(_ name: String, count: Int? = nil) throws(GGUFError) -> [Float] {
+    let tensor = try requiredTensor(name)
+    let size: Int
+    let widen: (UnsafeRawBufferPointer, Int) -> Float
+    switch tensor.type.weightFormat {
+    case .f32: (size, widen) = (4, { Float(bitPattern: UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt32.self))) })
+    case .f16: (size, widen) = (2, { Float(halfBits: UInt16(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt16.self))) })
+    case .bf16:
+      (size, widen) = (
+        2, { Float(BFloat16(bitPattern: UInt16(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt16.self)))) }
+      )
+    default: throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: ["F32", "F16", "BF16"])
+    }
+    guard count.map({ $0 == tensor.count }) ?? true else {
+      throw .wrongShape(tensor: name, found: tensor.shape, expected: "\(count!) values")
+    }
+    return (0..<tensor.count).map { widen(file.bytes, tensor.offset + $0 * size) }
+  }
+
+  private func requiredTensor(_ name: String) throws(GGUFError) -> GGUFTensor {
+    if let tensor = tensor(name) { return tensor }
+    guard let parts = value("split.count")?.integer, parts > 1 else { throw .missingTensor(name, hint: "") }
+    let part = value("split.no")?.integer.map { "part \($0 + 1)" } ?? "one part"
+    throw .missingTensor(name, hint: "it is \(part) of a model split into \(parts) files; join them with gguf-split --merge")
+  }
+}

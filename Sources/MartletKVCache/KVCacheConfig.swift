@@ -1,0 +1,78 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// How large the key/value cache is and how it is cut into pages.
+public struct KVCacheConfig: Sendable, Hashable {
+  /// Tokens in a page.
+  public enum PageSize: Sendable, Hashable {
+    /// A power of two.
+    case tokens(Int)
+    /// One page as long as the longest sequence: the linear cache, which only the Vanilla backend reads.
+    case linear
+  }
+
+  /// How much memory the pages of all layers may take together.
+  public enum Budget: Sendable, Hashable {
+    case bytes(Int)
+    /// A share, above 0 and at most 1, of the memory that is free on the device when the cache is made.
+    case fractionOfFreeMemory(Double)
+    /// Enough for ``maxSequences`` sequences of ``maxSequenceLength`` tokens, but at most ``automaticFraction`` of the free memory.
+    case automatic
+  }
+
+  /// The most that ``Budget/automatic`` takes of the free memory.
+  public static let automaticFraction = 0.5
+
+  /// The type of the stored keys and values; a layer's `QuantConfig` can say otherwise.
+  public var dataType: DataType
+  public var pageSize: PageSize
+  public var budget: Budget
+  /// The most tokens of one sequence, prompt and generation together.
+  public var maxSequenceLength: Int
+  /// The most sequences that are in the cache at one time.
+  public var maxSequences: Int
+  /// The most tokens that one sequence adds in one step (its largest chunk); nil where a prompt may come whole.
+  ///
+  /// A sliding-window layer needs pages for its window and one chunk, so a bounded chunk is what makes windows save memory.
+  public var maxTokensPerStep: Int?
+
+  public init(
+    dataType: DataType = .bf16, pageSize: PageSize = .tokens(32), budget: Budget = .automatic, maxSequenceLength: Int, maxSequences: Int,
+    maxTokensPerStep: Int? = nil
+  ) {
+    self.dataType = dataType
+    self.pageSize = pageSize
+    self.budget = budget
+    self.maxSequenceLength = maxSequenceLength
+    self.maxSequences = maxSequences
+    self.maxTokensPerStep = maxTokensPerStep
+  }
+
+  /// Tokens in a page, with the linear cache's page spelled out.
+  public var tokensPerPage: Int {
+    switch pageSize {
+    case .tokens(let count): count
+    case .linear: maxSequenceLength
+    }
+  }
+
+  /// What is wrong with these values; nil where nothing is.
+  func problem() -> KVCacheError? {
+    func invalid(_ option: String, _ value: String, _ wanted: String) -> KVCacheError {
+      .invalidConfiguration(option: option, value: value, wanted: wanted)
+    }
+    if maxSequenceLength < 1 { return invalid("maxSequenceLength", "\(maxSequenceLength)", "at least 1") }
+    if maxSequences < 1 { return invalid("maxSequences", "\(maxSequences)", "at least 1") }
+    if let most = maxTokensPerStep, most < 1 { return invalid("maxTokensPerStep", "\(most)", "at least 1") }
+    if case .tokens(let count) = pageSize, count < 1 || count & (count - 1) != 0 {
+      return invalid("pageSize", "\(count)", "a power of two, or linear")
+    }
+    switch budget {
+    case .bytes(let bytes) where bytes < 1: return invalid("budget", "\(bytes) bytes", "at least 1 byte")
+    case .fractionOfFreeMemory(let fraction) where !(fraction > 0 && fraction <= 1):
+      return invalid("budget", "\(fraction) of the free memory", "above 0 and at most 1")
+    default: return nil
+    }
+  }
+}

@@ -1,0 +1,115 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// Hands out the pages of the key/value cache and takes them back; owns every layer's storage.
+///
+/// Layers form *pools* by (window, key/value heads, head dims, data type). A pool has its own page ids, its own share of the budget and its
+/// own page tables. A sequence grows with ``extend(_:to:)``, which either finds pages in every pool or changes nothing; after a step
+/// ``computed(_:upTo:)`` gives back what lies wholly behind a sliding window; ``remove(_:)`` gives back all.
+///
+/// The manager lives inside one loop: it has no locks and is not `Sendable`. Its operations between steps allocate no memory.
+public final class KVCacheManager {
+  /// What the cache was asked to be.
+  public let config: KVCacheConfig
+  public let layers: [KVLayerSpec]
+  /// The bytes that the budget allows, as it was understood when the cache was made.
+  public let budgetByteCount: Int
+
+  let device: any Device
+  /// `[layer]`: all pages of the layer.
+  let storage: [Tensor]
+  let poolOfLayer: [Int]
+  var pools: [KVPool]
+  /// Where each sequence's row in every pool's table is.
+  var slots: [Int: Int] = [:]
+  var freeSlots: [Int]
+  /// For each slot: tokens that have pages, tokens that were computed.
+  var lengths: [Int]
+  var computedLengths: [Int]
+
+  /// Reserves the storage of all layers.
+  /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not to be had.
+  public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device) throws {
+    if let problem = config.problem() { throw problem }
+    let pageSize = config.tokensPerPage
+    for (index, layer) in layers.enumerated() where layer.layout.pageSize != pageSize {
+      throw KVCacheError.layerMismatch(
+        layer: index, reason: "its layout has pages of \(layer.layout.pageSize) tokens, the configuration \(pageSize)")
+    }
+    let chunk = config.maxTokensPerStep ?? config.maxSequenceLength
+    let demands = Self.demands(layers, config: config, chunk: chunk)
+    let wanted = demands.reduce(0) { $0 + $1.bytesPerPage * $1.pagesPerSequence * config.maxSequences }
+    let budget =
+      switch config.budget {
+      case .bytes(let bytes): bytes
+      case .fractionOfFreeMemory(let fraction): Int(Double(device.availableByteCount) * fraction)
+      case .automatic: min(wanted, Int(Double(device.availableByteCount) * KVCacheConfig.automaticFraction))
+      }
+    guard let pages = KVCacheBudget.pages(demands, budget: budget, config: config) else {
+      throw KVCacheError.budgetTooSmall(
+        budget: budget, needed: demands.reduce(0) { $0 + $1.bytesPerPage }, pageSize: pageSize, pools: demands.count)
+    }
+    var poolOfLayer = Array(repeating: 0, count: layers.count)
+    for (pool, demand) in demands.enumerated() {
+      for layer in demand.layers { poolOfLayer[layer] = pool }
+    }
+    var storage: [Tensor] = []
+    for (index, layer) in layers.enumerated() {
+      let elements = layer.layout.pageByteCount / layer.layout.dataType.byteCount
+      storage.append(try device.makeTensor(Shape(pages[poolOfLayer[index]], elements), layer.layout.dataType))
+    }
+    self.config = config
+    self.layers = layers
+    self.device = device
+    self.budgetByteCount = budget
+    self.storage = storage
+    self.poolOfLayer = poolOfLayer
+    let maxPagesPerSequence = (config.maxSequenceLength + pageSize - 1) / pageSize
+    pools = demands.indices.map {
+      KVPool(
+        demands[$0], pageCount: pages[$0], pageSize: pageSize, maxPagesPerSequence: maxPagesPerSequence, slots: config.maxSequences)
+    }
+    freeSlots = (0..<config.maxSequences).reversed()
+    lengths = Array(repeating: 0, count: config.maxSequences)
+    computedLengths = Array(repeating: 0, count: config.maxSequences)
+    slots.reserveCapacity(config.maxSequences)
+  }
+
+  private static func demands(_ layers: [KVLayerSpec], config: KVCacheConfig, chunk: Int) -> [KVPoolDemand] {
+    var keys: [KVPool.Key] = []
+    var members: [[Int]] = []
+    for (index, layer) in layers.enumerated() {
+      let key = KVPool.Key(layer)
+      if let pool = keys.firstIndex(of: key) {
+        members[pool].append(index)
+      } else {
+        keys.append(key)
+        members.append([index])
+      }
+    }
+    return zip(keys, members).map { key, members in
+      KVPoolDemand(
+        key: key, layers: members, bytesPerPage: members.reduce(0) { $0 + layers[$1].layout.pageByteCount },
+        pagesPerSequence: KVCacheBudget.peakPages(
+          length: config.maxSequenceLength, chunk: chunk, window: key.window, pageSize: config.tokensPerPage))
+    }
+  }
+}
+
+// MARK: - Storage and pools
+
+extension KVCacheManager {
+  /// Tokens in a page.
+  public var pageSize: Int { config.tokensPerPage }
+  /// The width of a page table: pages of a sequence of the greatest length.
+  public var maxPagesPerSequence: Int { (config.maxSequenceLength + pageSize - 1) / pageSize }
+  public var poolCount: Int { pools.count }
+
+  /// All pages of a layer, `layout.pageByteCount` apart: `[pages, elements of a page]`.
+  public func pages(layer: Int) -> Tensor { storage[layer] }
+  /// How the layer's pages look.
+  public func layout(layer: Int) -> KVLayout { layers[layer].layout }
+  /// The pool that the layer's pages come from.
+  public func pool(ofLayer layer: Int) -> Int { poolOfLayer[layer] }
+}

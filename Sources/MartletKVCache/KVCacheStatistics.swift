@@ -1,0 +1,56 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// How full the key/value cache is.
+public struct KVCacheStatistics: Sendable, Hashable {
+  /// One pool's pages.
+  public struct Pool: Sendable, Hashable {
+    public let window: Int?
+    public let numKVHeads: Int
+    public let headDim: Int
+    public let valueHeadDim: Int
+    public let dataType: DataType
+    /// How many layers share the pool's page ids.
+    public let layerCount: Int
+    public let pageCount: Int
+    public let freePages: Int
+    public let heldPages: Int
+    /// Bytes of one page id, all layers together.
+    public let bytesPerPage: Int
+  }
+
+  public let pools: [Pool]
+  public let sequences: Int
+  /// Tokens in a page.
+  public let pageSize: Int
+  /// The bytes that the budget allowed.
+  public let budgetByteCount: Int
+  /// How the budget was found, in words.
+  public let budgetOrigin: String
+
+  /// The bytes that the pages take: at most the budget.
+  public var byteCount: Int { pools.reduce(0) { $0 + $1.pageCount * $1.bytesPerPage } }
+}
+
+extension KVCacheManager {
+  /// How full the cache is now.
+  public var statistics: KVCacheStatistics {
+    let origin =
+      switch config.budget {
+      case .bytes: "given in bytes"
+      case .fractionOfFreeMemory(let fraction): "\(fraction) of the free memory"
+      case .automatic:
+        "chosen: enough for \(config.maxSequences) sequences of \(config.maxSequenceLength) tokens, at most "
+          + "\(KVCacheConfig.automaticFraction) of the free memory"
+      }
+    return KVCacheStatistics(
+      pools: pools.map {
+        KVCacheStatistics.Pool(
+          window: $0.key.window, numKVHeads: $0.key.numKVHeads, headDim: $0.key.headDim, valueHeadDim: $0.key.valueHeadDim,
+          dataType: $0.key.dataType, layerCount: $0.layers.count, pageCount: $0.pageCount, freePages: $0.freeCount,
+          heldPages: $0.heldCount, bytesPerPage: $0.bytesPerPage)
+      },
+      sequences: sequenceCount, pageSize: pageSize, budgetByteCount: budgetByteCount, budgetOrigin: origin)
+  }
+}

@@ -1,0 +1,103 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletAttention
+public import MartletCore
+public import MartletFormats
+
+/// Llama and its family under `general.architecture = llama`: Llama 2 and 3, SmolLM2, TinyLlama, Mistral.
+///
+/// ```
+/// x = embed(token)
+/// for each layer:
+///   x += W_o · attention(rope(W_q · n), rope(W_k · n), W_v · n)    with n = norm(x)
+///   x += W_down · (silu(W_gate · n) ⊙ (W_up · n))                  with n = norm(x)
+/// logits = W_out · norm(x)
+/// ```
+///
+/// These files store the rows of W_q and W_k so that RoPE turns neighbouring pairs (GPT-J), not halves.
+public final class Llama: LanguageModel {
+  public static let architecture = "llama"
+
+  struct Layer {
+    let attentionNorm: RMSNorm
+    let attention: SelfAttention
+    let feedForwardNorm: RMSNorm
+    let feedForward: GatedMLP
+  }
+
+  public let configuration: ModelConfiguration
+  let vocabulary: Vocabulary
+  let layers: [Layer]
+  let memory: StepMemory
+  let kernels: any TensorKernels
+
+  public var attention: [AttentionLayer] { layers.map(\.attention.layer) }
+
+  public func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor {
+    let n = tokens.count
+    let x = memory.hidden.prefix(n)
+    let normed = memory.normed.prefix(n)
+    let added = memory.added.prefix(n)
+
+    vocabulary.embed(tokens, into: x, on: queue, kernels)
+    for layer in layers {
+      layer.attentionNorm(x, into: normed, on: queue, kernels)
+      try layer.attention(normed, into: added, metadata: metadata, memory, on: queue, kernels)
+      kernels.add(added, to: x, on: queue)
+
+      layer.feedForwardNorm(x, into: normed, on: queue, kernels)
+      layer.feedForward(normed, into: added, memory, on: queue, kernels)
+      kernels.add(added, to: x, on: queue)
+    }
+    return x
+  }
+
+  public func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue) {
+    vocabulary.logits(of: hidden, rows: rows, into: output, memory, on: queue, kernels)
+  }
+
+  public init(_ file: GGUFFile, in context: ModelContext) throws {
+    let configuration = try ModelConfiguration(file)
+    var loader = WeightLoader(file, architecture: Self.architecture, on: context.device, progress: context.progress)
+    let specs = try Self.specs(configuration, &loader)
+    let epsilon = configuration.normEpsilon
+    var layers: [Layer] = []
+    for spec in specs {
+      let prefix = "blk.\(spec.layerIndex)"
+      layers.append(
+        Layer(
+          attentionNorm: try loader.norm("\(prefix).attn_norm.weight", count: configuration.hiddenSize, epsilon: epsilon),
+          attention: try SelfAttention(&loader, spec: spec, configuration: configuration, in: context),
+          feedForwardNorm: try loader.norm("\(prefix).ffn_norm.weight", count: configuration.hiddenSize, epsilon: epsilon),
+          feedForward: try GatedMLP(&loader, layer: spec.layerIndex, configuration: configuration, activation: .silu)))
+    }
+    vocabulary = try Vocabulary(&loader, configuration: configuration)
+    try loader.finish()
+    self.configuration = configuration
+    self.layers = layers
+    memory = try StepMemory(configuration, layers: specs, in: context)
+    kernels = context.device.tensorKernels
+  }
+
+  public static func attentionLayers(of file: GGUFFile, on device: any Device) throws -> [AttentionLayerSpec] {
+    var loader = WeightLoader(file, architecture: architecture, on: device)
+    return try specs(ModelConfiguration(file), &loader)
+  }
+
+  private static func specs(_ configuration: ModelConfiguration, _ loader: inout WeightLoader) throws -> [AttentionLayerSpec] {
+    let file = loader.file
+    var rope = try RopeParams(file, configuration, defaultTheta: 10000)
+    if loader.has("rope_freqs.weight") {  // Llama 3.1's stretching, worked out by whoever made the file
+      rope.frequencyDivisors = try loader.floats("rope_freqs.weight", count: rope.dim / 2).map(Double.init)
+      if let problem = rope.problem { throw ModelError.invalid(key: "rope_freqs.weight", value: "a tensor", reason: problem) }
+    }
+    let window = try file.integer(ifPresent: "\(architecture).attention.sliding_window")
+    let scale = try file.float(ifPresent: "\(architecture).attention.scale")
+    return (0..<configuration.numLayers).map {
+      AttentionLayerSpec(
+        layerIndex: $0, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
+        valueHeadDim: configuration.valueHeadDim, scale: scale, window: window.flatMap { $0 > 0 ? $0 : nil },
+        positionalEmbedding: PositionalEmbeddingParams(rope, isNeoX: false))
+    }
+  }
+}

@@ -1,0 +1,66 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletAttention
+public import MartletCore
+public import MartletFormats
+
+/// A decoder-only language model: token ids in, hidden states out, logits for the rows that are asked for.
+///
+/// A model is made once, with all its working memory: a step allocates nothing. It knows neither requests nor sampling; what a step is made of
+/// stands in the `AttentionMetadata`. It lives inside one loop and is not `Sendable`.
+///
+/// ## Adding an architecture
+///
+/// Write one file like `Llama.swift`, conform to this protocol, and add the type to a ``ModelRegistry``.
+public protocol LanguageModel: AnyObject, SendableMetatype {
+  /// `general.architecture` of the files that it reads.
+  static var architecture: String { get }
+
+  /// The attention layers that a file's model has, without loading its large weights.
+  ///
+  /// - Parameter device: holds the small tensors that are part of a layer, such as the norms of query and key heads.
+  static func attentionLayers(of file: GGUFFile, on device: any Device) throws -> [AttentionLayerSpec]
+
+  /// Loads the model.
+  init(_ file: GGUFFile, in context: ModelContext) throws
+
+  var configuration: ModelConfiguration { get }
+
+  /// One attention layer for each layer of the model, in order.
+  var attention: [AttentionLayer] { get }
+
+  /// Runs the step that `metadata` was prepared for and returns its hidden states.
+  ///
+  /// - Parameter tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
+  /// - Returns: float32 `[n, hiddenSize]`, valid until the next step.
+  func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor
+
+  /// The logits of chosen rows of the hidden states that ``forward(tokens:metadata:on:)`` returned.
+  ///
+  /// - Parameters:
+  ///   - rows: int32 `[m]`, m at most the context's `maxLogitRows`.
+  ///   - output: float32 `[m, vocabularySize]`.
+  func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+}
+
+/// What a model is made with: limits, the attention backend, and whom to tell how far loading is.
+public struct ModelContext {
+  public var attention: AttentionContext
+  public var attentionBackend: any AttentionBackend.Type
+  /// The most rows whose logits are asked for in one call.
+  public var maxLogitRows: Int
+  /// Told the share of the weights that is loaded, 0…1.
+  public var progress: ((Double) -> Void)?
+
+  public init(
+    attention: AttentionContext, attentionBackend: any AttentionBackend.Type, maxLogitRows: Int, progress: ((Double) -> Void)? = nil
+  ) {
+    self.attention = attention
+    self.attentionBackend = attentionBackend
+    self.maxLogitRows = maxLogitRows
+    self.progress = progress
+  }
+
+  public var device: any Device { attention.device }
+  public var maxNumTokens: Int { attention.maxNumTokens }
+}

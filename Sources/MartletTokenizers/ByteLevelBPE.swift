@@ -1,0 +1,163 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletFormats
+
+/// Byte-pair encoding over bytes, as GPT-2 introduced it ("gpt2" in GGUF).
+///
+/// A ``PreTokenizer`` cuts the text into words; each word's bytes merge by the file's list of merges, the earliest in the list first.
+/// The file writes every byte as a printable character (GPT-2's table: a space is "Ġ"); here tokens are kept as the bytes they stand for.
+/// A byte that the vocabulary lacks is left out, as the model's own tokenizer does (SmolLM2 lacks 21 of 256, most of them never in UTF-8).
+struct ByteLevelBPE: Tokenizer {
+  private let vocabulary: Vocabulary
+  private let preTokenizer: PreTokenizer
+  /// From two neighbours (left in the upper half) to the merge's place in the list and its token.
+  private let merges: [UInt64: Merge]
+  /// Tokens of the 256 bytes, -1 where there is none.
+  private let byteTokens: [Int32]
+  private let special: SpecialTokens
+  /// Found in every text, and in texts whose special tokens count.
+  private let userDefined, allSpecial: SpecialTokenMatcher
+
+  private struct Merge {
+    var priority: UInt32
+    var token: Int32
+  }
+
+  init(_ file: GGUFFile) throws(TokenizerError) {
+    let name: String?
+    do { name = try file.string(ifPresent: "tokenizer.ggml.pre") } catch { throw .format(error) }
+    guard let name, let preTokenizer = PreTokenizer.named[name] else {
+      throw .unsupportedPreTokenizer(name, supported: PreTokenizer.named.keys.sorted())
+    }
+    self.preTokenizer = preTokenizer
+    let alphabet = ByteAlphabet()
+    vocabulary = try Vocabulary(file, inTable: .normal) { text, kind, arena in
+      if kind != .normal || !alphabet.appendBytes(text, to: &arena) { text.withUnsafeBufferPointer { arena.append(contentsOf: $0) } }
+    }
+    special = try SpecialTokens(file, vocabulary, addsBOSByDefault: preTokenizer.addsBOS)
+    merges = try Self.merges(file, vocabulary, alphabet)
+    var byteTokens: [Int32] = []
+    for byte in UInt8.min...UInt8.max { byteTokens.append(vocabulary.token([byte].span) ?? -1) }
+    self.byteTokens = byteTokens
+    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined)
+    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural])
+  }
+
+  /// Reads the list of merges: two tokens in the file's alphabet with one space between.
+  private static func merges(
+    _ file: GGUFFile, _ vocabulary: Vocabulary, _ alphabet: ByteAlphabet
+  ) throws(TokenizerError) -> [UInt64: Merge] {
+    let key = "tokenizer.ggml.merges"
+    let lines: GGUFArray
+    do { lines = try file.array(key) } catch { throw .format(error) }
+    guard lines.elementType == .string else { throw .malformed(field: key, problem: "holds \(lines.elementType), not strings") }
+    guard lines.count < Int(UInt32.max) else { throw .malformed(field: key, problem: "has \(lines.count) entries") }
+    var merges = [UInt64: Merge](minimumCapacity: lines.count)
+    var joined: [UInt8] = []
+    try lines.forEachString { (index, line) throws(TokenizerError) in
+      joined.removeAll(keepingCapacity: true)
+      var middle = 0
+      let space = line.indices.dropFirst().first { line[$0] == UInt8(ascii: " ") }
+      if let space, alphabet.appendBytes(line.extracting(..<space), to: &joined) {
+        middle = joined.count
+        if !alphabet.appendBytes(line.extracting((space + 1)...), to: &joined) { joined.removeAll() }
+      }
+      let bytes = joined.span
+      guard middle > 0, middle < bytes.count, let left = vocabulary.token(bytes.extracting(..<middle)),
+        let right = vocabulary.token(bytes.extracting(middle...)), let whole = vocabulary.token(bytes)
+      else {
+        let text = line.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
+        throw .malformed(field: "\(key)[\(index)]", problem: "is \"\(text)\", which does not join two tokens to a third")
+      }
+      let pair = UInt64(UInt32(left)) << 32 | UInt64(UInt32(right))
+      // Of two merges of the same pair the first counts.
+      if merges[pair] == nil { merges[pair] = Merge(priority: UInt32(index), token: whole) }
+    }
+    return merges
+  }
+
+  var vocabularySize: Int { vocabulary.count }
+  var bosToken: Int32? { special.bos }
+  var eosToken: Int32? { special.eos }
+  var endTokens: Set<Int32> { special.ends }
+  var addsBOS: Bool { special.addsBOS }
+  var dropsLeadingSpace: Bool { false }
+
+  func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
+    let bytes = Array(text.utf8)
+    precondition(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
+    var tokens: [Int32] = []
+    var merger = PairMerger()
+    (parsesSpecialTokens ? allSpecial : userDefined).split(bytes) { run in
+      preTokenizer.forEachWord(in: bytes, run) { encode(bytes.span.extracting($0), &merger, to: &tokens) }
+    } token: { token in
+      tokens.append(token)
+    }
+    return tokens
+  }
+
+  private func encode(_ word: Span<UInt8>, _ merger: inout PairMerger, to tokens: inout [Int32]) {
+    if preTokenizer.prefersWholeWords, let token = vocabulary.token(word) {
+      tokens.append(token)
+      return
+    }
+    merger.reset()
+    for index in word.indices { merger.append(Symbol(start: index, end: index + 1, token: byteTokens[Int(word[index])])) }
+    merger.run { left, right in
+      guard left.token >= 0, right.token >= 0 else { return nil }
+      return merges[UInt64(UInt32(left.token)) << 32 | UInt64(UInt32(right.token))].map { ($0.priority, $0.token) }
+    } output: { symbol in
+      if symbol.token >= 0 { tokens.append(symbol.token) }
+    }
+  }
+
+  func isControl(_ token: Int32) -> Bool {
+    switch vocabulary.kinds[Int(token)] {
+    case .control, .unknown, .unused: true
+    case .undefined, .normal, .userDefined, .byte: false
+    }
+  }
+
+  func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8]) {
+    if showsControlTokens || !isControl(token) { bytes += vocabulary.bytes(of: token) }
+  }
+}
+
+/// GPT-2's table that writes each byte as a printable character: the printable bytes of Latin-1 as themselves, the others as U+0100 upwards.
+private struct ByteAlphabet {
+  /// From a scalar below 0x180 to its byte; nil if it stands for none.
+  private var byteOfScalar = [UInt8?](repeating: nil, count: 0x180)
+
+  init() {
+    var next = 0x100
+    for byte in 0..<256 {
+      switch byte {
+      case 0x21...0x7E, 0xA1...0xAC, 0xAE...0xFF: byteOfScalar[byte] = UInt8(byte)
+      default:
+        byteOfScalar[next] = UInt8(byte)
+        next += 1
+      }
+    }
+  }
+
+  /// Appends the bytes that `text` stands for; false, with nothing appended, if it has a character that stands for none.
+  func appendBytes(_ text: Span<UInt8>, to bytes: inout [UInt8]) -> Bool {
+    let start = bytes.count
+    var index = 0
+    while index < text.count {
+      let lead = text[index]
+      var scalar = Int(lead)
+      if lead >= 0x80 {
+        // All characters of the table take one or two bytes.
+        guard lead & 0xE0 == 0xC0, index + 1 < text.count else { break }
+        scalar = Int(lead & 0x1F) << 6 | Int(text[index + 1] & 0x3F)
+      }
+      guard scalar < byteOfScalar.count, let byte = byteOfScalar[scalar] else { break }
+      bytes.append(byte)
+      index += lead < 0x80 ? 1 : 2
+    }
+    if index == text.count { return true }
+    bytes.removeLast(bytes.count - start)
+    return false
+  }
+}

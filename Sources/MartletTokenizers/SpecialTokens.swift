@@ -1,0 +1,44 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletFormats
+
+/// The tokens of a file that have a part to play: begin, end, unknown, and whether the model wants BOS.
+struct SpecialTokens: Sendable {
+  let bos: Int32?
+  let eos: Int32?
+  let unknown: Int32?
+  let ends: Set<Int32>
+  let addsBOS: Bool
+
+  /// Control tokens that end an answer under these names, whatever the file's ids say: a chat model's file often names only one of them.
+  private static let endNames: Set<String> = [
+    "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>", "<EOT>",
+    "<end_of_utterance>", "<｜end▁of▁sentence｜>",
+  ]
+
+  /// - Parameter addsBOSByDefault: What a file that does not say means.
+  init(_ file: GGUFFile, _ vocabulary: Vocabulary, addsBOSByDefault: Bool) throws(TokenizerError) {
+    func token(_ role: String) throws(TokenizerError) -> Int32? {
+      let key = "tokenizer.ggml.\(role)_token_id"
+      let id: Int?
+      do { id = try file.integer(ifPresent: key) } catch { throw .format(error) }
+      guard let id else { return nil }
+      guard id >= 0, id < vocabulary.count else { throw .malformed(field: key, problem: "is \(id) of \(vocabulary.count) tokens") }
+      return Int32(id)
+    }
+    bos = try token("bos")
+    eos = try token("eos")
+    unknown = try token("unknown")
+    var ends = Set([eos, try token("eot"), try token("eom")].compactMap { $0 })
+    for id in 0..<Int32(vocabulary.count) where vocabulary.kinds[Int(id)] == .control {
+      if Self.endNames.contains(String(decoding: vocabulary.bytes(of: id), as: UTF8.self)) { ends.insert(id) }
+    }
+    self.ends = ends
+    let asksForBOS: Bool?
+    do { asksForBOS = try file.bool(ifPresent: "tokenizer.ggml.add_bos_token") } catch { throw .format(error) }
+    if asksForBOS == true && bos == nil {
+      throw .malformed(field: "tokenizer.ggml.add_bos_token", problem: "is true, but there is no tokenizer.ggml.bos_token_id")
+    }
+    addsBOS = asksForBOS ?? (addsBOSByDefault && bos != nil)
+  }
+}

@@ -1,0 +1,73 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletFormats
+
+/// Text to token ids and back, for one model. Immutable: one value serves every request.
+///
+/// Token ids are `0..<vocabularySize`; an id outside is a precondition failure.
+public protocol Tokenizer: Sendable {
+  /// The number of token ids.
+  var vocabularySize: Int { get }
+  /// The token that begins a text, if the model has one.
+  var bosToken: Int32? { get }
+  /// The token that ends a text, if the model has one.
+  var eosToken: Int32? { get }
+  /// Every token that ends an answer: the end of text, and the end of a turn in the model's chat format.
+  var endTokens: Set<Int32> { get }
+  /// Whether the model wants `bosToken` before a prompt. ``encode(_:parsesSpecialTokens:)`` leaves that to the caller.
+  var addsBOS: Bool { get }
+  /// Whether encoding puts a space before a text, so that decoding a whole text drops one (SentencePiece's "dummy prefix").
+  var dropsLeadingSpace: Bool { get }
+
+  /// The tokens of `text`, without BOS or EOS. Near-linear in the length of the text, whatever it holds.
+  ///
+  /// - Parameter parsesSpecialTokens: Whether the text of a control token, such as `<|im_start|>`, becomes that token. Pass true for a
+  ///   rendered chat template, false for text that somebody else wrote.
+  /// - Precondition: the text is shorter than 2 GiB.
+  func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32]
+
+  /// Whether the token stands for structure, not text: begin, end, turn marks, unused ids.
+  func isControl(_ token: Int32) -> Bool
+
+  /// Appends the bytes of the text that `token` stands for; they may be a part of a character. A control token has none unless
+  /// `showsControlTokens`: then it has its name.
+  func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8])
+}
+
+extension Tokenizer {
+  /// The bytes of the text that `token` stands for; they may be a part of a character. None for a control token, unless it is to be shown.
+  public func bytes(of token: Int32, showsControlTokens: Bool = false) -> [UInt8] {
+    var bytes: [UInt8] = []
+    appendBytes(of: token, showsControlTokens: showsControlTokens, to: &bytes)
+    return bytes
+  }
+
+  /// The text of `tokens`, control tokens left out. Bytes that are not UTF-8 become U+FFFD.
+  ///
+  /// - Parameter continuesText: The tokens go on where other text ended, so that a leading space is kept.
+  public func decode(_ tokens: some Sequence<Int32>, continuesText: Bool = false) -> String {
+    var bytes: [UInt8] = []
+    for token in tokens { appendBytes(of: token, showsControlTokens: false, to: &bytes) }
+    if dropsLeadingSpace && !continuesText && bytes.first == UInt8(ascii: " ") { bytes.removeFirst() }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+/// The tokenizer that a model file describes.
+///
+/// `tokenizer.ggml.model` chooses: "gpt2" is ``ByteLevelBPE``, "llama" is ``SentencePieceBPE``.
+public func makeTokenizer(from file: GGUFFile) throws(TokenizerError) -> any Tokenizer {
+  do {
+    switch try file.string("tokenizer.ggml.model") {
+    case "gpt2": return try ByteLevelBPE(file)
+    case "llama": return try SentencePieceBPE(file)
+    case let model: throw TokenizerError.unsupportedModel(model, supported: ["gpt2", "llama"])
+    }
+  } catch let error as GGUFError {
+    throw .format(error)
+  } catch let error as TokenizerError {
+    throw error
+  } catch {
+    fatalError("unreachable: both error types are handled")
+  }
+}
