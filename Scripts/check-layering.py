@@ -44,8 +44,8 @@ OUTSIDE = {
 # The top floors: they may keep time, log, and hold their own clocks.
 TOP = ["Martlet", "MartletCLI"]
 
-# The one file of Martlet that names a device: where the default device is chosen.
-DEFAULT_DEVICE_FILE = re.compile(r"^EngineConfiguration(\+\w+)?\.swift$")
+# The one file of Martlet that names a device: where the default of EngineConfiguration.device is made.
+DEFAULT_DEVICE_FILE = "EngineParts.swift"
 
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?"
@@ -72,8 +72,8 @@ def check_swift(module, file, number, line):
                 yield "only MartletCPU imports CMartletKernels: ask the device for the kernel"
             elif name != module and name not in ALLOWED[module]:
                 yield f"{module} may not import {name} (it may: {', '.join(ALLOWED[module]) or 'no module of this package'})"
-            elif module == "Martlet" and name == "MartletCPU" and not DEFAULT_DEVICE_FILE.match(file.name):
-                yield "Martlet names the CPU only as the default of EngineConfiguration.device"
+            elif module == "Martlet" and name == "MartletCPU" and file.name != DEFAULT_DEVICE_FILE:
+                yield f"Martlet names the CPU only in {DEFAULT_DEVICE_FILE}, as the default device"
         elif name not in SYSTEM and name not in OUTSIDE.get(module, []):
             yield f"{module} may not import {name}"
         return

@@ -76,7 +76,7 @@ public final class KVCacheManager {
     slots.reserveCapacity(config.maxSequences)
   }
 
-  private static func demands(_ layers: [KVLayerSpec], config: KVCacheConfig, chunk: Int) -> [KVPoolDemand] {
+  static func demands(_ layers: [KVLayerSpec], config: KVCacheConfig, chunk: Int) -> [KVPoolDemand] {
     var keys: [KVPool.Key] = []
     var members: [[Int]] = []
     for (index, layer) in layers.enumerated() {

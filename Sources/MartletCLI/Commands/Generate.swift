@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import Martlet
+import MartletCore
 import MartletTokenizers
 
 struct Generate: AsyncParsableCommand {
@@ -25,6 +26,11 @@ struct Generate: AsyncParsableCommand {
   @Flag(help: "Render the prompt as a user's message with the model's own chat template.")
   var chat = false
 
+  @Option(
+    name: .customLong("chat-template"),
+    help: ArgumentHelp("For a model file without a template: \(ChatTemplate.names.joined(separator: ", ")).", valueName: "name"))
+  var chatTemplate: String?
+
   @Option(help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
   var context: Int?
 
@@ -37,6 +43,7 @@ struct Generate: AsyncParsableCommand {
 
   func validate() throws {
     if (prompt == nil) == (promptsFile == nil) { throw ValidationError("give either a PROMPT or --prompts-file, and not both") }
+    if chatTemplate != nil && !chat { throw ValidationError("--chat-template is of use with --chat only") }
     try validatePositive(context, "--context")
   }
 
@@ -49,7 +56,8 @@ struct Generate: AsyncParsableCommand {
     let path = try await ModelFile.path(of: model)
     let started = ContinuousClock.now
     let progress = ProgressLine()
-    let configuration = try engine.configuration(cache: cache, context: context)
+    let configuration = try engine.configuration(
+      cache: cache, context: context, chatTemplate: try chatTemplate.map { try ChatTemplate(named: $0) })
     let llm = try LLM(model: path, configuration: configuration) { share in
       progress.show("loading \(model): \(Int(share * 100)) %")
     }
@@ -58,7 +66,7 @@ struct Generate: AsyncParsableCommand {
 
     let seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
     let generations = try llm.generate(
-      texts.map { chat ? .chat([ChatMessage(role: .user, content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed))
+      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed))
     stopwatch.start(promptTokens: generations.map(\.promptTokenIDs.count))
 
     // All run together; each is followed by a task of its own, and printed in the order of the prompts.
@@ -101,7 +109,7 @@ struct Generate: AsyncParsableCommand {
     if json {
       try Terminal.writeJSON(
         Report(
-          model: model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device.summary,
+          model: model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device?.summary,
           seed: sampling.temperature > 0 ? seed : nil, outputs: outputs, timings: timings))
     } else {
       Terminal.note(timings.sentence + (sampling.temperature > 0 && sampling.seed == nil ? " Seed \(seed)." : ""))
@@ -126,7 +134,7 @@ struct Generate: AsyncParsableCommand {
   struct Report: Encodable {
     var model: String
     var attentionBackend: String
-    var device: String
+    var device: String?
     /// Only where something was drawn.
     var seed: UInt64?
     var outputs: [Output]

@@ -41,9 +41,11 @@ struct Perplexity: AsyncParsableCommand {
       guard let data = FileManager.default.contents(atPath: file) else { throw CommandError("the file \"\(file)\" cannot be read") }
       guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("the file \"\(file)\" is not UTF-8") }
       let gguf = try GGUFFile(path: try await ModelFile.path(of: model))
-      let tokenizer = try Tokenizer(gguf)
-      let tokenIDs = tokenizer.encode(text, addsBeginning: true)
-      if whole { try await scoreWhole(tokenIDs, gguf) } else { try await scoreWindows(tokenIDs, tokenizer, gguf) }
+      let tokenizer = try makeTokenizer(from: gguf)
+      // As `generate` reads a prompt: no special tokens, and the beginning-of-text token where the model wants one.
+      let beginning = tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil
+      let tokenIDs = [beginning].compactMap(\.self) + tokenizer.encode(text, parsesSpecialTokens: false).map(Int.init)
+      if whole { try await scoreWhole(tokenIDs, gguf) } else { try await scoreWindows(tokenIDs, beginning, gguf) }
     }
   }
 
@@ -61,7 +63,7 @@ struct Perplexity: AsyncParsableCommand {
     }
   }
 
-  private func scoreWindows(_ tokenIDs: [Int], _ tokenizer: Tokenizer, _ gguf: GGUFFile) async throws {
+  private func scoreWindows(_ tokenIDs: [Int], _ beginning: Int?, _ gguf: GGUFFile) async throws {
     let count = tokenIDs.count / context
     guard count >= 1 else {
       throw CommandError(
@@ -73,7 +75,7 @@ struct Perplexity: AsyncParsableCommand {
     for index in 0..<count {
       // Each window begins as a text does: its first token gives way to the beginning-of-text token, where the model has one.
       var window = Array(tokenIDs[index * context..<(index + 1) * context])
-      if let beginning = tokenizer.beginning { window[0] = beginning }
+      if let beginning { window[0] = beginning }
       // Entry i is token i + 1: the scored ones are tokens context / 2 + 1 … context − 1.
       logprobs += try await llm.score(window)[(context / 2)...]
       progress.show("window \(index + 1) of \(count): perplexity so far \(formatted(exp(-mean(logprobs))))")

@@ -21,14 +21,20 @@ struct Tokenize: AsyncParsableCommand {
 
   func run() async throws {
     try await interruptible { [self] in
-      let tokenizer = try Tokenizer(GGUFFile(path: try await ModelFile.path(of: model)))
+      let tokenizer = try makeTokenizer(from: GGUFFile(path: try await ModelFile.path(of: model)))
       let tokenIDs = tokenizer.encode(text, parsesSpecialTokens: true)
       if json {
-        try Terminal.writeJSON(Report(tokenIDs: tokenIDs))
+        try Terminal.writeJSON(Report(tokenIDs: tokenIDs.map(Int.init)))
       } else {
-        try Terminal.write(tokenIDs.map { "\($0)\t\(tokenizer.text(ofToken: $0).debugDescription)\n" }.joined())
+        try Terminal.write(tokenIDs.map { "\($0)\t\(Self.shown(tokenizer.bytes(of: $0, showsControlTokens: true)))\n" }.joined())
       }
     }
+  }
+
+  /// Quoted text; a token that is a part of a character as its bytes.
+  private static func shown(_ bytes: [UInt8]) -> String {
+    if let text = String(validating: bytes, as: UTF8.self) { return text.debugDescription }
+    return bytes.map { "<0x" + String($0, radix: 16, uppercase: true) + ">" }.joined()
   }
 
   struct Report: Encodable {

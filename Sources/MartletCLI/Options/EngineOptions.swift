@@ -4,6 +4,7 @@ import ArgumentParser
 import Martlet
 import MartletAttention
 import MartletCPU
+import MartletTokenizers
 
 /// Where and how the model runs.
 struct EngineOptions: ParsableArguments {
@@ -27,11 +28,11 @@ struct EngineOptions: ParsableArguments {
     _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
   }
 
-  /// The engine's configuration: here the device is made.
-  func configuration(cache: CacheOptions, context: Int?) throws -> EngineConfiguration {
+  /// The engine's configuration, on this machine's processor.
+  func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: attentionBackend,
-      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk)
+      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk, chatTemplate: chatTemplate)
   }
 }
 

@@ -54,15 +54,19 @@ struct Inspection: Encodable {
     var model: String
     var preTokenizer: String?
     var vocabularySize: Int
+    /// The token put before a prompt; null where there is none.
     var beginningTokenID: Int?
-    var hasChatTemplate: Bool
+    var endTokenIDs: [Int]
+    /// The format that this build renders it in; null where there is none, or none that this build knows.
+    var chatTemplate: String?
 
     enum CodingKeys: String, CodingKey {
       case model
       case preTokenizer = "pre_tokenizer"
       case vocabularySize = "vocabulary_size"
       case beginningTokenID = "beginning_token_id"
-      case hasChatTemplate = "has_chat_template"
+      case endTokenIDs = "end_token_ids"
+      case chatTemplate = "chat_template"
     }
   }
 
@@ -144,11 +148,11 @@ struct Inspection: Encodable {
     backends = []
 
     do {
-      let tokenizer = try Tokenizer(file)
+      let tokenizer = try makeTokenizer(from: file)
       self.tokenizer = TokenizerSummary(
         model: try file.string("tokenizer.ggml.model"), preTokenizer: try file.string(ifPresent: "tokenizer.ggml.pre"),
-        vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.beginning,
-        hasChatTemplate: try file.string(ifPresent: "tokenizer.chat_template") != nil)
+        vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil,
+        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: Self.chatTemplate(of: file))
     } catch {
       problems.append("\(error)")
     }
@@ -176,7 +180,7 @@ extension Inspection.Backend {
     contextLength: Int
   ) {
     // As the engine makes it for one request at a time.
-    let chunk = EngineConfiguration(device: device).maxNumTokens
+    let chunk = EngineConfiguration().maxNumTokens
     let config = KVCacheConfig(
       dataType: cache.dataType ?? .bf16, pageSize: cache.pageSize, budget: cache.budget, maxSequenceLength: contextLength,
       maxSequences: 1, maxTokensPerStep: chunk)
@@ -190,21 +194,20 @@ extension Inspection.Backend {
     guard obstacles.isEmpty else { return }
 
     let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
-    let pools = Dictionary(grouping: specs, by: { KVPool.Key($0) }).values.map { layers in
-      let bytesPerPage = layers.reduce(0) { $0 + $1.layout.pageByteCount }
-      let pages = KVCacheBudget.peakPages(
-        length: contextLength, chunk: chunk, window: layers[0].window, pageSize: config.tokensPerPage)
-      return Inspection.Cache.Pool(
-        window: layers[0].window, layers: layers.count, bytesPerToken: bytesPerPage / config.tokensPerPage, pages: pages,
-        bytes: pages * bytesPerPage)
+    let pools = config.demand(of: specs).map {
+      Inspection.Cache.Pool(
+        window: $0.window, layers: $0.layerCount, bytesPerToken: $0.bytesPerPage / config.tokensPerPage, pages: $0.pages,
+        bytes: $0.byteCount)
     }
     self.cache = Inspection.Cache(
       contextLength: contextLength, dataType: config.dataType.rawValue, pageSize: config.tokensPerPage,
-      pools: pools.sorted { ($0.window ?? .max) < ($1.window ?? .max) }, bytes: pools.reduce(0) { $0 + $1.bytes })
+      pools: pools, bytes: pools.reduce(0) { $0 + $1.bytes })
   }
 }
 
 extension Inspection {
+  private static func chatTemplate(of file: GGUFFile) -> String? { try? ChatTemplate(from: file).name }
+
   /// For people.
   var text: String {
     var lines = ["\(path): \(Self.size(fileBytes))"]
@@ -226,7 +229,8 @@ extension Inspection {
         "tokenizer  \(tokenizer.model)" + (tokenizer.preTokenizer.map { ", \($0)" } ?? "")
           + ", \(tokenizer.vocabularySize) tokens, "
           + (tokenizer.beginningTokenID.map { "begins texts with token \($0)" } ?? "adds no token at the beginning")
-          + (tokenizer.hasChatTemplate ? ", has a chat template" : ", has no chat template"))
+          + ", ends with \(tokenizer.endTokenIDs.map(String.init).joined(separator: " or "))"
+          + (tokenizer.chatTemplate.map { ", \($0) chat template" } ?? ", no chat template that this build renders"))
     }
     lines.append("device     \(device)")
     for backend in backends {
