@@ -41,7 +41,7 @@ struct Inspection: Encodable {
     /// Whether this build can multiply it.
     var isReadable: Bool
     var count: Int
-    /// Null where the format is unknown, and so the size of its blocks.
+    /// Absent where the format is unknown, and so the size of its blocks.
     var bytes: Int?
 
     enum CodingKeys: String, CodingKey {
@@ -54,10 +54,10 @@ struct Inspection: Encodable {
     var model: String
     var preTokenizer: String?
     var vocabularySize: Int
-    /// The token put before a prompt; null where there is none.
+    /// The token put before a prompt; absent where there is none.
     var beginningTokenID: Int?
     var endTokenIDs: [Int]
-    /// The format that this build renders it in; null where there is none, or none that this build knows.
+    /// The format that this build renders it in; absent where there is none, or none that this build knows.
     var chatTemplate: String?
 
     enum CodingKeys: String, CodingKey {
@@ -77,14 +77,14 @@ struct Inspection: Encodable {
     var fuses: String
     /// Why it cannot serve the model with these cache options; empty when it can.
     var obstacles: [String]
-    /// Null where there are obstacles.
+    /// Absent where there are obstacles.
     var cache: Cache?
   }
 
   /// Keys and values of one sequence.
   struct Cache: Encodable {
     struct Pool: Encodable {
-      /// Null where the layers see everything.
+      /// Absent where the layers see everything.
       var window: Int?
       var layers: Int
       /// All layers of the pool together.
