@@ -107,17 +107,31 @@ public struct GGUFArray: Sendable {
 
   /// All elements as integers; nil if they are not integers or one does not fit an `Int`.
   public func integers() -> [Int]? {
-    map { $0.integer }
+    switch elementType {
+    case .uint8: map(UInt8.self) { Int($0) }
+    case .int8: map(Int8.self) { Int($0) }
+    case .uint16: map(UInt16.self) { Int($0) }
+    case .int16: map(Int16.self) { Int($0) }
+    case .uint32: map(UInt32.self) { Int($0) }
+    case .int32: map(Int32.self) { Int($0) }
+    case .uint64: map(UInt64.self) { Int(exactly: $0) }
+    case .int64: map(Int64.self) { Int($0) }
+    case .float32, .float64, .bool, .string, .array: nil
+    }
   }
 
-  /// All elements as floating-point numbers; nil if they are something else.
+  /// All elements as floating-point numbers, a float64 rounded; nil if they are something else.
   public func floats() -> [Float]? {
-    map { $0.float }
+    switch elementType {
+    case .float32: map(UInt32.self) { Float(bitPattern: $0) }
+    case .float64: map(UInt64.self) { Float(Double(bitPattern: $0)) }
+    default: nil
+    }
   }
 
   /// All elements as Booleans; nil if they are something else.
   public func bools() -> [Bool]? {
-    map { if case .bool(let value) = $0 { value } else { nil } }
+    elementType == .bool ? map(UInt8.self) { $0 == 1 } : nil
   }
 
   /// All elements as strings; nil if they are something else or one is not valid UTF-8.
@@ -136,12 +150,14 @@ public struct GGUFArray: Sendable {
     return isValid ? result : nil
   }
 
-  private func map<T>(_ transform: (GGUFValue) -> T?) -> [T]? {
-    guard elementType != .string, elementType != .array else { return nil }
+  /// The elements, which are stored as `Stored`, transformed; nil if one transforms to nil.
+  private func map<Stored: FixedWidthInteger & BitwiseCopyable, T>(_ type: Stored.Type, _ transform: (Stored) -> T?) -> [T]? {
     var result: [T] = []
     result.reserveCapacity(count)
     for index in 0..<count {
-      guard let value = transform(self[index]) else { return nil }
+      // In range: the array's bytes were checked against the file when it was opened.
+      let stored = file.bytes.loadUnaligned(fromByteOffset: start + index * MemoryLayout<Stored>.size, as: Stored.self)
+      guard let value = transform(Stored(littleEndian: stored)) else { return nil }
       result.append(value)
     }
     return result

@@ -146,7 +146,7 @@ extension GGUFFile {
     let dataSize = max(0, fileSize - dataStart)
     var tensors: [GGUFTensor] = []
     for entry in entries {
-      let needed = UInt64(entry.byteCount ?? 0)
+      let needed = UInt64(entry.byteCount ?? 1)  // an unknown type has an unknown size, but at least one byte
       guard entry.offset <= UInt64(dataSize), needed <= UInt64(dataSize) - entry.offset else {
         throw .truncated(
           field: "the data of tensor \"\(entry.name)\" (offset \(entry.offset) after the table)", offset: dataStart,
@@ -207,7 +207,6 @@ extension GGUFFile {
   private static func checkOverlaps(_ tensors: [GGUFTensor]) throws(GGUFError) {
     let inOrder = tensors.sorted { $0.offset < $1.offset }
     for (before, after) in zip(inOrder, inOrder.dropFirst()) {
-      // An unknown type has an unknown size, but at least one byte.
       guard before.offset + (before.byteCount ?? 1) <= after.offset else {
         throw .malformed(field: "tensor \"\(after.name)\"", problem: "overlaps tensor \"\(before.name)\" at byte \(after.offset)")
       }

@@ -31,7 +31,7 @@ struct ByteLevelBPE: Tokenizer {
     }
     self.preTokenizer = preTokenizer
     let alphabet = ByteAlphabet()
-    vocabulary = try Vocabulary(file, inTable: [.normal]) { text, kind, arena in
+    vocabulary = try Vocabulary(file, inTable: .normal) { text, kind, arena in
       if kind != .normal || !alphabet.appendBytes(text, to: &arena) { text.withUnsafeBufferPointer { arena.append(contentsOf: $0) } }
     }
     special = try SpecialTokens(file, vocabulary, addsBOSByDefault: preTokenizer.addsBOS)
@@ -39,8 +39,8 @@ struct ByteLevelBPE: Tokenizer {
     var byteTokens: [Int32] = []
     for byte in UInt8.min...UInt8.max { byteTokens.append(vocabulary.token([byte].span) ?? -1) }
     self.byteTokens = byteTokens
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: [.userDefined])
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .control, .unknown])
+    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined)
+    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural])
   }
 
   /// Reads the list of merges: two tokens in the file's alphabet with one space between.

@@ -21,14 +21,14 @@ struct SentencePieceBPE: Tokenizer {
   private static let space = [UInt8]("\u{2581}".utf8)
 
   init(_ file: GGUFFile) throws(TokenizerError) {
-    vocabulary = try Vocabulary(file, inTable: [.normal]) { text, _, arena in
+    vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
       text.withUnsafeBufferPointer { arena.append(contentsOf: $0) }
     }
     priorities = try Self.priorities(file, count: vocabulary.count)
     special = try SpecialTokens(file, vocabulary, addsBOSByDefault: true)
     byteTokens = try Self.byteTokens(vocabulary, unknown: special.unknown ?? -1)
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: [.userDefined])
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .control, .unknown])
+    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined)
+    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural])
     do { addsSpacePrefix = try file.bool(ifPresent: "tokenizer.ggml.add_space_prefix") ?? true } catch { throw .format(error) }
   }
 
@@ -57,7 +57,9 @@ struct SentencePieceBPE: Tokenizer {
   /// The byte that `<0xAB>` names.
   private static func byteValue(_ name: ArraySlice<UInt8>, _ id: Int32) throws(TokenizerError) -> UInt8 {
     let text = String(decoding: name, as: UTF8.self)
-    guard text.utf8.count == 6, text.hasPrefix("<0x"), text.hasSuffix(">"), let value = UInt8(text.dropFirst(3).dropLast(), radix: 16) else {
+    guard text.utf8.count == 6, text.hasPrefix("<0x"), text.hasSuffix(">"),
+      let value = UInt8(text.dropFirst(3).dropLast(), radix: 16)
+    else {
       throw .malformed(field: "tokenizer.ggml.tokens[\(id)]", problem: "is a byte token named \"\(text)\", not \"<0xAB>\"")
     }
     return value
@@ -130,8 +132,11 @@ struct SentencePieceBPE: Tokenizer {
       if showsControlTokens { bytes += text }
     case .byte:
       // The name was checked when the file was read: the two digits are at 3 and 4.
-      let digits = text.dropFirst(3).prefix(2).map { $0 > UInt8(ascii: "9") ? ($0 | 0x20) - UInt8(ascii: "a") + 10 : $0 - UInt8(ascii: "0") }
-      bytes.append(digits[0] << 4 | digits[1])
+      func digit(_ index: Int) -> UInt8 {
+        let character = text[text.startIndex + index]
+        return character > UInt8(ascii: "9") ? (character | 0x20) - UInt8(ascii: "a") + 10 : character - UInt8(ascii: "0")
+      }
+      bytes.append(digit(3) << 4 | digit(4))
     case .undefined, .normal, .userDefined:
       var index = text.startIndex
       while index < text.endIndex {

@@ -10,7 +10,7 @@ struct SpecialTokenMatcher: Sendable {
   /// For each first byte the range of its tokens.
   private let ranges: [Range<Int>]
 
-  init(_ vocabulary: Vocabulary, kinds: Set<TokenKind>) {
+  init(_ vocabulary: Vocabulary, kinds: TokenKinds) {
     let chosen = (0..<Int32(vocabulary.count)).filter { kinds.contains(vocabulary.kinds[Int($0)]) && !vocabulary.bytes(of: $0).isEmpty }
     let sorted = chosen.map { (token: $0, text: Array(vocabulary.bytes(of: $0))) }
       // Of two tokens with one text the first wins: it comes last, where the longest match ends.

@@ -7,6 +7,21 @@ enum TokenKind: UInt8 {
   case undefined, normal, unknown, control, userDefined, unused, byte
 }
 
+/// A set of kinds.
+struct TokenKinds: OptionSet, Sendable {
+  let rawValue: UInt8
+
+  static let normal = TokenKinds(.normal)
+  static let userDefined = TokenKinds(.userDefined)
+  /// What stands for structure and can be named in a text.
+  static let structural: TokenKinds = [TokenKinds(.control), TokenKinds(.unknown)]
+
+  init(rawValue: UInt8) { self.rawValue = rawValue }
+  init(_ kind: TokenKind) { rawValue = 1 << kind.rawValue }
+
+  func contains(_ kind: TokenKind) -> Bool { contains(TokenKinds(kind)) }
+}
+
 /// The tokens of a file: the bytes of all of them in one run, their kinds, and a hash table from bytes to id.
 ///
 /// Nothing is made per token, so that 262 144 tokens load in milliseconds. The table probes linearly and is at most half full; its hash is
@@ -24,7 +39,7 @@ struct Vocabulary: Sendable {
   /// Reads `tokenizer.ggml.tokens` and `token_type`. `append` puts a token's bytes at the end of the arena, in the form that the tokenizer keeps
   /// them; only tokens of the kinds `inTable` can be found by ``token(_:)``. Of two tokens with the same bytes the first is found.
   init(
-    _ file: GGUFFile, inTable: Set<TokenKind>, append: (Span<UInt8>, TokenKind, inout [UInt8]) throws(TokenizerError) -> Void
+    _ file: GGUFFile, inTable: TokenKinds, append: (Span<UInt8>, TokenKind, inout [UInt8]) throws(TokenizerError) -> Void
   ) throws(TokenizerError) {
     let texts: GGUFArray
     do {
@@ -58,20 +73,12 @@ struct Vocabulary: Sendable {
 
   private static func kinds(_ file: GGUFFile, count: Int) throws(TokenizerError) -> [TokenKind] {
     let key = "tokenizer.ggml.token_type"
-    let codes: [Int]?
-    do {
-      // Files without it have normal tokens only.
-      guard let array = try file.array(ifPresent: key) else { return [TokenKind](repeating: .normal, count: count) }
-      guard array.count == count else { throw TokenizerError.malformed(field: key, problem: "has \(array.count) entries for \(count) tokens") }
-      codes = array.integers()
-    } catch let error as GGUFError {
-      throw .format(error)
-    } catch let error as TokenizerError {
-      throw error
-    } catch {
-      fatalError("unreachable: both error types are handled")
-    }
-    guard let codes else { throw .malformed(field: key, problem: "does not hold integers") }
+    let array: GGUFArray?
+    do { array = try file.array(ifPresent: key) } catch { throw .format(error) }
+    // Files without it have normal tokens only.
+    guard let array else { return [TokenKind](repeating: .normal, count: count) }
+    guard array.count == count else { throw .malformed(field: key, problem: "has \(array.count) entries for \(count) tokens") }
+    guard let codes = array.integers() else { throw .malformed(field: key, problem: "does not hold integers") }
     var kinds: [TokenKind] = []
     kinds.reserveCapacity(count)
     for (index, code) in codes.enumerated() {
