@@ -10,17 +10,23 @@ import Testing
 struct ForwardTests {
   static let cases: [(name: String, model: TinyModel)] = [
     ("Llama", TinyModel(.llama, seed: 1)),
-    ("Llama with an output matrix and stretched frequencies", TinyModel(.llama, seed: 2) { model in
-      model.hasOutput = true
-      model.hasRopeFrequencies = true
-      model.ropeTheta = 500_000
-    }),
+    (
+      "Llama with an output matrix and stretched frequencies",
+      TinyModel(.llama, seed: 2) { model in
+        model.hasOutput = true
+        model.hasRopeFrequencies = true
+        model.ropeTheta = 500_000
+      }
+    ),
     ("Llama with one key/value head for each query head", TinyModel(.llama, seed: 3) { $0.numKVHeads = 4 }),
     ("Gemma 3", TinyModel(.gemma3, seed: 4) { $0.ropeTheta = 1_000_000 }),
-    ("Gemma 3 with a global layer in every place", TinyModel(.gemma3, seed: 5) { model in
-      model.numLayers = 2
-      model.window = 64
-    }),
+    (
+      "Gemma 3 with a global layer in every place",
+      TinyModel(.gemma3, seed: 5) { model in
+        model.numLayers = 2
+        model.window = 64
+      }
+    ),
   ]
 
   static let tokens: [Int32] = {
