@@ -16,11 +16,12 @@ struct SchedulerTests {
   private static func jobs(_ count: Int, seed: UInt64) -> [Job] {
     var generator = SeededGenerator(seed: seed)
     return (0..<count).map { index in
-      Job(
-        prompt: Tiny.prompt(Int.random(in: 1...70, using: &generator), seed: seed + UInt64(index)),
-        sampling: SamplingParams(
-          temperature: index % 2 == 0 ? 0 : 0.8, topK: index % 4 == 1 ? 20 : nil, seed: UInt64(index),
-          maxTokens: Int.random(in: 1...30, using: &generator), logprobs: 2, ignoresEndTokens: true))
+      let length = Int.random(in: 1...70, using: &generator)
+      var sampling = SamplingParams(seed: UInt64(index), logprobs: 2, ignoresEndTokens: true)
+      sampling.maxTokens = Int.random(in: 1...30, using: &generator)
+      if index % 2 == 1 { sampling.temperature = 0.8 }
+      if index % 4 == 1 { sampling.topK = 20 }
+      return Job(prompt: Tiny.prompt(length, seed: seed + UInt64(index)), sampling: sampling)
     }
   }
 
