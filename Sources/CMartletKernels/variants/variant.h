@@ -5,9 +5,13 @@
 #include "../kernels/vector.h"
 #include "../kernels/math.h"
 #include "../kernels/tensor.h"
+#include "../kernels/append.h"
+#include "../kernels/attention_tile.h"
+#include "../kernels/attention.h"
 
 const martlet_kernel_table MARTLET_TABLE = {
     .name = MARTLET_NAME,
     .description = MARTLET_DESCRIPTION,
     .tensor = {.rms_norm = rms_norm, .add = add, .gated_activation = gated_activation, .gather_rows = gather_rows},
+    .attention = {.append = append, .attend = attend},
 };

@@ -1,0 +1,197 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import MartletCPU
+import MartletCore
+import Testing
+
+/// Half a step of a float32 relative to its value: the most that one operation's rounding changes.
+private let roundoff = 0x1p-24
+
+/// Row lengths with and without a tail after the last 16 lanes.
+private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
+
+@Suite(.serialized) struct `Row kernels` {
+  // MARK: Against float64
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `rmsNorm agrees with float64`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 1)
+    let rows = 5, epsilon: Float = 1e-5
+    let x = random.floats(rows * columns, scale: 3), w = random.floats(columns)
+    let input = try device.tensor(x, Shape(rows, columns)), output = try device.makeTensor(Shape(rows, columns), .f32)
+    device.tensorKernels.rmsNorm(input, weight: try device.tensor(w, Shape(columns)), epsilon: epsilon, output: output, on: queue)
+    // A lane adds columns / 16 squares, the tree 4 levels; the root halves that error; mean, epsilon, root, quotient and two products.
+    let tolerance = (Double(columns / 16 + 6) / 2 + 6) * roundoff
+    let result = output.floats
+    for row in 0..<rows {
+      let values = x[row * columns..<(row + 1) * columns].map(Double.init)
+      let scale = 1 / (values.reduce(0) { $0 + $1 * $1 } / Double(columns) + Double(epsilon)).squareRoot()
+      for i in 0..<columns {
+        let expected = values[i] * scale * Double(w[i])
+        #expect(abs(Double(result[row * columns + i]) - expected) <= tolerance * abs(expected), "row \(row), column \(i)")
+      }
+    }
+    #expect(input.floats == x, "the input is left alone")
+    device.tensorKernels.rmsNorm(input, weight: try device.tensor(w, Shape(columns)), epsilon: epsilon, output: input, on: queue)
+    #expect(input.floats == result, "in place gives the same")
+  }
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `silu agrees with float64`(instructionSet: String, width: Int) throws {
+    // The exponential 1.5e-7; sum, quotient and product half a step each.
+    try compare(instructionSet, width, .silu, { $0 / (1 + exp(-$0)) }, tolerance: { _ in 1.5e-7 + 3 * roundoff })
+  }
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `gelu agrees with float64`(instructionSet: String, width: Int) throws {
+    let u = { (x: Double) in (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x) }
+    // As silu; and the exponential multiplies the six roundings of its argument by the argument.
+    try compare(
+      instructionSet, width, .geluTanh, { $0 / (1 + exp(-2 * u($0))) },
+      tolerance: { 1.5e-7 + 3 * roundoff + 6 * roundoff * abs(2 * u($0)) })
+  }
+
+  /// Gates from the whole range of floats where something happens, each against `reference`.
+  private func compare(
+    _ instructionSet: String, _ width: Int, _ activation: GatedActivation, _ reference: (Double) -> Double, tolerance: (Double) -> Double
+  ) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    var random = SeededGenerator(seed: 2)
+    let rows = 6
+    var gateUp: [Float] = []
+    for row in 0..<rows {
+      gateUp += random.floats(width, scale: [0.01, 1, 4, 20, 60, 1000][row])
+      gateUp += random.floats(width)
+    }
+    let output = try device.makeTensor(Shape(rows, width), .f32)
+    device.tensorKernels.gatedActivation(
+      activation, gateUp: try device.tensor(gateUp, Shape(rows, 2 * width)), output: output, on: device.makeQueue())
+    let result = output.floats
+    for row in 0..<rows {
+      for i in 0..<width {
+        let gate = Double(gateUp[row * 2 * width + i]), up = Double(gateUp[row * 2 * width + width + i])
+        let expected = reference(gate) * up
+        // Where the exponential passes 2¹²⁸ and is infinite, the result is 0 instead of less than |gate| · 2⁻¹²⁸, gate about −88;
+        // and below the smallest normal float a step is no longer relative.
+        let allowed = tolerance(gate) * abs(expected) + 0x1p-121 * abs(up) + 0x1p-126
+        #expect(abs(Double(result[row * width + i]) - expected) <= allowed, "gate \(gate), up \(up)")
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets, [GatedActivation.silu, .geluTanh])
+  func `activations keep their limits`(instructionSet: String, activation: GatedActivation) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    let gates: [Float] = [0, -0.0, 1e-30, -1e-30, 30, -30, 88, -88, 100, -100, 1e20, -1e20, .infinity, .nan, 3e38, -3e38]
+    let gateUp = try device.tensor(gates + [Float](repeating: 1, count: 16), Shape(1, 32))
+    let output = try device.makeTensor(Shape(1, 16), .f32)
+    device.tensorKernels.gatedActivation(activation, gateUp: gateUp, output: output, on: device.makeQueue())
+    let result = output.floats
+    #expect(result[0] == 0 && result[1] == 0)
+    #expect(result[2] == 0.5e-30 && result[3] == -0.5e-30)
+    #expect(result[4] == 30 && result[6] == 88 && result[8] == 100 && result[10] == 1e20 && result[12] == .infinity)
+    #expect(result[5] <= 0 && result[5] > -1e-11 && result[7] <= 0 && result[7] > -1e-35)
+    #expect(result[9] == 0 && result[11] == 0 && result[15] == 0)
+    #expect(result[13].isNaN)
+    #expect(result[14] == 3e38)
+  }
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `add and gatherRows are exact`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 3)
+    let rows = 7
+    let a = random.floats(rows * columns), b = random.floats(rows * columns)
+    let accumulator = try device.tensor(a, Shape(rows, columns)), addend = try device.tensor(b, Shape(rows, columns))
+    device.tensorKernels.add(addend, to: accumulator, on: queue)
+    #expect(accumulator.floats == zip(a, b).map(+))
+
+    let chosen: [Int32] = [6, 0, 0, 3, 6, 1, 2, 5, 4]
+    let output = try device.makeTensor(Shape(chosen.count, columns), .f32)
+    device.tensorKernels.gatherRows(addend, rows: try device.tensor(chosen, Shape(chosen.count), .i32), output: output, on: queue)
+    #expect(output.floats == chosen.flatMap { b[Int($0) * columns..<(Int($0) + 1) * columns] })
+  }
+
+  // MARK: One arithmetic for every row
+
+  /// Every kernel over the same rows: alone, among others, with 1, 2 and 3 threads. 700 rows are enough to be shared out.
+  @Test(arguments: runnableInstructionSets, [17, 576])
+  func `a row's bits do not depend on other rows or threads`(instructionSet: String, columns: Int) throws {
+    var random = SeededGenerator(seed: 4)
+    let rows = 700
+    let x = random.floats(rows * columns, scale: 5), y = random.floats(rows * columns), w = random.floats(columns)
+    var results: [[[Float]]] = []
+    for (threads, batch) in [(1, rows), (2, rows), (3, rows), (2, 1), (2, 13)] {
+      let device = try CPUDevice(instructionSet: instructionSet, threads: threads), queue = device.makeQueue()
+      let kernels = device.tensorKernels
+      let weight = try device.tensor(w, Shape(columns))
+      var normed: [Float] = [], sums: [Float] = [], silu: [Float] = [], gelu: [Float] = [], gathered: [Float] = []
+      for first in stride(from: 0, to: rows, by: batch) {
+        let range = first..<min(rows, first + batch), elements = range.lowerBound * columns..<range.upperBound * columns
+        let shape = Shape(range.count, columns)
+        let input = try device.tensor(Array(x[elements]), shape), output = try device.makeTensor(shape, .f32)
+        kernels.rmsNorm(input, weight: weight, epsilon: 1e-6, output: output, on: queue)
+        normed += output.floats
+        let gateUp = try device.tensor(
+          range.flatMap { x[$0 * columns..<($0 + 1) * columns] + y[$0 * columns..<($0 + 1) * columns] }, Shape(range.count, 2 * columns))
+        kernels.gatedActivation(.silu, gateUp: gateUp, output: output, on: queue)
+        silu += output.floats
+        kernels.gatedActivation(.geluTanh, gateUp: gateUp, output: output, on: queue)
+        gelu += output.floats
+        let order = try device.tensor((0..<Int32(range.count)).map { $0 }, Shape(range.count), .i32)
+        kernels.gatherRows(input, rows: order, output: output, on: queue)
+        gathered += output.floats
+        kernels.add(try device.tensor(Array(y[elements]), shape), to: input, on: queue)
+        sums += input.floats
+      }
+      results.append([normed, sums, silu, gelu, gathered])
+    }
+    for result in results.dropFirst() { #expect(result == results[0]) }
+  }
+
+  @Test(arguments: runnableInstructionSets) func `a value's bits do not depend on its place in the row`(instructionSet: String) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    var random = SeededGenerator(seed: 5)
+    let width = 37, gate = random.floats(width, scale: 8), up = random.floats(width)
+    for activation in [GatedActivation.silu, .geluTanh] {
+      func run(_ gate: [Float], _ up: [Float]) throws -> [Float] {
+        let output = try device.makeTensor(Shape(1, gate.count), .f32)
+        let gateUp = try device.tensor(gate + up, Shape(1, 2 * gate.count))
+        device.tensorKernels.gatedActivation(activation, gateUp: gateUp, output: output, on: device.makeQueue())
+        return output.floats
+      }
+      let whole = try run(gate, up)
+      for i in 0..<width { #expect(try run([gate[i]], [up[i]]) == [whole[i]]) }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets) func `no rows are no work`(instructionSet: String) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2)
+    let empty = try device.makeTensor(Shape(0, 16), .f32)
+    device.tensorKernels.rmsNorm(empty, weight: try device.makeTensor(Shape(16), .f32), epsilon: 1, output: empty, on: device.makeQueue())
+    device.tensorKernels.add(empty, to: empty, on: device.makeQueue())
+    #expect(empty.count == 0)
+  }
+
+  // MARK: Called wrong
+
+  @Test func `a wrong shape, type or row stops the program`() async {
+    await #expect(processExitsWith: .failure) {
+      let device = try CPUDevice(threads: 1)
+      let x = try device.makeTensor(Shape(2, 16), .f32), short = try device.makeTensor(Shape(15), .f32)
+      device.tensorKernels.rmsNorm(x, weight: short, epsilon: 1, output: x, on: device.makeQueue())
+    }
+    await #expect(processExitsWith: .failure) {
+      let device = try CPUDevice(threads: 1)
+      let x = try device.makeTensor(Shape(2, 16), .f32), codes = try device.makeTensor(Shape(2, 16), .i32)
+      device.tensorKernels.add(codes, to: x, on: device.makeQueue())
+    }
+    await #expect(processExitsWith: .failure) {
+      let device = try CPUDevice(threads: 1)
+      let x = try device.makeTensor(Shape(2, 16), .f32), rows = try device.tensor([0, 2] as [Int32], Shape(2), .i32)
+      device.tensorKernels.gatherRows(x, rows: rows, output: try device.makeTensor(Shape(2, 16), .f32), on: device.makeQueue())
+    }
+  }
+}
