@@ -9,6 +9,7 @@ public import MartletCore
 public final class CPUDevice: Device {
   public let instructionSet: InstructionSet
   package let pool: WorkerPool
+  private let codedInputs = CodedInputs()
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
@@ -34,7 +35,7 @@ public final class CPUDevice: Device {
   }
   public var availableByteCount: Int { HostLimits().availableByteCount }
 
-  public var tensorKernels: any TensorKernels { CPUTensorKernels(instructionSet: instructionSet, pool: pool) }
+  public var tensorKernels: any TensorKernels { CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs) }
   public var attentionKernels: any AttentionKernels { CPUAttentionKernels(instructionSet: instructionSet, pool: pool) }
 
   public func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
@@ -52,7 +53,7 @@ public final class CPUDevice: Device {
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
   public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    try CPUPreparedWeight(parts, instructionSet: instructionSet)
+    try CPUPreparedWeight(parts, instructionSet: instructionSet, pool: pool)
   }
 
   /// An outside backend finds the ``WorkerPool`` and the ``InstructionSet`` here.

@@ -1,23 +1,106 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletKernels
 package import MartletCore
 
-final class CPUPreparedWeight: PreparedWeight {
-  let rows = 0
-  let columns = 0
-  let byteCount = 0
+/// Products with coded weights, and reading their rows back.
+///
+/// Inputs of integer formats are coded first (one fork, or inline for a few tokens), then the outputs are shared out in one fork over
+/// all stacked parts. The arithmetic is that of `kernels/product.h`; what is decided here is only who computes what.
+extension CPUTensorKernels {
+  package func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
+    let weight = CPUPreparedWeight.of(weight, "product")
+    precondition(input.shape.rank == 2, "product: input must be [tokens, \(weight.columns)], not \(input.shape)")
+    let tokens = input.shape[0]
+    precondition(tokens <= 1 << 24, "product: \(tokens) tokens at once")
+    let source: UnsafePointer<Float> = input.pointer(.f32, Shape(tokens, weight.columns), "product: input")
+    let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(tokens, weight.rows), "product: output")
+    guard tokens > 0 else { return }
 
-  init(_ parts: [Weight], instructionSet: InstructionSet) throws(DeviceError) {
-    throw .unsupportedWeight(device: "cpu", weight: parts.first?.name ?? "", reason: "products are not built yet")
+    if weight.readsCodedInputs {
+      codedInputs.withSlabs(count: tokens * weight.slabCount) { slabs in
+        code(source, tokens: tokens, columns: weight.columns, into: slabs)
+        product(source, slabs, tokens: tokens, weight, output: target)
+      }
+    } else {
+      product(source, nil, tokens: tokens, weight, output: target)
+    }
   }
+
+  private func code(_ input: UnsafePointer<Float>, tokens: Int, columns: Int, into slabs: UnsafeMutablePointer<martlet_input_slab>) {
+    // To code 4096 values takes about a microsecond, less than to call another thread.
+    let rowsPerTask = max(1, 4096 / columns)
+    let isInline = tokens * columns <= 4 * 4096 || pool.threadCount == 1
+    let arguments = martlet_code_inputs_arguments(
+      input: input, slabs: slabs, rows: Int32(tokens), columns: Int32(columns), rows_per_task: Int32(isInline ? tokens : rowsPerTask))
+    pool.run(
+      taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, function: products.code_inputs, with: arguments)
+  }
+
+  private func product(
+    _ input: UnsafePointer<Float>, _ slabs: UnsafeMutablePointer<martlet_input_slab>?, tokens: Int, _ weight: CPUPreparedWeight,
+    output: UnsafeMutablePointer<Float>
+  ) {
+    let plan = ProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+    let arguments = martlet_product_arguments(
+      parts: weight.parts.baseAddress, input: input, slabs: slabs, output: output,
+      part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(weight.columns), rows: Int32(weight.rows),
+      group_count: Int32(weight.groupCount), groups_per_task: Int32(plan.groupsPerTask), tokens_per_task: Int32(plan.tokensPerTask))
+    pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
+  }
+
+  package func embed(tokens: Tensor, weight: any PreparedWeight, scale: Float, output: Tensor, on queue: any DeviceQueue) {
+    let weight = CPUPreparedWeight.of(weight, "embed")
+    precondition(tokens.shape.rank == 1, "embed: tokens must be [n], not \(tokens.shape)")
+    let count = tokens.shape[0]
+    let ids: UnsafePointer<Int32> = tokens.pointer(.i32, tokens.shape, "embed: tokens")
+    for index in 0..<count {
+      precondition(ids[index] >= 0 && ids[index] < weight.rows, "embed: token \(ids[index]), entry \(index), of \(weight.rows) rows")
+    }
+    let tokensPerTask = max(1, 8192 / weight.columns)
+    let arguments = martlet_embed_arguments(
+      parts: weight.parts.baseAddress, tokens: ids,
+      output: output.pointer(.f32, Shape(count, weight.columns), "embed: output"), scale: scale,
+      part_count: Int32(weight.parts.count), count: Int32(count), columns: Int32(weight.columns), tokens_per_task: Int32(tokensPerTask))
+    pool.run(taskCount: (count + tokensPerTask - 1) / tokensPerTask, function: products.embed, with: arguments)
+  }
+
+  private var products: martlet_product_kernels { instructionSet.table.pointee.product }
 }
 
-extension CPUTensorKernels {
-  package func embed(tokens: Tensor, weight: any PreparedWeight, scale: Float, output: Tensor, on queue: any DeviceQueue) {
-    preconditionFailure("products are not built yet")
-  }
+/// How one product is dealt to tasks. It decides speed only, never a bit.
+struct ProductPlan {
+  let groupsPerTask: Int
+  let tokensPerTask: Int
+  let taskCount: Int
 
-  package func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
-    preconditionFailure("products are not built yet")
+  /// Up to this many tokens a product is bound by reading the weight.
+  private static let fewTokens = 4
+  /// Weight bytes that a thread reads in about two microseconds, several times the cost of claiming a task.
+  private static let bytesPerTask = 16 << 10
+  /// Tokens whose coded slab (640 bytes each) stays in half a second cache of 512 KiB.
+  private static let tokensInCache = 384
+  /// Groups that pass over the tokens' slab while it is in the cache.
+  private static let groupsInCache = 8
+  private static let tasksPerThread = 8
+
+  init(tokens: Int, weight: CPUPreparedWeight, tileRows: Int, pool: WorkerPool) {
+    let groups = weight.groupCount
+    let wantedTasks = pool.threadCount == 1 ? 1 : Self.tasksPerThread * pool.threadCount
+    if tokens <= Self.fewTokens {
+      tokensPerTask = tokens
+      let bytesPerGroup = weight.byteCount / groups
+      groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
+    } else {
+      let blocks = (tokens + Self.tokensInCache - 1) / Self.tokensInCache
+      tokensPerTask = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
+      var perTask = max(1, min(Self.groupsInCache, groups * blocks / wantedTasks))
+      while perTask > 1, martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) > pool.scratchByteCount { perTask -= 1 }
+      groupsPerTask = perTask
+      precondition(
+        martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) <= pool.scratchByteCount,
+        "a product of \(tokensPerTask) tokens needs more than the pool's scratch of \(pool.scratchByteCount) bytes")
+    }
+    taskCount = (groups + groupsPerTask - 1) / groupsPerTask * ((tokens + tokensPerTask - 1) / tokensPerTask)
   }
 }

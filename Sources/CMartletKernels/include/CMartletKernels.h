@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "martlet_attention.h"
+#include "martlet_product.h"
 #include "martlet_tensor.h"
 #include "martlet_threads.h"
 
@@ -21,6 +22,7 @@ typedef struct martlet_kernel_table {
   const char *name;         // "portable", "avx2", "avx512", "avx512bf16-model"
   const char *description;  // for people
   martlet_tensor_kernels tensor;
+  martlet_product_kernels product;
   martlet_attention_kernels attention;
 } martlet_kernel_table;
 

@@ -1,12 +1,94 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+// The attention kernels: the append of a step's keys and values to their pages, and the attention over those pages.
+
 #ifndef MARTLET_ATTENTION_H
 #define MARTLET_ATTENTION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "martlet_threads.h"
+
+enum {
+  martlet_kv_chunk_size = 512,      // tokens of a chunk: states of chunks are what merges fold
+  martlet_kv_tile_size = 64,        // tokens of a tile: one step of the online softmax
+  martlet_attention_max_rows = 96,  // of a task
+  martlet_attention_max_head_dim = 512,
+  martlet_attention_scratch_bytes = 1 << 20,  // what a worker's scratch memory must hold
+};
+
+// The type of a stored key or value.
+typedef enum martlet_kv_type { martlet_kv_f32, martlet_kv_f16, martlet_kv_bf16 } martlet_kv_type;
+
+// Where (token, head, dim) lies in a page, in elements from the start of the page's keys or of its values.
+typedef struct martlet_kv_plane {
+  int64_t head_stride, token_stride, dim_stride;  // the last two from group to group
+  int32_t token_group, dim_group;                 // neighbours that lie side by side
+} martlet_kv_plane;
+
+// The pages of one layer, and which page holds what.
+typedef struct martlet_paged_kv {
+  uint8_t *pages;
+  int64_t page_bytes;
+  int64_t values_offset;      // bytes from the start of a page to its values
+  const int32_t *page_table;  // [requests, table_width]; a negative entry is a page that is not there
+  int32_t table_width;
+  int32_t type;  // martlet_kv_type
+  int32_t page_size, kv_heads, head_dim, value_head_dim;
+  martlet_kv_plane keys, values;
+} martlet_paged_kv;
+
+// Normalisation of heads; weight NULL where there is none.
+typedef struct martlet_head_norm {
+  const float *weight;  // [head_dim]
+  float epsilon;
+} martlet_head_norm;
+
+// Normalises and rotates a step's queries and keys and stores its keys and values. One task takes `tokens_per_task` tokens, and zeroes
+// what follows a request's last token in that token's page if the token is among them.
+typedef struct martlet_append_arguments {
+  martlet_paged_kv cache;
+  const float *fused;   // [tokens, heads·head_dim + kv_heads·(head_dim + value_head_dim)]
+  float *queries;       // [tokens, heads·head_dim]
+  const float *rope;    // [positions, rope_dim / 2, 2], cosine and sine; NULL for no rotation
+  martlet_head_norm query_norm, key_norm;
+  const int32_t *query_indptr, *token_requests, *token_positions, *position_ids;
+  int32_t tokens, tokens_per_task, heads, rope_dim;
+  bool rope_is_neox;  // pairs (i, i + rope_dim / 2), else (2i, 2i + 1)
+} martlet_append_arguments;
+
+// A block of query rows of one request and key/value head against a run of chunks. row = token · group + head of the group.
+typedef struct martlet_attention_task {
+  int32_t request, kv_head, first_row, row_count, first_chunk, end_chunk;
+  int32_t merge;      // −1: the task writes the output itself; else its one chunk's state goes to `states`
+  int32_t state_row;
+} martlet_attention_task;
+
+typedef struct martlet_attention_merge {
+  int32_t state_row, chunk_count, row_count, reserved;
+} martlet_attention_merge;
+
+// Attends from queries to packed pages. One task is one martlet_attention_task.
+typedef struct martlet_attend_arguments {
+  martlet_paged_kv cache;
+  const float *queries;  // [tokens, heads·head_dim]
+  float *output;         // [tokens, heads·value_head_dim]
+  float *log_sum_exp;    // [tokens, heads], base 2; NULL if not wanted
+  const int32_t *query_indptr, *kv_lens;
+  const martlet_attention_task *tasks;
+  const martlet_attention_merge *merges;
+  float *states;      // rows of (m, d, o[value_head_dim])
+  int32_t *finished;  // [merges], zero before and after
+  int32_t heads;
+  int32_t window;  // how many keys a query sees, itself included; 0 for all
+  float scale;
+  bool causal;
+} martlet_attend_arguments;
+
 typedef struct martlet_attention_kernels {
-  int32_t placeholder;
+  martlet_task_function append;
+  martlet_task_function attend;
 } martlet_attention_kernels;
 
 #endif

@@ -25,6 +25,8 @@ bool martlet_kernel_table_is_supported(const martlet_kernel_table *table) {
   if (table == &martlet_avx512bf16_table)
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+#else
+  (void)table;
 #endif
   return true;
 }

@@ -5,9 +5,19 @@
 #include "../kernels/vector.h"
 #include "../kernels/math.h"
 #include "../kernels/tensor.h"
+#include "../kernels/append.h"
+#include "../kernels/attention_tile.h"
+#include "../kernels/attention.h"
+#undef MARTLET_TILE_ROWS  // products have register tiles of their own
+#include "../kernels/product_codes.h"
+#include "../kernels/product_pack.h"
+#include "../kernels/quantise.h"
+#include "../kernels/product.h"
 
 const martlet_kernel_table MARTLET_TABLE = {
     .name = MARTLET_NAME,
     .description = MARTLET_DESCRIPTION,
     .tensor = {.rms_norm = rms_norm, .add = add, .gated_activation = gated_activation, .gather_rows = gather_rows},
+    .attention = {.append = append, .attend = attend},
+    .product = {.rows_of_a_tile = MARTLET_TILE_ROWS, .pack = pack, .code_inputs = code_inputs, .product = product, .embed = embed},
 };

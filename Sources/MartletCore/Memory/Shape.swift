@@ -9,13 +9,23 @@ public struct Shape: Sendable, Hashable, CustomStringConvertible {
   /// The number of dimensions, 1…4.
   public let rank: Int
 
-  /// - Precondition: 1 to 4 dimensions, none negative.
-  public init(_ dims: Int...) {
-    precondition((1...4).contains(dims.count), "a shape has 1 to 4 dimensions, not \(dims.count)")
-    precondition(dims.allSatisfy { $0 >= 0 }, "a dimension is negative in \(dims)")
-    func dim(_ index: Int) -> Int { index < dims.count ? dims[index] : 1 }
-    self.dims = (dim(0), dim(1), dim(2), dim(3))
-    rank = dims.count
+  /// A shape of one dimension. No dimension of a shape is negative.
+  public init(_ a: Int) { self.init(dims: (a, 1, 1, 1), rank: 1) }
+
+  /// A shape of two dimensions.
+  public init(_ a: Int, _ b: Int) { self.init(dims: (a, b, 1, 1), rank: 2) }
+
+  /// A shape of three dimensions.
+  public init(_ a: Int, _ b: Int, _ c: Int) { self.init(dims: (a, b, c, 1), rank: 3) }
+
+  /// A shape of four dimensions.
+  public init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { self.init(dims: (a, b, c, d), rank: 4) }
+
+  // Four initialisers, because a variadic one would allocate an array.
+  private init(dims: (Int, Int, Int, Int), rank: Int) {
+    precondition(dims.0 >= 0 && dims.1 >= 0 && dims.2 >= 0 && dims.3 >= 0, "a dimension is negative in \(dims)")
+    self.dims = dims
+    self.rank = rank
   }
 
   /// The size of dimension `axis`, counted from the outermost.

@@ -1,0 +1,135 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Products with weights that stay coded: the packed order of weights, the coded inputs, and the kernels' arguments.
+//
+// A packed weight is a run of groups, one for every 16 rows (outputs). A group lies in memory as the kernel reads it: block after block
+// of 32 inputs, and inside a block the 16 rows are the lanes of every vector. Codes keep their file's width:
+//
+//   nibbles    4 words of 32 bits a lane. In word i the low half's nibble j is the code of input 8i + 2j, the high half's that of
+//              8i + 2j + 1, so that (word >> 4j) & 0x000F000F is the pair that a dot product of int16 pairs takes.
+//   fifth bits 1 word: bit t of the low half belongs to input 2t, of the high half to 2t + 1.
+//   bits 5, 6  2 words: in word i bits 2t…2t+1 of the low half belong to input 16i + 2t, of the high half to 16i + 2t + 1.
+//   bytes      8 words: bytes 0, 2, 1, 3 of word i are inputs 4i … 4i + 3, each plus 128.
+//
+//   format  a block of 16 rows × 32 inputs                                    bytes  file's bytes
+//   Q4_0    f16 d[16], nibbles                                                  288      288
+//   Q4_1    f16 d[16], f16 m[16], nibbles                                       320      320
+//   Q5_0    f16 d[16], nibbles, fifth bits                                      352      352
+//   Q8_0    f16 d[16], bytes                                                    544      544
+//   Q4_K    u8 s[16], u8 m[16], nibbles; before 8 blocks f16 d[16], dmin[16]    296      288
+//   Q6_K    i8 s[2][16], nibbles, bits 5 and 6; before 8 blocks f16 d[16]       420      420
+//   F32, F16, BF16: [inputs][16 rows] in the file's type
+//
+// Rows that fill up the last group are zero and are never written out.
+
+#ifndef MARTLET_PRODUCT_H
+#define MARTLET_PRODUCT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "martlet_threads.h"
+
+typedef enum martlet_weight_format {
+  martlet_weight_f32,
+  martlet_weight_f16,
+  martlet_weight_bf16,
+  martlet_weight_q4_0,
+  martlet_weight_q4_1,
+  martlet_weight_q5_0,
+  martlet_weight_q8_0,
+  martlet_weight_q4_k,
+  martlet_weight_q6_k,
+} martlet_weight_format;
+
+enum {
+  martlet_product_lanes = 16,   // rows of a group
+  martlet_product_block = 32,   // inputs of a block
+  martlet_product_slab = 256,   // inputs that share one scale when they are coded, and one partial sum
+};
+
+// 256 inputs of one token (fewer in a row's last slab) as 16-bit integers: input k is about scale · codes[k].
+typedef struct martlet_input_slab {
+  int16_t codes[martlet_product_slab];
+  int32_t sums16[martlet_product_slab / 16];  // of 16 codes each
+  float sums[martlet_product_slab / 32];      // of 32 codes each, exact
+  float scale;
+  float unused[7];  // 640 bytes: ten cache lines, not a power of two, so that neighbours do not fall on the same cache sets
+} martlet_input_slab;
+
+// Codes `rows_per_task` rows. Columns must be a multiple of 32.
+typedef struct martlet_code_inputs_arguments {
+  const float *input;          // [rows, columns]
+  martlet_input_slab *slabs;   // [slabs of a row, rows]
+  int32_t rows, columns, rows_per_task;
+} martlet_code_inputs_arguments;
+
+// One weight among those that a product stacks by rows.
+typedef struct martlet_product_part {
+  const uint8_t *groups;  // packed
+  int64_t group_bytes;
+  int32_t format;       // martlet_weight_format
+  int32_t rows;
+  int32_t first_row;    // among the rows of all parts
+  int32_t first_group;  // among the groups of all parts
+} martlet_product_part;
+
+// output[t, n] = Σₖ input[t, k] · weight[n, k]. Task i computes groups (i mod c)·groups_per_task … for the tokens
+// (i div c)·tokens_per_task …, where c = ceil(group_count / groups_per_task).
+// Scratch: martlet_product_scratch_bytes(groups_per_task, tokens_per_task).
+typedef struct martlet_product_arguments {
+  const martlet_product_part *parts;
+  const float *input;                // [tokens, columns]; read by F32, F16 and BF16
+  const martlet_input_slab *slabs;   // [slabs of a row, tokens]; read by the integer formats
+  float *output;                     // [tokens, rows]
+  int32_t part_count, tokens, columns, rows;
+  int32_t group_count, groups_per_task, tokens_per_task;
+} martlet_product_arguments;
+
+// output[t, :] = scale · weight[tokens[t], :], dequantised as the format says.
+typedef struct martlet_embed_arguments {
+  const martlet_product_part *parts;
+  const int32_t *tokens;
+  float *output;  // [count, columns]
+  float scale;
+  int32_t part_count, count, columns, tokens_per_task;
+} martlet_embed_arguments;
+
+// Packs `groups_per_task` groups of a weight into zeroed memory.
+typedef struct martlet_pack_arguments {
+  const uint8_t *file;  // [rows] rows as in GGUF
+  uint8_t *groups;
+  int64_t row_bytes, group_bytes;
+  int32_t format, rows, columns, groups_per_task;
+} martlet_pack_arguments;
+
+typedef struct martlet_product_kernels {
+  int32_t rows_of_a_tile;  // tokens_per_task is best a multiple of it
+  martlet_task_function pack, code_inputs, product, embed;
+} martlet_product_kernels;
+
+// Bytes of one packed group of 16 rows.
+static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns) {
+  int64_t blocks = columns / 32;
+  switch (format) {
+    case martlet_weight_f32: return (int64_t)columns * 64;
+    case martlet_weight_f16:
+    case martlet_weight_bf16: return (int64_t)columns * 32;
+    case martlet_weight_q4_0: return blocks * 288;
+    case martlet_weight_q4_1: return blocks * 320;
+    case martlet_weight_q5_0: return blocks * 352;
+    case martlet_weight_q8_0: return blocks * 544;
+    case martlet_weight_q4_k: return blocks * 288 + blocks / 8 * 64;
+    case martlet_weight_q6_k: return blocks * 416 + blocks / 8 * 32;
+    default: return 0;
+  }
+}
+
+// One unpacked slab of floats or of integer codes, and a row of 16 sums for every token and group.
+enum { martlet_product_unpacked_bytes = martlet_product_slab * martlet_product_lanes * 4 };
+
+static inline int64_t martlet_product_scratch_bytes(int32_t groups_per_task, int32_t tokens_per_task) {
+  return martlet_product_unpacked_bytes + (int64_t)groups_per_task * tokens_per_task * martlet_product_lanes * 4;
+}
+
+#endif

@@ -1,0 +1,164 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// One pass over a step's tokens: head norm and rotation of queries and keys, rounding, and the store into pages of any layout.
+//
+// Two tasks never write the same byte: tokens that share a 32-bit lane of a packed layout are stored by their own 16 bits each, and what
+// follows a request's last token is zeroed by the task that owns this token.
+
+// dims values of x to y: y = x · w / √(mean(x²) + ε), the sum by 16 lanes and their tree. dims is a multiple of 8.
+MARTLET_INLINE void append_norm(const float *x, martlet_head_norm norm, int32_t dims, float *y) {
+  f32x16 squares = f32x16_set(0);
+  int32_t i = 0;
+  for (; i + 16 <= dims; i += 16) {
+    f32x16 v = f32x16_load(x + i);
+    squares = f32x16_fma(v, v, squares);
+  }
+  if (i < dims) {
+    float tail[16] = {0};
+    for (int32_t j = i; j < dims; j++) tail[j - i] = x[j];
+    f32x16 v = f32x16_load(tail);
+    squares = f32x16_fma(v, v, squares);
+  }
+  float scale = 1.0f / __builtin_sqrtf(f32x16_sum(squares) / (float)dims + norm.epsilon);
+  for (i = 0; i < dims; i++) y[i] = x[i] * scale * norm.weight[i];
+}
+
+// Rotates the first `dim` values by the angles whose (cosine, sine) are at `angles`: two products and one sum, each rounded.
+MARTLET_INLINE void append_rotate(float *x, const float *angles, int32_t dim, bool is_neox) {
+  int32_t half = dim / 2, step = is_neox ? 1 : 2, distance = is_neox ? half : 1;
+  for (int32_t i = 0; i < half; i++) {
+    float cosine = angles[2 * i], sine = angles[2 * i + 1];
+    float *first = x + i * step, *second = first + distance;
+    float x1 = *first, x2 = *second;
+    *first = x1 * cosine - x2 * sine;
+    *second = x2 * cosine + x1 * sine;
+  }
+}
+
+// One query or key head, finished, to y.
+MARTLET_INLINE void append_finish(
+    const martlet_append_arguments *a, const float *x, martlet_head_norm norm, const float *angles, float *y) {
+  int32_t dims = a->cache.head_dim;
+  if (norm.weight)
+    append_norm(x, norm, dims, y);
+  else if (x != y)
+    __builtin_memcpy(y, x, (size_t)dims * sizeof(float));
+  if (angles) append_rotate(y, angles, a->rope_dim, a->rope_is_neox);
+}
+
+// dims float32 values rounded to the cache's type, in place of `rounded`'s first bytes.
+MARTLET_INLINE void append_round(int32_t type, const float *x, int32_t dims, uint16_t *rounded) {
+  for (int32_t i = 0; i < dims; i += 16) {
+    float padded[16] = {0};
+    if (i + 16 > dims)
+      for (int32_t j = i; j < dims; j++) padded[j - i] = x[j];
+    f32x16 v = f32x16_load(i + 16 > dims ? padded : x + i);
+    u32x16 bits = type == martlet_kv_bf16 ? bf16_round(v) : f16_round(v);
+    u16x16_store(rounded + i, __builtin_convertvector(bits, u16x16));
+  }
+}
+
+// `width`-byte elements of one token and head to their places. The common strides have loops of their own.
+MARTLET_INLINE void append_scatter(
+    uint8_t *base, const martlet_kv_plane *plane, int64_t token, int64_t head, int32_t dims, int32_t width, const void *elements) {
+  base += (head * plane->head_stride + token / plane->token_group * plane->token_stride + token % plane->token_group) * width;
+  int64_t stride = plane->dim_stride;
+  if (plane->dim_group == 1 && stride == 1) {
+    __builtin_memcpy(base, elements, (size_t)dims * (size_t)width);
+  } else if ((plane->dim_group == 2 && width == 2 && dims % 2 == 0) || (plane->dim_group == 1 && width == 4)) {
+    // Whole 32-bit lanes of this token.
+    int32_t lanes = dims * width / 4;
+    for (int32_t i = 0; i < lanes; i++) __builtin_memcpy(base + i * stride * width, (const uint8_t *)elements + 4 * i, 4);
+  } else if (plane->dim_group == 1 && width == 2) {
+    for (int32_t i = 0; i < dims; i++) __builtin_memcpy(base + i * stride * 2, (const uint8_t *)elements + 2 * i, 2);
+  } else {
+    for (int32_t i = 0; i < dims; i++) {
+      int64_t offset = i / plane->dim_group * stride + i % plane->dim_group;
+      __builtin_memcpy(base + offset * width, (const uint8_t *)elements + (int64_t)i * width, (size_t)width);
+    }
+  }
+}
+
+// One head of keys or values, rounded and stored.
+MARTLET_INLINE void append_store(
+    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, int64_t slot, int64_t head, int32_t dims,
+    const float *x) {
+  if (cache->type == martlet_kv_f32) {
+    append_scatter(base, plane, slot, head, dims, 4, x);
+  } else {
+    uint16_t rounded[martlet_attention_max_head_dim];
+    append_round(cache->type, x, dims, rounded);
+    append_scatter(base, plane, slot, head, dims, 2, rounded);
+  }
+}
+
+// Zeroes the slots from `first` to the page's end, every head and dim of one plane.
+MARTLET_INLINE void append_zero(
+    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, int64_t first, int32_t dims) {
+  size_t width = cache->type == martlet_kv_f32 ? 4 : 2;
+  int64_t end = cache->page_size;
+  for (int64_t head = 0; head < cache->kv_heads; head++) {
+    uint8_t *start = base + (size_t)(head * plane->head_stride) * width;
+    if (plane->token_group == 1 && plane->token_stride == plane->dim_group) {
+      // Packed keys: the slots of one group of dims are one run.
+      size_t run = (size_t)(end - first) * (size_t)plane->dim_group * width;
+      for (int64_t group = 0; group * plane->dim_group < dims; group++)
+        __builtin_memset(start + (size_t)(group * plane->dim_stride + first * plane->token_stride) * width, 0, run);
+      continue;
+    }
+    bool whole_rows = plane->dim_group == 1 && plane->dim_stride == plane->token_group;  // packed values, NHD, HND
+    int64_t token = first;
+    while (token < end) {
+      uint8_t *slot = start + (size_t)(token / plane->token_group * plane->token_stride + token % plane->token_group) * width;
+      if (whole_rows && token % plane->token_group == 0 && token + plane->token_group <= end) {
+        __builtin_memset(slot, 0, (size_t)dims * (size_t)plane->token_group * width);
+        token += plane->token_group;
+      } else {
+        for (int64_t i = 0; i < dims; i++) {
+          uint8_t *element = slot + (size_t)(i / plane->dim_group * plane->dim_stride + i % plane->dim_group) * width;
+          if (width == 2)
+            __builtin_memset(element, 0, 2);
+          else
+            __builtin_memset(element, 0, 4);
+        }
+        token++;
+      }
+    }
+  }
+}
+
+static void append(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_append_arguments *a = arguments;
+  const martlet_paged_kv *cache = &a->cache;
+  int32_t head_dim = cache->head_dim, value_dim = cache->value_head_dim;
+  size_t query_width = (size_t)a->heads * (size_t)head_dim;
+  size_t fused_width = query_width + (size_t)cache->kv_heads * (size_t)(head_dim + value_dim);
+  int32_t first = task * a->tokens_per_task, end = first + a->tokens_per_task;
+  if (end > a->tokens) end = a->tokens;
+  (void)worker, (void)scratch;
+
+  for (int32_t token = first; token < end; token++) {
+    const float *row = a->fused + (size_t)token * fused_width;
+    const float *angles = a->rope ? a->rope + (size_t)a->position_ids[token] * (size_t)a->rope_dim : 0;
+    float *query = a->queries + (size_t)token * query_width;
+    for (int32_t head = 0; head < a->heads; head++)
+      append_finish(a, row + (size_t)head * head_dim, a->query_norm, angles, query + (size_t)head * head_dim);
+
+    int32_t request = a->token_requests[token], position = a->token_positions[token];
+    int32_t page = a->cache.page_table[(size_t)request * (size_t)cache->table_width + (size_t)(position / cache->page_size)];
+    int32_t slot = position % cache->page_size;
+    uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes;
+    uint8_t *values = keys + cache->values_offset;
+    const float *key = row + query_width, *value = key + (size_t)cache->kv_heads * head_dim;
+    for (int32_t head = 0; head < cache->kv_heads; head++) {
+      float finished[martlet_attention_max_head_dim];
+      append_finish(a, key + (size_t)head * head_dim, a->key_norm, angles, finished);
+      append_store(cache, &cache->keys, keys, slot, head, head_dim, finished);
+      append_store(cache, &cache->values, values, slot, head, value_dim, value + (size_t)head * value_dim);
+    }
+    if (token + 1 == a->query_indptr[request + 1]) {
+      append_zero(cache, &cache->keys, keys, slot + 1, head_dim);
+      append_zero(cache, &cache->values, values, slot + 1, value_dim);
+    }
+  }
+}

@@ -1,0 +1,223 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// The two products of attention over packed pages, as register tiles: scores = queries · keysᵀ and output += probabilities · values.
+//
+// Each number of a result is one chain of fused multiply-adds in ascending order of dims (scores) or of tokens (output), whatever tile
+// computes it: a row's bits do not depend on the rows beside it. Tokens that a row does not see never enter its chain.
+//
+// A packed page holds 32-bit lanes: one float32, or two neighbours (dims for keys, tokens for values) of f16 or bf16. These are widened
+// exactly in registers, or, with MARTLET_DOT_BF16, multiplied as bf16 pairs by one instruction.
+
+// Rows of a register tile, and 16-lane columns beside few and beside many rows, so that the accumulators fill but do not leave the
+// registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), NEON 32 of 4
+// (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1).
+#if defined(MARTLET_AVX512)
+#define MARTLET_TILE_ROWS 6
+#define MARTLET_TILE_COLUMNS(rows) 4
+#elif defined(MARTLET_AVX2) || defined(__aarch64__)
+#define MARTLET_TILE_ROWS 6
+#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#else
+#define MARTLET_TILE_ROWS 2
+#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 2 : 1)
+#endif
+
+// Whether values of this type are multiplied as bf16 pairs.
+#define MARTLET_IS_DOT(type) (MARTLET_DOT_BF16 && (type) == martlet_kv_bf16)
+// Neighbours in a 32-bit lane.
+#define MARTLET_LANE(type) ((type) == martlet_kv_f32 ? 1 : 2)
+
+// acc + a.second · b.second + a.first · b.first of bf16 pairs, each sum rounded once (the products are exact): what the dot product
+// instruction does, except that it takes subnormal numbers for zeros.
+MARTLET_INLINE f32x16 bf16_pair_dot(f32x16 acc, u32x16 a, u32x16 b) {
+#if defined(MARTLET_AVX512) && MARTLET_DOT_BF16
+  return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+  acc = f32x16_fma(bf16_pair_second(a), bf16_pair_second(b), acc);
+  return f32x16_fma(bf16_pair_first(a), bf16_pair_first(b), acc);
+#endif
+}
+
+// The two halves of each lane as float32, exactly.
+MARTLET_INLINE void f16_pair_split(u32x16 pairs, f32x16 *first, f32x16 *second) {
+#if defined(MARTLET_AVX512)
+  *first = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)pairs));
+  *second = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)(pairs >> 16)));
+#elif defined(MARTLET_AVX2)
+  // Firsts to the lower half of each 128 bits, seconds to the upper; then the middle two quarters change places.
+  const __m256i sort = _mm256_setr_epi8(
+      0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  __m256i a = _mm256_permute4x64_epi64(_mm256_shuffle_epi8((__m256i)pairs.lo, sort), 0xD8);
+  __m256i b = _mm256_permute4x64_epi64(_mm256_shuffle_epi8((__m256i)pairs.hi, sort), 0xD8);
+  first->lo = _mm256_cvtph_ps(_mm256_castsi256_si128(a));
+  first->hi = _mm256_cvtph_ps(_mm256_castsi256_si128(b));
+  second->lo = _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1));
+  second->hi = _mm256_cvtph_ps(_mm256_extracti128_si256(b, 1));
+#else
+  *first = f16_widen(pairs & 0xFFFFu);
+  *second = f16_widen(pairs >> 16);
+#endif
+}
+
+MARTLET_INLINE void pair_split(int type, u32x16 pairs, f32x16 *first, f32x16 *second) {
+  if (type == martlet_kv_bf16) {
+    *first = bf16_pair_first(pairs);
+    *second = bf16_pair_second(pairs);
+  } else {
+    f16_pair_split(pairs, first, second);
+  }
+}
+
+// scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
+//
+// q holds MARTLET_TILE_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
+// column c, whose lanes for the next dims follow `stride` further.
+MARTLET_INLINE void tile_scores(
+    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, float *scores) {
+  f32x16 sum[MARTLET_TILE_ROWS][4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
+
+#pragma clang loop unroll(disable)
+  for (int lane = 0; lane < lanes; lane++) {
+    f32x16 first[4], second[4];
+    u32x16 raw[4];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) {
+      raw[c] = u32x16_load(keys[c] + (size_t)lane * stride);
+      if (type == martlet_kv_f32)
+        first[c] = f32x16_from_bits(raw[c]);
+      else if (!MARTLET_IS_DOT(type))
+        pair_split(type, raw[c], &first[c], &second[c]);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+      if (MARTLET_IS_DOT(type)) {
+        u32x16 pair = (u32x16)(q[i]);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++) sum[i][c] = bf16_pair_dot(sum[i][c], pair, raw[c]);
+      } else {
+        f32x16 x = f32x16_from_bits((u32x16)(q[i]));
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, first[c], sum[i][c]);
+      }
+    }
+    if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_TILE_ROWS + i]));
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, second[c], sum[i][c]);
+      }
+    }
+    q += MARTLET_IS_DOT(type) ? MARTLET_TILE_ROWS : MARTLET_TILE_ROWS * MARTLET_LANE(type);
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) f32x16_store(scores + i * martlet_kv_tile_size + 16 * c, sum[i][c]);
+}
+
+// Where the values of a tile lie: `segments[s]` is the first lane of token s·segment_size of the tile, in rows of `stride` lanes, one row
+// for each MARTLET_LANE tokens.
+typedef struct tile_values {
+  const uint32_t *segments[4];
+  int segment_size;
+  size_t stride;
+} tile_values;
+
+// The row of lanes that holds token `token` (an even one where lanes hold two).
+MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *values, int token) {
+  const uint32_t *segment = values->segments[token / values->segment_size];
+  return segment + (size_t)(token % values->segment_size / MARTLET_LANE(type)) * values->stride;
+}
+
+// output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens `first ..< end` of the tile, which every row sees.
+// p[i] is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims.
+MARTLET_INLINE void tile_output(
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, float *output,
+    size_t output_stride) {
+  f32x16 sum[MARTLET_TILE_ROWS][4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+
+  for (int start = first, stop; start < end; start = stop) {
+    stop = (start / values->segment_size + 1) * values->segment_size;
+    if (stop > end) stop = end;
+    const uint32_t *v = tile_value_row(type, values, start) + dim;
+    const uint32_t *x = p + (MARTLET_IS_DOT(type) ? start / 2 : start);
+#pragma clang loop unroll(disable)
+    for (int token = start; token < stop; token += MARTLET_LANE(type)) {
+      f32x16 even[4], odd[4];
+      u32x16 raw[4];
+#pragma clang loop unroll(full)
+      for (int c = 0; c < columns; c++) {
+        raw[c] = u32x16_load(v + 16 * c);
+        if (type == martlet_kv_f32)
+          even[c] = f32x16_from_bits(raw[c]);
+        else if (!MARTLET_IS_DOT(type))
+          pair_split(type, raw[c], &even[c], &odd[c]);
+      }
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        u32x16 bits = (u32x16)(x[i * martlet_kv_tile_size]);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++)
+          sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], bits, raw[c])
+                                           : f32x16_fma(f32x16_from_bits(bits), even[c], sum[i][c]);
+      }
+      if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) {
+          f32x16 weight = f32x16_from_bits((u32x16)(x[i * martlet_kv_tile_size + 1]));
+#pragma clang loop unroll(full)
+          for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(weight, odd[c], sum[i][c]);
+        }
+      }
+      v += values->stride;
+      x += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) f32x16_store(output + (size_t)i * output_stride + (size_t)(dim + 16 * c), sum[i][c]);
+}
+
+// The same for one row, the dims `dim ..< dims` and tokens `first ..< end` that need not begin or end with a lane: a neighbour in the
+// lane is left out, whatever it holds. `dims` is a multiple of 8; nothing is read beyond it.
+MARTLET_INLINE void tile_output_edge(
+    int type, const uint32_t *p, const tile_values *values, int first, int end, int dim, int dims, float *output) {
+  for (int token = first, next; token < end; token = next) {
+    int pair = token / MARTLET_LANE(type) * MARTLET_LANE(type);
+    bool has_even = token == pair, has_odd = MARTLET_LANE(type) == 2 && pair + 1 < end;
+    next = pair + MARTLET_LANE(type);
+    const uint32_t *v = tile_value_row(type, values, pair);
+    for (int column = dim; column < dims; column += 16) {
+      u32x16 raw;
+      if (column + 16 <= dims) {
+        raw = u32x16_load(v + column);
+      } else {
+        uint32_t padded[16] = {0};
+        __builtin_memcpy(padded, v + column, 8 * sizeof(uint32_t));
+        raw = u32x16_load(padded);
+      }
+      f32x16 sum = f32x16_load(output + column);
+      if (type == martlet_kv_f32) {
+        sum = f32x16_fma(f32x16_from_bits((u32x16)(p[token])), f32x16_from_bits(raw), sum);
+      } else if (MARTLET_IS_DOT(type)) {
+        sum = bf16_pair_dot(sum, (u32x16)(p[pair / 2]), raw & ((has_even ? 0xFFFFu : 0u) | (has_odd ? 0xFFFF0000u : 0u)));
+      } else {
+        f32x16 even, odd;
+        pair_split(type, raw, &even, &odd);
+        if (has_even) sum = f32x16_fma(f32x16_from_bits((u32x16)(p[pair])), even, sum);
+        if (has_odd) sum = f32x16_fma(f32x16_from_bits((u32x16)(p[pair + 1])), odd, sum);
+      }
+      f32x16_store(output + column, sum);
+    }
+  }
+}

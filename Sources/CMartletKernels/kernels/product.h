@@ -1,0 +1,314 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Products of inputs with packed weights.
+//
+// The arithmetic of one output, the same for every number of tokens and threads:
+//
+//   y = 0
+//   for each slab of 256 inputs:                     p = 0
+//     for each scale's run of inputs (32, or 16):    p = fma(scale, float(Σ (code − offset) · input code), p)
+//     if the format has minimums, for each 32:       p = fma(minimum, float(Σ input code), p)
+//     y = fma(input scale, p, y)
+//
+// The sums Σ are integers below 2³¹ (32 · 128 · 32767 < 2²⁷), exact in any order. Floats: p = fma(w, x, p) over k, then y = y + p.
+//
+// Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
+// (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
+// MARTLET_TILE_ROWS tokens at a time, whose sums stay in registers.
+
+// Tokens of a tile. AVX2: 6 tokens × two registers of sums, two registers of weights, one broadcast input and one product: all 16.
+#if MARTLET_AVX512
+#define MARTLET_TILE_ROWS 12
+#elif MARTLET_AVX2
+#define MARTLET_TILE_ROWS 6
+#else
+#define MARTLET_TILE_ROWS 4
+#endif
+
+// Up to this many tokens are few.
+#define MARTLET_FEW_ROWS 4
+
+// MARTLET_ROWS_SWITCH(rows, call): `call(n)` with the constant n = rows.
+#define MARTLET_FEW_SWITCH(rows, call) \
+  switch (rows) {                      \
+    case 1: call(1); break;            \
+    case 2: call(2); break;            \
+    case 3: call(3); break;            \
+    default: call(4); break;           \
+  }
+#if MARTLET_AVX512
+#define MARTLET_TILE_SWITCH(rows, call) \
+  switch (rows) {                       \
+    case 1: call(1); break;             \
+    case 2: call(2); break;             \
+    case 3: call(3); break;             \
+    case 4: call(4); break;             \
+    case 5: call(5); break;             \
+    case 6: call(6); break;             \
+    case 7: call(7); break;             \
+    case 8: call(8); break;             \
+    case 9: call(9); break;             \
+    case 10: call(10); break;           \
+    case 11: call(11); break;           \
+    default: call(12); break;           \
+  }
+#elif MARTLET_AVX2
+#define MARTLET_TILE_SWITCH(rows, call) \
+  switch (rows) {                       \
+    case 1: call(1); break;             \
+    case 2: call(2); break;             \
+    case 3: call(3); break;             \
+    case 4: call(4); break;             \
+    case 5: call(5); break;             \
+    default: call(6); break;            \
+  }
+#else
+#define MARTLET_TILE_SWITCH MARTLET_FEW_SWITCH
+#endif
+
+MARTLET_INLINE i32x16 broadcast_pair(const int16_t *codes) {
+  int32_t pair;
+  __builtin_memcpy(&pair, codes, 4);
+  return i32x16_set(pair);
+}
+
+// Writes the rows of a group that exist.
+MARTLET_INLINE void store_outputs(float *output, f32x16 sums, int32_t lanes) {
+  if (lanes >= 16) {
+    f32x16_store(output, sums);
+    return;
+  }
+  float values[16];
+  f32x16_store(values, sums);
+  __builtin_memcpy(output, values, (size_t)lanes * sizeof(float));
+}
+
+// ---- Few tokens ----
+
+// One group for `rows` tokens from `token` on.
+MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, float *output,
+                              int32_t lanes) {
+  f32x16 y[MARTLET_FEW_ROWS];
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
+  const martlet_input_slab *in = a->slabs + token;
+  const uint8_t *block = group;
+  for (int32_t left = a->columns / 32; left > 0; left -= 8, in += a->tokens) {
+    const uint8_t *slab = block;
+    block += slab_header_bytes(format);
+    f32x16 p[MARTLET_FEW_ROWS];
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
+    int32_t blocks = left < 8 ? left : 8;
+    for (int32_t b = 0; b < blocks; b++, block += block_bytes(format)) {
+      // Far enough for the memory's latency, near enough to survive in the first cache.
+      MARTLET_UNROLL for (int line = 0; line < block_bytes(format); line += 64) __builtin_prefetch(block + 2048 + line);
+      block_scales s = load_scales(format, slab, block);
+      MARTLET_UNROLL for (int h = 0; h < scale_count(format); h++) {
+        // Starting at −offset · Σ input makes up for codes that count from 0.
+        i32x16 sum[MARTLET_FEW_ROWS];
+        MARTLET_UNROLL for (int r = 0; r < rows; r++) {
+          int32_t start = scale_count(format) == 2 ? in[r].sums16[2 * b + h] : in[r].sums16[2 * b] + in[r].sums16[2 * b + 1];
+          sum[r] = i32x16_set(-code_offset(format) * start);
+        }
+        MARTLET_UNROLL for (int i = 0; i < 16 / scale_count(format); i++) {
+          int pair = h * 8 + i;
+          i32x16 w = load_pair(format, block, pair);
+          MARTLET_UNROLL for (int r = 0; r < rows; r++)
+            sum[r] = i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair));
+        }
+        MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(s.scale[h], f32x16_from_i32(sum[r]), p[r]);
+      }
+      if (has_minimum(format))
+        MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(s.minimum, f32x16_set(in[r].sums[b]), p[r]);
+    }
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_fma(f32x16_set(in[r].scale), p[r], y[r]);
+  }
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
+}
+
+MARTLET_INLINE f32x16 load_floats(int format, const uint8_t *group, int32_t k) {
+  switch (format) {
+    case martlet_weight_f16: return f32x16_load_f16(group + (int64_t)k * 32);
+    case martlet_weight_bf16: return f32x16_load_bf16(group + (int64_t)k * 32);
+    default: return f32x16_load(group + (int64_t)k * 64);
+  }
+}
+
+MARTLET_INLINE void few_floats(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, float *output,
+                               int32_t lanes) {
+  f32x16 y[MARTLET_FEW_ROWS];
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
+  const float *in = a->input + (int64_t)token * a->columns;
+  for (int32_t start = 0; start < a->columns; start += martlet_product_slab) {
+    int32_t end = a->columns - start < martlet_product_slab ? a->columns : start + martlet_product_slab;
+    f32x16 p[MARTLET_FEW_ROWS];
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
+    for (int32_t k = start; k < end; k++) {
+      f32x16 w = load_floats(format, group, k);
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(w, f32x16_set(in[(int64_t)r * a->columns + k]), p[r]);
+    }
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = y[r] + p[r];
+  }
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
+}
+
+MARTLET_INLINE void few(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
+                        int32_t token, int32_t count) {
+  for (int32_t group = first; group < end; group++) {
+    const uint8_t *packed = part->groups + group * part->group_bytes;
+    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
+    int32_t lanes = part->rows - group * 16;
+#define MARTLET_FEW_CODED(rows) few_coded(format, rows, a, packed, token, output, lanes)
+#define MARTLET_FEW_FLOATS(rows) few_floats(format, rows, a, packed, token, output, lanes)
+    if (format <= martlet_weight_bf16) {
+      MARTLET_FEW_SWITCH(count, MARTLET_FEW_FLOATS)
+    } else {
+      MARTLET_FEW_SWITCH(count, MARTLET_FEW_CODED)
+    }
+  }
+}
+
+// ---- Many tokens ----
+
+// 32 inputs of a group, unpacked.
+typedef struct unpacked_block {
+  i32x16 pairs[16];  // code − offset
+  f32x16 scale[2], minimum;
+} unpacked_block;
+
+_Static_assert(sizeof(unpacked_block) * 8 <= martlet_product_unpacked_bytes, "the scratch memory holds a slab");
+
+// Up to 8 blocks.
+MARTLET_INLINE void unpack_slab(int format, const uint8_t *slab, int32_t blocks, unpacked_block *unpacked) {
+  const uint8_t *block = slab + slab_header_bytes(format);
+  for (int32_t b = 0; b < blocks; b++, block += block_bytes(format)) {
+    MARTLET_UNROLL for (int pair = 0; pair < 16; pair++)
+      unpacked[b].pairs[pair] = (i32x16)((u16x32)load_pair(format, block, pair) - (u16x32)((uint16_t)code_offset(format)));
+    block_scales s = load_scales(format, slab, block);
+    unpacked[b].scale[0] = s.scale[0];
+    unpacked[b].scale[1] = s.scale[1];
+    unpacked[b].minimum = s.minimum;
+  }
+}
+
+// y[rows][16] += one slab for `rows` neighbouring tokens. Formats of one kind share it.
+MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacked_block *block, int32_t blocks,
+                               const martlet_input_slab *in, float *y) {
+  f32x16 p[MARTLET_TILE_ROWS];
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
+  for (int32_t b = 0; b < blocks; b++, block++) {
+    MARTLET_UNROLL for (int h = 0; h < scales; h++) {
+      i32x16 sum[MARTLET_TILE_ROWS];
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) sum[r] = i32x16_set(0);
+      MARTLET_UNROLL for (int i = 0; i < 16 / scales; i++) {
+        int pair = h * 8 + i;
+        i32x16 w = block->pairs[pair];
+        MARTLET_UNROLL for (int r = 0; r < rows; r++)
+          sum[r] = i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair));
+      }
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->scale[h], f32x16_from_i32(sum[r]), p[r]);
+    }
+    if (minimum)
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->minimum, f32x16_set(in[r].sums[b]), p[r]);
+  }
+  MARTLET_UNROLL for (int r = 0; r < rows; r++)
+    f32x16_store(y + r * 16, f32x16_fma(f32x16_set(in[r].scale), p[r], f32x16_load(y + r * 16)));
+}
+
+// All tokens of the task in tiles.
+#define MARTLET_TILE_LOOP(name, scales, minimum)                                                                              \
+  static void name(const unpacked_block *block, int32_t blocks, const martlet_input_slab *in, int32_t count, float *y) {      \
+    for (int32_t t = 0; t < count; t += MARTLET_TILE_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_##scales##_##minimum##_TILE) \
+  }
+#define MARTLET_1_0_TILE(rows) tile_coded(1, false, rows, block, blocks, in + t, y + t * 16)
+#define MARTLET_1_1_TILE(rows) tile_coded(1, true, rows, block, blocks, in + t, y + t * 16)
+#define MARTLET_2_0_TILE(rows) tile_coded(2, false, rows, block, blocks, in + t, y + t * 16)
+MARTLET_TILE_LOOP(tiles_plain, 1, 0)
+MARTLET_TILE_LOOP(tiles_with_minimum, 1, 1)
+MARTLET_TILE_LOOP(tiles_with_two_scales, 2, 0)
+
+// The same with floats; `w` is [count][16], `in` the first token's inputs.
+MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const float *in, int32_t columns, float *y) {
+  f32x16 p[MARTLET_TILE_ROWS];
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
+  for (int32_t k = 0; k < count; k++) {
+    f32x16 weights = f32x16_load(w + k * 16);
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(weights, f32x16_set(in[(int64_t)r * columns + k]), p[r]);
+  }
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) f32x16_store(y + r * 16, f32x16_load(y + r * 16) + p[r]);
+}
+
+static void tiles_of_floats(const float *w, int32_t inputs, const float *in, int32_t columns, int32_t count, float *y) {
+#define MARTLET_FLOATS_TILE(rows) tile_floats(rows, w, inputs, in + (int64_t)t * columns, columns, y + t * 16)
+  for (int32_t t = 0; t < count; t += MARTLET_TILE_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
+}
+
+MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
+                         int32_t token, int32_t count, void *scratch) {
+  void *unpacked = scratch;
+  float *sums = (float *)((uint8_t *)scratch + martlet_product_unpacked_bytes);  // [groups][tokens][16]
+  __builtin_memset(sums, 0, (size_t)(end - first) * (size_t)count * 16 * sizeof(float));
+  // Slab by slab, so that the tokens' codes stay in the second cache while the groups pass.
+  int64_t offset = 0;
+  for (int32_t start = 0, index = 0; start < a->columns; start += martlet_product_slab, index++) {
+    int32_t inputs = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;
+    for (int32_t group = first; group < end; group++) {
+      const uint8_t *slab = part->groups + group * part->group_bytes + offset;
+      float *y = sums + (int64_t)(group - first) * count * 16;
+      if (format <= martlet_weight_bf16) {
+        const float *w = (const float *)slab;
+        if (format != martlet_weight_f32) {
+          for (int32_t k = 0; k < inputs; k++) f32x16_store((float *)unpacked + k * 16, load_floats(format, slab, k));
+          w = unpacked;
+        }
+        tiles_of_floats(w, inputs, a->input + (int64_t)token * a->columns + start, a->columns, count, y);
+      } else {
+        unpack_slab(format, slab, inputs / 32, unpacked);
+        const martlet_input_slab *in = a->slabs + (int64_t)index * a->tokens + token;
+        if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
+        else if (has_minimum(format)) tiles_with_minimum(unpacked, inputs / 32, in, count, y);
+        else tiles_plain(unpacked, inputs / 32, in, count, y);
+      }
+    }
+    offset += martlet_packed_group_bytes(format, inputs);
+  }
+  for (int32_t group = first; group < end; group++) {
+    const float *y = sums + (int64_t)(group - first) * count * 16;
+    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
+    for (int32_t t = 0; t < count; t++) store_outputs(output + (int64_t)t * a->rows, f32x16_load(y + t * 16), part->rows - group * 16);
+  }
+}
+
+// Groups first..<end of one part for tokens token..<token + count.
+MARTLET_INLINE void product_groups(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first,
+                                   int32_t end, int32_t token, int32_t count, void *scratch) {
+  if (count <= MARTLET_FEW_ROWS) few(format, a, part, first, end, token, count);
+  else many(format, a, part, first, end, token, count, scratch);
+}
+
+static void product(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_product_arguments *a = arguments;
+  int32_t chunks = (a->group_count + a->groups_per_task - 1) / a->groups_per_task;
+  int32_t first_group = task % chunks * a->groups_per_task, end_group = first_group + a->groups_per_task;
+  if (end_group > a->group_count) end_group = a->group_count;
+  int32_t token = task / chunks * a->tokens_per_task;
+  int32_t count = a->tokens - token < a->tokens_per_task ? a->tokens - token : a->tokens_per_task;
+  (void)worker;
+  for (int32_t i = 0; i < a->part_count; i++) {
+    const martlet_product_part *part = a->parts + i;
+    int32_t first = first_group - part->first_group, end = end_group - part->first_group, groups = (part->rows + 15) / 16;
+    if (first < 0) first = 0;
+    if (end > groups) end = groups;
+    if (first >= end) continue;
+    switch (part->format) {
+      case martlet_weight_f32: product_groups(martlet_weight_f32, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_f16: product_groups(martlet_weight_f16, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_bf16: product_groups(martlet_weight_bf16, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q4_0: product_groups(martlet_weight_q4_0, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q4_1: product_groups(martlet_weight_q4_1, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q5_0: product_groups(martlet_weight_q5_0, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q8_0: product_groups(martlet_weight_q8_0, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q4_k: product_groups(martlet_weight_q4_k, a, part, first, end, token, count, scratch); break;
+      case martlet_weight_q6_k: product_groups(martlet_weight_q6_k, a, part, first, end, token, count, scratch); break;
+    }
+  }
+}

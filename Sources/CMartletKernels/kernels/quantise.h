@@ -1,0 +1,44 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant.
+//
+// One scale for 256 inputs of a row: scale = amax / 32767, code = rint(x · 32767/amax). The error of a code is at most half a step,
+// amax · 2⁻¹⁶, 256 times finer than one int8 digit. A slab with an infinity or a NaN has a NaN scale, and its row becomes NaN.
+
+// The nearest integers, ties to even, of |x| < 2²²: the sum's own rounding drops the fraction. Needs no rounding instruction.
+MARTLET_INLINE i32x16 i32x16_nearest(f32x16 x) {
+  return (i32x16)u32x16_bits(x + 0x1.8p23f) - (i32x16)(0x4B400000);
+}
+
+static void code_inputs(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_code_inputs_arguments *a = arguments;
+  int32_t first = task * a->rows_per_task, end = first + a->rows_per_task;
+  if (end > a->rows) end = a->rows;
+  (void)worker, (void)scratch;
+  for (int32_t row = first; row < end; row++) {
+    const float *x = a->input + (int64_t)row * a->columns;
+    martlet_input_slab *slab = a->slabs + row;
+    for (int32_t start = 0; start < a->columns; start += martlet_product_slab, slab += a->rows) {
+      int32_t count = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;
+      // Without their sign, the bits of floats are ordered as integers, infinity and NaN on top.
+      u32x16 greatest = (u32x16)(0);
+      for (int32_t i = 0; i < count; i += 16) {
+        u32x16 magnitude = u32x16_load(x + start + i) & 0x7FFFFFFFu;
+        greatest = magnitude > greatest ? magnitude : greatest;
+      }
+      uint32_t bits = __builtin_reduce_max(greatest);
+      float amax;
+      __builtin_memcpy(&amax, &bits, 4);
+      // Below 2⁻¹⁰⁰ the reciprocal would overflow sooner or later; such a slab counts as zero.
+      bool finite = bits < 0x7F800000u, coded = finite && amax >= 0x1p-100f;
+      float inverse = coded ? 32767.0f / amax : 0.0f;
+      slab->scale = coded ? amax / 32767.0f : finite ? 0.0f : __builtin_nanf("");
+      for (int32_t i = 0; i < count; i += 16) {
+        i32x16 codes = coded ? i32x16_nearest(f32x16_load(x + start + i) * inverse) : i32x16_set(0);
+        *(i16x16_unaligned *)(slab->codes + i) = __builtin_convertvector(codes, i16x16);
+        slab->sums16[i / 16] = __builtin_reduce_add(codes);
+      }
+      for (int32_t i = 0; i < count / 32; i++) slab->sums[i] = (float)(slab->sums16[2 * i] + slab->sums16[2 * i + 1]);
+    }
+  }
+}

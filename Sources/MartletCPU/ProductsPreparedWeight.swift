@@ -1,0 +1,109 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import CMartletKernels
+import MartletCore
+
+/// Weights as the CPU's product reads them: 16 rows interleaved, codes in their file's width (`martlet_product.h` has the layout).
+///
+/// It takes as many bytes as the file's weight (Q4_K 3 % more), rows rounded up to 16. The file's memory is read here and never again.
+///
+/// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
+final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
+  let rows: Int
+  let columns: Int
+  let byteCount: Int
+  /// The groups of 16 rows of all parts.
+  let groupCount: Int
+  /// Whether a part has integer codes, so that inputs are coded too.
+  let readsCodedInputs: Bool
+  /// The parts as the kernels see them.
+  let parts: UnsafeMutableBufferPointer<martlet_product_part>
+  private let memory: HostMemory
+
+  /// Slabs of one token's coded inputs.
+  var slabCount: Int { (columns + Int(martlet_product_slab) - 1) / Int(martlet_product_slab) }
+
+  private static let lanes = 16
+  /// Rows and columns fit the kernels' 32-bit counts with room for their products with small numbers.
+  private static let mostRowsOrColumns = 1 << 26
+
+  /// - Precondition: at least one weight.
+  init(_ weights: [Weight], instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
+    precondition(!weights.isEmpty, "prepare: no weights")
+    columns = weights[0].columns
+    for weight in weights {
+      func unsupported(_ reason: String) -> DeviceError { .unsupportedWeight(device: "cpu", weight: weight.name, reason: reason) }
+      guard weight.columns == weights[0].columns else {
+        throw unsupported("it has \(weight.columns) columns and cannot be stacked on \"\(weights[0].name)\" with \(weights[0].columns)")
+      }
+      guard weight.rows > 0, weight.columns > 0 else { throw unsupported("its shape [\(weight.rows), \(weight.columns)] is empty") }
+      guard max(weight.rows, weight.columns) <= Self.mostRowsOrColumns else {
+        throw unsupported("its shape [\(weight.rows), \(weight.columns)] has more than \(Self.mostRowsOrColumns) rows or columns")
+      }
+    }
+
+    rows = weights.reduce(0) { $0 + $1.rows }
+    groupCount = weights.reduce(0) { $0 + ($1.rows + Self.lanes - 1) / Self.lanes }
+    readsCodedInputs = weights.contains { $0.format.blockSize > 1 }
+    // Each part starts on a cache line.
+    let partByteCounts = weights.map { weight in
+      (weight.rows + Self.lanes - 1) / Self.lanes * Int(martlet_packed_group_bytes(weight.format.code, Int32(weight.columns)))
+    }
+    byteCount = partByteCounts.reduce(0) { $0 + ($1 + 63) / 64 * 64 }
+    memory = try HostMemory.allocate(byteCount: byteCount)
+    parts = .allocate(capacity: weights.count)
+
+    var offset = 0, firstRow = 0, firstGroup = 0
+    for (index, weight) in weights.enumerated() {
+      let groups = (memory.baseAddress + offset).assumingMemoryBound(to: UInt8.self)
+      let groupBytes = martlet_packed_group_bytes(weight.format.code, Int32(weight.columns))
+      parts.initializeElement(
+        at: index,
+        to: martlet_product_part(
+          groups: groups, group_bytes: groupBytes, format: weight.format.code, rows: Int32(weight.rows),
+          first_row: Int32(firstRow), first_group: Int32(firstGroup)))
+      let groupCount = (weight.rows + Self.lanes - 1) / Self.lanes, groupsPerTask = 8
+      pool.run(
+        taskCount: (groupCount + groupsPerTask - 1) / groupsPerTask, function: instructionSet.table.pointee.product.pack,
+        with: martlet_pack_arguments(
+          file: weight.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self), groups: groups,
+          row_bytes: Int64(weight.format.byteCount(ofRow: weight.columns)), group_bytes: groupBytes,
+          format: weight.format.code, rows: Int32(weight.rows), columns: Int32(weight.columns), groups_per_task: Int32(groupsPerTask)))
+      offset += (partByteCounts[index] + 63) / 64 * 64
+      firstRow += weight.rows
+      firstGroup += groupCount
+    }
+  }
+
+  deinit {
+    parts.deallocate()
+    memory.free()
+  }
+
+  /// - Precondition: the weight was prepared by a CPU device.
+  static func of(_ weight: any PreparedWeight, _ caller: StaticString) -> CPUPreparedWeight {
+    guard let weight = weight as? CPUPreparedWeight else {
+      preconditionFailure("\(caller): a weight of \(type(of: weight)), which another device prepared, was given to the CPU")
+    }
+    return weight
+  }
+}
+
+extension WeightFormat {
+  /// The format as the kernels name it.
+  fileprivate var code: Int32 {
+    let format =
+      switch self {
+      case .f32: martlet_weight_f32
+      case .f16: martlet_weight_f16
+      case .bf16: martlet_weight_bf16
+      case .q4_0: martlet_weight_q4_0
+      case .q4_1: martlet_weight_q4_1
+      case .q5_0: martlet_weight_q5_0
+      case .q8_0: martlet_weight_q8_0
+      case .q4_K: martlet_weight_q4_k
+      case .q6_K: martlet_weight_q6_k
+      }
+    return Int32(format.rawValue)
+  }
+}

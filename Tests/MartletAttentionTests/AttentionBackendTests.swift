@@ -1,0 +1,151 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Choosing a backend by name, hearing in words what it cannot do, and adding one's own.
+
+import MartletAttention
+import MartletCPU
+import MartletCore
+import MartletKVCache
+import Testing
+
+@Suite("Attention backends")
+struct AttentionBackendTests {
+  private func context(_ pageSize: KVCacheConfig.PageSize = .tokens(32), type: DataType = .bf16) throws -> AttentionContext {
+    AttentionContext(
+      device: try CPUDevice(threads: 1),
+      kvCache: KVCacheConfig(dataType: type, pageSize: pageSize, maxSequenceLength: 128, maxSequences: 2),
+      maxNumRequests: 2, maxNumTokens: 64)
+  }
+
+  @Test("are found by name in any case, and unknown names list the known ones")
+  func registry() throws {
+    let registry = AttentionBackendRegistry.builtIn
+    #expect(try registry.backend(named: "trtllm") == TrtllmAttention.self)
+    #expect(try registry.backend(named: "Vanilla") == VanillaAttention.self)
+    let error = #expect(throws: AttentionError.self) { try registry.backend(named: "FLASH") }
+    #expect("\(error!)" == "attention backend \"FLASH\" is unknown (known: TRTLLM, VANILLA)")
+    let extended = registry.adding(DoublingAttention.self)
+    #expect(try extended.backend(named: "doubling") == DoublingAttention.self)
+    #expect(registry.names == ["TRTLLM", "VANILLA"])
+    #expect(extended.adding(DoublingAttention.self).names == ["TRTLLM", "VANILLA", "Doubling"])
+  }
+
+  @Test("say in words what they cannot serve, before anything is made")
+  func obstacles() throws {
+    func trtllm(_ spec: AttentionLayerSpec, _ context: AttentionContext) -> String {
+      TrtllmAttention.obstacles(to: spec, in: context).joined(separator: "; ")
+    }
+    let plain = AttentionLayerSpec(layerIndex: 5, numHeads: 4, headDim: 64, numKVHeads: 2)
+    var capped = plain
+    capped.softCap = 30
+    var deferred = plain
+    deferred.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 64), kind: .deferred)
+    #expect(trtllm(plain, try context()).isEmpty)
+    #expect(trtllm(capped, try context()).contains("soft cap"))
+    #expect(trtllm(deferred, try context()).contains("deferred"))
+    #expect(trtllm(plain, try context(.linear)).contains("linear"))
+    #expect(trtllm(plain, try context(.tokens(8))).contains("at least 16 tokens, not 8"))
+    let noCache = AttentionContext(device: try CPUDevice(threads: 1), kvCache: nil, maxNumRequests: 1, maxNumTokens: 1)
+    #expect(trtllm(plain, noCache).contains("needs a key/value cache"))
+    let error = #expect(throws: AttentionError.self) {
+      try AttentionLayer(capped, backend: TrtllmAttention.self, in: try context(.linear))
+    }
+    #expect("\(error!)".contains("TRTLLM cannot serve layer 5") && "\(error!)".contains("soft cap") && "\(error!)".contains("linear"))
+
+    for (change, word) in [
+      ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 128)) }, "128 rotated dims"),
+      ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 63)) }, "even number"),
+      ({ $0.quantConfig = QuantConfig(kvCacheDataType: .i32) }, "i32"),
+    ] as [((inout AttentionLayerSpec) -> Void, String)] {
+      var spec = plain
+      change(&spec)
+      #expect(VanillaAttention.obstacles(to: spec, in: try context()).joined().contains(word))
+      #expect(trtllm(spec, try context()).contains(word))
+    }
+    #expect(VanillaAttention.obstacles(to: capped, in: try context(.linear)).isEmpty)
+  }
+
+  @Test("refuse another backend's metadata by name")
+  func foreignMetadata() throws {
+    let context = try context()
+    let spec = AttentionLayerSpec(layerIndex: 0, numHeads: 4, headDim: 64)
+    let layer = try AttentionLayer(spec, backend: VanillaAttention.self, in: context)
+    let metadata = try AttentionMetadata(AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: nil))
+    metadata.addRequest(0, newTokens: 1, cachedTokens: 0, promptLength: 1, isContext: true)
+    try metadata.prepare()
+    let q = try context.device.makeTensor(Shape(1, spec.fusedWidth), .f32)
+    let error = #expect(throws: AttentionError.self) { try layer.forward(q: q, metadata: metadata, on: context.device.makeQueue()) }
+    #expect(error == .foreignMetadata(backend: "VANILLA", expected: "VanillaMetadata", found: "AttentionMetadata"))
+  }
+
+  @Test("with queries alone read what the cache holds", arguments: OneArithmeticTests.backends)
+  func queriesOnly(backend: String) throws {
+    let spec = AttentionLayerSpec(
+      layerIndex: 0, numHeads: 4, headDim: 64, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 64)))
+    let bench = try AttentionBench(
+      backend, [spec], cache: KVCacheConfig(dataType: .f32, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1))
+    bench.describe([.context(1, 21)])
+    try bench.metadata.prepare()
+    let all = try bench.device.makeTensor(Shape(21, spec.fusedWidth), .f32)
+    for position in 0..<21 {
+      for (column, value) in AttentionBench.row(layer: 0, id: 1, position: position, width: spec.fusedWidth).enumerated() {
+        all.unsafeHostPointer(to: Float.self)![position * spec.fusedWidth + column] = value
+      }
+    }
+    let layer = bench.layers[0]
+    let first = try layer.forward(q: all, metadata: bench.metadata, on: bench.queue)
+    let queries = try bench.device.makeTensor(Shape(21, spec.queryWidth), .f32)
+    for position in 0..<21 {
+      for column in 0..<spec.queryWidth {
+        queries.unsafeHostPointer(to: Float.self)![position * spec.queryWidth + column] =
+          all.unsafeHostPointer(to: Float.self)![position * spec.fusedWidth + column]
+      }
+    }
+    let before = try bench.manager!.read(layer: 0, request: 1, on: bench.queue)
+    let second = try layer.forward(q: queries, metadata: bench.metadata, on: bench.queue)
+    func bits(_ tensor: Tensor) -> [UInt32] { tensor.unsafeHostPointer(to: Float.self)!.map(\.bitPattern) }
+    #expect(bits(first) == bits(second))
+    #expect(try bench.manager!.read(layer: 0, request: 1, on: bench.queue) == before)
+  }
+
+  @Test("of one's own are a class and one line")
+  func ownBackend() throws {
+    let context = try context(type: .f32)
+    let spec = AttentionLayerSpec(layerIndex: 0, numHeads: 2, headDim: 16)
+    let type = try AttentionBackendRegistry.builtIn.adding(DoublingAttention.self).backend(named: "DOUBLING")
+    let layer = try AttentionLayer(spec, backend: type, in: context)
+    let metadata = try layer.makeMetadata(AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: nil))
+    metadata.addRequest(0, newTokens: 2, cachedTokens: 0, promptLength: 2, isContext: true)
+    try metadata.prepare()
+    let qkv = try context.device.makeTensor(Shape(2, spec.fusedWidth), .f32)
+    for index in 0..<qkv.count { qkv.unsafeHostPointer(to: Float.self)![index] = Float(index) }
+    let output = try layer.forward(q: qkv, metadata: metadata, on: context.device.makeQueue())
+    // Values are the last 32 columns of 96.
+    let expected = [64..<96, 160..<192].joined().map { Float(2 * $0) }
+    #expect(Array(output.unsafeHostPointer(to: Float.self)!) == expected)
+  }
+}
+
+/// A backend from outside: every head's output is twice its own value.
+private final class DoublingAttention: AttentionBackend {
+  typealias Metadata = AttentionMetadata
+  static let name = "Doubling"
+  private let layer: AttentionLayerSpec
+
+  static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
+  static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] { [] }
+  static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
+    .hnd(
+      dataType: context.kvDataType(of: layer), pageSize: context.pageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
+      valueHeadDim: layer.valueHeadDim)
+  }
+
+  init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws { self.layer = layer }
+
+  func forward(_ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue) throws {
+    guard case .separate(_, _, let v) = inputs.form else { preconditionFailure("the layer splits fused inputs") }
+    let source = v.unsafeHostPointer(to: Float.self)!
+    let target = output.values.unsafeHostPointer(to: Float.self)!
+    for index in 0..<metadata.numTokens * layer.outputWidth { target[index] = 2 * source[index] }
+  }
+}

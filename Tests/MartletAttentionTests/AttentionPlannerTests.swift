@@ -1,0 +1,173 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// A plan covers every row and every chunk that the row can see exactly once, within its capacities, and never twice differently.
+
+import MartletAttention
+import MartletCPU
+import MartletCore
+import Testing
+
+/// A shape of layer and a number of workers.
+struct PlanShape: Sendable, CustomTestStringConvertible {
+  var heads: Int
+  var kvHeads: Int
+  var mask: MaskView
+  var workers: Int
+
+  var testDescription: String { "\(heads)/\(kvHeads) heads, \(mask), \(workers) workers" }
+
+  static let all: [PlanShape] = [(9, 3), (32, 8), (10, 2), (128, 1), (4, 4)].flatMap { heads, kvHeads in
+    [MaskView.causal, .slidingWindow(100), .slidingWindow(1000), .full].flatMap { mask in
+      [1, 2, 16].map { PlanShape(heads: heads, kvHeads: kvHeads, mask: mask, workers: $0) }
+    }
+  }
+}
+
+@Suite("The planner")
+struct AttentionPlannerTests {
+  private let maxRequests = 24
+  private let maxTokens = 600
+  private let maxLength = 6000
+
+  private func planner(_ shape: PlanShape) -> AttentionPlanner {
+    AttentionPlanner(
+      AttentionPlanKey(numHeads: shape.heads, numKVHeads: shape.kvHeads, valueHeadDim: 64, mask: shape.mask), maxNumRequests: maxRequests,
+      maxNumTokens: maxTokens, maxSequenceLength: maxLength, workerCount: shape.workers)
+  }
+
+  /// A batch of (new tokens, key/value length).
+  private func batch(_ random: inout SeededGenerator, most: Int) -> [(tokens: Int, keys: Int)] {
+    var left = maxTokens
+    var batch: [(Int, Int)] = []
+    for _ in 0..<Int.random(in: 1...most, using: &random) where left > 0 {
+      let tokens = Bool.random(using: &random) ? 1 : Int.random(in: 1...left, using: &random)
+      left -= tokens
+      batch.append((tokens, Int.random(in: tokens...maxLength, using: &random)))
+    }
+    return batch
+  }
+
+  private func plan(
+    _ planner: AttentionPlanner, _ batch: [(tokens: Int, keys: Int)], _ device: CPUDevice, into list: inout AttentionTaskList
+  ) throws {
+    let indptr = try device.makeHostBuffer(of: Int32.self, count: batch.count + 1)
+    let lengths = try device.makeHostBuffer(of: Int32.self, count: batch.count)
+    for (index, request) in batch.enumerated() {
+      indptr[index + 1] = indptr[index] + Int32(request.tokens)
+      lengths[index] = Int32(request.keys)
+    }
+    planner.plan(queryIndptr: indptr, kvLens: lengths, numRequests: batch.count, into: &list)
+  }
+
+  /// One row of one key/value head of one request.
+  private struct Row: Hashable {
+    var request: Int32
+    var kvHead: Int32
+    var row: Int32
+  }
+
+  @Test("covers every row and every chunk it sees exactly once", arguments: PlanShape.all)
+  func coverage(shape: PlanShape) throws {
+    let device = try CPUDevice(threads: 1)
+    let planner = planner(shape)
+    var list = try AttentionTaskList(planner, on: device)
+    var random = SeededGenerator(seed: 42)
+    for most in [1, 1, 3, 24] {
+      let batch = batch(&random, most: most)
+      try plan(planner, batch, device, into: &list)
+      #expect(list.taskCount <= planner.taskCapacity && list.mergeCount <= planner.mergeCapacity && list.stateRows <= planner.stateCapacity)
+      if shape.workers == 1 { #expect(list.mergeCount == 0) }
+      var visits: [Row: [Range<Int32>]] = [:]
+      var mergeTasks: [Int32: [AttentionTask]] = [:]
+      for index in 0..<list.taskCount {
+        let task = list.task(index)
+        #expect((1...Int32(AttentionTask.maxRows)).contains(task.rowCount))
+        for row in task.firstRow..<task.firstRow + task.rowCount {
+          visits[Row(request: task.request, kvHead: task.kvHead, row: row), default: []].append(task.firstChunk..<task.endChunk)
+        }
+        if task.merge >= 0 { mergeTasks[task.merge, default: []].append(task) }
+      }
+      let group = shape.heads / shape.kvHeads
+      var rows = 0
+      for (request, (tokens, keys)) in batch.enumerated() {
+        for head in 0..<shape.kvHeads {
+          for row in 0..<tokens * group {
+            let position = keys - tokens + row / group
+            let (first, last) =
+              switch shape.mask {
+              case .causal: (0, position)
+              case .slidingWindow(let window): (max(0, position - window + 1), position)
+              case .full: (0, keys - 1)
+              }
+            let chunks = (visits[Row(request: Int32(request), kvHead: Int32(head), row: Int32(row))] ?? []).sorted {
+              $0.lowerBound < $1.lowerBound
+            }
+            // In ascending order they join without gap or overlap, and reach from the row's first visible chunk to its last.
+            var joined = chunks.first?.lowerBound ?? .max
+            for chunk in chunks {
+              guard chunk.lowerBound == joined && !chunk.isEmpty else {
+                Issue.record("row \(row) of request \(request): chunks \(chunks)"); break
+              }
+              joined = chunk.upperBound
+            }
+            if !(chunks.first.map { $0.lowerBound <= first / 512 } ?? false) || joined < last / 512 + 1 {
+              Issue.record("row \(row) of request \(request) sees keys \(first)...\(last), its chunks are \(chunks)")
+            }
+            rows += 1
+          }
+        }
+      }
+      #expect(visits.count == rows, "no row beyond the batch's")
+      for merge in 0..<list.mergeCount {
+        let tasks = (mergeTasks[Int32(merge)] ?? []).sorted { $0.firstChunk < $1.firstChunk }
+        let expected = list.merge(merge)
+        #expect(tasks.count == Int(expected.chunkCount) && tasks.count > 1)
+        for (index, task) in tasks.enumerated() {
+          #expect(task.endChunk == task.firstChunk + 1 && task.rowCount == expected.rowCount)
+          #expect(task.stateRow == expected.stateRow + Int32(index) * expected.rowCount)
+        }
+      }
+    }
+  }
+
+  @Test("is the same for the same batch, and leaves out chunks that no row of a block sees")
+  func determinism() throws {
+    let device = try CPUDevice(threads: 1)
+    let planner = planner(PlanShape(heads: 9, kvHeads: 3, mask: .slidingWindow(100), workers: 4))
+    var (first, second) = (try AttentionTaskList(planner, on: device), try AttentionTaskList(planner, on: device))
+    try plan(planner, [(64, 3000), (1, 5)], device, into: &first)
+    try plan(planner, [(1, 1), (300, 4000)], device, into: &second)
+    try plan(planner, [(64, 3000), (1, 5)], device, into: &second)
+    #expect(first.taskCount == second.taskCount)
+    for index in 0..<first.taskCount { #expect(first.task(index) == second.task(index)) }
+    // Queries at 2936… see keys from 2837 on: chunk 5 alone.
+    for index in 0..<first.taskCount where first.task(index).request == 0 {
+      #expect(first.task(index).firstChunk == 5 && first.task(index).endChunk == 6)
+    }
+  }
+
+  @Test("puts long tasks first")
+  func longestFirst() throws {
+    let device = try CPUDevice(threads: 1)
+    let planner = planner(PlanShape(heads: 4, kvHeads: 1, mask: .causal, workers: 1))
+    var list = try AttentionTaskList(planner, on: device)
+    try plan(planner, [(1, 10), (1, 5000), (1, 700), (200, 600)], device, into: &list)
+    let tokensRead = (0..<list.taskCount).map { index in
+      let task = list.task(index)
+      return (task.request, Int(task.rowCount) + 8, Int(task.endChunk - task.firstChunk))
+    }
+    #expect(tokensRead.first?.0 == 3 && tokensRead.last?.0 == 0)
+    #expect(tokensRead.firstIndex { $0.0 == 1 }! < tokensRead.firstIndex { $0.0 == 2 }!)
+  }
+
+  @Test("cuts a lone long generation for many workers, and a full batch not at all")
+  func splitting() throws {
+    let device = try CPUDevice(threads: 1)
+    let planner = planner(PlanShape(heads: 9, kvHeads: 3, mask: .causal, workers: 8))
+    var list = try AttentionTaskList(planner, on: device)
+    try plan(planner, [(1, 5000)], device, into: &list)
+    #expect(list.mergeCount == 3 && list.taskCount == 3 * 10)
+    try plan(planner, Array(repeating: (1, 2000), count: 24), device, into: &list)
+    #expect(list.mergeCount == 0 && list.taskCount == 3 * 24)
+  }
+}

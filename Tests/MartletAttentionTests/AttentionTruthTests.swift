@@ -1,0 +1,202 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Every backend against float64, over the shapes, masks and batches it serves. Keys and values are taken as the cache stores them, so that
+// the tolerance is the arithmetic's alone; what the cache stores is compared on its own.
+
+import MartletAttention
+import MartletCPU
+import MartletCore
+import MartletKVCache
+import Testing
+
+/// What a case varies.
+struct TruthCase: Sendable, CustomTestStringConvertible {
+  var name: String
+  var heads = 4
+  var kvHeads = 2
+  var headDim = 32
+  var valueHeadDim: Int?
+  var type = DataType.f32
+  var pageSize = KVCacheConfig.PageSize.tokens(16)
+  var window: Int?
+  var softCap: Float?
+  var hasSinks = false
+  var hasNorm = false
+  var positional: PositionalEmbeddingParams?
+  var scale: Float?
+
+  var testDescription: String { name }
+
+  /// What every backend serves.
+  static let common: [TruthCase] = [
+    TruthCase(name: "plain f32"),
+    TruthCase(name: "bf16", type: .bf16),
+    TruthCase(name: "f16", type: .f16),
+    TruthCase(name: "one key/value head", heads: 3, kvHeads: 1, headDim: 64, type: .bf16),
+    TruthCase(name: "as many key/value heads", heads: 3, kvHeads: 3, headDim: 64),
+    TruthCase(name: "groups of five", heads: 10, kvHeads: 2, headDim: 32, type: .bf16),
+    TruthCase(name: "head of 256", heads: 4, kvHeads: 1, headDim: 256, type: .bf16),
+    TruthCase(name: "pages of 64", type: .bf16, pageSize: .tokens(64)),
+    TruthCase(name: "window of 20", type: .bf16, window: 20),
+    TruthCase(name: "window of 1", window: 1),
+    TruthCase(name: "NeoX rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 32))),
+    TruthCase(
+      name: "GPT-J rotation", type: .bf16, positional: PositionalEmbeddingParams(RopeParams(dim: 32, theta: 500_000), isNeoX: false)),
+    TruthCase(name: "norm and rotation", type: .bf16, hasNorm: true, positional: PositionalEmbeddingParams(RopeParams(dim: 32))),
+    TruthCase(
+      name: "Gemma's window layer", heads: 4, kvHeads: 1, headDim: 256, type: .bf16, window: 24, hasNorm: true,
+      positional: PositionalEmbeddingParams(RopeParams(dim: 256)), scale: 0.0625),
+    TruthCase(
+      name: "yarn", positional: PositionalEmbeddingParams(RopeParams(dim: 32, scaling: .yarn(factor: 4, originalMaxPositions: 64)))),
+  ]
+
+  /// What only the golden backend serves today.
+  static let golden: [TruthCase] = [
+    TruthCase(name: "soft cap", softCap: 2),
+    TruthCase(name: "sinks", type: .bf16, hasSinks: true),
+    TruthCase(name: "sinks, soft cap and window", window: 9, softCap: 3, hasSinks: true),
+    TruthCase(name: "narrow values", headDim: 32, valueHeadDim: 20),
+    TruthCase(name: "partial rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 20))),
+    TruthCase(name: "deferred rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 32), kind: .deferred)),
+    TruthCase(name: "linear cache", type: .bf16, pageSize: .linear, window: 30),
+    TruthCase(name: "pages of 1", type: .f16, pageSize: .tokens(1)),
+  ]
+
+  func spec(_ device: CPUDevice) throws -> AttentionLayerSpec {
+    func tensor(_ count: Int, _ value: (Int) -> Float) throws -> Tensor {
+      let tensor = try device.makeTensor(Shape(count), .f32)
+      for index in 0..<count { tensor.unsafeHostPointer(to: Float.self)![index] = value(index) }
+      return tensor
+    }
+    return AttentionLayerSpec(
+      layerIndex: 3, numHeads: heads, headDim: headDim, numKVHeads: kvHeads, valueHeadDim: valueHeadDim, scale: scale, softCap: softCap,
+      window: window, sinks: hasSinks ? try tensor(heads) { Float($0) - 1.5 } : nil, positionalEmbedding: positional,
+      queryNorm: hasNorm ? HeadNorm(weight: try tensor(headDim) { 1 + Float($0 % 5) / 8 }, epsilon: 1e-6) : nil,
+      keyNorm: hasNorm ? HeadNorm(weight: try tensor(headDim) { 1.25 - Float($0 % 3) / 8 }, epsilon: 1e-6) : nil)
+  }
+}
+
+@Suite("Against float64")
+struct AttentionTruthTests {
+  private static let maxLength = 256
+
+  /// Contexts, a chunk over a cached prefix, generations and drafts, mixed in one batch as they come.
+  private static let schedule: [[Piece]] = [
+    [.context(1, 50)],
+    [.context(2, 7), .generation(1)],
+    [.context(2, 90), .context(3, 1), .generation(1, 3)],
+    [.generation(1), .generation(2), .generation(3)],
+    [.context(4, 33), .generation(2, 4), .generation(1), .generation(3, 2)],
+  ]
+
+  private func bench(_ backend: String, _ example: TruthCase, masks: Set<AttentionMask> = [.causal], workers: Int = 1) throws
+    -> AttentionBench
+  {
+    try AttentionBench(
+      backend, [example.spec(try CPUDevice(threads: 1))],
+      cache: KVCacheConfig(dataType: example.type, pageSize: example.pageSize, maxSequenceLength: Self.maxLength, maxSequences: 4),
+      workers: workers, masks: masks)
+  }
+
+  /// Compares each row of the step with float64 over the keys and values as stored, and what is stored with its float64 value.
+  private func check(_ bench: AttentionBench, _ step: [Piece], isVisible: ((Int, Int, Int) -> Bool)? = nil) throws {
+    let spec = bench.layers[0].spec
+    let manager = try #require(bench.manager)
+    let epsilon: Double =
+      switch manager.layout(layer: 0).dataType {
+      case .f16: 0x1p-11
+      case .bf16: 0x1p-8
+      default: 0x1p-20  // norm and rotation in float32: a few roundings of 2⁻²⁴
+      }
+    for piece in step {
+      let reference = ReferenceAttention(
+        spec, maxSequenceLength: Self.maxLength, isVisible: isVisible.map { visible in { visible(piece.id, $0, $1) } })
+      let length = try #require(bench.positions[piece.id])
+      let contents = try manager.read(layer: 0, request: piece.id, on: bench.queue)
+      var keys = Array(repeating: [[Double]](), count: length)
+      var values = keys
+      for (index, position) in contents.positions.enumerated() {
+        keys[position] = heads(contents.keys, index, spec.numKVHeads, spec.headDim)
+        values[position] = heads(contents.values, index, spec.numKVHeads, spec.valueHeadDim)
+        let isDeferred = spec.positionalEmbedding?.kind == .deferred
+        var unrotated = reference
+        if isDeferred {
+          var plain = spec
+          plain.positionalEmbedding = nil
+          unrotated = ReferenceAttention(plain, maxSequenceLength: Self.maxLength)
+        }
+        for (stored, exact) in [
+          (keys[position], unrotated.keys(id: piece.id, position: position)),
+          (values[position], reference.values(id: piece.id, position: position)),
+        ] {
+          // Half a step of the type, and a little for exact values beside a rounding boundary.
+          let isRounded = zip(stored.joined(), exact.joined()).allSatisfy { abs($0 - $1) <= epsilon * 1.01 * max(abs($1), 0x1p-14) + 1e-6 }
+          #expect(isRounded, "what is stored of request \(piece.id) position \(position)")
+        }
+        if isDeferred { keys[position] = rotate(keys[position], spec, position, reference) }
+      }
+      let outputs = try #require(bench.outputs[0][piece.id])
+      let sums = try #require(bench.logSumExps[0][piece.id])
+      for position in length - piece.count..<length {
+        let truth = reference.attend(
+          id: piece.id, position: position, keys: keys,
+          values: values)
+        #expect(distance(outputs[position], truth.output) < Self.tolerance, "request \(piece.id) position \(position)")
+        #expect(distance(sums[position], truth.logSumExp) < Self.tolerance, "log-sum-exp of request \(piece.id) position \(position)")
+      }
+    }
+  }
+
+  /// Sums of at most 256 float32 products of size about 1 in scores and in outputs: 256 · 2⁻²⁴ = 1.5e-5, and scores enter by exp.
+  private static let tolerance = 5e-5
+
+  private func heads(_ flat: [Float], _ index: Int, _ count: Int, _ dim: Int) -> [[Double]] {
+    (0..<count).map { head in (0..<dim).map { Double(flat[(index * count + head) * dim + $0]) } }
+  }
+
+  private func rotate(_ heads: [[Double]], _ spec: AttentionLayerSpec, _ position: Int, _ reference: ReferenceAttention) -> [[Double]] {
+    heads.map { reference.rotated($0, spec.positionalEmbedding!, position) }
+  }
+
+  @Test("the golden backend computes attention", arguments: TruthCase.common + TruthCase.golden, InputForm.allCases)
+  func golden(example: TruthCase, form: InputForm) throws {
+    let bench = try bench("VANILLA", example)
+    bench.form = form
+    for step in Self.schedule {
+      try bench.step(step) { try check(bench, step) }
+    }
+  }
+
+  @Test("the full mask shows every key, and custom bits replace causal and window")
+  func masks() throws {
+    for (mask, visible) in [
+      (AttentionMask.full, { (id: Int, query: Int, key: Int) in true }),
+      (.custom, { (id: Int, query: Int, key: Int) in key % 3 == query % 3 || key == query }),
+      // One row sees nothing at all.
+      (.custom, { (id: Int, query: Int, key: Int) in query != 5 && key <= query }),
+    ] {
+      let bench = try bench("VANILLA", TruthCase(name: "masks", type: .bf16), masks: [.causal, mask])
+      bench.mask = mask
+      bench.isVisible = visible
+      let step: [Piece] = [.context(1, 40), .context(2, 9)]
+      try bench.step(step) { try check(bench, step, isVisible: visible) }
+    }
+  }
+
+  @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases)
+  func noCache(form: InputForm) throws {
+    let spec = try TruthCase(name: "", positional: PositionalEmbeddingParams(RopeParams(dim: 32))).spec(CPUDevice(threads: 1))
+    let bench = try AttentionBench("VANILLA", [spec], cache: nil, maxSequenceLength: Self.maxLength)
+    bench.form = form
+    try bench.step([.context(1, 40), .context(2, 9)])
+    for (id, length) in [(1, 40), (2, 9)] {
+      let reference = ReferenceAttention(spec, maxSequenceLength: Self.maxLength)
+      let keys = (0..<length).map { reference.keys(id: id, position: $0) }
+      let values = (0..<length).map { reference.values(id: id, position: $0) }
+      for position in 0..<length {
+        let truth = reference.attend(id: id, position: position, keys: keys, values: values)
+        #expect(distance(bench.outputs[0][id]![position], truth.output) < Self.tolerance)
+      }
+    }
+  }
+}

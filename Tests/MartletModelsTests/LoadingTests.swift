@@ -1,0 +1,100 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletAttention
+import MartletCPU
+import MartletFormats
+import MartletModels
+import MartletTestSupport
+import Testing
+
+/// Files that say something else than the formula: an error that names the key or the tensor, never wrong text.
+@Suite("Loading a model")
+struct LoadingTests {
+  private func message(_ model: TinyModel) throws -> String {
+    let file = try model.file()
+    do {
+      _ = try ModelHarness(file, backend: "VANILLA")
+      return "no error"
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  @Test("names an architecture that it does not know, and those that it knows")
+  func unknownArchitecture() throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides["general.architecture"] = .string("mamba")
+    let message = try message(model)
+    #expect(message.contains("\"mamba\"") && message.contains("llama, gemma3"), "\(message)")
+  }
+
+  @Test(
+    "names a key that is missing",
+    arguments: [
+      "llama.block_count", "llama.embedding_length", "llama.feed_forward_length", "llama.attention.head_count", "llama.context_length",
+      "llama.attention.layer_norm_rms_epsilon",
+    ])
+  func missingKey(key: String) throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides[key] = .some(nil)
+    let message = try message(model)
+    #expect(message.contains(key), "\(message)")
+  }
+
+  @Test(
+    "names a key whose value cannot be",
+    arguments: [
+      ("llama.block_count", GGUFWriter.Value.uint32(0)), ("llama.attention.head_count_kv", .uint32(3)),
+      ("llama.rope.dimension_count", .uint32(7)), ("llama.rope.dimension_count", .uint32(64)),
+      ("llama.rope.freq_base", .float32(-1)), ("llama.rope.scaling.type", .string("spiral")),
+      ("llama.vocab_size", .uint32(1000)), ("llama.embedding_length", .uint64(1 << 40)),
+      ("llama.attention.layer_norm_rms_epsilon", .float32(.nan)), ("llama.attention.head_count", .string("four")),
+    ])
+  func impossibleValue(key: String, value: GGUFWriter.Value) throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides[key] = value
+    let message = try message(model)
+    #expect(message.contains(key) || (key == "llama.embedding_length" && message.contains(key)), "\(message)")
+  }
+
+  @Test("names a tensor that is missing, one of the wrong shape, and one that the formula does not use")
+  func tensors() throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.removeTensor("blk.1.ffn_up.weight")
+    #expect(try message(model).contains("blk.1.ffn_up.weight"))
+
+    model = TinyModel(.llama, seed: 1)
+    model.removeTensor("blk.0.attn_norm.weight")
+    model.addVector("blk.0.attn_norm.weight", [1, 2, 3])
+    #expect(try message(model).contains("blk.0.attn_norm.weight"))
+
+    model = TinyModel(.llama, seed: 1)
+    model.addVector("blk.0.attn_q.bias", Array(repeating: 0.5, count: 128))
+    #expect(try message(model).contains("blk.0.attn_q.bias"))
+  }
+
+  @Test("refuses a Gemma 3 with soft caps")
+  func softCaps() throws {
+    var model = TinyModel(.gemma3, seed: 1)
+    model.overrides["gemma3.final_logit_softcapping"] = .float32(30)
+    #expect(try message(model).contains("final_logit_softcapping"))
+  }
+
+  @Test("tells how far it is, up to all")
+  func progress() throws {
+    let file = try TinyModel(.gemma3, seed: 1).file()
+    let device = try CPUDevice(threads: 1)
+    var shares: [Double] = []
+    let context = AttentionContext(device: device, kvCache: nil, maxNumRequests: 1, maxNumTokens: 8)
+    _ = try Gemma3(
+      file, in: ModelContext(attention: context, attentionBackend: VanillaAttention.self, maxLogitRows: 1) { shares.append($0) })
+    #expect(shares == shares.sorted() && shares.count > 10 && shares.last == 1, "\(shares)")
+  }
+
+  @Test("describes attention layers without loading the large weights")
+  func specs() throws {
+    let layers = try Gemma3.attentionLayers(of: TinyModel(.gemma3, seed: 1).file(), on: CPUDevice(threads: 1))
+    #expect(layers.map(\.window) == [8, 8, 8, 8, 8, nil, 8])
+    #expect(layers[0].positionalEmbedding?.rope.theta == 10000 && layers.allSatisfy { $0.queryNorm != nil && $0.keyNorm != nil })
+  }
+}

@@ -1,0 +1,47 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Martlet
+import MartletCPU
+import MartletCore
+import MartletKVCache
+import MartletTestSupport
+
+/// Engines over tiny models, and what tests ask of them.
+enum Tiny {
+  static func llm(
+    _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
+    budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
+    threads: Int = 2
+  ) throws -> LLM {
+    try LLM(
+      file: model.file(),
+      configuration: EngineConfiguration(
+        device: CPUDevice(threads: threads), attentionBackend: backend,
+        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget), maxSequenceLength: context,
+        maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
+  }
+
+  /// Random token ids that are bytes.
+  static func prompt(_ length: Int, seed: UInt64) -> [Int] {
+    var generator = SeededGenerator(seed: seed)
+    return (0..<length).map { _ in Int.random(in: 0..<256, using: &generator) }
+  }
+
+  /// Statistics once they satisfy `condition`, looked at for ten seconds at most: the engine's thread runs on its own.
+  static func statistics(of llm: LLM, when condition: (EngineStatistics) -> Bool) async throws -> EngineStatistics {
+    for _ in 0..<1000 {
+      let statistics = llm.statistics
+      if condition(statistics) { return statistics }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    return llm.statistics
+  }
+}
+
+extension GenerationOutput {
+  /// Tokens and the bits of all log-probabilities.
+  var bits: [UInt32] {
+    tokenIDs.map(UInt32.init)
+      + logprobs.flatMap { [$0.logprob.bitPattern] + $0.top.flatMap { [UInt32($0.tokenID), $0.logprob.bitPattern] } }
+  }
+}

@@ -1,0 +1,67 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import Martlet
+import MartletCore
+import MartletTokenizers
+import Testing
+
+/// Both real models against what another engine computed in float32 from the same files.
+///
+/// Where two tokens are nearly equal, exact engines may differ: steps whose recorded margin is under 0.15 nats decide nothing. Behind the first
+/// such step the recorded tokens are given, and the model must still want each of them that has the margin.
+@Suite("Recorded truths", .serialized)
+struct GoldenTests {
+  static let models = ["smollm2-135m", "gemma3-270m"]
+  static let decidedMargin = 0.15
+
+  struct Variant: Sendable, CustomTestStringConvertible {
+    var backend: String
+    var dataType: DataType
+    var testDescription: String { "\(backend), \(dataType)" }
+  }
+
+  static let variants = ["VANILLA", "TRTLLM"].flatMap { backend in
+    [DataType.f32, .bf16].map { Variant(backend: backend, dataType: $0) }
+  }
+
+  @Test("hold for each model, backend and cache type", arguments: models, variants)
+  func golden(model: String, variant: Variant) async throws {
+    let record = try GoldenRecord(model)
+    let llm = try RealModel.llm(model, backend: variant.backend, dataType: variant.dataType)
+    try await checkPrompts(llm, record)
+    try await checkPassage(llm, record.passage)
+  }
+
+  private func checkPrompts(_ llm: LLM, _ record: GoldenRecord) async throws {
+    let prompts = try record.prompts.map { prompt -> Prompt in
+      if let message = prompt.chatUserMessage { return .chat([ChatMessage(role: "user", content: message)]) }
+      return .text(try #require(prompt.prompt))
+    }
+    #expect(prompts.count >= 5)
+    let generations = try llm.generate(prompts, sampling: SamplingParams(maxTokens: 64, ignoresEndTokens: true))
+    for (recorded, generation) in zip(record.prompts, generations) {
+      #expect(generation.promptTokenIDs == recorded.promptTokenIDs)
+      let output = try await generation.output()
+      #expect(output.tokenIDs.count == 64)
+      let decided = recorded.margins.firstIndex { $0 < Self.decidedMargin } ?? 64
+      #expect(output.tokenIDs.prefix(decided) == recorded.greedyTokenIDs.prefix(decided))
+
+      let scores = try await llm.scores(of: recorded.promptTokenIDs + recorded.greedyTokenIDs)
+      for step in 0..<64 where recorded.margins[step] >= Self.decidedMargin {
+        let best = scores[recorded.promptTokenIDs.count - 1 + step].best
+        #expect(best == recorded.greedyTokenIDs[step], "step \(step), margin \(recorded.margins[step])")
+      }
+    }
+  }
+
+  private func checkPassage(_ llm: LLM, _ passage: GoldenRecord.Passage) async throws {
+    #expect(try llm.tokenIDs(of: .text(passage.text)) == passage.tokenIDs)
+    let logprobs = try await llm.score(passage.tokenIDs)
+    #expect(logprobs.count == passage.logprobs.count)
+    let difference = zip(logprobs, passage.logprobs).reduce(0) { $0 + abs(Double($1.0) - $1.1) } / Double(logprobs.count)
+    #expect(difference <= 0.03, "mean |Δ log-probability|")
+    let perplexity = exp(-logprobs.reduce(0) { $0 + Double($1) } / Double(logprobs.count))
+    #expect(abs(perplexity / passage.perplexity - 1) <= 0.01, "\(perplexity), recorded \(passage.perplexity)")
+  }
+}

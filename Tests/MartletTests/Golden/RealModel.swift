@@ -1,0 +1,66 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import Martlet
+import MartletCPU
+import MartletCore
+import MartletKVCache
+import Testing
+
+/// Real models for tests: the files that `martlet pull` puts into the cache. A missing one is a failure, never a skip.
+enum RealModel {
+  static func path(_ name: String) -> String {
+    let environment = ProcessInfo.processInfo.environment
+    let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
+    return "\(cache)/\(name).gguf"
+  }
+
+  static func llm(
+    _ name: String, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: Int = 32, context: Int = 640, maxBatchSize: Int = 8,
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2
+  ) throws -> LLM {
+    try LLM(
+      model: path(name),
+      configuration: EngineConfiguration(
+        device: CPUDevice(threads: threads), attentionBackend: backend,
+        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: .tokens(pageSize)), maxSequenceLength: context,
+        maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
+  }
+}
+
+/// `Fixtures/<model>.json`: a float32 forward of the dequantised weights, by another engine.
+struct GoldenRecord: Decodable, Sendable {
+  struct Prompt: Decodable, Sendable {
+    var prompt: String?
+    var chatUserMessage: String?
+    var promptTokenIDs: [Int]
+    var greedyTokenIDs: [Int]
+    /// Log-probability of the best less the second best token at each step, in nats.
+    var margins: [Double]
+
+    enum CodingKeys: String, CodingKey {
+      case prompt, margins
+      case chatUserMessage = "chat_user_message"
+      case promptTokenIDs = "prompt_token_ids"
+      case greedyTokenIDs = "greedy_token_ids"
+    }
+  }
+  struct Passage: Decodable, Sendable {
+    var tokenIDs: [Int]
+    var text: String
+    var logprobs: [Double]
+    var perplexity: Double
+
+    enum CodingKeys: String, CodingKey {
+      case text, logprobs, perplexity
+      case tokenIDs = "token_ids"
+    }
+  }
+  var prompts: [Prompt]
+  var passage: Passage
+
+  init(_ model: String) throws {
+    let url = try #require(Bundle.module.url(forResource: model, withExtension: "json", subdirectory: "Fixtures"))
+    self = try JSONDecoder().decode(GoldenRecord.self, from: Data(contentsOf: url))
+  }
+}

@@ -1,0 +1,56 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Martlet
+import MartletTestSupport
+import Testing
+
+@Suite("Stop strings")
+struct StopMatcherTests {
+  private func run(_ pieces: [String], _ stops: [String]) -> (text: String, isStopped: Bool, held: String) {
+    var matcher = StopMatcher(stops)
+    var text = ""
+    for piece in pieces {
+      let (more, isStopped) = matcher.push(piece)
+      text += more
+      if isStopped { return (text, true, "") }
+    }
+    return (text, false, matcher.flush())
+  }
+
+  @Test("are found across the borders of pieces")
+  func acrossBorders() {
+    #expect(run(["Hel", "lo wo", "rld"], ["lo w"]) == ("Hel", true, ""))
+    #expect(run(["a", "a", "a", "b"], ["aab"]) == ("a", true, ""))
+    #expect(run(["ab", "ab", "ac"], ["abac"]) == ("ab", true, ""))
+    #expect(run(["né", "e"], ["ée"]) == ("n", true, ""))
+  }
+
+  @Test("hold back only what may be their beginning")
+  func holdBack() {
+    var matcher = StopMatcher(["###", "END"])
+    #expect(matcher.push("text #").text == "text ")
+    #expect(matcher.push("# more E").text == "## more ")
+    #expect(matcher.push("N").text == "")
+    #expect(matcher.flush() == "EN")
+  }
+
+  /// For random texts of two letters, cut anywhere: what comes out is the text up to where the first stop string becomes complete.
+  @Test("give the same text however it is cut into pieces", arguments: 0..<300)
+  func anyCut(seed: Int) {
+    var generator = SeededGenerator(seed: UInt64(seed))
+    func word(_ length: Int) -> String { String((0..<length).map { _ in Bool.random(using: &generator) ? "a" : "b" }) }
+    let text = word(40)
+    let stops = (0..<2).map { _ in word(Int.random(in: 2...5, using: &generator)) }
+    // The piecewise search sees a stop string as soon as its last letter is there; so does this.
+    let letters = Array(text)
+    var expected: (String, Bool) = (text, false)
+    search: for end in 0...letters.count {
+      for start in 0..<end where stops.contains(String(letters[start..<end])) {
+        expected = (String(letters[..<start]), true)
+        break search
+      }
+    }
+    let found = run(letters.map(String.init), stops)
+    #expect(found.text + found.held == expected.0 && found.isStopped == expected.1, "\(text) \(stops)")
+  }
+}
