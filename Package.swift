@@ -60,6 +60,10 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
 
+    .target(
+      name: "MartletTestSupport", dependencies: ["Martlet"], path: "Tests/MartletTestSupport", swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletCLITests", dependencies: ["MartletCLI", "MartletTestSupport"], swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCPUTests",

@@ -69,9 +69,10 @@ public struct ModelStore: Sendable {
     directory + "/" + model.name + ".gguf"
   }
 
-  /// Bytes of a regular file, nil where there is none.
+  /// Bytes of a regular file, or of the one that a link leads to; nil where there is none.
   func byteCount(ofFile path: String) -> Int? {
-    guard let attributes = try? FileManager.default.attributesOfItem(atPath: path),
+    let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+    guard let attributes = try? FileManager.default.attributesOfItem(atPath: target),
       attributes[.type] as? FileAttributeType == .typeRegular
     else { return nil }
     return (attributes[.size] as? NSNumber)?.intValue

@@ -17,7 +17,9 @@ struct Generate: AsyncParsableCommand {
   @Argument(help: "The text to continue.")
   var prompt: String?
 
-  @Option(name: .customLong("prompts-file"), help: ArgumentHelp("Run every line of this file as a prompt, all in one batch.", valueName: "file"))
+  @Option(
+    name: .customLong("prompts-file"),
+    help: ArgumentHelp("Run every line of this file as a prompt, all in one batch.", valueName: "file"))
   var promptsFile: String?
 
   @Option(help: ArgumentHelp("Name or path.", valueName: "model"))

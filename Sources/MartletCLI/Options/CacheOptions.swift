@@ -8,7 +8,8 @@ import MartletKVCache
 /// How keys and values are kept.
 struct CacheOptions: ParsableArguments {
   @Option(
-    name: .customLong("kv-cache-dtype"), help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16 or bf16.", valueName: "type"))
+    name: .customLong("kv-cache-dtype"),
+    help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16 or bf16.", valueName: "type"))
   var dataType = CacheDataType.auto
 
   @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two, or linear (VANILLA only).", valueName: "n"))
@@ -16,7 +17,7 @@ struct CacheOptions: ParsableArguments {
 
   @Option(
     name: .customLong("kv-cache-memory"),
-    help: ArgumentHelp("Bytes for keys and values; K, M and G are 1024, 1024² and 1024³ (default: chosen, and reported).", valueName: "bytes"))
+    help: ArgumentHelp("Bytes for keys and values; K, M and G are powers of 1024 (default: by free memory).", valueName: "bytes"))
   var memory: ByteCountArgument?
 
   var kvCache: EngineConfiguration.KVCache {

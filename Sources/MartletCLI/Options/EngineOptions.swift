@@ -25,7 +25,11 @@ struct EngineOptions: ParsableArguments {
   func validate() throws {
     try validatePositive(chunk, "--chunk")
     try validatePositive(threads, "--threads")
-    _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
+    do {
+      _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
+    } catch {
+      throw ValidationError("\(error)")
+    }
   }
 
   /// The engine's configuration, on this machine's processor.

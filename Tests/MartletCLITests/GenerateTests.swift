@@ -1,0 +1,128 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import MartletTestSupport
+import Testing
+
+/// `martlet generate` on the real default model.
+@Suite(.serialized) struct GenerateTests {
+  struct Report: Decodable {
+    struct Output: Decodable, Equatable {
+      var prompt_token_ids: [Int]
+      var token_ids: [Int]
+      var text: String
+      var finish_reason: String
+    }
+    struct Timings: Decodable {
+      var load_s: Double
+      var time_to_first_token_s: Double
+      var prompt_tokens_per_s: Double
+      var generation_tokens_per_s: Double
+    }
+    var attention_backend: String
+    var seed: UInt64?
+    var outputs: [Output]
+    var timings: Timings
+  }
+
+  private let model: String
+
+  init() async throws { model = try await RealModelFile.path("smollm2-135m") }
+
+  @Test func `the text streams to standard output and nothing else does`() throws {
+    let result = try CommandLine.run(["generate", "The capital of France is", "--model", model, "--max-tokens", "2"])
+    #expect(result.status == 0)
+    #expect(result.output == " Paris.\n")
+    #expect(result.error.contains("tokens/s"))
+  }
+
+  @Test func `JSON has the tokens, the text, the reason and the timings`() throws {
+    let result = try CommandLine.run(["generate", "The capital of France is", "--model", model, "--max-tokens", "4", "--json"])
+    let report = try result.json(Report.self)
+    // The recorded greedy tokens of the float32 reference: Fixtures/smollm2-135m.json of the engine's tests.
+    #expect(
+      report.outputs == [
+        Report.Output(
+          prompt_token_ids: [504, 3575, 282, 4649, 314], token_ids: [7042, 30, 198, 198], text: " Paris.\n\n", finish_reason: "length")
+      ])
+    #expect(report.attention_backend == "TRTLLM")
+    #expect(report.seed == nil)
+    #expect(report.timings.load_s > 0 && report.timings.time_to_first_token_s > 0)
+    #expect(report.timings.prompt_tokens_per_s > 0 && report.timings.generation_tokens_per_s > 0)
+  }
+
+  @Test func `a file of prompts is one batch whose answers are those of each prompt alone`() throws {
+    let prompts = ["The capital of France is", "Water boils at", "Once upon a time"]
+    let folder = try TemporaryFolder()
+    let file = try folder.write(prompts.joined(separator: "\n") + "\n\n", to: "prompts.txt")
+    let options = ["--model", model, "--max-tokens", "12", "--json"]
+    let batch = try CommandLine.run(["generate", "--prompts-file", file] + options).json(Report.self)
+    #expect(batch.outputs.count == 3)
+    for (prompt, output) in zip(prompts, batch.outputs) {
+      let alone = try CommandLine.run(["generate", prompt] + options).json(Report.self)
+      #expect(alone.outputs == [output])
+    }
+  }
+
+  @Test func `the same seed draws the same tokens, and a drawn seed is reported`() throws {
+    let options = ["generate", "Once upon a time", "--model", model, "--max-tokens", "12", "--temperature", "1", "--json"]
+    let first = try CommandLine.run(options).json(Report.self)
+    let seed = try #require(first.seed)
+    let again = try CommandLine.run(options + ["--seed", "\(seed)"]).json(Report.self)
+    #expect(again.outputs == first.outputs)
+    let other = try CommandLine.run(options + ["--seed", "\(seed &+ 1)"]).json(Report.self)
+    #expect(other.outputs != first.outputs)
+  }
+
+  @Test func `a stop string ends the text before itself`() throws {
+    let report = try CommandLine.run(
+      ["generate", "The capital of France is", "--model", model, "--stop", ".", "--json"]
+    ).json(Report.self)
+    #expect(report.outputs[0].text == " Paris")
+    #expect(report.outputs[0].finish_reason == "stop_string")
+  }
+
+  @Test func `a message is answered through the model's own template`() throws {
+    let result = try CommandLine.run(["generate", "--chat", "What is the capital of France?", "--model", model])
+    #expect(result.status == 0)
+    #expect(result.output.contains("Paris"))
+  }
+
+  @Test func `both backends and every cache type answer`() throws {
+    for options in [
+      ["--attention-backend", "vanilla", "--page-size", "linear", "--kv-cache-dtype", "f32"],
+      ["--attention-backend", "VANILLA", "--kv-cache-dtype", "f16", "--page-size", "16"],
+      ["--attention-backend", "trtllm", "--kv-cache-dtype", "f32", "--chunk", "2", "--threads", "1"],
+      ["--instruction-set", "portable", "--kv-cache-memory", "64M", "--context", "256"],
+    ] {
+      let result = try CommandLine.run(
+        ["generate", "The capital of France is", "--model", model, "--max-tokens", "2"] + options)
+      #expect(result.output == " Paris.\n", "\(options): \(result.error)")
+    }
+  }
+
+  @Test func `what cannot work is said in one sentence with the way out`() throws {
+    let cases: [(arguments: [String], status: Int32, words: [String])] = [
+      (["generate"], 64, ["PROMPT", "--prompts-file"]),
+      (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
+      (["generate", "a", "--page-size", "33"], 64, ["33", "power of two"]),
+      (["generate", "a", "--top-p", "2"], 64, ["topP", "at most 1"]),
+      (["generate", "a", "--model", "nothing"], 1, ["nothing", "smollm2-135m, gemma3-270m", "./nothing.gguf"]),
+      (["generate", "a", "--model", "./nothing.gguf"], 1, ["./nothing.gguf", "no file"]),
+      (["generate", "a", "--model", model, "--attention-backend", "other"], 64, ["other", "TRTLLM", "VANILLA"]),
+      (["generate", "a", "--model", model, "--instruction-set", "other"], 1, ["other", "portable"]),
+      (["generate", "a", "--model", model, "--page-size", "linear"], 1, ["linear", "VANILLA"]),
+      (["generate", "a b c d e f g h", "--model", model, "--context", "4"], 1, ["--context"]),
+      (["generate", "a", "--model", model, "--kv-cache-memory", "1K"], 1, ["1024"]),
+      (["generate", "--prompts-file", "/nowhere/prompts"], 1, ["/nowhere/prompts"]),
+    ]
+    for (arguments, status, words) in cases {
+      let result = try CommandLine.run(arguments)
+      #expect(result.status == status, "\(arguments): \(result.error)")
+      #expect(result.output == "", "\(arguments)")
+      for word in words { #expect(result.error.contains(word), "\(arguments): \(result.error)") }
+      let first = result.error.split(separator: "\n").first { !$0.hasPrefix("loading") } ?? ""
+      #expect(first.hasPrefix("Error: "), "\(arguments): \(result.error)")
+    }
+  }
+}
