@@ -62,6 +62,13 @@ struct TruthCase: Sendable, CustomTestStringConvertible {
     TruthCase(name: "pages of 1", type: .f16, pageSize: .tokens(1)),
   ]
 
+  /// What the packed backend has special paths for.
+  static let packed: [TruthCase] = [
+    TruthCase(name: "narrow values", headDim: 32, valueHeadDim: 24, type: .bf16),
+    TruthCase(name: "partial rotation", type: .bf16, positional: PositionalEmbeddingParams(RopeParams(dim: 20))),
+    TruthCase(name: "more heads than a task has rows", heads: 100, kvHeads: 1, headDim: 16, type: .bf16),
+  ]
+
   func spec(_ device: CPUDevice) throws -> AttentionLayerSpec {
     func tensor(_ count: Int, _ value: (Int) -> Float) throws -> Tensor {
       let tensor = try device.makeTensor(Shape(count), .f32)
@@ -164,6 +171,52 @@ struct AttentionTruthTests {
     bench.form = form
     for step in Self.schedule {
       try bench.step(step) { try check(bench, step) }
+    }
+  }
+
+  @Test("the packed backend computes attention", arguments: TruthCase.common + TruthCase.packed, InputForm.allCases)
+  func packed(example: TruthCase, form: InputForm) throws {
+    // Two workers are promised, so that long rows may be cut, and there is one thread.
+    let bench = try bench("TRTLLM", example, workers: 2)
+    bench.form = form
+    for step in Self.schedule {
+      try bench.step(step) { try check(bench, step) }
+    }
+  }
+
+  @Test("the packed backend shows every key under the full mask")
+  func packedFullMask() throws {
+    let bench = try bench("TRTLLM", TruthCase(name: "full", type: .bf16), masks: [.causal, .full])
+    bench.mask = .full
+    let step: [Piece] = [.context(1, 70), .context(2, 9)]
+    try bench.step(step) { try check(bench, step) { _, _, _ in true } }
+  }
+
+  @Test("both backends agree over several chunks of keys, cut or whole, windowed or not")
+  func longSequences() throws {
+    func outputs(_ backend: String, threads: Int, workers: Int) throws -> [[Int: [[Float]]]] {
+      // Without norm and rotation both backends store the same keys, so that the tolerance is the arithmetic's alone.
+      let specs = [nil, 600].enumerated().map { index, window in
+        AttentionLayerSpec(layerIndex: index, numHeads: 3, headDim: 32, numKVHeads: 1, window: window)
+      }
+      let bench = try AttentionBench(
+        backend, specs, cache: KVCacheConfig(pageSize: .tokens(64), maxSequenceLength: 1400, maxSequences: 2), maxTokens: 1300,
+        threads: threads, workers: workers)
+      try bench.step([.context(1, 1250)])
+      try bench.step([.context(2, 40), .generation(1)])
+      try bench.step([.generation(1, 3), .generation(2)])
+      return bench.outputs
+    }
+    let golden = try outputs("VANILLA", threads: 1, workers: 1)
+    for (threads, workers) in [(1, 1), (2, 8)] {
+      let packed = try outputs("TRTLLM", threads: threads, workers: workers)
+      for layer in 0..<2 {
+        for (id, rows) in golden[layer] {
+          let largest = zip(rows, packed[layer][id] ?? []).map { distance($1, $0.map(Double.init)) }.max() ?? .infinity
+          // Both sum up to 1254 float32 products; the errors of both add.
+          #expect(largest < 2 * Self.tolerance, "layer \(layer), request \(id), \(workers) workers")
+        }
+      }
     }
   }
 
