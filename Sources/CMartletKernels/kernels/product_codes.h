@@ -35,6 +35,22 @@ MARTLET_INLINE i32x16 i32x16_dot_i16(i32x16 acc, i32x16 a, i32x16 b) {
 #endif
 }
 
+// Returns v, in registers, at this point of the program: without such points the compiler reorders a whole unrolled block, runs out of
+// registers and keeps broadcast inputs on the stack.
+MARTLET_INLINE i32x16 i32x16_here(i32x16 v) {
+#if MARTLET_AVX512
+  __asm__ volatile("" : "+v"(v));
+  return v;
+#elif MARTLET_AVX2
+  typedef int32_t i32x8 __attribute__((ext_vector_type(8)));
+  i32x8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), high = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  __asm__ volatile("" : "+x"(low), "+x"(high));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  return v;
+#endif
+}
+
 // 16 halves, widened. Exact.
 MARTLET_INLINE f32x16 f32x16_load_f16(const void *p) {
 #if MARTLET_AVX512
