@@ -120,7 +120,7 @@ import Testing
       return try GGUFFile(bytes: writer.bytes()).weight("w")
     }
     let weight = try makeWeight()
-    #expect(weight.bytes.loadUnaligned(fromByteOffset: 4 * 99_999, as: Float.self) == 99_999)
+    withExtendedLifetime(weight) { #expect(weight.bytes.loadUnaligned(fromByteOffset: 4 * 99_999, as: Float.self) == 99_999) }
   }
 
   @Test func `the table of tensor types agrees with the weight formats`() throws {
@@ -131,7 +131,8 @@ import Testing
       var writer = GGUFWriter()
       let bytes = [UInt8](repeating: 7, count: format.blockByteCount)
       writer.addTensor("w", type: type, shape: [1, format.blockSize], bytes: bytes)
-      #expect(try Array(GGUFFile(bytes: writer.bytes()).weight("w").bytes) == bytes)
+      let weight = try GGUFFile(bytes: writer.bytes()).weight("w")
+      withExtendedLifetime(weight) { #expect(Array(weight.bytes) == bytes) }
     }
     #expect(GGUFTensorType(code: 17).name == "IQ2_XS" && GGUFTensorType(code: 17).weightFormat == nil)
     #expect(GGUFTensorType(code: 999).name == "type 999")
