@@ -14,8 +14,9 @@ struct TestWeight {
   let columns: Int
   let bytes: [UInt8]
 
-  /// Random codes; scales and minimums about `scale`, of both signs, so that no format's weights dwarf another's.
-  static func random(_ format: WeightFormat, rows: Int, columns: Int, using random: inout SeededGenerator, scale: Float = 0.05) -> TestWeight {
+  /// Random codes; scales and minimums of both signs, so that no format's weights dwarf another's.
+  static func random(_ format: WeightFormat, rows: Int, columns: Int, using random: inout SeededGenerator) -> TestWeight {
+    let scale: Float = 0.05
     let blocks = rows * columns / format.blockSize, blockBytes = format.blockByteCount
     var bytes = (0..<blocks * blockBytes).map { _ in UInt8.random(in: .min ... .max, using: &random) }
     func put(_ value: UInt16, at offset: Int) {
