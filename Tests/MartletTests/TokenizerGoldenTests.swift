@@ -41,7 +41,7 @@ private struct Recorded: Decodable {
 }
 
 /// A model file where `martlet pull` puts it. A missing one is a failure: these tests say nothing without it.
-private func openModel(_ name: String) throws -> GGUFFile {
+func openModel(_ name: String) throws -> GGUFFile {
   let environment = ProcessInfo.processInfo.environment
   let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
   return try GGUFFile(path: "\(cache)/\(name).gguf")
