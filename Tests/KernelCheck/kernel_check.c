@@ -412,6 +412,7 @@ static const martlet_kernel_table *table_named(const char *name) {
 }
 
 int main(int argc, char **argv) {
+  setvbuf(stdout, NULL, _IOLBF, 0);  // a crash shows where
   int32_t count;
   const martlet_kernel_table *const *tables = martlet_kernel_tables(&count);
   for (int32_t i = 0; i < count; i++) {

@@ -50,7 +50,8 @@ import Testing
       let lengths = [48, 33, 150, 1]
       let sequences = lengths.map { length in
         var fused = TokenSequence(length, shape, &random).fused
-        for index in stride(from: 0, to: fused.count, by: 37) { fused[index] *= [1e5, 1e-6, -3e4, 65519, 1e-9].randomElement(using: &random)! }
+        let factors: [Float] = [1e5, 1e-6, -3e4, 65519, 1e-9]
+        for index in stride(from: 0, to: fused.count, by: 37) { fused[index] *= factors.randomElement(using: &random)! }
         return TokenSequence(fused, of: shape)
       }
       for threads in [1, 2] {

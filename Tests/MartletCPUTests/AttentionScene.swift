@@ -164,7 +164,8 @@ final class AttentionScene {
     _ parts: [StepPart], queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil, rope: RopeTable? = nil
   ) throws -> Tensor {
     let ragged = try ragged(parts)
-    let fused = parts.flatMap { sequences[$0.request].fused[$0.range.lowerBound * shape.fusedWidth..<$0.range.upperBound * shape.fusedWidth] }
+    let width = shape.fusedWidth
+    let fused = parts.flatMap { sequences[$0.request].fused[$0.range.lowerBound * width..<$0.range.upperBound * width] }
     let queries = try device.makeTensor(Shape(ragged.numTokens, shape.queryWidth), .f32)
     device.attentionKernels.append(
       AppendArguments(
