@@ -15,17 +15,16 @@ package struct CPUAttentionKernels: AttentionKernels {
   private var kernels: martlet_attention_kernels { instructionSet.table.pointee.attention }
 
   package func obstacles(layout: KVLayout, numHeads: Int) -> [String] {
+    if canServe(layout, numHeads: numHeads) { return [] }
     var reasons: [String] = []
-    if numHeads <= 0 || numHeads % layout.numKVHeads != 0 {
+    if !Self.isShared(numHeads, by: layout.numKVHeads) {
       reasons.append("\(numHeads) query heads cannot share \(layout.numKVHeads) key/value heads evenly")
     }
     if layout.dataType.kvType == nil { reasons.append("keys and values are stored as f32, f16 or bf16, not as \(layout.dataType)") }
-    let pageSize = layout.pageSize
-    if pageSize < 16 || pageSize & (pageSize - 1) != 0 {
-      reasons.append("the CPU's attention reads pages of a power of two of tokens, at least 16, not \(pageSize)")
+    if !Self.isPageSize(layout.pageSize) {
+      reasons.append("the CPU's attention reads pages of a power of two of tokens, at least 16, not \(layout.pageSize)")
     }
-    for (name, dim) in [("key", layout.headDim), ("value", layout.valueHeadDim)]
-    where dim <= 0 || dim % 8 != 0 || dim > Self.maxHeadDim {
+    for (name, dim) in [("key", layout.headDim), ("value", layout.valueHeadDim)] where !Self.isHeadDim(dim) {
       reasons.append("a \(name) head has \(dim) dimensions; the CPU's attention takes multiples of 8 up to \(Self.maxHeadDim)")
     }
     if pool.scratchByteCount < martlet_attention_scratch_bytes {
@@ -33,12 +32,21 @@ package struct CPUAttentionKernels: AttentionKernels {
         "the worker pool has \(pool.scratchByteCount) bytes of scratch memory for each worker; attention needs "
           + "\(martlet_attention_scratch_bytes)")
     }
-    // Only shapes that can be packed may be compared with the packed layout.
-    if reasons.isEmpty && !layout.isPacked {
-      reasons.append("the CPU's attention reads packed pages (KVLayout.packed), not other layouts")
-    }
+    // What is left when the shape could be packed.
+    if reasons.isEmpty { reasons.append("the CPU's attention reads packed pages (KVLayout.packed), not other layouts") }
     return reasons
   }
+
+  /// Whether there is no obstacle, found without allocating. Only a shape that can be packed may be compared with the packed layout.
+  private func canServe(_ layout: KVLayout, numHeads: Int) -> Bool {
+    Self.isShared(numHeads, by: layout.numKVHeads) && layout.dataType.kvType != nil && Self.isPageSize(layout.pageSize)
+      && Self.isHeadDim(layout.headDim) && Self.isHeadDim(layout.valueHeadDim)
+      && pool.scratchByteCount >= martlet_attention_scratch_bytes && layout.isPacked
+  }
+
+  private static func isShared(_ heads: Int, by kvHeads: Int) -> Bool { heads > 0 && kvHeads > 0 && heads % kvHeads == 0 }
+  private static func isPageSize(_ size: Int) -> Bool { size >= 16 && size & (size - 1) == 0 }
+  private static func isHeadDim(_ dim: Int) -> Bool { dim > 0 && dim % 8 == 0 && dim <= maxHeadDim }
 
   package func append(_ arguments: AppendArguments, on queue: any DeviceQueue) {
     let ragged = arguments.ragged, layout = arguments.cache.layout, heads = arguments.numHeads
@@ -102,8 +110,8 @@ package struct CPUAttentionKernels: AttentionKernels {
 
   package func attend(_ arguments: AttendArguments, on queue: any DeviceQueue) {
     let ragged = arguments.ragged, layout = arguments.cache.layout, heads = arguments.numHeads, work = arguments.work
-    let reasons = obstacles(layout: layout, numHeads: heads)
-    precondition(reasons.isEmpty, "attend: \(reasons.joined(separator: "; "))")
+    precondition(
+      canServe(layout, numHeads: heads), "attend: \(obstacles(layout: layout, numHeads: heads).joined(separator: "; "))")
     precondition(arguments.scale.isFinite, "attend: the scale is \(arguments.scale)")
     if work.numTasks == 0 { return }
 
@@ -233,7 +241,7 @@ extension PagedKV {
 extension HeadNorm? {
   fileprivate func cStruct(headDim: Int, _ what: StaticString) -> martlet_head_norm {
     guard let self else { return martlet_head_norm() }
-    return martlet_head_norm(weight: self.weight.pointer(.f32, Shape(headDim), what), epsilon: self.epsilon)
+    return martlet_head_norm(weight: self.weight.rows(headDim, of: 1, what), epsilon: self.epsilon)
   }
 }
 

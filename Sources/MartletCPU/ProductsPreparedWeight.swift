@@ -31,14 +31,18 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   init(_ weights: [Weight], instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
     precondition(!weights.isEmpty, "prepare: no weights")
     columns = weights[0].columns
+    var rowsSoFar = 0
     for weight in weights {
       func unsupported(_ reason: String) -> DeviceError { .unsupportedWeight(device: "cpu", weight: weight.name, reason: reason) }
       guard weight.columns == weights[0].columns else {
         throw unsupported("it has \(weight.columns) columns and cannot be stacked on \"\(weights[0].name)\" with \(weights[0].columns)")
       }
       guard weight.rows > 0, weight.columns > 0 else { throw unsupported("its shape [\(weight.rows), \(weight.columns)] is empty") }
-      guard max(weight.rows, weight.columns) <= Self.mostRowsOrColumns else {
-        throw unsupported("its shape [\(weight.rows), \(weight.columns)] has more than \(Self.mostRowsOrColumns) rows or columns")
+      rowsSoFar += weight.rows
+      guard max(rowsSoFar, weight.columns) <= Self.mostRowsOrColumns else {
+        throw unsupported(
+          "its shape [\(weight.rows), \(weight.columns)] makes \(rowsSoFar) rows; the kernels take at most \(Self.mostRowsOrColumns) "
+            + "rows in one product, and as many columns")
       }
     }
 

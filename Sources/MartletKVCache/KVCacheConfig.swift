@@ -26,7 +26,9 @@ public struct KVCacheConfig: Sendable, Hashable {
 
   /// The type of the stored keys and values; a layer's `QuantConfig` can say otherwise.
   public var dataType: DataType
+  /// Tokens in a page.
   public var pageSize: PageSize
+  /// How much memory the pages may take.
   public var budget: Budget
   /// The most tokens of one sequence, prompt and generation together.
   public var maxSequenceLength: Int

@@ -6,8 +6,11 @@ public import MartletCore
 public struct KVContents: Sendable, Hashable {
   /// The cache positions that are held: those before were returned from behind a window.
   public let positions: Range<Int>
+  /// Key/value heads.
   public let numKVHeads: Int
+  /// Dims of a key head.
   public let headDim: Int
+  /// Dims of a value head.
   public let valueHeadDim: Int
   /// `[positions.count][numKVHeads][headDim]`.
   public let keys: [Float]

@@ -12,6 +12,7 @@ public import MartletCore
 public final class KVCacheManager {
   /// What the cache was asked to be.
   public let config: KVCacheConfig
+  /// What each layer asked for.
   public let layers: [KVLayerSpec]
   /// The bytes that the budget allows, as it was understood when the cache was made.
   public let budgetByteCount: Int
@@ -104,6 +105,7 @@ extension KVCacheManager {
   public var pageSize: Int { config.tokensPerPage }
   /// The width of a page table: pages of a sequence of the greatest length.
   public var maxPagesPerSequence: Int { (config.maxSequenceLength + pageSize - 1) / pageSize }
+  /// Pools of layers that share page ids.
   public var poolCount: Int { pools.count }
 
   /// All pages of a layer, `layout.pageByteCount` apart: `[pages, elements of a page]`.

@@ -6,21 +6,31 @@ public import MartletCore
 public struct KVCacheStatistics: Sendable, Hashable {
   /// One pool's pages.
   public struct Pool: Sendable, Hashable {
+    /// The sliding window of the layers, in tokens; nil without one.
     public let window: Int?
+    /// Key/value heads of each layer.
     public let numKVHeads: Int
+    /// Dims of a key head.
     public let headDim: Int
+    /// Dims of a value head.
     public let valueHeadDim: Int
+    /// The type of the stored elements.
     public let dataType: DataType
     /// How many layers share the pool's page ids.
     public let layerCount: Int
+    /// Page ids of the pool.
     public let pageCount: Int
+    /// Page ids that no sequence holds.
     public let freePages: Int
+    /// Page ids that sequences hold.
     public let heldPages: Int
     /// Bytes of one page id, all layers together.
     public let bytesPerPage: Int
   }
 
+  /// The pools, in the order of their first layers.
   public let pools: [Pool]
+  /// Sequences in the cache.
   public let sequences: Int
   /// Tokens in a page.
   public let pageSize: Int

@@ -1,32 +1,34 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// A piece of a text that is being merged.
-struct Symbol {
+package struct Symbol {
   /// Its bytes in the text.
-  var start: Int32, end: Int32
+  package var start: Int32, end: Int32
   /// Its token, or -1 if there is none for it.
-  var token: Int32
+  package var token: Int32
   /// Its neighbours, -1 at the ends.
   fileprivate var previous: Int32 = -1, next: Int32 = -1
 
-  init(start: Int, end: Int, token: Int32) {
+  package init(start: Int, end: Int, token: Int32) {
     self.start = Int32(start)
     self.end = Int32(end)
     self.token = token
   }
 
-  var range: Range<Int> { Int(start)..<Int(end) }
+  package var range: Range<Int> { Int(start)..<Int(end) }
 }
 
 /// Byte-pair encoding: of all neighbours that may merge, the pair with the lowest priority value merges first, among equals the leftmost, until none may.
 ///
 /// The symbols form a linked list and the candidate pairs a heap; a pair whose symbols have changed meanwhile is dropped when it comes up.
 /// n symbols make at most 3n candidates: O(n log n) for any text. One value is reused for many runs, so that its memory is.
-struct PairMerger {
+package struct PairMerger {
   private var symbols: [Symbol] = []
   private var heap: [Candidate] = []
   /// Pairs looked up since it was made: a measure of the work done.
-  private(set) var lookupCount = 0
+  package private(set) var lookupCount = 0
+
+  package init() {}
 
   private struct Candidate {
     /// Priority, then the left symbol: what the heap orders by.
@@ -37,13 +39,13 @@ struct PairMerger {
   }
 
   /// Removes all symbols.
-  mutating func reset() {
+  package mutating func reset() {
     symbols.removeAll(keepingCapacity: true)
     heap.removeAll(keepingCapacity: true)
   }
 
   /// Appends a symbol that follows the last one.
-  mutating func append(_ symbol: Symbol) {
+  package mutating func append(_ symbol: Symbol) {
     var symbol = symbol
     symbol.previous = Int32(symbols.count) - 1
     if !symbols.isEmpty { symbols[symbols.count - 1].next = Int32(symbols.count) }
@@ -53,7 +55,7 @@ struct PairMerger {
   /// Merges until nothing merges, then calls `output` with the symbols that are left, in order.
   ///
   /// - Parameter rule: The priority (lower first) and token of two neighbours' merge; nil if they do not merge.
-  mutating func run(rule: (Symbol, Symbol) -> (priority: UInt32, token: Int32)?, output: (Symbol) -> Void) {
+  package mutating func run(rule: (Symbol, Symbol) -> (priority: UInt32, token: Int32)?, output: (Symbol) -> Void) {
     guard !symbols.isEmpty else { return }
     for left in 0..<Int32(symbols.count) - 1 { offer(left, rule) }
     while let candidate = pop() {

@@ -4,7 +4,7 @@
 ///
 /// The published patterns are regular expressions; here they are scanners that look at each character a bounded number of times.
 /// Letters are Unicode's category L, numbers N, white space the property White_Space; everything else is a mark.
-struct PreTokenizer: Sendable {
+package struct PreTokenizer: Sendable {
   /// The shape of a word.
   enum Pattern: Sendable {
     /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
@@ -21,7 +21,7 @@ struct PreTokenizer: Sendable {
   var addsBOS = false
 
   /// By the names of `tokenizer.ggml.pre`. "default" is what converters wrote for GPT-2's own pattern.
-  static let named: [String: PreTokenizer] = [
+  package static let named: [String: PreTokenizer] = [
     "gpt-2": PreTokenizer(pattern: .gpt2(singleDigits: false)),
     "gpt2": PreTokenizer(pattern: .gpt2(singleDigits: false)),
     "default": PreTokenizer(pattern: .gpt2(singleDigits: false)),
@@ -33,7 +33,7 @@ struct PreTokenizer: Sendable {
 
   /// Calls `body` with every word of `text[range]`, in order. Together they cover it; what lies outside does not count.
   /// - Precondition: `text[range]` is valid UTF-8.
-  func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+  package func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
     switch pattern {
     case .gpt2(singleDigits: false):
       var scanner = WordScanner(text, range)

@@ -6,7 +6,7 @@ import MartletFormats
 ///
 /// The text, its spaces written as "▁" (U+2581), is one run of characters. Neighbours merge while their bytes together are a normal token,
 /// highest score first. A character that is no token falls back to its bytes' tokens `<0x00>`…`<0xFF>`, or to the unknown token. User-defined
-/// tokens (Gemma: runs of newlines, spaces, HTML tags) are cut out first, in the text as it is written.
+/// tokens (Gemma: runs of newlines, spaces, HTML tags) are cut out first. A "▁" in the text is a space, here as in the original.
 struct SentencePieceBPE: Tokenizer {
   private let vocabulary: Vocabulary
   /// The order of merges: lower first.
@@ -27,8 +27,8 @@ struct SentencePieceBPE: Tokenizer {
     priorities = try Self.priorities(file, count: vocabulary.count)
     special = try SpecialTokens(file, vocabulary, addsBOSByDefault: true)
     byteTokens = try Self.byteTokens(vocabulary, unknown: special.unknown ?? -1)
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined)
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural])
+    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined, text: Self.writingSpaces)
+    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural], text: Self.writingSpaces)
     do { addsSpacePrefix = try file.bool(ifPresent: "tokenizer.ggml.add_space_prefix") ?? true } catch { throw .format(error) }
   }
 
@@ -73,7 +73,7 @@ struct SentencePieceBPE: Tokenizer {
   var dropsLeadingSpace: Bool { addsSpacePrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Array(text.utf8)
+    let bytes = Self.writingSpaces(Array(text.utf8)[...])
     // A space becomes three bytes; symbols count bytes in 32 bits.
     precondition(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
@@ -87,6 +87,23 @@ struct SentencePieceBPE: Tokenizer {
       followsToken = true
     }
     return tokens
+  }
+
+  /// The text with every "▁" as a space.
+  private static func writingSpaces(_ text: ArraySlice<UInt8>) -> [UInt8] {
+    var result: [UInt8] = []
+    result.reserveCapacity(text.count)
+    var index = text.startIndex
+    while index < text.endIndex {
+      if text[index] == space[0], text[index...].starts(with: space) {
+        result.append(UInt8(ascii: " "))
+        index += space.count
+      } else {
+        result.append(text[index])
+        index += 1
+      }
+    }
+    return result
   }
 
   /// Encodes text without special tokens.
@@ -138,16 +155,7 @@ struct SentencePieceBPE: Tokenizer {
       }
       bytes.append(digit(3) << 4 | digit(4))
     case .undefined, .normal, .userDefined:
-      var index = text.startIndex
-      while index < text.endIndex {
-        if text[index...].starts(with: Self.space) {
-          bytes.append(UInt8(ascii: " "))
-          index += Self.space.count
-        } else {
-          bytes.append(text[index])
-          index += 1
-        }
-      }
+      bytes += Self.writingSpaces(text)
     }
   }
 }

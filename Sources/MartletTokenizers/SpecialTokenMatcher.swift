@@ -10,9 +10,10 @@ struct SpecialTokenMatcher: Sendable {
   /// For each first byte the range of its tokens.
   private let ranges: [Range<Int>]
 
-  init(_ vocabulary: Vocabulary, kinds: TokenKinds) {
+  /// - Parameter text: The bytes that stand for a token of those bytes in the texts that are searched.
+  init(_ vocabulary: Vocabulary, kinds: TokenKinds, text: (ArraySlice<UInt8>) -> [UInt8] = { Array($0) }) {
     let chosen = (0..<Int32(vocabulary.count)).filter { kinds.contains(vocabulary.kinds[Int($0)]) && !vocabulary.bytes(of: $0).isEmpty }
-    let sorted = chosen.map { (token: $0, text: Array(vocabulary.bytes(of: $0))) }
+    let sorted = chosen.map { (token: $0, text: text(vocabulary.bytes(of: $0))) }
       // Of two tokens with one text the first wins: it comes last, where the longest match ends.
       .sorted { $0.text == $1.text ? $0.token > $1.token : $0.text.lexicographicallyPrecedes($1.text) }
     tokens = sorted.map(\.token)

@@ -55,19 +55,13 @@ extension Tokenizer {
 
 /// The tokenizer that a model file describes.
 ///
-/// `tokenizer.ggml.model` chooses: "gpt2" is ``ByteLevelBPE``, "llama" is ``SentencePieceBPE``.
+/// `tokenizer.ggml.model` chooses: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE.
 public func makeTokenizer(from file: GGUFFile) throws(TokenizerError) -> any Tokenizer {
-  do {
-    switch try file.string("tokenizer.ggml.model") {
-    case "gpt2": return try ByteLevelBPE(file)
-    case "llama": return try SentencePieceBPE(file)
-    case let model: throw TokenizerError.unsupportedModel(model, supported: ["gpt2", "llama"])
-    }
-  } catch let error as GGUFError {
-    throw .format(error)
-  } catch let error as TokenizerError {
-    throw error
-  } catch {
-    fatalError("unreachable: both error types are handled")
+  let model: String
+  do { model = try file.string("tokenizer.ggml.model") } catch { throw .format(error) }
+  switch model {
+  case "gpt2": return try ByteLevelBPE(file)
+  case "llama": return try SentencePieceBPE(file)
+  default: throw .unsupportedModel(model, supported: ["gpt2", "llama"])
   }
 }

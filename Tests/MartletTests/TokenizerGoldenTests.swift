@@ -40,11 +40,13 @@ private struct Recorded: Decodable {
   }
 }
 
-/// A model file where `martlet pull` puts it. A missing one is a failure: these tests say nothing without it.
-private func openModel(_ name: String) throws -> GGUFFile {
-  let environment = ProcessInfo.processInfo.environment
-  let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
-  return try GGUFFile(path: "\(cache)/\(name).gguf")
+enum TokenizerModels {
+  /// A model file where `martlet pull` puts it. A missing one is a failure: these tests say nothing without it.
+  static func open(_ name: String) throws -> GGUFFile {
+    let environment = ProcessInfo.processInfo.environment
+    let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
+    return try GGUFFile(path: "\(cache)/\(name).gguf")
+  }
 }
 
 @Suite struct TokenizerGoldenTests {
@@ -52,7 +54,7 @@ private func openModel(_ name: String) throws -> GGUFFile {
 
   @Test(arguments: models) func `tokens equal the recorded ones`(model: String) throws {
     let recorded = try Recorded(model)
-    let tokenizer = try makeTokenizer(from: openModel(model))
+    let tokenizer = try makeTokenizer(from: TokenizerModels.open(model))
     let bos = tokenizer.addsBOS ? [try #require(tokenizer.bosToken)] : []
     for prompt in recorded.prompts {
       let text = try #require(prompt.prompt ?? prompt.rendered)
@@ -65,7 +67,7 @@ private func openModel(_ name: String) throws -> GGUFFile {
 
   @Test(arguments: models) func `recorded tokens decode to their text, at once and token by token`(model: String) throws {
     let recorded = try Recorded(model)
-    let tokenizer = try makeTokenizer(from: openModel(model))
+    let tokenizer = try makeTokenizer(from: TokenizerModels.open(model))
     for text in recorded.tokenize + [recorded.passage] {
       let shown = text.tokenIDs.flatMap { tokenizer.bytes(of: $0, showsControlTokens: $0 != tokenizer.bosToken || !tokenizer.addsBOS) }
       #expect(Array(text.text.utf8) == shown)
@@ -79,7 +81,7 @@ private func openModel(_ name: String) throws -> GGUFFile {
 
   @Test func `a chat is rendered as recorded, with the template's own system message`() throws {
     let recorded = try Recorded("smollm2-135m")
-    let template = try ChatTemplate(from: openModel("smollm2-135m"))
+    let template = try ChatTemplate(from: TokenizerModels.open("smollm2-135m"))
     #expect(template.name == "chatml")
     #expect(template.defaultSystemMessage == "You are a helpful AI assistant named SmolLM, trained by Hugging Face")
     let chats = recorded.prompts.filter { $0.rendered != nil }
@@ -91,13 +93,13 @@ private func openModel(_ name: String) throws -> GGUFFile {
   }
 
   @Test func `a model without a chat template says how to name one`() throws {
-    let file = try openModel("gemma3-270m")
+    let file = try TokenizerModels.open("gemma3-270m")
     #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file) }
     #expect(TokenizerError.noChatTemplate(known: ["chatml"]).description.contains("--chat-template chatml"))
   }
 
   @Test func `special tokens count only when asked for`() throws {
-    let tokenizer = try makeTokenizer(from: openModel("smollm2-135m"))
+    let tokenizer = try makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
     let text = "<|im_start|>user"
     #expect(tokenizer.encode(text, parsesSpecialTokens: true).first == 1)
     let plain = tokenizer.encode(text, parsesSpecialTokens: false)
@@ -106,11 +108,11 @@ private func openModel(_ name: String) throws -> GGUFFile {
   }
 
   @Test func `the tokens that begin and end a text are the models'`() throws {
-    let smol = try makeTokenizer(from: openModel("smollm2-135m"))
+    let smol = try makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
     #expect(smol.vocabularySize == 49152)
     #expect(smol.bosToken == 1 && smol.eosToken == 2 && !smol.addsBOS)
     #expect(smol.endTokens == [0, 2])  // <|endoftext|>, <|im_end|>
-    let gemma = try makeTokenizer(from: openModel("gemma3-270m"))
+    let gemma = try makeTokenizer(from: TokenizerModels.open("gemma3-270m"))
     #expect(gemma.vocabularySize == 262144)
     #expect(gemma.bosToken == 2 && gemma.eosToken == 1 && gemma.addsBOS)
     #expect(gemma.endTokens == [1, 106])  // <eos>, <end_of_turn>

@@ -46,7 +46,7 @@ MARTLET_INLINE void append_finish(
   if (angles) append_rotate(y, angles, a->rope_dim, a->rope_is_neox);
 }
 
-// dims float32 values rounded to the cache's type, in place of `rounded`'s first bytes.
+// dims float32 values rounded to f16 or bf16. `rounded` has room for dims rounded up to 16.
 MARTLET_INLINE void append_round(int32_t type, const float *x, int32_t dims, uint16_t *rounded) {
   for (int32_t i = 0; i < dims; i += 16) {
     float padded[16] = {0};

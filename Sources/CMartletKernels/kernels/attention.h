@@ -104,7 +104,7 @@ MARTLET_INLINE void softmax_row(int type, const attend_view *view, int32_t row, 
   }
 
   f32x16 p[4];
-  for (int c = 0; c < 4; c++) p[c] = f32x16_exp2(t[c] - m);
+  for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
       // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1.

@@ -68,6 +68,15 @@ MARTLET_INLINE void pair_split(int type, u32x16 pairs, f32x16 *first, f32x16 *se
   }
 }
 
+// Makes the compiler forget that it has read what p points to, so that it reads it again instead of keeping it: where accumulators fill
+// the registers, keeping is a store and a load more.
+MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
+#if defined(MARTLET_AVX2)
+  __asm__("" : "+r"(p));
+#endif
+  return p;
+}
+
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
 // q holds MARTLET_TILE_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
@@ -105,6 +114,10 @@ MARTLET_INLINE void tile_scores(
       }
     }
     if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
+      if (type == martlet_kv_bf16)
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++)
+          second[c] = bf16_pair_second(u32x16_load(read_again(keys[c]) + (size_t)lane * stride));
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
         f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_TILE_ROWS + i]));
@@ -171,6 +184,9 @@ MARTLET_INLINE void tile_output(
                                            : f32x16_fma(f32x16_from_bits(bits), even[c], sum[i][c]);
       }
       if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
+        if (type == martlet_kv_bf16)
+#pragma clang loop unroll(full)
+          for (int c = 0; c < columns; c++) odd[c] = bf16_pair_second(u32x16_load(read_again(v) + 16 * c));
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
           f32x16 weight = f32x16_from_bits((u32x16)(x[i * martlet_kv_tile_size + 1]));

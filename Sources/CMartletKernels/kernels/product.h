@@ -113,7 +113,7 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
           int pair = h * 8 + i;
           i32x16 w = load_pair(format, block, pair);
           MARTLET_UNROLL for (int r = 0; r < rows; r++)
-            sum[r] = i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair));
+            sum[r] = i32x16_here(i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair)));
         }
         MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(s.scale[h], f32x16_from_i32(sum[r]), p[r]);
       }
@@ -203,7 +203,7 @@ MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacke
         int pair = h * 8 + i;
         i32x16 w = block->pairs[pair];
         MARTLET_UNROLL for (int r = 0; r < rows; r++)
-          sum[r] = i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair));
+          sum[r] = i32x16_here(i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair)));
       }
       MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->scale[h], f32x16_from_i32(sum[r]), p[r]);
     }

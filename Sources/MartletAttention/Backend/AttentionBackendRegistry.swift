@@ -5,6 +5,7 @@ public struct AttentionBackendRegistry: Sendable {
   /// In the order in which they were added.
   public private(set) var backends: [any AttentionBackend.Type]
 
+  /// A registry of these backends and no others.
   public init(_ backends: [any AttentionBackend.Type] = []) { self.backends = backends }
 
   /// The house's own backends.

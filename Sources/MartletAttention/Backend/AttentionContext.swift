@@ -7,6 +7,7 @@ public import MartletKVCache
 ///
 /// Made once per engine, before the model. It also holds the rotation tables, so that layers with the same parameters share one.
 public final class AttentionContext {
+  /// Where keys, values and tables lie and kernels run.
   public let device: any Device
   /// How keys and values are stored; nil where there is no cache (encoders, embedding models).
   public let kvCache: KVCacheConfig?

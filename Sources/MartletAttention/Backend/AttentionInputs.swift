@@ -14,18 +14,22 @@ public struct AttentionInputs: Sendable {
     case queriesOnly(Tensor)
   }
 
+  /// Queries, keys and values.
   public var form: Form
+  /// Which keys a query sees.
   public var mask: AttentionMask
   /// Whether the step's keys and values are appended. False: they are in the cache already (an earlier pass wrote them), and those given
   /// are ignored.
   public var updatesCache: Bool
 
+  /// Queries, keys and values apart.
   public init(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
     form = .separate(q: q, k: k, v: v)
     self.mask = mask
     self.updatesCache = updatesCache
   }
 
+  /// Queries, keys and values side by side in one tensor.
   public init(fusedQKV: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
     form = .fused(fusedQKV)
     self.mask = mask

@@ -8,6 +8,7 @@ public import MartletKVCache
 /// It erases the backend's metadata type and adapts inputs to what the backend fuses: it splits or joins QKV, normalises and rotates where
 /// the backend does not.
 public final class AttentionLayer {
+  /// The layer as the model described it.
   public let spec: AttentionLayerSpec
   /// The backend's name.
   public let backendName: String

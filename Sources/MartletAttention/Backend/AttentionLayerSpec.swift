@@ -8,7 +8,9 @@ public import MartletCore
 public struct AttentionLayerSpec: Sendable {
   /// The layer's number in the model. Distinct, but need not be gapless: a model may have layers without attention.
   public var layerIndex: Int
+  /// Query heads.
   public var numHeads: Int
+  /// Key/value heads; each serves `groupSize` query heads.
   public var numKVHeads: Int
   /// Dims of a query or key head.
   public var headDim: Int
@@ -24,6 +26,7 @@ public struct AttentionLayerSpec: Sendable {
   public var sinks: Tensor?
   /// How positions enter; nil where the model rotates, or has no rotary positions.
   public var positionalEmbedding: PositionalEmbeddingParams?
+  /// How the layer is quantised; nil = as the cache and the inputs are.
   public var quantConfig: QuantConfig?
   /// RMS norm of each query head before rotation.
   public var queryNorm: HeadNorm?

@@ -6,6 +6,7 @@ public import MartletKVCache
 extension AttentionMetadata {
   /// What a metadata must know from the start: its limits, and the layers it will serve, so that every plan is known before the first step.
   public struct Setup {
+    /// The device, the cache configuration and the limits of sequences.
     public var context: AttentionContext
     /// The layers, in the order of the cache manager's.
     public var layers: [AttentionLayerSpec]
@@ -13,8 +14,11 @@ extension AttentionMetadata {
     public var kvCacheManager: KVCacheManager?
     /// The masks that forwards will ask for; plans are made for these.
     public var masks: Set<AttentionMask>
+    /// The most requests in one batch.
     public var maxNumRequests: Int
+    /// The most query tokens in one batch; at least one for each request.
     public var maxNumTokens: Int
+    /// Whether shapes are fixed because a graph captures them.
     public var isCUDAGraph: Bool
     /// Where `prepare()` copies to the device: the queue that the layers' forwards run on.
     public var queue: any DeviceQueue

@@ -16,6 +16,7 @@ public import MartletKVCache
 open class AttentionMetadata {
   // MARK: Set at init
 
+  /// What the metadata was made from.
   public let setup: Setup
   /// The most requests in one batch.
   public let maxNumRequests: Int
@@ -40,6 +41,7 @@ open class AttentionMetadata {
   public var requestIDs: [Int] = []
   /// The full prompt length of each sequence's request.
   public var promptLens: [Int] = []
+  /// What each sequence has in the cache before the step.
   public var kvCacheParams = KVCacheParams()
   /// The bits of each sequence for ``AttentionMask/custom``; empty, or one entry for each sequence. They belong to the step:
   /// `removeAllRequests` drops them.

@@ -4,6 +4,7 @@ public import MartletCore
 
 /// One plan key's work on the device: planned and copied in `prepare`, read by every layer of the key.
 public struct AttentionPlan: Sendable {
+  /// What makes the plans, and their capacities.
   public let planner: AttentionPlanner
   private var list: AttentionTaskList
   private let tasks: Tensor  // int32 [taskCapacity, 8]
@@ -13,6 +14,7 @@ public struct AttentionPlan: Sendable {
   /// The work of the step that was planned last.
   public private(set) var work: AttentionWork
 
+  /// Allocates everything that plans within the capacities need.
   public init(_ planner: AttentionPlanner, on device: any Device) throws {
     self.planner = planner
     list = try AttentionTaskList(planner, on: device)

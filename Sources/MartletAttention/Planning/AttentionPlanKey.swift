@@ -4,10 +4,13 @@ public import MartletCore
 
 /// What makes two layers share a plan.
 public struct AttentionPlanKey: Sendable, Hashable {
+  /// Query heads.
   public var numHeads: Int
+  /// Key/value heads.
   public var numKVHeads: Int
   /// The width of a chunk state.
   public var valueHeadDim: Int
+  /// Which keys a query sees, the window included.
   public var mask: MaskView
 
   public init(numHeads: Int, numKVHeads: Int, valueHeadDim: Int, mask: MaskView) {

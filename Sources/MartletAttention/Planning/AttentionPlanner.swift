@@ -9,10 +9,13 @@ public import MartletCore
 /// one task per chunk, whose states a merge folds. The plan never decides the arithmetic: chunks are absolute and fold in ascending order
 /// either way. The same batch gives the same plan.
 public struct AttentionPlanner: Sendable {
+  /// The shape of layer that is planned for.
   public let key: AttentionPlanKey
   /// A hint: how many workers claim tasks.
   public let workerCount: Int
+  /// The most tasks of a plan within the limits.
   public let taskCapacity: Int
+  /// The most merges of a plan within the limits.
   public let mergeCapacity: Int
   /// Rows of scratch for chunk states.
   public let stateCapacity: Int
@@ -22,6 +25,7 @@ public struct AttentionPlanner: Sendable {
   /// A block is cut when it is more than one part in `workers · grain` of all work: then no worker idles longer than that.
   private static let grain = 4
 
+  /// A planner for batches within these limits.
   public init(_ key: AttentionPlanKey, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int, workerCount: Int) {
     self.key = key
     self.workerCount = workerCount

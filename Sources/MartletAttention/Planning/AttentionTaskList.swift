@@ -8,7 +8,9 @@ public struct AttentionTaskList: Sendable {
   public let tasks: HostBuffer<Int32>
   /// `[mergeCapacity, 4]`: the first ``mergeCount`` rows are ``AttentionMerge``s.
   public let merges: HostBuffer<Int32>
+  /// Tasks of the plan.
   public private(set) var taskCount = 0
+  /// Merges of the plan.
   public private(set) var mergeCount = 0
   /// Rows of chunk states in use.
   public private(set) var stateRows = 0
@@ -18,6 +20,7 @@ public struct AttentionTaskList: Sendable {
   /// Cost in the upper half, the complement of the task's index in the lower: descending keys are longest first, then first come.
   private let order: HostBuffer<UInt64>
 
+  /// Allocates everything that plans within the capacities need.
   public init(_ planner: AttentionPlanner, on device: any Device) throws {
     tasks = try device.makeHostBuffer(of: Int32.self, count: planner.taskCapacity * 8)
     merges = try device.makeHostBuffer(of: Int32.self, count: max(planner.mergeCapacity, 1) * 4)

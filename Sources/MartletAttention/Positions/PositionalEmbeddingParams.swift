@@ -10,7 +10,9 @@ public struct PositionalEmbeddingParams: Sendable, Hashable {
     case deferred
   }
 
+  /// When keys are rotated.
   public var kind: Kind
+  /// The angles.
   public var rope: RopeParams
   /// Whether pairs are (i, i + dim/2) (NeoX) or (2i, 2i + 1) (GPT-J).
   public var isNeoX: Bool

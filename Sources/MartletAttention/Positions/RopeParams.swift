@@ -28,6 +28,7 @@ public struct RopeParams: Sendable, Hashable {
   public var dim: Int
   /// The base of the frequencies, theta^(−2i / dim).
   public var theta: Double
+  /// How frequencies are stretched.
   public var scaling: Scaling
   /// A divisor for each pair's frequency after scaling, as some files store them (`rope_freqs`); nil = all 1.
   public var frequencyDivisors: [Double]?

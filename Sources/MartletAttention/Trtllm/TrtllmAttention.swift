@@ -8,6 +8,7 @@ import MartletKVCache
 /// `append` takes one fused QKV input through q/k norm, rotation, rounding and the store into pages in one pass; `attend` reads packed pages
 /// with all query heads of a key/value head as the rows of one tile. The work was planned in `TrtllmMetadata.prepare()`.
 public final class TrtllmAttention: AttentionBackend {
+  /// Holds one work plan for each distinct layer shape and mask.
   public typealias Metadata = TrtllmMetadata
 
   public static let name = "TRTLLM"

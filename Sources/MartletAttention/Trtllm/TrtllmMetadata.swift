@@ -2,7 +2,7 @@
 
 import MartletCore
 
-/// The step as TrtllmAttention needs it: with one work plan for each distinct layer shape and mask.
+/// The step as ``TrtllmAttention`` needs it: with one work plan for each distinct layer shape and mask.
 public final class TrtllmMetadata: AttentionMetadata {
   private var plans: [AttentionPlan]
   private let planOfKey: [AttentionPlanKey: Int]

@@ -9,6 +9,7 @@ public import MartletCore
 ///
 /// It computes on the host and so serves devices whose memory the host can reach.
 public final class VanillaAttention: AttentionBackend {
+  /// Holds room for one request's keys and values as floats.
   public typealias Metadata = VanillaMetadata
 
   public static let name = "VANILLA"

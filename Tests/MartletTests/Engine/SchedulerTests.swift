@@ -37,16 +37,14 @@ struct SchedulerTests {
       model, backend: backend, budget: .bytes(180 * bytesPerToken), context: 128, maxBatchSize: 5, maxNumTokens: 40, chunkSize: 24)
     var generations: [Generation] = []
     for job in jobs { generations.append(try crowded.generate(.tokenIDs(job.prompt), sampling: job.sampling)) }
-    var mostRunning = 0
     for (job, generation) in zip(jobs, generations) {
       let together = try await generation.output()
-      mostRunning = max(mostRunning, crowded.statistics.runningRequests)
       let alone = try await single.generate(.tokenIDs(job.prompt), sampling: job.sampling).output()
       #expect(together.bits == alone.bits)
       #expect(together.tokenIDs.count == job.sampling.maxTokens && together.finishReason == .length)
     }
-    #expect(mostRunning > 1, "nothing ever ran together")
     let statistics = try await Tiny.statistics(of: crowded) { $0.finishedRequests == 24 }
+    #expect(statistics.steps < statistics.generatedTokens / 2, "hardly anything ever ran together")
     #expect(statistics.finishedRequests == 24 && statistics.waitingRequests == 0)
     #expect(statistics.pools.allSatisfy { $0.heldPages == 0 && $0.freePages == $0.totalPages })
     #expect(architecture == .llama || statistics.pools.count == 2)

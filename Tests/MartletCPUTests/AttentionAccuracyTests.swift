@@ -1,0 +1,199 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import CMartletKernels
+import Foundation
+import MartletCPU
+import MartletCore
+import Testing
+
+func exponential(_ x: Double) -> Double { exp(x) }
+func logarithm(_ x: Double) -> Double { log(x) }
+
+/// One point of the grid: drawn, so that each value of each axis meets many of the others.
+struct AttentionCase: CustomTestStringConvertible, Sendable {
+  var instructionSet: String
+  var dataType: DataType
+  var shape: AttentionShape
+  var pageSize: Int
+  var mask: MaskView
+  /// For each request, tokens cached before the step and tokens in it.
+  var requests: [(cached: Int, new: Int)]
+  var cut: WorkCut
+  var seed: UInt64
+
+  var testDescription: String {
+    "\(instructionSet), \(dataType), \(shape), pages of \(pageSize), \(mask), \(requests.map { "\($0.cached)+\($0.new)" }), "
+      + "blocks of \(cut.rows)\(cut.isSplit ? ", split" : ""), seed \(seed)"
+  }
+
+  /// Every instruction set × type × head dim, the rest drawn without repetition until an axis is used up.
+  static let grid: [AttentionCase] = {
+    var random = SeededGenerator(seed: 7)
+    var groups = Deck([1, 3, 4, 8]), pages = Deck([16, 32, 64, 128]), cuts = Deck([false, true])
+    var masks = Deck([MaskView.causal, .slidingWindow(17), .slidingWindow(100), .full])
+    var rows = Deck([96, 24, 7])
+    var batches = Deck([
+      [(0, 1), (0, 63), (0, 65), (0, 513)],  // contexts
+      [(64, 65), (511, 2), (513, 100)],  // chunks over cached prefixes
+      [(0, 1), (62, 1), (512, 1), (1099, 1)],  // generations
+      [(0, 511), (63, 30), (600, 3), (1023, 1), (0, 1)],  // all of these, and drafts
+    ])
+    var cases: [AttentionCase] = []
+    for instructionSet in runnableInstructionSets {
+      for dataType in [DataType.f32, .f16, .bf16] {
+        for dim in [64, 80, 128, 256, 40] {
+          let group = groups.draw(&random), kvHeads = group == 8 ? 1 : 2
+          let shape = AttentionShape(heads: group * kvHeads, kvHeads: kvHeads, dim: dim, valueDim: dim == 80 ? 72 : dim)
+          cases.append(
+            AttentionCase(
+              instructionSet: instructionSet, dataType: dataType, shape: shape, pageSize: pages.draw(&random), mask: masks.draw(&random),
+              requests: batches.draw(&random), cut: WorkCut(rows: rows.draw(&random), isSplit: cuts.draw(&random)), seed: random.next()))
+        }
+      }
+    }
+    return cases
+  }()
+
+  func layout() -> KVLayout {
+    .packed(
+      dataType: dataType, pageSize: pageSize, numKVHeads: shape.kvHeads, headDim: shape.dim, valueHeadDim: shape.valueDim)
+  }
+}
+
+/// Cards drawn without repetition; shuffled anew when none is left.
+private struct Deck<Card> {
+  private let cards: [Card]
+  private var left: [Card] = []
+
+  init(_ cards: [Card]) { self.cards = cards }
+
+  mutating func draw(_ random: inout SeededGenerator) -> Card {
+    if left.isEmpty { left = cards.shuffled(using: &random) }
+    return left.removeLast()
+  }
+}
+
+@Suite struct `Attention kernels agree with float64` {
+  /// f32, f16 and bf16 pages are widened exactly and multiplied in float32, where a chain of n products errs by some √n · 2⁻²⁴. Products of
+  /// bf16 pairs round each probability by up to 2⁻⁹ = 2e-3; the reference has the queries rounded.
+  @Test(arguments: AttentionCase.grid)
+  func `in every phase, type and mask`(point: AttentionCase) throws {
+    var random = SeededGenerator(seed: point.seed)
+    let sequences = point.requests.map { TokenSequence($0.cached + $0.new, point.shape, &random) }
+    let scene = try AttentionScene(
+      instructionSet: point.instructionSet, shape: point.shape, layout: point.layout(), mask: point.mask, sequences: sequences)
+    let cached = point.requests.indices.filter { point.requests[$0].cached > 0 }
+    if !cached.isEmpty { try scene.append(cached.map { StepPart(request: $0, range: 0..<point.requests[$0].cached) }) }
+    try scene.step(
+      point.requests.indices.map { StepPart(request: $0, range: point.requests[$0].cached..<sequences[$0].length) }, cut: point.cut)
+
+    var positions: [(request: Int, position: Int, count: Int)] = []
+    for (request, sizes) in point.requests.enumerated() {
+      // The first, the last, and some between, borders of tiles and chunks among them.
+      let range = sizes.cached..<sequences[request].length
+      let chosen = [range.lowerBound, range.upperBound - 1, 63, 64, 511, 512, range.randomElement(using: &random)!]
+      for position in Set(chosen) where range.contains(position) { positions.append((request, position, range.upperBound)) }
+    }
+    let errors = try scene.errors(positions: positions)
+    #expect(errors.output <= (scene.usesPairDots ? 1e-2 : 1e-5), "output")
+    #expect(errors.logSumExp <= (scene.usesPairDots ? 1e-2 : 1e-5), "log-sum-exp")
+  }
+
+  /// Keys that grow make the maximum rise in every tile, by less and by more than what is followed lazily.
+  @Test(arguments: runnableInstructionSets, [DataType.f32, .bf16])
+  func `when the maximum rises again and again`(instructionSet: String, dataType: DataType) throws {
+    let shape = AttentionShape(heads: 3, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 11)
+    let plain = TokenSequence(700, shape, &random)
+    var fused = plain.fused
+    for position in 0..<700 {
+      for index in 0..<shape.fusedWidth {
+        // Queries of ones: a score is the sum of the key's dims, which a bias raises with the position.
+        let place = position * shape.fusedWidth + index
+        if index < shape.queryWidth { fused[place] = 1 } else if index < shape.queryWidth + 64 { fused[place] += Float(position) / 70 }
+      }
+    }
+    let scene = try AttentionScene(
+      instructionSet: instructionSet, shape: shape,
+      layout: .packed(dataType: dataType, pageSize: 32, numKVHeads: 1, headDim: 64, valueHeadDim: 64), mask: .causal,
+      sequences: [TokenSequence(fused, of: shape)])
+    try scene.step([StepPart(request: 0, range: 0..<700)])
+    let errors = try scene.errors(positions: [0, 1, 63, 64, 200, 511, 512, 699].map { (0, $0, 700) })
+    // Scores up to 115 carry a step of 2⁻¹⁸ into the exponent.
+    #expect(errors.output <= (scene.usesPairDots ? 2e-2 : 1e-4))
+    #expect(errors.logSumExp <= (scene.usesPairDots ? 1e-2 : 1e-4))
+  }
+
+  @Test(arguments: runnableInstructionSets) func `and give 0 and −∞ to a query that sees no key`(instructionSet: String) throws {
+    let shape = AttentionShape(heads: 2, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 12)
+    let scene = try AttentionScene(
+      instructionSet: instructionSet, shape: shape,
+      layout: .packed(dataType: .bf16, pageSize: 16, numKVHeads: 1, headDim: 64, valueHeadDim: 64), mask: .causal,
+      sequences: [TokenSequence(3, shape, &random)])
+    try scene.append([StepPart(request: 0, range: 0..<3)])
+    // Five queries right-aligned to three keys: positions −2 … 2.
+    let queries = try scene.device.tensor(random.floats(5 * shape.queryWidth), Shape(5, shape.queryWidth))
+    for isSplit in [false, true] {
+      try scene.attend([StepPart(request: 0, range: -2..<3)], queries: queries, cut: WorkCut(isSplit: isSplit))
+      for head in 0..<2 {
+        for position in -2..<3 {
+          let result = try #require(scene.results[RowKey(request: 0, position: position, head: head)])
+          #expect(result.output.allSatisfy { $0 == 0 } == (position < 0))
+          #expect((Float(bitPattern: result.logSumExp) == -.infinity) == (position < 0))
+        }
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets, [DataType.f32, .f16, .bf16])
+  func `and show a NaN to the rows that see it, and to no others`(instructionSet: String, dataType: DataType) throws {
+    let shape = AttentionShape(heads: 3, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 13)
+    for place in [shape.queryWidth + 5, shape.queryWidth + 64 + 5] {  // a key, a value
+      var fused = TokenSequence(80, shape, &random).fused
+      fused[41 * shape.fusedWidth + place] = .nan
+      let scene = try AttentionScene(
+        instructionSet: instructionSet, shape: shape,
+        layout: .packed(dataType: dataType, pageSize: 16, numKVHeads: 1, headDim: 64, valueHeadDim: 64), mask: .causal,
+        sequences: [TokenSequence(fused, of: shape)])
+      try scene.step([StepPart(request: 0, range: 0..<80)])
+      for (key, result) in scene.results {
+        #expect(result.output.contains { Float(bitPattern: $0).isNaN } == (key.position >= 41), "position \(key.position)")
+      }
+    }
+  }
+}
+
+@Suite struct `Attention kernels say what they cannot do` {
+  @Test func `for each shape and layout, in words`() throws {
+    let kernels = try CPUDevice(instructionSet: "portable", threads: 1).attentionKernels
+    func packed(_ type: DataType = .bf16, page: Int = 32, dim: Int = 64, valueDim: Int = 64) -> KVLayout {
+      .packed(dataType: type, pageSize: page, numKVHeads: 2, headDim: dim, valueHeadDim: valueDim)
+    }
+    for layout in [packed(), packed(.f32), packed(.f16, page: 16), packed(page: 1024), packed(dim: 512, valueDim: 8)] {
+      #expect(kernels.obstacles(layout: layout, numHeads: 6).isEmpty)
+    }
+    for (layout, heads, word) in [
+      (packed(), 3, "evenly"), (packed(.i32), 2, "i32"), (packed(page: 8), 2, "at least 16"), (packed(page: 48), 2, "power of two"),
+      (packed(dim: 36), 2, "36"), (packed(valueDim: 520), 2, "520"),
+      (.nhd(dataType: .bf16, pageSize: 32, numKVHeads: 2, headDim: 64, valueHeadDim: 64), 2, "packed"),
+      (.hnd(dataType: .f32, pageSize: 33, numKVHeads: 2, headDim: 63, valueHeadDim: 64), 2, "63"),
+    ] {
+      let reasons = kernels.obstacles(layout: layout, numHeads: heads)
+      #expect(reasons.contains { $0.contains(word) }, "\(word): \(reasons)")
+    }
+  }
+
+  @Test func `and read tasks and merges as Core lays them out`() {
+    let task = AttentionTask(
+      request: 1, kvHead: 2, firstRow: 3, rowCount: 4, firstChunk: 5, endChunk: 6, merge: 7, stateRow: 8)
+    let c = unsafeBitCast(task, to: martlet_attention_task.self)
+    #expect([c.request, c.kv_head, c.first_row, c.row_count, c.first_chunk, c.end_chunk, c.merge, c.state_row] == Array(1...8))
+    let merge = unsafeBitCast(AttentionMerge(stateRow: 1, chunkCount: 2, rowCount: 3), to: martlet_attention_merge.self)
+    #expect([merge.state_row, merge.chunk_count, merge.row_count] == [1, 2, 3])
+    #expect(Int(martlet_kv_chunk_size) == AttentionWork.chunkSize)
+    #expect(Int(martlet_kv_tile_size) == AttentionWork.tileSize)
+    #expect(Int(martlet_attention_max_rows) == AttentionTask.maxRows)
+  }
+}

@@ -1,0 +1,303 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import MartletCPU
+import MartletCore
+import Testing
+
+/// Half a step of a float32 relative to its value: the most that one operation's rounding changes.
+private let roundoff = 0x1p-24
+
+private let integerFormats = WeightFormat.allCases.filter { $0.blockSize > 1 }
+
+/// One row, around a group of 16 rows, several groups.
+private let rowCounts = [1, 15, 16, 17, 192]
+/// All tiles of few tokens, whole and partial tiles of many.
+private let tokenCounts = [1, 2, 3, 5, 6, 7, 13, 64]
+
+/// Numbers of inputs: one block, a whole slab of 256, slabs and a rest.
+private func columnCounts(of format: WeightFormat) -> [Int] {
+  switch format.blockSize {
+  case 1: [1, 33, 64, 256, 577]
+  case 32: [32, 64, 256, 576, 1536]
+  default: [256, 768, 1536]
+  }
+}
+
+@Suite(.serialized) struct `Weights that stay coded` {
+  // MARK: What a format means
+
+  @Test(arguments: runnableInstructionSets, WeightFormat.allCases)
+  func `embed gives, to the bit, the values that the gguf package gives`(instructionSet: String, format: WeightFormat) throws {
+    let fixture = try WeightFixture.load(format)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    let values = try device.dequantised(fixture.weight.prepared(on: device))
+    #expect(values.count == fixture.values.count)
+    for (index, (value, expected)) in zip(values, fixture.values).enumerated() where value.bitPattern != expected.bitPattern {
+      Issue.record("value \(index): \(value), recorded \(expected)")
+    }
+  }
+
+  @Test func `embed scales, picks rows in any order and repeats them`() throws {
+    var random = SeededGenerator(seed: 2)
+    let device = try CPUDevice(threads: 2)
+    let weight = try TestWeight.random(.q8_0, rows: 300, columns: 576, using: &random).prepared(on: device)
+    let all = try device.dequantised(weight)
+    let tokens: [Int32] = (0..<100).map { _ in .random(in: 0..<300, using: &random) } + [299, 0, 0, 299]
+    let output = try device.makeTensor(Shape(tokens.count, 576), .f32)
+    device.tensorKernels.embed(
+      tokens: try device.tensor(tokens, Shape(tokens.count), .i32), weight: weight, scale: 24, output: output, on: device.makeQueue())
+    let result = output.floats
+    for (index, token) in tokens.enumerated() {
+      let row = all[Int(token) * 576..<(Int(token) + 1) * 576].map { $0 * 24 }
+      #expect(Array(result[index * 576..<(index + 1) * 576]) == row, "entry \(index), token \(token)")
+    }
+  }
+
+  @Test(arguments: WeightFormat.allCases) func `a prepared weight is hardly larger than its file`(format: WeightFormat) throws {
+    var random = SeededGenerator(seed: 3)
+    let device = try CPUDevice(threads: 1)
+    let weight = TestWeight.random(format, rows: 160, columns: 512, using: &random)
+    let ratio = Double(try weight.prepared(on: device).byteCount) / Double(weight.bytes.count)
+    // Q4_K's twelve bytes of 6-bit scales become sixteen of 8 bits: 296 bytes for 288.
+    #expect(ratio <= (format == .q4_K ? 1.03 : 1))
+  }
+
+  // MARK: Against float64
+
+  @Test(arguments: runnableInstructionSets, WeightFormat.allCases)
+  func `a product is as exact as 16-bit inputs allow`(instructionSet: String, format: WeightFormat) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    for rows in rowCounts {
+      for columns in columnCounts(of: format) {
+        var random = SeededGenerator(seed: UInt64(rows * 10_000 + columns))
+        let weight = try TestWeight.random(format, rows: rows, columns: columns, using: &random).prepared(on: device)
+        let values = try device.dequantised(weight)
+        // The plain variants have tiles of four, and time is dear where they run.
+        for tokens in instructionSet.hasPrefix("avx") ? tokenCounts : [1, 3, 5, 13] {
+          let input = random.activations(tokens * columns)
+          let result = try device.product(input, weight)
+          var check = ProductCheck(format: format, fused: instructionSet.hasPrefix("avx"))
+          for token in 0..<tokens {
+            for row in 0..<rows {
+              check.compare(
+                result[token * rows + row], input[token * columns..<(token + 1) * columns], values[row * columns..<(row + 1) * columns])
+            }
+          }
+          #expect(check.worst <= 1, "[\(rows), \(columns)], \(tokens) tokens: error \(check.worst) of what rounding explains")
+          if check.count > 1000 {
+            #expect(check.spread <= 1.3, "[\(rows), \(columns)], \(tokens) tokens: errors spread \(check.spread) of what rounding explains")
+          }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: integerFormats) func `the greatest codes and inputs do not overflow`(format: WeightFormat) throws {
+    let columns = 512, rows = 16
+    // Every code at its greatest size, every input the slab's greatest: the longest sums there are.
+    for codes: UInt8 in [0x00, 0x7F, 0x80, 0xFF] {
+      var bytes = [UInt8](repeating: codes, count: rows * format.byteCount(ofRow: columns))
+      let half = Float(1).halfBits, halves = format == .q6_K ? [208] : format == .q4_1 || format == .q4_K ? [0, 2] : [0]
+      for block in stride(from: 0, to: bytes.count, by: format.blockByteCount) {
+        for offset in halves {
+          bytes[block + offset] = UInt8(half & 0xFF)
+          bytes[block + offset + 1] = UInt8(half >> 8)
+        }
+      }
+      let weight = TestWeight(format: format, rows: rows, columns: columns, bytes: bytes)
+      for instructionSet in runnableInstructionSets {
+        let device = try CPUDevice(instructionSet: instructionSet, threads: 1), prepared = try weight.prepared(on: device)
+        let values = try device.dequantised(prepared)
+        for sign: Float in [1, -1] {
+          let input = [Float](repeating: 3 * sign, count: 7 * columns), result = try device.product(input, prepared)
+          for index in result.indices {
+            let row = index % rows
+            let expected = values[row * columns..<(row + 1) * columns].reduce(0) { $0 + 3 * Double(sign) * Double($1) }
+            let size = values[row * columns..<(row + 1) * columns].reduce(0) { $0 + 3 * Double(abs($1)) }
+            #expect(abs(Double(result[index]) - expected) <= 1e-5 * max(size, 1), "codes \(codes), \(instructionSet)")
+          }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets, WeightFormat.allCases)
+  func `infinity and NaN spoil their own row, zeros and tiny inputs give zero`(instructionSet: String, format: WeightFormat) throws {
+    var random = SeededGenerator(seed: 5)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1), columns = 512, rows = 33
+    let weight = try TestWeight.random(format, rows: rows, columns: columns, using: &random).prepared(on: device)
+    for tokens in [5, 13] {
+      var input = random.activations(tokens * columns)
+      let clean = try device.product(input, weight)
+      input[0 * columns + 300] = .nan
+      input[1 * columns + 5] = -.infinity
+      for column in 0..<columns {
+        input[2 * columns + column] = 0
+        input[3 * columns + column] = column % 2 == 0 ? 0x1p-140 : -0x1p-149
+      }
+      let result = try device.product(input, weight)
+      for row in 0..<rows {
+        #expect(!result[row].isFinite)
+        #expect(!result[rows + row].isFinite)
+        #expect(result[2 * rows + row] == 0)
+        #expect(abs(result[3 * rows + row]) <= 0x1p-100)
+      }
+      #expect(result[(4 * rows)...].elementsEqual(clean[(4 * rows)...]), "the other rows are what they were")
+    }
+  }
+
+  // MARK: One arithmetic for every row
+
+  @Test(arguments: runnableInstructionSets, WeightFormat.allCases)
+  func `a row is bit-identical alone, among others and with any number of threads`(instructionSet: String, format: WeightFormat) throws {
+    let columns = 768, rows = 200, tokens = 401
+    var random = SeededGenerator(seed: 6)
+    let weight = TestWeight.random(format, rows: rows, columns: columns, using: &random)
+    let input = random.activations(tokens * columns)
+    let reference = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    let whole = try reference.product(input, weight.prepared(on: reference))
+    for threads in [1, 2, 3] {
+      let device = try CPUDevice(instructionSet: instructionSet, threads: threads), prepared = try weight.prepared(on: device)
+      #expect(try device.product(input, prepared) == whole, "\(threads) threads")
+      var first = 0
+      for count in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 24, 64, 1] {
+        let part = try device.product(Array(input[first * columns..<(first + count) * columns]), prepared)
+        #expect(part.elementsEqual(whole[first * rows..<(first + count) * rows]), "\(count) tokens from \(first), \(threads) threads")
+        first += count
+      }
+    }
+  }
+
+  @Test(arguments: WeightFormat.allCases) func `instruction sets agree but for the rounding of float32`(format: WeightFormat) throws {
+    let columns = 768, rows = 40, tokens = 9
+    var random = SeededGenerator(seed: 7)
+    let weight = TestWeight.random(format, rows: rows, columns: columns, using: &random)
+    let input = random.activations(tokens * columns)
+    let portable = try CPUDevice(instructionSet: "portable", threads: 1), prepared = try weight.prepared(on: portable)
+    let values = try portable.dequantised(prepared), expected = try portable.product(input, prepared)
+    for instructionSet in runnableInstructionSets {
+      let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+      let result = try device.product(input, weight.prepared(on: device))
+      for token in 0..<tokens {
+        for row in 0..<rows {
+          // The integers are the same: no term for the inputs' rounding, where that would be 20 times as much.
+          let x = input[token * columns..<(token + 1) * columns], w = values[row * columns..<(row + 1) * columns]
+          let bound = 2 * ProductCheck(format: format, fused: false).floatRounding(x, w)
+          #expect(abs(Double(result[token * rows + row]) - Double(expected[token * rows + row])) <= bound, "\(instructionSet)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets)
+  func `weights of mixed formats, stacked, are bit-identical to one after the other`(instructionSet: String) throws {
+    let columns = 512
+    var random = SeededGenerator(seed: 8)
+    let formats: [WeightFormat] = [.q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32]
+    let weights = formats.enumerated().map { index, format in
+      TestWeight.random(format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20][index], columns: columns, using: &random)
+    }
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 3)
+    // The parts' memory may go after `prepare`: copies, so that reading them later would show.
+    let stacked = try prepare(weights[...], on: device)
+    let rows = weights.reduce(0) { $0 + $1.rows }
+    #expect(stacked.rows == rows && stacked.columns == columns)
+    #expect(try device.dequantised(stacked) == weights.flatMap { try device.dequantised($0.prepared(on: device)) })
+    for tokens in [1, 4, 6, 29] {
+      let input = random.activations(tokens * columns)
+      let result = try device.product(input, stacked)
+      var firstRow = 0
+      for weight in weights {
+        let single = try device.product(input, weight.prepared(on: device))
+        for token in 0..<tokens {
+          let part = result[token * rows + firstRow..<token * rows + firstRow + weight.rows]
+          #expect(part.elementsEqual(single[token * weight.rows..<(token + 1) * weight.rows]), "\(weight.format), \(tokens) tokens")
+        }
+        firstRow += weight.rows
+      }
+    }
+  }
+
+  /// One weight of all, stacked.
+  private func prepare(_ weights: ArraySlice<TestWeight>, _ parts: [Weight] = [], on device: CPUDevice) throws -> any PreparedWeight {
+    guard let first = weights.first else { return try device.prepare(parts) }
+    return try first.withWeight { try prepare(weights.dropFirst(), parts + [$0], on: device) }
+  }
+
+  // MARK: Refusals
+
+  @Test func `weights of different widths cannot be stacked`() throws {
+    var random = SeededGenerator(seed: 9)
+    let device = try CPUDevice(threads: 1)
+    let a = TestWeight.random(.q8_0, rows: 4, columns: 64, using: &random)
+    let b = TestWeight.random(.q8_0, rows: 4, columns: 32, using: &random)
+    a.withWeight(named: "a") { a in
+      b.withWeight(named: "b") { b in
+        let reason = "it has 32 columns and cannot be stacked on \"a\" with 64"
+        #expect(throws: DeviceError.unsupportedWeight(device: "cpu", weight: "b", reason: reason)) { _ = try device.prepare([a, b]) }
+      }
+    }
+  }
+
+  @Test func `no tokens are no work`() throws {
+    var random = SeededGenerator(seed: 10)
+    let device = try CPUDevice(threads: 2)
+    let weight = try TestWeight.random(.q4_1, rows: 16, columns: 64, using: &random).prepared(on: device)
+    let input = try device.makeTensor(Shape(4, 64), .f32), output = try device.makeTensor(Shape(4, 16), .f32)
+    device.tensorKernels.product(input.prefix(0), weight, output: output.prefix(0), on: device.makeQueue())
+    let tokens = try device.makeTensor(Shape(1), .i32).prefix(0)
+    device.tensorKernels.embed(tokens: tokens, weight: weight, scale: 1, output: input.prefix(0), on: device.makeQueue())
+    #expect(output.floats.allSatisfy { $0 == 0 })
+  }
+}
+
+/// Compares outputs with float64 and with what the roundings of the arithmetic can explain.
+private struct ProductCheck {
+  let format: WeightFormat
+  let fused: Bool
+  /// The largest error as a fraction of its bound.
+  private(set) var worst = 0.0
+  private(set) var count = 0
+  private var squaredError = 0.0, squaredExpectation = 0.0
+
+  init(format: WeightFormat, fused: Bool) {
+    self.format = format
+    self.fused = fused
+  }
+
+  /// The root mean square of the errors, as a fraction of what independent roundings to 16 bits give.
+  var spread: Double { (squaredError / squaredExpectation).squareRoot() }
+
+  mutating func compare(_ result: Float, _ x: ArraySlice<Float>, _ w: ArraySlice<Float>) {
+    let expected = zip(x, w).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+    let error = abs(Double(result) - expected)
+    var inputRounding = 0.0, variance = pow(floatRounding(x, w) / 3, 2)
+    if format.blockSize > 1 {
+      for start in stride(from: 0, to: x.count, by: 256) {
+        let end = min(start + 256, x.count)
+        let step = Double(x.dropFirst(start).prefix(end - start).reduce(0) { max($0, abs($1)) }) / 32767
+        let weights = w.dropFirst(start).prefix(end - start)
+        // Half a step, and three roundings of a number that is at most 32767: the reciprocal, the product, the scale.
+        inputRounding += step * (0.5 + 3 * 32767 * roundoff) * weights.reduce(0) { $0 + Double(abs($1)) }
+        variance += step * step / 12 * weights.reduce(0) { $0 + Double($1) * Double($1) }
+      }
+    }
+    worst = max(worst, error / max(inputRounding + floatRounding(x, w), .leastNormalMagnitude))
+    squaredError += error * error
+    squaredExpectation += variance
+    count += 1
+  }
+
+  /// What the additions in float32 can lose: each partial sum's rounding.
+  func floatRounding(_ x: ArraySlice<Float>, _ w: ArraySlice<Float>) -> Double {
+    let size = zip(x, w).reduce(0) { $0 + Double(abs($1.0)) * Double(abs($1.1)) }
+    let slabs = Double((x.count + 255) / 256)
+    if format.blockSize == 1 { return (Double(min(x.count, 256)) + slabs) * (fused ? 1 : 2) * roundoff * size }
+    // Scale and minimum can be larger than the weight that they make together; no larger than twice the row's greatest weight.
+    let inputs = x.reduce(0) { $0 + Double(abs($1)) }
+    let partial = format == .q4_1 || format == .q4_K ? size + 2 * inputs * w.reduce(0) { max($0, Double(abs($1))) } : size
+    // A slab has at most 16 sums, each converted and added in, and 8 minimums.
+    return (Double(min(x.count, 256)) / 16 * 3 + slabs + 2) * (fused ? 1 : 2) * roundoff * partial
+  }
+}
