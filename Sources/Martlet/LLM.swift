@@ -35,6 +35,7 @@ public final class LLM: Sendable {
   ///
   /// - Parameters:
   ///   - path: a `.gguf` file.
+  ///   - configuration: where and how the model runs.
   ///   - progress: told, on the calling thread, the share of the model that is loaded, 0…1.
   /// - Throws: ``LLMError``, `GGUFError`, `TokenizerError`, `ModelError`, `AttentionError`, `KVCacheError` or `DeviceError`: each names the
   ///   thing and the way out.

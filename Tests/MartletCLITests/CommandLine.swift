@@ -44,7 +44,7 @@ struct CommandLine {
     // Files, not pipes: neither output can fill up and stop the process.
     let folder = try TemporaryFolder()
     let files = ["output", "error"].map { folder.path + "/" + $0 }
-    for file in files { FileManager.default.createFile(atPath: file, contents: nil) }
+    for file in files { try Data().write(to: URL(fileURLWithPath: file)) }
     process.standardOutput = FileHandle(forWritingAtPath: files[0])
     process.standardError = FileHandle(forWritingAtPath: files[1])
     try process.run()

