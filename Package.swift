@@ -61,7 +61,8 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     .target(
-      name: "MartletTestSupport", dependencies: ["Martlet"], path: "Tests/MartletTestSupport", swiftSettings: swiftSettings),
+      name: "MartletTestSupport", dependencies: ["Martlet", "MartletFormats"], path: "Tests/MartletTestSupport",
+      swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCLITests", dependencies: ["MartletCLI", "MartletTestSupport"], swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
@@ -86,13 +87,15 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletModelsTests",
-      dependencies: ["MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats", "MartletCore", "MartletCPU"],
+      dependencies: [
+        "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats", "MartletCore", "MartletCPU", "MartletTestSupport",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTests",
       dependencies: [
         "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
-        "MartletCore", "MartletCPU",
+        "MartletCore", "MartletCPU", "MartletTestSupport",
       ],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
