@@ -5,7 +5,7 @@
 //
 //   clang -O2 -std=gnu17 -I Sources/CMartletKernels/include Tests/KernelCheck/kernel_check.c Sources/CMartletKernels/*/*.c -lm
 //
-// Add `--target=aarch64-linux-gnu -static` and run it under qemu-aarch64, for example. Arguments: names of variants; none means all that
+// Add `--target=aarch64-linux-gnu -static` (and a cross compiler's C library) and run it under qemu-aarch64, for example. Arguments: names of variants; none means all that
 // are supported. The exit status is 1 if anything differs.
 //
 // The Swift tests compare the plain variants with float64. What is checked here is that another variant computes the same but for
@@ -197,11 +197,13 @@ static uint8_t *random_weight(const format_facts *facts, int32_t rows, int32_t c
   return file;
 }
 
-static martlet_product_part packed(const martlet_kernel_table *table, const format_facts *facts, const uint8_t *file, int32_t rows, int32_t columns) {
+static martlet_product_part packed(
+    const martlet_kernel_table *table, const format_facts *facts, const uint8_t *file, int32_t rows, int32_t columns) {
   int32_t groups = (rows + 15) / 16;
   int64_t group_bytes = martlet_packed_group_bytes(facts->format, columns);
   uint8_t *memory = zeroed((size_t)(group_bytes * groups));
-  martlet_pack_arguments a = {file, memory, (int64_t)columns / facts->block_size * facts->block_bytes, group_bytes, facts->format, rows, columns, 2};
+  martlet_pack_arguments a = {file, memory, (int64_t)columns / facts->block_size * facts->block_bytes, group_bytes, facts->format,
+      rows, columns, 2};
   run(table->product.pack, &a, (groups + 1) / 2);
   return (martlet_product_part){memory, group_bytes, facts->format, rows, 0, 0};
 }
@@ -220,7 +222,9 @@ static void multiply(
   free(slabs);
 }
 
-static void check_products_of(const martlet_product_part *parts, const martlet_product_part *plain_parts, int32_t part_count, int32_t rows, int32_t columns, const char *name) {
+static void check_products_of(
+    const martlet_product_part *parts, const martlet_product_part *plain_parts, int32_t part_count, int32_t rows, int32_t columns,
+    const char *name) {
   enum { tokens = 29 };
   size_t count = tokens * (size_t)rows;
   float *x = random_floats(tokens * (size_t)columns, 1), *y = zeroed(count * 4), *z = zeroed(count * 4);
@@ -257,8 +261,7 @@ static void check_products(void) {
   martlet_product_part stacked[2], plain_stacked[2];
   for (int i = 0; i < format_count; i++) {
     const format_facts *facts = &formats[i];
-    int32_t columns = facts->block_size == 256 ? 512 : facts->block_size == 32 ? 352 : 300;
-    if (facts->block_size == 1) columns = 288;
+    int32_t columns = facts->block_size == 256 ? 512 : 352;  // whole slabs, and a slab and a part
     uint8_t *file = random_weight(facts, rows, columns);
     martlet_product_part part = packed(tested, facts, file, rows, columns), plain_part = packed(plain, facts, file, rows, columns);
     same_bits(named("pack, format %d", facts->format, 0), part.groups, plain_part.groups, (size_t)(part.group_bytes * 3));
@@ -295,7 +298,8 @@ static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims
   cache.pages = zeroed((size_t)(cache.page_bytes * pages));
   int32_t *table = zeroed((size_t)pages * 4);
   for (int32_t i = 0; i < pages; i++) table[i] = (i * 7 + 3) % pages;  // 7 does not divide the count: each page once
-  if (pages % 7 == 0) for (int32_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
+  if (pages % 7 == 0)
+    for (int32_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
   cache.page_table = table, cache.table_width = table_width;
   cache.type = type, cache.page_size = page_size, cache.kv_heads = attention_kv_heads;
   cache.head_dim = dims, cache.value_head_dim = value_dims;
@@ -305,18 +309,23 @@ static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims
 }
 
 // Appends `tokens` tokens: the last `lens[i]` positions of each request.
-static void append_all(const martlet_kernel_table *table, martlet_paged_kv cache, const int32_t *indptr, const float *fused, const float *rope, martlet_head_norm norm, float *queries) {
+static void append_all(
+    const martlet_kernel_table *table, martlet_paged_kv cache, const int32_t *indptr, const float *fused, const float *rope,
+    martlet_head_norm norm, float *queries) {
   int32_t tokens = indptr[attention_requests];
   int32_t *requests = zeroed((size_t)tokens * 4), *positions = zeroed((size_t)tokens * 4);
   for (int32_t i = 0; i < attention_requests; i++)
     for (int32_t t = indptr[i]; t < indptr[i + 1]; t++) requests[t] = i, positions[t] = kv_lens[i] - (indptr[i + 1] - t);
-  martlet_append_arguments a = {cache, fused, queries, rope, norm, norm, indptr, requests, positions, positions, tokens, 4, attention_heads, cache.head_dim, true};
+  martlet_append_arguments a = {cache, fused, queries, rope, norm, norm, indptr, requests, positions, positions, tokens, 4,
+      attention_heads, cache.head_dim, true};
   run(table->attention.append, &a, (tokens + 3) / 4);
   free(requests), free(positions);
 }
 
 // Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one.
-static void attend_all(const martlet_kernel_table *table, martlet_paged_kv cache, const float *queries, int32_t window, bool causal, int32_t block, bool split, float *output, float *lse) {
+static void attend_all(
+    const martlet_kernel_table *table, martlet_paged_kv cache, const float *queries, int32_t window, bool causal, int32_t block,
+    bool split, float *output, float *lse) {
   enum { chunks = 3 };
   static martlet_attention_task tasks[4096];
   static martlet_attention_merge merges[1024];
@@ -335,14 +344,16 @@ static void attend_all(const martlet_kernel_table *table, martlet_paged_kv cache
           continue;
         }
         for (int32_t chunk = first_chunk; chunk < all_chunks; chunk++)
-          tasks[task_count++] = (martlet_attention_task){request, head, row, count, chunk, chunk + 1, merge_count, state_rows + (chunk - first_chunk) * count};
+          tasks[task_count++] = (martlet_attention_task){request, head, row, count, chunk, chunk + 1, merge_count,
+              state_rows + (chunk - first_chunk) * count};
         merges[merge_count++] = (martlet_attention_merge){state_rows, all_chunks - first_chunk, count, 0};
         state_rows += (all_chunks - first_chunk) * count;
       }
     }
   }
   float *states = zeroed((size_t)(state_rows + 1) * (size_t)(cache.value_head_dim + 2) * 4);
-  martlet_attend_arguments a = {cache, queries, output, lse, query_indptr, kv_lens, tasks, merges, states, finished, attention_heads, window, 0.125f, causal};
+  martlet_attend_arguments a = {cache, queries, output, lse, query_indptr, kv_lens, tasks, merges, states, finished, attention_heads,
+      window, 0.125f, causal};
   run(table->attention.attend, &a, task_count);
   free(states);
 }
@@ -362,13 +373,15 @@ static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, in
   snprintf(what, sizeof what, "append, %s, pages of %d, %d and %d dims", types[type], page_size, dims, value_dims);
   same_bits(what, other.pages, cache.pages, (size_t)cache.page_bytes * (size_t)cache.table_width * attention_requests);
   // This step's tokens, with a norm: queries differ by roundings. Both go on from the plain variant's pages.
-  float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4), *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
+  float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4),
+      *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
   append_all(tested, other, query_indptr, prefix, rope, norm, queries);
   append_all(plain, cache, query_indptr, prefix, rope, norm, expected);
   compare("  queries, normalised", queries, expected, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
 
   size_t count = (size_t)tokens * attention_heads * (size_t)value_dims;
-  float *y = zeroed(count * 4), *z = zeroed(count * 4), *lse = zeroed(tokens * attention_heads * 4), *lse_plain = zeroed(tokens * attention_heads * 4);
+  float *y = zeroed(count * 4), *z = zeroed(count * 4), *lse = zeroed(tokens * attention_heads * 4),
+      *lse_plain = zeroed(tokens * attention_heads * 4);
   for (int mask = 0; mask < 3; mask++) {
     int32_t window = mask == 1 ? 70 : 0;
     bool causal = mask != 2;
