@@ -71,7 +71,8 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore"], swiftSettings: swiftSettings),
+      name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore", "MartletTestSupport"],
+      swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
       dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore"],
@@ -92,7 +93,7 @@ let package = Package(
       name: "MartletTests",
       dependencies: [
         "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
-        "MartletCore", "MartletCPU",
+        "MartletCore", "MartletCPU", "MartletTestSupport",
       ],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
