@@ -72,7 +72,8 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore"], swiftSettings: swiftSettings),
+      name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore", "MartletTestSupport"],
+      swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
       dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore"],

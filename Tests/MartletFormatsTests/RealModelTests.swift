@@ -5,22 +5,21 @@
 import Foundation
 import MartletCore
 import MartletFormats
+import MartletTestSupport
 import Testing
 
 @Suite struct RealModelTests {
-  /// A model file where `martlet pull` puts it. A missing one is a failure: these tests say nothing without it.
-  private func open(_ name: String) throws -> GGUFFile {
-    let environment = ProcessInfo.processInfo.environment
-    let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
-    return try GGUFFile(path: "\(cache)/\(name).gguf")
+  /// The file of a known model.
+  private func open(_ name: String) async throws -> GGUFFile {
+    try GGUFFile(path: try await RealModelFile.path(name))
   }
 
   private func formats(_ file: GGUFFile) -> [String: Int] {
     file.tensors.reduce(into: [:]) { $0[$1.type.name, default: 0] += 1 }
   }
 
-  @Test func `SmolLM2 is read as the reference reads it`() throws {
-    let file = try open("smollm2-135m")
+  @Test func `SmolLM2 is read as the reference reads it`() async throws {
+    let file = try await open("smollm2-135m")
     #expect(file.version == 3 && file.byteCount == 98_362_432 && file.alignment == 32)
     #expect(file.metadataKeys.count == 33 && file.tensors.count == 272)
     #expect(formats(file) == ["Q4_1": 210, "F32": 61, "Q8_0": 1])
@@ -49,8 +48,8 @@ import Testing
     #expect(file.tensor("output_norm.weight")?.offset == 98_360_128)
   }
 
-  @Test func `Gemma 3 is read as the reference reads it`() throws {
-    let file = try open("gemma3-270m")
+  @Test func `Gemma 3 is read as the reference reads it`() async throws {
+    let file = try await open("gemma3-270m")
     #expect(file.metadataKeys.count == 33 && file.tensors.count == 236)
     #expect(formats(file) == ["F32": 109, "Q5_0": 81, "Q4_K": 27, "Q8_0": 10, "Q6_K": 9])
     #expect(try file.string("general.architecture") == "gemma3")

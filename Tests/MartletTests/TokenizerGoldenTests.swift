@@ -4,6 +4,7 @@
 
 import Foundation
 import MartletFormats
+import MartletTestSupport
 import MartletTokenizers
 import Testing
 
@@ -41,20 +42,18 @@ private struct Recorded: Decodable {
 }
 
 enum TokenizerModels {
-  /// A model file where `martlet pull` puts it. A missing one is a failure: these tests say nothing without it.
-  static func open(_ name: String) throws -> GGUFFile {
-    let environment = ProcessInfo.processInfo.environment
-    let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
-    return try GGUFFile(path: "\(cache)/\(name).gguf")
+  /// The file of a known model.
+  static func open(_ name: String) async throws -> GGUFFile {
+    try GGUFFile(path: try await RealModelFile.path(name))
   }
 }
 
 @Suite struct TokenizerGoldenTests {
   static let models = ["smollm2-135m", "gemma3-270m"]
 
-  @Test(arguments: models) func `tokens equal the recorded ones`(model: String) throws {
+  @Test(arguments: models) func `tokens equal the recorded ones`(model: String) async throws {
     let recorded = try Recorded(model)
-    let tokenizer = try makeTokenizer(from: TokenizerModels.open(model))
+    let tokenizer = try await makeTokenizer(from: TokenizerModels.open(model))
     let bos = tokenizer.addsBOS ? [try #require(tokenizer.bosToken)] : []
     for prompt in recorded.prompts {
       let text = try #require(prompt.prompt ?? prompt.rendered)
@@ -65,9 +64,9 @@ enum TokenizerModels {
     #expect(recorded.prompts.count >= 5 && recorded.tokenize.count >= 10)
   }
 
-  @Test(arguments: models) func `recorded tokens decode to their text, at once and token by token`(model: String) throws {
+  @Test(arguments: models) func `recorded tokens decode to their text, at once and token by token`(model: String) async throws {
     let recorded = try Recorded(model)
-    let tokenizer = try makeTokenizer(from: TokenizerModels.open(model))
+    let tokenizer = try await makeTokenizer(from: TokenizerModels.open(model))
     for text in recorded.tokenize + [recorded.passage] {
       let shown = text.tokenIDs.flatMap { tokenizer.bytes(of: $0, showsControlTokens: $0 != tokenizer.bosToken || !tokenizer.addsBOS) }
       #expect(Array(text.text.utf8) == shown)
@@ -79,9 +78,9 @@ enum TokenizerModels {
     #expect(tokenizer.decode(recorded.passage.tokenIDs) == recorded.passage.text)
   }
 
-  @Test func `a chat is rendered as recorded, with the template's own system message`() throws {
+  @Test func `a chat is rendered as recorded, with the template's own system message`() async throws {
     let recorded = try Recorded("smollm2-135m")
-    let template = try ChatTemplate(from: TokenizerModels.open("smollm2-135m"))
+    let template = try await ChatTemplate(from: TokenizerModels.open("smollm2-135m"))
     #expect(template.name == "chatml")
     #expect(template.defaultSystemMessage == "You are a helpful AI assistant named SmolLM, trained by Hugging Face")
     let chats = recorded.prompts.filter { $0.rendered != nil }
@@ -92,14 +91,14 @@ enum TokenizerModels {
     }
   }
 
-  @Test func `a model without a chat template says how to name one`() throws {
-    let file = try TokenizerModels.open("gemma3-270m")
+  @Test func `a model without a chat template says how to name one`() async throws {
+    let file = try await TokenizerModels.open("gemma3-270m")
     #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file) }
     #expect(TokenizerError.noChatTemplate(known: ["chatml"]).description.contains("--chat-template chatml"))
   }
 
-  @Test func `special tokens count only when asked for`() throws {
-    let tokenizer = try makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
+  @Test func `special tokens count only when asked for`() async throws {
+    let tokenizer = try await makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
     let text = "<|im_start|>user"
     #expect(tokenizer.encode(text, parsesSpecialTokens: true).first == 1)
     let plain = tokenizer.encode(text, parsesSpecialTokens: false)
@@ -107,12 +106,12 @@ enum TokenizerModels {
     #expect(tokenizer.decode(plain) == text)
   }
 
-  @Test func `the tokens that begin and end a text are the models'`() throws {
-    let smol = try makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
+  @Test func `the tokens that begin and end a text are the models'`() async throws {
+    let smol = try await makeTokenizer(from: TokenizerModels.open("smollm2-135m"))
     #expect(smol.vocabularySize == 49152)
     #expect(smol.bosToken == 1 && smol.eosToken == 2 && !smol.addsBOS)
     #expect(smol.endTokens == [0, 2])  // <|endoftext|>, <|im_end|>
-    let gemma = try makeTokenizer(from: TokenizerModels.open("gemma3-270m"))
+    let gemma = try await makeTokenizer(from: TokenizerModels.open("gemma3-270m"))
     #expect(gemma.vocabularySize == 262144)
     #expect(gemma.bosToken == 2 && gemma.eosToken == 1 && gemma.addsBOS)
     #expect(gemma.endTokens == [1, 106])  // <eos>, <end_of_turn>

@@ -19,10 +19,10 @@ import Testing
     }
   }
 
-  @Test(arguments: ["smollm2-135m", "gemma3-270m"]) func `tokens equal those of an independent tokenizer`(model: String) throws {
+  @Test(arguments: ["smollm2-135m", "gemma3-270m"]) func `tokens equal those of an independent tokenizer`(model: String) async throws {
     let samples = try Samples()
     let expected = try #require(samples.tokens[model])
-    let tokenizer = try makeTokenizer(from: TokenizerModels.open(model))
+    let tokenizer = try await makeTokenizer(from: TokenizerModels.open(model))
     #expect(samples.texts.count > 250 && expected.count == samples.texts.count)
     for (text, tokens) in zip(samples.texts, expected) {
       #expect(tokenizer.encode(text, parsesSpecialTokens: false) == tokens, "\(text.debugDescription)")

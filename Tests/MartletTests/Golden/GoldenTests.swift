@@ -28,7 +28,7 @@ struct GoldenTests {
   @Test("hold for each model, backend and cache type", arguments: models, variants)
   func golden(model: String, variant: Variant) async throws {
     let record = try GoldenRecord(model)
-    let llm = try RealModel.llm(model, backend: variant.backend, dataType: variant.dataType)
+    let llm = try await RealModel.llm(model, backend: variant.backend, dataType: variant.dataType)
     try await checkPrompts(llm, record)
     try await checkPassage(llm, record.passage)
   }

@@ -5,22 +5,17 @@ import Martlet
 import MartletCPU
 import MartletCore
 import MartletKVCache
+import MartletTestSupport
 import Testing
 
-/// Real models for tests: the files that `martlet pull` puts into the cache. A missing one is a failure, never a skip.
+/// Engines on real models, for tests.
 enum RealModel {
-  static func path(_ name: String) -> String {
-    let environment = ProcessInfo.processInfo.environment
-    let cache = environment["MARTLET_CACHE"] ?? (environment["HOME"] ?? "") + "/.cache/martlet"
-    return "\(cache)/\(name).gguf"
-  }
-
   static func llm(
     _ name: String, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: Int = 32, context: Int = 640, maxBatchSize: Int = 8,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2
-  ) throws -> LLM {
+  ) async throws -> LLM {
     try LLM(
-      model: path(name),
+      model: await RealModelFile.path(name),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
         kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: .tokens(pageSize)), maxSequenceLength: context,

@@ -26,12 +26,12 @@ struct LawTests {
     let passage = try GoldenRecord(model).passage.tokenIDs
     let tokens = Array(passage.prefix(150))
     let others = [Array(passage.dropFirst(150).prefix(90)), Array(passage.suffix(33)), [passage[7]]]
-    let llm = try RealModel.llm(model, context: 256)
+    let llm = try await RealModel.llm(model, context: 256)
     let alone = try await bits(llm, tokens)
     #expect(try await bits(llm, tokens, beside: others) == alone, "among others")
     #expect(try await bits(RealModel.llm(model, pageSize: 16, context: 256, chunkSize: 16), tokens) == alone, "chunks of 16, pages of 16")
     #expect(try await bits(RealModel.llm(model, pageSize: 64, context: 256, chunkSize: 64), tokens) == alone, "chunks of 64, pages of 64")
-    let single = try RealModel.llm(model, context: 256, chunkSize: 64, threads: 1)
+    let single = try await RealModel.llm(model, context: 256, chunkSize: 64, threads: 1)
     #expect(try await bits(single, tokens, beside: others) == alone, "one thread, among others, in chunks of 64")
   }
 
