@@ -64,7 +64,8 @@ let package = Package(
       name: "MartletTestSupport", dependencies: ["Martlet", "MartletFormats"], path: "Tests/MartletTestSupport",
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "MartletCLITests", dependencies: ["MartletCLI", "MartletTestSupport"], swiftSettings: swiftSettings),
+      name: "MartletCLITests", dependencies: ["MartletCLI", "Martlet", "MartletTokenizers", "MartletTestSupport"],
+      swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCPUTests",
@@ -77,6 +78,7 @@ let package = Package(
     .testTarget(
       name: "MartletTokenizersTests",
       dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore"],
+      resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletKVCacheTests",
