@@ -158,10 +158,16 @@ extension LLM {
     case .text(let text): tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
     case .chat(let messages):
       if messages.isEmpty { throw LLMError.emptyPrompt }
-      tokens = beginning(tokenizer.encode(try chatTemplate.get().render(messages), parsesSpecialTokens: true))
+      let text = try chatTemplate.get().render(messages, bos: name(of: tokenizer.bosToken), eos: name(of: tokenizer.eosToken))
+      tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: true))
     }
     try check(tokens)
     return tokens
+  }
+
+  /// The text that becomes this control token, for a template to write.
+  private func name(of token: Int32?) -> String {
+    token.map { String(decoding: tokenizer.bytes(of: $0, showsControlTokens: true), as: UTF8.self) } ?? ""
   }
 
   /// The tokens after the one that begins a text, where the model wants that and they do not begin with it.

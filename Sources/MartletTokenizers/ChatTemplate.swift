@@ -16,22 +16,38 @@ public struct ChatMessage: Sendable, Hashable {
 
 /// How a model wants a conversation written as one text.
 ///
-/// A model file has its template as a Jinja program. This build does not run Jinja: it recognises the format by its turn marks and takes the
-/// default system message from the program's text. Encode the result with `parsesSpecialTokens: true`.
+/// A model file has its template as a Jinja program. This build does not run Jinja: it recognises the family by its turn marks, and takes from
+/// the program's text in what the family's templates differ: the default system message, spaces around marks, where the system message goes.
+/// Tools are not written. Encode the result with `parsesSpecialTokens: true`.
 public struct ChatTemplate: Sendable, Hashable {
-  /// The format: one of ``names``.
+  /// The family: one of ``names``.
   public let name: String
   /// The system message that the template writes when the conversation does not begin with one.
   public let defaultSystemMessage: String?
+  let form: Form
 
-  /// The formats that this build renders.
-  public static let names = ["chatml"]
+  /// The families that this build renders.
+  public static let names = Family.allCases.map(\.rawValue)
 
-  /// The format of that name, without a default system message.
+  enum Family: String, CaseIterable {
+    case chatML = "chatml"
+    case llama2, llama3, gemma, mistral, qwen
+  }
+
+  /// The family of that name as its newest templates write it, without a default system message.
   public init(named name: String) throws(TokenizerError) {
-    guard Self.names.contains(name) else { throw .unknownChatTemplate(name, known: Self.names) }
+    guard let family = Family(rawValue: name) else { throw .unknownChatTemplate(name, known: Self.names) }
     self.name = name
     defaultSystemMessage = nil
+    form =
+      switch family {
+      case .chatML: .chatML(ChatML())
+      case .qwen: .chatML(ChatML(reasoning: .keptAfterLastQuestion))
+      case .llama3: .headers(Headers())
+      case .gemma: .gemma(Gemma())
+      case .llama2: .instructions(.llama2)
+      case .mistral: .instructions(.mistral)
+      }
   }
 
   /// The template of a model file: `tokenizer.chat_template`.
@@ -42,84 +58,56 @@ public struct ChatTemplate: Sendable, Hashable {
     try self.init(source: source)
   }
 
-  /// The format that the Jinja program `source` writes.
+  /// The family that the Jinja program `source` writes.
   public init(source: String) throws(TokenizerError) {
-    guard source.contains("<|im_start|>"), source.contains("<|im_end|>") else { throw .unrecognisedChatTemplate(known: Self.names) }
-    name = "chatml"
-    defaultSystemMessage = Self.defaultSystemMessage(inChatML: source)
+    let program = JinjaSource(source)
+    guard let (family, form) = Self.recognise(program) else { throw .unrecognisedChatTemplate(known: Self.names) }
+    name = family.rawValue
+    self.form = form
+    var message = program.string(assignedTo: "system_message") ?? program.string(assignedTo: "default_system_message")
+    if case .chatML = form { message = ChatML.defaultSystemMessage(in: program) ?? message }
+    defaultSystemMessage = message
   }
 
-  /// The conversation as one text.
-  ///
-  /// - Parameter addsGenerationPrompt: Whether to end with the mark that begins the assistant's turn.
-  public func render(_ messages: [ChatMessage], addsGenerationPrompt: Bool = true) -> String {
-    var text = ""
-    func append(_ role: String, _ content: String) { text += "<|im_start|>\(role)\n\(content)<|im_end|>\n" }
-    if let defaultSystemMessage, let first = messages.first, first.role != "system" { append("system", defaultSystemMessage) }
-    for message in messages { append(message.role, message.content) }
-    if addsGenerationPrompt { text += "<|im_start|>assistant\n" }
-    return text
-  }
-
-  /// The system message that a ChatML template holds whole: the text between `<|im_start|>system⏎` and `<|im_end|>` within one string literal
-  /// of the program, or within the plain text around its tags.
-  private static func defaultSystemMessage(inChatML source: String) -> String? {
-    let opening = "<|im_start|>system\n"
-    for text in literals(in: source) {
-      guard let start = text.firstRange(of: opening)?.upperBound, let end = text[start...].firstRange(of: "<|im_end|>")?.lowerBound,
-        start < end
-      else { continue }
-      return String(text[start..<end])
+  /// A template whose marks are known and whose ways are not is not recognised: a prompt that is nearly right is worse than an error.
+  private static func recognise(_ program: JinjaSource) -> (Family, Form)? {
+    // Phi-4 has ChatML's turn marks, and one of its own in place of the newline.
+    if program.writes("<|im_start|>"), program.writes("<|im_end|>"), !program.writes("<|im_sep|>") {
+      return ChatML(program).map { ($0.reasoning != .kept || program.writes("Qwen") ? .qwen : .chatML, .chatML($0)) }
+    }
+    if program.writes("<|start_header_id|>"), program.writes("<|eot_id|>") { return (.llama3, .headers(Headers(program))) }
+    if program.writes("<start_of_turn>"), program.writes("<end_of_turn>") { return (.gemma, .gemma(Gemma(program))) }
+    if program.writes("[INST]"), program.writes("[/INST]") {
+      return Instructions(program).map { (program.writes("<<SYS>>") ? .llama2 : .mistral, .instructions($0)) }
     }
     return nil
   }
 
-  /// The texts of a Jinja program: string literals inside its tags, their escapes resolved, and the plain text outside.
-  private static func literals(in source: String) -> [String] {
-    var result: [String] = []
-    var plain: [Unicode.Scalar] = []
-    var rest = Array(source.unicodeScalars)[...]
-    while let scalar = rest.popFirst() {
-      guard scalar == "{", let next = rest.first, next == "{" || next == "%" || next == "#" else {
-        plain.append(scalar)
-        continue
-      }
-      result.append(string(plain))
-      plain = []
-      let close: Unicode.Scalar = next == "{" ? "}" : next
-      rest.removeFirst()
-      while let scalar = rest.popFirst() {
-        if scalar == close, rest.first == "}" {
-          rest.removeFirst()
-          break
-        }
-        if next != "#", scalar == "'" || scalar == "\"" { result.append(string(popLiteral(&rest, quote: scalar))) }
-      }
+  /// The conversation as one text, as the family's public template renders it.
+  ///
+  /// A template that begins with the beginning-of-text token writes it here: put none before it again.
+  ///
+  /// - Parameters:
+  ///   - bos: The text of the model's beginning-of-text token (empty if it has none); nil is the family's usual one.
+  ///   - eos: The text of the model's end-of-text token; nil is the family's usual one.
+  ///   - addsGenerationPrompt: Whether to end with the mark that begins the assistant's turn, in families that have one.
+  /// - Throws: ``TokenizerError/unwritableConversation(template:problem:)`` where the template itself raises an error.
+  public func render(
+    _ messages: [ChatMessage], bos: String? = nil, eos: String? = nil, addsGenerationPrompt: Bool = true
+  ) throws(TokenizerError) -> String {
+    var messages = messages
+    if let defaultSystemMessage, let first = messages.first, first.role != "system" {
+      messages.insert(ChatMessage(role: "system", content: defaultSystemMessage), at: 0)
     }
-    result.append(string(plain))
-    return result
-  }
-
-  private static func popLiteral(_ rest: inout ArraySlice<Unicode.Scalar>, quote: Unicode.Scalar) -> [Unicode.Scalar] {
-    var literal: [Unicode.Scalar] = []
-    while let scalar = rest.popFirst(), scalar != quote {
-      guard scalar == "\\", let escaped = rest.popFirst() else {
-        literal.append(scalar)
-        continue
+    do {
+      return switch form {
+      case .chatML(let form): try form.render(messages, bos: bos ?? "", addsGenerationPrompt)
+      case .headers(let form): try form.render(messages, bos: bos ?? "<|begin_of_text|>", addsGenerationPrompt)
+      case .gemma(let form): try form.render(messages, bos: bos ?? "<bos>", addsGenerationPrompt)
+      case .instructions(let form): try form.render(messages, bos: bos ?? "<s>", eos: eos ?? "</s>")
       }
-      switch escaped {
-      case "n": literal.append("\n")
-      case "t": literal.append("\t")
-      case "r": literal.append("\r")
-      default: literal.append(escaped)
-      }
+    } catch {
+      throw .unwritableConversation(template: name, problem: error.text)
     }
-    return literal
-  }
-
-  private static func string(_ scalars: [Unicode.Scalar]) -> String {
-    var string = ""
-    string.unicodeScalars.append(contentsOf: scalars)
-    return string
   }
 }

@@ -18,6 +18,8 @@ public enum TokenizerError: Error, Hashable {
   case unrecognisedChatTemplate(known: [String])
   /// No chat template has this name.
   case unknownChatTemplate(String, known: [String])
+  /// The conversation has what the template refuses: roles out of order, or a system message without a place.
+  case unwritableConversation(template: String, problem: String)
 }
 
 extension TokenizerError: CustomStringConvertible {
@@ -40,6 +42,8 @@ extension TokenizerError: CustomStringConvertible {
       "tokenizer: the file's chat template is not one that this build renders; name the nearest (--chat-template \(known.joined(separator: "|")))"
     case .unknownChatTemplate(let name, let known):
       "tokenizer: there is no chat template \"\(name)\" (there is: \(known.joined(separator: ", ")))"
+    case .unwritableConversation(let template, let problem):
+      "the \(template) chat template cannot write this conversation: \(problem)"
     }
   }
 }

@@ -87,14 +87,14 @@ enum TokenizerModels {
     #expect(!chats.isEmpty)
     for chat in chats {
       let message = ChatMessage(role: "user", content: try #require(chat.chatUserMessage))
-      #expect(template.render([message]) == chat.rendered)
+      #expect(try template.render([message]) == chat.rendered)
     }
   }
 
   @Test func `a model without a chat template says how to name one`() async throws {
     let file = try await TokenizerModels.open("gemma3-270m")
     #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file) }
-    #expect(TokenizerError.noChatTemplate(known: ["chatml"]).description.contains("--chat-template chatml"))
+    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml"))
   }
 
   @Test func `special tokens count only when asked for`() async throws {
