@@ -35,14 +35,15 @@ struct CommandLine {
 
   struct NotFound: Error { var places: [String] }
 
-  static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Result {
+  /// - Parameter input: what stands on standard input; nil is nothing.
+  static func run(_ arguments: [String], environment: [String: String] = [:], input: String? = nil) throws -> Result {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: try executable())
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    process.standardInput = FileHandle.nullDevice
     // Files, not pipes: neither output can fill up and stop the process.
     let folder = try TemporaryFolder()
+    process.standardInput = try input.map { FileHandle(forReadingAtPath: try folder.write($0, to: "input")) } ?? FileHandle.nullDevice
     let files = ["output", "error"].map { folder.path + "/" + $0 }
     for file in files { try Data().write(to: URL(fileURLWithPath: file)) }
     process.standardOutput = FileHandle(forWritingAtPath: files[0])
@@ -64,5 +65,51 @@ final class TemporaryFolder {
   func write(_ text: String, to name: String) throws -> String {
     try Data(text.utf8).write(to: URL(fileURLWithPath: path + "/" + name))
     return path + "/" + name
+  }
+}
+
+/// A `martlet` that runs beside the test: lines can be sent and outputs looked at meanwhile.
+final class Child {
+  private let process = Process()
+  private let input = Pipe()
+  private let folder: TemporaryFolder
+
+  init(_ arguments: [String]) throws {
+    folder = try TemporaryFolder()
+    process.executableURL = URL(fileURLWithPath: try CommandLine.executable())
+    process.arguments = arguments
+    process.standardInput = input
+    process.standardOutput = FileHandle(forWritingAtPath: try folder.write("", to: "output"))
+    process.standardError = FileHandle(forWritingAtPath: try folder.write("", to: "error"))
+    try process.run()
+  }
+
+  deinit { if process.isRunning { process.terminate() } }
+
+  func send(_ text: String) { try? input.fileHandleForWriting.write(contentsOf: Data(text.utf8)) }
+
+  /// As Ctrl-C does.
+  func interrupt() { process.interrupt() }
+
+  var output: String { text(of: "output") }
+  var error: String { text(of: "error") }
+
+  private func text(of name: String) -> String {
+    FileManager.default.contents(atPath: folder.path + "/" + name).map { String(decoding: $0, as: UTF8.self) } ?? ""
+  }
+
+  // A busy machine may be slow; a minute passes only where the test fails.
+  func waitForOutput(_ holds: (String) -> Bool) -> Bool { wait { holds(output) } }
+  func waitForError(_ holds: (String) -> Bool) -> Bool { wait { holds(error) } }
+
+  /// The exit status; nil if it does not end.
+  func waitForExit() -> Int32? { wait { !process.isRunning } ? process.terminationStatus : nil }
+
+  private func wait(_ holds: () -> Bool) -> Bool {
+    for _ in 0..<1200 {
+      if holds() { return true }
+      Thread.sleep(forTimeInterval: 0.05)
+    }
+    return false
   }
 }

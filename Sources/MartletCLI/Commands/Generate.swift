@@ -28,9 +28,7 @@ struct Generate: AsyncParsableCommand {
   @Flag(help: "Render the prompt as a user's message with the model's own chat template.")
   var chat = false
 
-  @Option(
-    name: .customLong("chat-template"),
-    help: ArgumentHelp("For a model file without a template: \(ChatTemplate.names.joined(separator: ", ")).", valueName: "name"))
+  @Option(name: .customLong("chat-template"), help: ChatTemplate.help)
   var chatTemplate: String?
 
   @Option(help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import Martlet
+import MartletTokenizers
 
 /// From what a person wrote to a file that is there: the same for every command that takes a model.
 enum ModelFile {
@@ -44,4 +45,12 @@ enum ModelFile {
   }
 
   private static func megabytes(_ byteCount: Int) -> String { "\(byteCount / 1_000_000) MB" }
+}
+
+extension ChatTemplate {
+  /// Of `--chat-template`.
+  static var help: ArgumentHelp {
+    ArgumentHelp(
+      "Instead of the model file's own, or where it has none: \(names.joined(separator: ", ")).", valueName: "name")
+  }
 }

@@ -21,6 +21,11 @@ enum Terminal {
     try? FileHandle.standardError.write(contentsOf: Data((line + "\n").utf8))
   }
 
+  /// What stands before a person's line, on standard error.
+  static func prompt(_ text: String) {
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
+
   /// One JSON object on one line of standard output.
   static func writeJSON(_ value: some Encodable) throws {
     let encoder = JSONEncoder()
