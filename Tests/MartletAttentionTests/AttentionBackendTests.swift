@@ -82,13 +82,13 @@ struct AttentionBackendTests {
   func queriesOnly(backend: String) throws {
     let spec = AttentionLayerSpec(
       layerIndex: 0, numHeads: 4, headDim: 64, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 64)))
-    let bench = try AttentionBench(
+    let bench = try AttentionRuntime(
       backend, [spec], cache: KVCacheConfig(dataType: .f32, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1))
     bench.describe([.context(1, 21)])
     try bench.metadata.prepare()
     let all = try bench.device.makeTensor(Shape(21, spec.fusedWidth), .f32)
     for position in 0..<21 {
-      for (column, value) in AttentionBench.row(layer: 0, id: 1, position: position, width: spec.fusedWidth).enumerated() {
+      for (column, value) in AttentionRuntime.row(layer: 0, id: 1, position: position, width: spec.fusedWidth).enumerated() {
         all.unsafeHostPointer(to: Float.self)![position * spec.fusedWidth + column] = value
       }
     }

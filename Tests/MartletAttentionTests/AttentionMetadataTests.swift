@@ -17,8 +17,8 @@ struct AttentionMetadataTests {
     ]
   }
 
-  private func bench(_ backend: String = "VANILLA", maxRequests: Int = 4, maxTokens: Int = 64) throws -> AttentionBench {
-    try AttentionBench(
+  private func bench(_ backend: String = "VANILLA", maxRequests: Int = 4, maxTokens: Int = 64) throws -> AttentionRuntime {
+    try AttentionRuntime(
       backend, Self.specs(), cache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 4), maxRequests: maxRequests,
       maxTokens: maxTokens)
   }
@@ -82,7 +82,7 @@ struct AttentionMetadataTests {
 
   @Test("refuses steps that contradict themselves, their limits or the cache")
   func refusals() throws {
-    func problem(_ arrange: (AttentionBench) throws -> Void) throws -> String {
+    func problem(_ arrange: (AttentionRuntime) throws -> Void) throws -> String {
       let bench = try bench(maxTokens: 40)
       try arrange(bench)
       let error = #expect(throws: AttentionError.self) { try bench.metadata.prepare() }

@@ -18,10 +18,10 @@ struct Piece {
   static func generation(_ id: Int, _ count: Int = 1) -> Piece { Piece(id: id, count: count, isContext: false) }
 }
 
-/// How the bench hands queries, keys and values to a layer.
+/// How the runtime hands queries, keys and values to a layer.
 enum InputForm: CaseIterable { case separate, fused }
 
-final class AttentionBench {
+final class AttentionRuntime {
   let device: CPUDevice
   let queue: any DeviceQueue
   let layers: [AttentionLayer]

@@ -97,16 +97,16 @@ struct AttentionTruthTests {
   ]
 
   private func bench(_ backend: String, _ example: TruthCase, masks: Set<AttentionMask> = [.causal], workers: Int = 1) throws
-    -> AttentionBench
+    -> AttentionRuntime
   {
-    try AttentionBench(
+    try AttentionRuntime(
       backend, [example.spec(try CPUDevice(threads: 1))],
       cache: KVCacheConfig(dataType: example.type, pageSize: example.pageSize, maxSequenceLength: Self.maxLength, maxSequences: 4),
       workers: workers, masks: masks)
   }
 
   /// Compares each row of the step with float64 over the keys and values as stored, and what is stored with its float64 value.
-  private func check(_ bench: AttentionBench, _ step: [Piece], isVisible: ((Int, Int, Int) -> Bool)? = nil) throws {
+  private func check(_ bench: AttentionRuntime, _ step: [Piece], isVisible: ((Int, Int, Int) -> Bool)? = nil) throws {
     let spec = bench.layers[0].spec
     let manager = try #require(bench.manager)
     let epsilon: Double =
@@ -199,7 +199,7 @@ struct AttentionTruthTests {
       let specs = [nil, 600].enumerated().map { index, window in
         AttentionLayerSpec(layerIndex: index, numHeads: 3, headDim: 32, numKVHeads: 1, window: window)
       }
-      let bench = try AttentionBench(
+      let bench = try AttentionRuntime(
         backend, specs, cache: KVCacheConfig(pageSize: .tokens(64), maxSequenceLength: 1400, maxSequences: 2), maxTokens: 1300,
         threads: threads, workers: workers)
       try bench.step([.context(1, 1250)])
@@ -239,7 +239,7 @@ struct AttentionTruthTests {
   @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases)
   func noCache(form: InputForm) throws {
     let spec = try TruthCase(name: "", positional: PositionalEmbeddingParams(RopeParams(dim: 32))).spec(CPUDevice(threads: 1))
-    let bench = try AttentionBench("VANILLA", [spec], cache: nil, maxSequenceLength: Self.maxLength)
+    let bench = try AttentionRuntime("VANILLA", [spec], cache: nil, maxSequenceLength: Self.maxLength)
     bench.form = form
     try bench.step([.context(1, 40), .context(2, 9)])
     for (id, length) in [(1, 40), (2, 9)] {

@@ -46,7 +46,7 @@ struct OneArithmeticTests {
     var result: [[Int: [[Float]]]] = [[:], [:]]
     let most = prompts.values.max()! + Self.generated
     for group in groups {
-      let bench = try AttentionBench(
+      let bench = try AttentionRuntime(
         backend, specs(CPUDevice(threads: 1)),
         cache: KVCacheConfig(dataType: type, pageSize: .tokens(run.pageSize), maxSequenceLength: most, maxSequences: 8),
         maxTokens: prompts.values.reduce(0, +), threads: run.threads, workers: run.workers)
@@ -120,7 +120,7 @@ struct OneArithmeticTests {
     // The original's shape: 32 heads on 8, dim 128, contexts of 3 and 2 tokens over 30 and 40 cached, generations over 62 and 75.
     let past = [1: 30, 2: 40, 3: 62, 4: 75]
     func run(_ steps: [[Piece]]) throws -> [Int: [[Float]]] {
-      let bench = try AttentionBench(
+      let bench = try AttentionRuntime(
         backend, [AttentionLayerSpec(layerIndex: 0, numHeads: 32, headDim: 128, numKVHeads: 8)],
         cache: KVCacheConfig(pageSize: .tokens(128), maxSequenceLength: 128, maxSequences: 4))
       try bench.step(past.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })

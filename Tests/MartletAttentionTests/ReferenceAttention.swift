@@ -26,7 +26,7 @@ struct ReferenceAttention {
   }
 
   func values(id: Int, position: Int) -> [[Double]] {
-    let row = AttentionBench.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
+    let row = AttentionRuntime.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
     let first = spec.queryWidth + spec.keyWidth
     return (0..<spec.numKVHeads).map { head in
       (0..<spec.valueHeadDim).map { Double(row[first + head * spec.valueHeadDim + $0]) }
@@ -34,7 +34,7 @@ struct ReferenceAttention {
   }
 
   private func heads(_ id: Int, _ position: Int, first: Int, count: Int, norm: HeadNorm?) -> [[Double]] {
-    let row = AttentionBench.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
+    let row = AttentionRuntime.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
     return (first..<first + count).map { head in
       var x = (0..<spec.headDim).map { Double(row[head * spec.headDim + $0]) }
       if let norm {
