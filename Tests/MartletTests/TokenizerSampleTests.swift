@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Difficult texts (scripts, emoji, code, odd white space) against independent tokenizers: `Fixtures/make-tokenizer-samples.py` says which.
+// Difficult texts (scripts, emoji, code, odd white space) against independent tokenizers: `Fixtures/make_tokenizer_samples.py` says which.
 
 import Foundation
 import MartletFormats

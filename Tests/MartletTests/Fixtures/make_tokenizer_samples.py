@@ -2,7 +2,7 @@
 """Records what independent tokenizers make of a set of difficult texts: tokenizer-samples.json.
 
     pip install gguf==0.19.0 tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
-    python make-tokenizer-samples.py CACHE_DIRECTORY > tokenizer-samples.json
+    python make_tokenizer_samples.py CACHE_DIRECTORY > tokenizer-samples.json
 
 `smollm2-135m` is the `tokenizers` package's byte-level BPE over the GGUF's vocabulary and merges, `gemma3-270m` the `sentencepiece` package over a
 model made of the GGUF's pieces and scores. `words` are the byte lengths of the words that the `tokenizers` package's regular expressions cut.
