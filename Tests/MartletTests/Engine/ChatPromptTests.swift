@@ -1,0 +1,48 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Martlet
+import MartletFormats
+import MartletTestSupport
+import MartletTokenizers
+import Testing
+
+/// How a conversation becomes tokens: templates write the model's own begin and end of text, and never twice.
+@Suite struct ChatPromptTests {
+  private static let gemma = "{{ '<start_of_turn>' + role + '\\n' + content | trim + '<end_of_turn>\\n' }}"
+  private static let mistral = "{{ bos_token }}{{ '[INST] ' + m.content + ' [/INST]' }}{{ m.content + eos_token }}"
+
+  private func tokens(template: String, addsBOS: Bool, _ messages: [ChatMessage]) throws -> [Int] {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides = [
+      "tokenizer.chat_template": .string(template), "tokenizer.ggml.add_bos_token": .bool(addsBOS),
+      "tokenizer.ggml.bos_token_id": .uint32(256), "tokenizer.ggml.eos_token_id": .uint32(258),
+    ]
+    return try LLM(file: model.file()).tokenIDs(of: .chat(messages))
+  }
+
+  @Test(arguments: [
+    (template: "{{ bos_token }}" + gemma, addsBOS: true, begins: 1), (template: "{{ bos_token }}" + gemma, addsBOS: false, begins: 1),
+    (template: gemma, addsBOS: true, begins: 1), (template: gemma, addsBOS: false, begins: 0),
+  ]) func `a text begins once, whether the template, the tokenizer or both would begin it`(
+    template: String, addsBOS: Bool, begins: Int
+  ) throws {
+    let tokens = try tokens(template: template, addsBOS: addsBOS, [ChatMessage(role: "user", content: "Hi")])
+    // This tokenizer has a token for every byte.
+    let text = Array("<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n".utf8).map { Int($0) }
+    #expect(tokens.count == text.count + begins)
+    #expect(tokens.prefix(begins).allSatisfy { $0 == 256 } && !tokens.dropFirst(begins).contains(256))
+  }
+
+  @Test func `an earlier answer ends with the model's own end of text`() throws {
+    let messages = [("user", "a"), ("assistant", "b"), ("user", "c")].map { ChatMessage(role: $0.0, content: $0.1) }
+    let tokens = try tokens(template: Self.mistral, addsBOS: true, messages)
+    #expect(tokens.filter { $0 == 256 }.count == 1 && tokens.first == 256)
+    // After "[INST] a [/INST]" and "b".
+    #expect(tokens.firstIndex(of: 258) == 1 + "[INST] a [/INST]b".utf8.count)
+  }
+
+  @Test func `what the template refuses is the request's error`() throws {
+    let messages = [("system", "a"), ("user", "b")].map { ChatMessage(role: $0.0, content: $0.1) }
+    #expect(throws: TokenizerError.self) { try tokens(template: Self.mistral, addsBOS: true, messages) }
+  }
+}
