@@ -77,16 +77,16 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
-      dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore"],
+      dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore", "MartletTestSupport"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletKVCacheTests",
-      dependencies: ["MartletKVCache", "MartletCore", "MartletCPU"],
+      dependencies: ["MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletAttentionTests",
-      dependencies: ["MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU"],
+      dependencies: ["MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletModelsTests",

@@ -5,6 +5,7 @@
 import MartletAttention
 import MartletCPU
 import MartletCore
+import MartletTestSupport
 import Testing
 
 /// A shape of layer and a number of workers.

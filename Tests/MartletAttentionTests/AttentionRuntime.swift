@@ -7,6 +7,7 @@ import MartletAttention
 import MartletCPU
 import MartletCore
 import MartletKVCache
+import MartletTestSupport
 
 /// A part of one request in a step.
 struct Piece {

@@ -5,6 +5,7 @@
 import Foundation
 import MartletCore
 import MartletFormats
+import MartletTestSupport
 import Testing
 
 /// Bytes of a file in the making: files are written field by field, so that any of them can be wrong.

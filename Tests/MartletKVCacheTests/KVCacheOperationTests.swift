@@ -5,6 +5,7 @@
 import MartletCPU
 import MartletCore
 import MartletKVCache
+import MartletTestSupport
 import Testing
 
 /// Layers of two windows and none, so that three pools run side by side.

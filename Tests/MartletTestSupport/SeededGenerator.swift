@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// SplitMix64: every test's randomness comes from a seed that stands in the test.
+/// SplitMix64: the same numbers for the same seed on every machine. Every test's randomness comes from a seed that stands in the test.
 package struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64
 

@@ -2,6 +2,7 @@
 
 // The merge loop against the definition, and the work it does.
 
+import MartletTestSupport
 import MartletTokenizers
 import Testing
 
