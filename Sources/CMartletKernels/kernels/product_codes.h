@@ -184,6 +184,12 @@ MARTLET_INLINE u16x32 u16x32_iq4_nl(u16x32 places) {
   low = (u16x16)_mm256_shuffle_epi8(table, (__m256i)low), high = (u16x16)_mm256_shuffle_epi8(table, (__m256i)high);
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
                                  26, 27, 28, 29, 30, 31) & (u16x32)(0xFF);
+#elif MARTLET_NEON
+  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
+  uint8x16_t table = vld1q_u8(iq4_nl_codes);
+  places.lo.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.lo), places.lo.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.hi);
+  places.hi.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.lo), places.hi.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.hi);
+  return places & (u16x32)(0xFF);
 #else
   uint16_t codes[32];
   __builtin_memcpy(codes, &places, 64);
