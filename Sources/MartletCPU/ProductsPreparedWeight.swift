@@ -5,7 +5,7 @@ import MartletCore
 
 /// Weights as the CPU's product reads them: 16 rows interleaved, codes in their file's width (`martlet_product.h` has the layout).
 ///
-/// It takes as many bytes as the file's weight (Q4_K 3 % more), rows rounded up to 16. The file's memory is read here and never again.
+/// It takes as many bytes as the file's weight (Q4_K and Q5_K 3 % more, Q3_K 4 %), rows rounded up to 16. The file's memory is read here and never again.
 ///
 /// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
 final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
@@ -104,9 +104,14 @@ extension WeightFormat {
       case .q4_0: martlet_weight_q4_0
       case .q4_1: martlet_weight_q4_1
       case .q5_0: martlet_weight_q5_0
+      case .q5_1: martlet_weight_q5_1
       case .q8_0: martlet_weight_q8_0
+      case .q2_K: martlet_weight_q2_k
+      case .q3_K: martlet_weight_q3_k
       case .q4_K: martlet_weight_q4_k
+      case .q5_K: martlet_weight_q5_k
       case .q6_K: martlet_weight_q6_k
+      case .iq4_NL: martlet_weight_iq4_nl
       }
     return Int32(format.rawValue)
   }

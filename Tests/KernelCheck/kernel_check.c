@@ -174,8 +174,10 @@ static const format_facts formats[] = {
     {"F32", martlet_weight_f32, 1, 4, {-1, -1}},       {"F16", martlet_weight_f16, 1, 2, {0, -1}},
     {"BF16", martlet_weight_bf16, 1, 2, {-1, -1}},     {"Q4_0", martlet_weight_q4_0, 32, 18, {0, -1}},
     {"Q4_1", martlet_weight_q4_1, 32, 20, {0, 2}},     {"Q5_0", martlet_weight_q5_0, 32, 22, {0, -1}},
-    {"Q8_0", martlet_weight_q8_0, 32, 34, {0, -1}},    {"Q4_K", martlet_weight_q4_k, 256, 144, {0, 2}},
-    {"Q6_K", martlet_weight_q6_k, 256, 210, {208, -1}},
+    {"Q5_1", martlet_weight_q5_1, 32, 24, {0, 2}},     {"Q8_0", martlet_weight_q8_0, 32, 34, {0, -1}},
+    {"IQ4_NL", martlet_weight_iq4_nl, 32, 18, {0, -1}}, {"Q2_K", martlet_weight_q2_k, 256, 84, {80, 82}},
+    {"Q3_K", martlet_weight_q3_k, 256, 110, {108, -1}}, {"Q5_K", martlet_weight_q5_k, 256, 176, {0, 2}},
+    {"Q4_K", martlet_weight_q4_k, 256, 144, {0, 2}},   {"Q6_K", martlet_weight_q6_k, 256, 210, {208, -1}},
 };
 enum { format_count = sizeof formats / sizeof formats[0] };
 
@@ -266,7 +268,7 @@ static void check_products(void) {
     martlet_product_part part = packed(tested, facts, file, rows, columns), plain_part = packed(plain, facts, file, rows, columns);
     same_bits(named("pack, format %d", facts->format, 0), part.groups, plain_part.groups, (size_t)(part.group_bytes * 3));
     check_products_of(&part, &plain_part, 1, rows, columns, facts->name);
-    if (facts->block_size == 256) {
+    if (facts->format == martlet_weight_q4_k || facts->format == martlet_weight_q6_k) {
       int second = facts->format == martlet_weight_q6_k;
       stacked[second] = part, plain_stacked[second] = plain_part;
       if (second) {

@@ -34,11 +34,15 @@ struct TestWeight {
       case .f16: put(half(10 * scale), at: start)
       case .bf16: put(BFloat16(10 * scale * Float.random(in: -1...1, using: &random)).bitPattern, at: start)
       case .q4_0, .q5_0: put(half(scale), at: start)
-      case .q8_0: put(half(scale / 16), at: start)
-      case .q4_1:
+      case .q8_0, .iq4_NL: put(half(scale / 16), at: start)
+      case .q4_1, .q5_1:
         put(half(scale), at: start)
         put(half(8 * scale), at: start + 2)
-      case .q4_K:
+      case .q2_K:
+        put(half(scale / 4), at: start + 80)
+        put(half(scale / 2), at: start + 82)
+      case .q3_K: put(half(scale / 8), at: start + 108)
+      case .q4_K, .q5_K:
         put(half(scale / 32), at: start)
         put(half(scale / 4), at: start + 2)
       case .q6_K: put(half(scale / 64), at: start + 208)

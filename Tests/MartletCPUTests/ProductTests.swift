@@ -59,8 +59,8 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     let device = try CPUDevice(threads: 1)
     let weight = TestWeight.random(format, rows: 160, columns: 512, using: &random)
     let ratio = Double(try weight.prepared(on: device).byteCount) / Double(weight.bytes.count)
-    // Q4_K's twelve bytes of 6-bit scales become sixteen of 8 bits: 296 bytes for 288.
-    #expect(ratio <= (format == .q4_K ? 1.03 : 1))
+    // Twelve bytes of 6-bit scales become sixteen of 8 bits: 4 bytes more for 144 of Q4_K, 176 of Q5_K, 110 of Q3_K.
+    #expect(ratio <= (format == .q4_K || format == .q5_K ? 1.03 : format == .q3_K ? 1.04 : 1))
   }
 
   // MARK: Against float64
@@ -98,7 +98,15 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     // Every code at its greatest size, every input the slab's greatest: the longest sums there are.
     for codes: UInt8 in [0x00, 0x7F, 0x80, 0xFF] {
       var bytes = [UInt8](repeating: codes, count: rows * format.byteCount(ofRow: columns))
-      let half = Float(1).halfBits, halves = format == .q6_K ? [208] : format == .q4_1 || format == .q4_K ? [0, 2] : [0]
+      let half = Float(1).halfBits
+      let halves: [Int] =
+        switch format {
+        case .q2_K: [80, 82]
+        case .q3_K: [108]
+        case .q6_K: [208]
+        case .q4_1, .q5_1, .q4_K, .q5_K: [0, 2]
+        default: [0]
+        }
       for block in stride(from: 0, to: bytes.count, by: format.blockByteCount) {
         for offset in halves {
           bytes[block + offset] = UInt8(half & 0xFF)
@@ -194,9 +202,12 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
   func `weights of mixed formats, stacked, are bit-identical to one after the other`(instructionSet: String) throws {
     let columns = 512
     var random = SeededGenerator(seed: 8)
-    let formats: [WeightFormat] = [.q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32]
+    let formats: [WeightFormat] = [
+      .q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32, .q2_K, .iq4_NL, .q5_K, .q3_K, .q5_1,
+    ]
+    #expect(Set(formats) == Set(WeightFormat.allCases))
     let weights = formats.enumerated().map { index, format in
-      TestWeight.random(format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20][index], columns: columns, using: &random)
+      TestWeight.random(format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6][index], columns: columns, using: &random)
     }
     let device = try CPUDevice(instructionSet: instructionSet, threads: 3)
     // The parts' memory may go after `prepare`: copies, so that reading them later would show.
@@ -295,8 +306,9 @@ private struct ProductCheck {
     if format.blockSize == 1 { return (Double(min(x.count, 256)) + slabs) * (fused ? 1 : 2) * roundoff * size }
     // Scale and minimum can be larger than the weight that they make together; no larger than twice the row's greatest weight.
     let inputs = x.reduce(0) { $0 + Double(abs($1)) }
-    let partial = format == .q4_1 || format == .q4_K ? size + 2 * inputs * w.reduce(0) { max($0, Double(abs($1))) } : size
-    // A slab has at most 16 sums, each converted and added in, and 8 minimums.
+    let hasMinimum = [.q4_1, .q5_1, .q2_K, .q4_K, .q5_K].contains(format)
+    let partial = hasMinimum ? size + 2 * inputs * w.reduce(0) { max($0, Double(abs($1))) } : size
+    // A slab has at most 16 sums, each converted and added in, and as many minimums.
     return (Double(min(x.count, 256)) / 16 * 3 + slabs + 2) * (fused ? 1 : 2) * roundoff * partial
   }
 }

@@ -5,19 +5,27 @@
 // A packed weight is a run of groups, one for every 16 rows (outputs). A group lies in memory as the kernel reads it: block after block
 // of 32 inputs, and inside a block the 16 rows are the lanes of every vector. Codes keep their file's width:
 //
-//   nibbles    4 words of 32 bits a lane. In word i the low half's nibble j is the code of input 8i + 2j, the high half's that of
-//              8i + 2j + 1, so that (word >> 4j) & 0x000F000F is the pair that a dot product of int16 pairs takes.
-//   fifth bits 1 word: bit t of the low half belongs to input 2t, of the high half to 2t + 1.
-//   bits 5, 6  2 words: in word i bits 2t…2t+1 of the low half belong to input 16i + 2t, of the high half to 16i + 2t + 1.
-//   bytes      8 words: bytes 0, 2, 1, 3 of word i are inputs 4i … 4i + 3, each plus 128.
+//   bits  words of 32 bits a lane. Pair t is inputs 2t and 2t + 1; the low half of a word has codes of even inputs, the high half of
+//         odd ones, so that (word >> shift) & mask is the pair that a dot product of int16 pairs takes.
+//    4    4 words: in word i bits 4j … 4j+3 of each half are pair 4i + j
+//    2    2 words: in word i bits 2j, 2j+1 of each half are pair 8i + j
+//    8    8 words: in word i the bytes of each half are pairs 2i and 2i + 1
+//    5    5 words: in word i bits 5j … 5j+4 of each half are pair 3i + j; bit 15 is bit i of pair 15
+//    3    3 words: in word i bits 3j … 3j+2 of each half are pair 5i + j; bit 15 is bit i of pair 15
+//    6    the low 4 bits as above, then the high 2
 //
-//   format  a block of 16 rows × 32 inputs                                    bytes  file's bytes
-//   Q4_0    f16 d[16], nibbles                                                  288      288
-//   Q4_1    f16 d[16], f16 m[16], nibbles                                       320      320
-//   Q5_0    f16 d[16], nibbles, fifth bits                                      352      352
-//   Q8_0    f16 d[16], bytes                                                    544      544
-//   Q4_K    u8 s[16], u8 m[16], nibbles; before 8 blocks f16 d[16], dmin[16]    296      288
-//   Q6_K    i8 s[2][16], nibbles, bits 5 and 6; before 8 blocks f16 d[16]       420      420
+//   format  before 8 blocks       a block of 16 rows × 32 inputs              bytes  file's bytes
+//   Q4_0                          f16 d[16], 4-bit codes                        288      288
+//   Q4_1                          f16 d[16], f16 m[16], 4-bit codes             320      320
+//   Q5_0                          f16 d[16], 5-bit codes                        352      352
+//   Q5_1                          f16 d[16], f16 m[16], 5-bit codes             384      384
+//   Q8_0                          f16 d[16], 8-bit codes, each plus 128         544      544
+//   Q2_K    f16 d[16], dmin[16]   u8 (s + 16 m)[2][16], 2-bit codes             168      168
+//   Q3_K    f16 d[16]             i8 s[2][16], 3-bit codes                      228      220
+//   Q4_K    f16 d[16], dmin[16]   u8 s[16], u8 m[16], 4-bit codes               296      288
+//   Q5_K    f16 d[16], dmin[16]   u8 s[16], u8 m[16], 5-bit codes               360      352
+//   Q6_K    f16 d[16]             i8 s[2][16], 6-bit codes                      420      420
+//   IQ4_NL                        f16 d[16], 4-bit places in its table          288      288
 //   F32, F16, BF16: [inputs][16 rows] in the file's type
 //
 // Rows that fill up the last group are zero and are never written out.
@@ -37,9 +45,14 @@ typedef enum martlet_weight_format {
   martlet_weight_q4_0,
   martlet_weight_q4_1,
   martlet_weight_q5_0,
+  martlet_weight_q5_1,
   martlet_weight_q8_0,
+  martlet_weight_q2_k,
+  martlet_weight_q3_k,
   martlet_weight_q4_k,
+  martlet_weight_q5_k,
   martlet_weight_q6_k,
+  martlet_weight_iq4_nl,
 } martlet_weight_format;
 
 enum {
@@ -115,11 +128,16 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
     case martlet_weight_f32: return (int64_t)columns * 64;
     case martlet_weight_f16:
     case martlet_weight_bf16: return (int64_t)columns * 32;
-    case martlet_weight_q4_0: return blocks * 288;
+    case martlet_weight_q4_0:
+    case martlet_weight_iq4_nl: return blocks * 288;
     case martlet_weight_q4_1: return blocks * 320;
     case martlet_weight_q5_0: return blocks * 352;
+    case martlet_weight_q5_1: return blocks * 384;
     case martlet_weight_q8_0: return blocks * 544;
+    case martlet_weight_q2_k: return blocks * 160 + blocks / 8 * 64;
+    case martlet_weight_q3_k: return blocks * 224 + blocks / 8 * 32;
     case martlet_weight_q4_k: return blocks * 288 + blocks / 8 * 64;
+    case martlet_weight_q5_k: return blocks * 352 + blocks / 8 * 64;
     case martlet_weight_q6_k: return blocks * 416 + blocks / 8 * 32;
     default: return 0;
   }

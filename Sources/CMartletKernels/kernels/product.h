@@ -7,7 +7,7 @@
 //   y = 0
 //   for each slab of 256 inputs:                     p = 0
 //     for each scale's run of inputs (32, or 16):    p = fma(scale, float(Σ (code − offset) · input code), p)
-//     if the format has minimums, for each 32:       p = fma(minimum, float(Σ input code), p)
+//       if the format has minimums:                  p = fma(minimum, float(Σ input code), p)
 //     y = fma(input scale, p, y)
 //
 // The sums Σ are integers below 2³¹ (32 · 128 · 32767 < 2²⁷), exact in any order. Floats: p = fma(w, x, p) over k, then y = y + p.
@@ -83,6 +83,11 @@ MARTLET_INLINE void store_outputs(float *output, f32x16 sums, int32_t lanes) {
   __builtin_memcpy(output, values, (size_t)lanes * sizeof(float));
 }
 
+// The sum of the input codes that one of a block's scales covers, as the float that it is exactly.
+MARTLET_INLINE f32x16 sum_of_inputs(int scales, const martlet_input_slab *in, int32_t block, int h) {
+  return f32x16_set(scales == 1 ? in->sums[block] : (float)in->sums16[2 * block + h]);
+}
+
 // ---- Few tokens ----
 
 // One group for `rows` tokens from `token` on.
@@ -116,9 +121,10 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
             sum[r] = i32x16_here(i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair)));
         }
         MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(s.scale[h], f32x16_from_i32(sum[r]), p[r]);
+        if (has_minimum(format))
+          MARTLET_UNROLL for (int r = 0; r < rows; r++)
+            p[r] = f32x16_fma(s.minimum[h], sum_of_inputs(scale_count(format), in + r, b, h), p[r]);
       }
-      if (has_minimum(format))
-        MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(s.minimum, f32x16_set(in[r].sums[b]), p[r]);
     }
     MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_fma(f32x16_set(in[r].scale), p[r], y[r]);
   }
@@ -172,7 +178,7 @@ MARTLET_INLINE void few(int format, const martlet_product_arguments *a, const ma
 // 32 inputs of a group, unpacked.
 typedef struct unpacked_block {
   i32x16 pairs[16];  // code − offset
-  f32x16 scale[2], minimum;
+  block_scales scales;
 } unpacked_block;
 
 _Static_assert(sizeof(unpacked_block) * 8 <= martlet_product_unpacked_bytes, "the scratch memory holds a slab");
@@ -183,10 +189,7 @@ MARTLET_INLINE void unpack_slab(int format, const uint8_t *slab, int32_t blocks,
   for (int32_t b = 0; b < blocks; b++, block += block_bytes(format)) {
     MARTLET_UNROLL for (int pair = 0; pair < 16; pair++)
       unpacked[b].pairs[pair] = (i32x16)((u16x32)load_pair(format, block, pair) - (u16x32)((uint16_t)code_offset(format)));
-    block_scales s = load_scales(format, slab, block);
-    unpacked[b].scale[0] = s.scale[0];
-    unpacked[b].scale[1] = s.scale[1];
-    unpacked[b].minimum = s.minimum;
+    unpacked[b].scales = load_scales(format, slab, block);
   }
 }
 
@@ -205,10 +208,11 @@ MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacke
         MARTLET_UNROLL for (int r = 0; r < rows; r++)
           sum[r] = i32x16_here(i32x16_dot_i16(sum[r], w, broadcast_pair(in[r].codes + b * 32 + 2 * pair)));
       }
-      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->scale[h], f32x16_from_i32(sum[r]), p[r]);
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->scales.scale[h], f32x16_from_i32(sum[r]), p[r]);
+      if (minimum)
+        MARTLET_UNROLL for (int r = 0; r < rows; r++)
+          p[r] = f32x16_fma(block->scales.minimum[h], sum_of_inputs(scales, in + r, b, h), p[r]);
     }
-    if (minimum)
-      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(block->minimum, f32x16_set(in[r].sums[b]), p[r]);
   }
   MARTLET_UNROLL for (int r = 0; r < rows; r++)
     f32x16_store(y + r * 16, f32x16_fma(f32x16_set(in[r].scale), p[r], f32x16_load(y + r * 16)));
@@ -222,9 +226,11 @@ MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacke
 #define MARTLET_1_0_TILE(rows) tile_coded(1, false, rows, block, blocks, in + t, y + t * 16)
 #define MARTLET_1_1_TILE(rows) tile_coded(1, true, rows, block, blocks, in + t, y + t * 16)
 #define MARTLET_2_0_TILE(rows) tile_coded(2, false, rows, block, blocks, in + t, y + t * 16)
+#define MARTLET_2_1_TILE(rows) tile_coded(2, true, rows, block, blocks, in + t, y + t * 16)
 MARTLET_TILE_LOOP(tiles_plain, 1, 0)
 MARTLET_TILE_LOOP(tiles_with_minimum, 1, 1)
 MARTLET_TILE_LOOP(tiles_with_two_scales, 2, 0)
+MARTLET_TILE_LOOP(tiles_with_two_of_both, 2, 1)
 
 // The same with floats; `w` is [count][16], `in` the first token's inputs.
 MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const float *in, int32_t columns, float *y) {
@@ -264,7 +270,8 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
       } else {
         unpack_slab(format, slab, inputs / 32, unpacked);
         const martlet_input_slab *in = a->slabs + (int64_t)index * a->tokens + token;
-        if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
+        if (scale_count(format) == 2 && has_minimum(format)) tiles_with_two_of_both(unpacked, inputs / 32, in, count, y);
+        else if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
         else if (has_minimum(format)) tiles_with_minimum(unpacked, inputs / 32, in, count, y);
         else tiles_plain(unpacked, inputs / 32, in, count, y);
       }
@@ -278,12 +285,15 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
   }
 }
 
-// Groups first..<end of one part for tokens token..<token + count.
-MARTLET_INLINE void product_groups(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first,
-                                   int32_t end, int32_t token, int32_t count, void *scratch) {
-  if (count <= MARTLET_FEW_ROWS) few(format, a, part, first, end, token, count);
-  else many(format, a, part, first, end, token, count, scratch);
-}
+// product_q4_0(…) and its like: groups first..<end of one part for tokens token..<token + count. (All of them inlined into one function
+// take half as long again to compile.)
+#define MARTLET_PRODUCT_OF(name)                                                                                                         \
+  static __attribute__((noinline)) void product_##name(const martlet_product_arguments *a, const martlet_product_part *part,             \
+                                                       int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) {        \
+    if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                        \
+    else many(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                        \
+  }
+MARTLET_EACH_FORMAT(MARTLET_PRODUCT_OF)
 
 static void product(const void *arguments, int32_t task, int32_t worker, void *scratch) {
   const martlet_product_arguments *a = arguments;
@@ -300,15 +310,9 @@ static void product(const void *arguments, int32_t task, int32_t worker, void *s
     if (end > groups) end = groups;
     if (first >= end) continue;
     switch (part->format) {
-      case martlet_weight_f32: product_groups(martlet_weight_f32, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_f16: product_groups(martlet_weight_f16, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_bf16: product_groups(martlet_weight_bf16, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q4_0: product_groups(martlet_weight_q4_0, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q4_1: product_groups(martlet_weight_q4_1, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q5_0: product_groups(martlet_weight_q5_0, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q8_0: product_groups(martlet_weight_q8_0, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q4_k: product_groups(martlet_weight_q4_k, a, part, first, end, token, count, scratch); break;
-      case martlet_weight_q6_k: product_groups(martlet_weight_q6_k, a, part, first, end, token, count, scratch); break;
+#define MARTLET_PRODUCT(name) \
+  case martlet_weight_##name: product_##name(a, part, first, end, token, count, scratch); break;
+      MARTLET_EACH_FORMAT(MARTLET_PRODUCT)
     }
   }
 }

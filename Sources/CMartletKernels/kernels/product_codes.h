@@ -74,59 +74,92 @@ MARTLET_INLINE f32x16 f32x16_load_i8(const uint8_t *p) {
   return __builtin_convertvector(__builtin_convertvector((i8x16)u8x16_load(p), i32x16), f32x16);
 }
 
-// Bytes before the first block of 8.
-MARTLET_INLINE int slab_header_bytes(int format) {
-  return format == martlet_weight_q4_k ? 64 : format == martlet_weight_q6_k ? 32 : 0;
-}
+// CALL(format) once for every format, with the last part of its name.
+#define MARTLET_EACH_FORMAT(CALL) \
+  CALL(f32) CALL(f16) CALL(bf16) CALL(q4_0) CALL(q4_1) CALL(q5_0) CALL(q5_1) CALL(q8_0) CALL(q2_k) CALL(q3_k) CALL(q4_k) CALL(q5_k) \
+  CALL(q6_k) CALL(iq4_nl)
 
-// Bytes of a block before its nibbles or bytes.
-MARTLET_INLINE int block_header_bytes(int format) {
-  return format == martlet_weight_q4_1 ? 64 : 32;
-}
+// Whether 8 blocks share halves that scale the scales of each.
+MARTLET_INLINE bool has_slab_scales(int format) { return format >= martlet_weight_q2_k && format <= martlet_weight_q6_k; }
 
-MARTLET_INLINE int block_bytes(int format) {
+MARTLET_INLINE bool has_minimum(int format) {
   switch (format) {
-    case martlet_weight_q4_1: return 64 + 256;
-    case martlet_weight_q5_0: return 32 + 256 + 64;
-    case martlet_weight_q6_k: return 32 + 256 + 128;
-    case martlet_weight_q8_0: return 32 + 512;
-    default: return 32 + 256;
+    case martlet_weight_q4_1:
+    case martlet_weight_q5_1:
+    case martlet_weight_q2_k:
+    case martlet_weight_q4_k:
+    case martlet_weight_q5_k: return true;
+    default: return false;
   }
 }
+
+// Scales of a block of 32 inputs, and its minimums if it has any: some formats have one for each 16.
+MARTLET_INLINE int scale_count(int format) {
+  return format == martlet_weight_q2_k || format == martlet_weight_q3_k || format == martlet_weight_q6_k ? 2 : 1;
+}
+
+// Bytes before the first block of 8.
+MARTLET_INLINE int slab_header_bytes(int format) { return !has_slab_scales(format) ? 0 : has_minimum(format) ? 64 : 32; }
+
+// Bytes of a block before its codes.
+MARTLET_INLINE int block_header_bytes(int format) { return has_minimum(format) && !has_slab_scales(format) ? 64 : 32; }
+
+MARTLET_INLINE int code_bits(int format) {
+  switch (format) {
+    case martlet_weight_q2_k: return 2;
+    case martlet_weight_q3_k: return 3;
+    case martlet_weight_q5_0:
+    case martlet_weight_q5_1:
+    case martlet_weight_q5_k: return 5;
+    case martlet_weight_q6_k: return 6;
+    case martlet_weight_q8_0: return 8;
+    default: return 4;
+  }
+}
+
+// One bit of 32 codes in 16 lanes takes 64 bytes.
+MARTLET_INLINE int block_bytes(int format) { return block_header_bytes(format) + 64 * code_bits(format); }
 
 // What a code of 0 stands below: a weight is scale · (code − offset).
 MARTLET_INLINE int code_offset_bits(int format) {
   switch (format) {
+    case martlet_weight_q3_k: return 2;
     case martlet_weight_q4_0: return 3;
     case martlet_weight_q5_0: return 4;
     case martlet_weight_q6_k: return 5;
-    case martlet_weight_q8_0: return 7;
+    case martlet_weight_q8_0:
+    case martlet_weight_iq4_nl: return 7;
     default: return -1;  // no offset
   }
 }
 MARTLET_INLINE int code_offset(int format) { return code_offset_bits(format) < 0 ? 0 : 1 << code_offset_bits(format); }
 
-MARTLET_INLINE bool has_minimum(int format) { return format == martlet_weight_q4_1 || format == martlet_weight_q4_k; }
-
-// Scales of a block of 32 inputs: Q6_K has one for each 16.
-MARTLET_INLINE int scale_count(int format) { return format == martlet_weight_q6_k ? 2 : 1; }
-
 typedef struct block_scales {
-  f32x16 scale[2], minimum;
+  f32x16 scale[2], minimum[2];
 } block_scales;
 
-// Every product here is exact: 11 bits of a half times 6 or 7 bits.
+// Every product here is exact: 11 bits of a half times at most 8 bits.
 MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const uint8_t *block) {
   block_scales s = {};
   switch (format) {
     case martlet_weight_q4_1:
+    case martlet_weight_q5_1:
       s.scale[0] = f32x16_load_f16(block);
-      s.minimum = f32x16_load_f16(block + 32);
+      s.minimum[0] = f32x16_load_f16(block + 32);
+      break;
+    case martlet_weight_q2_k:
+      for (int h = 0; h < 2; h++) {
+        i32x16 codes = __builtin_convertvector(u8x16_load(block + h * 16), i32x16);
+        s.scale[h] = f32x16_load_f16(slab) * f32x16_from_i32(codes & 15);
+        s.minimum[h] = -(f32x16_load_f16(slab + 32) * f32x16_from_i32(codes >> 4));
+      }
       break;
     case martlet_weight_q4_k:
+    case martlet_weight_q5_k:
       s.scale[0] = f32x16_load_f16(slab) * f32x16_load_u8(block);
-      s.minimum = -(f32x16_load_f16(slab + 32) * f32x16_load_u8(block + 16));
+      s.minimum[0] = -(f32x16_load_f16(slab + 32) * f32x16_load_u8(block + 16));
       break;
+    case martlet_weight_q3_k:
     case martlet_weight_q6_k:
       s.scale[0] = f32x16_load_f16(slab) * f32x16_load_i8(block);
       s.scale[1] = f32x16_load_f16(slab) * f32x16_load_i8(block + 16);
@@ -136,25 +169,68 @@ MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const u
   return s;
 }
 
+// The values of IQ4_NL, each plus 128 as in Q8_0: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
+static const _Alignas(16) uint8_t iq4_nl_codes[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
+// iq4_nl_codes[places].
+MARTLET_INLINE u16x32 u16x32_iq4_nl(u16x32 places) {
+#if MARTLET_AVX512
+  __m512i table = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)iq4_nl_codes));
+  return (u16x32)_mm512_shuffle_epi8(table, (__m512i)places) & (u16x32)(0xFF);
+#elif MARTLET_AVX2
+  __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)iq4_nl_codes));
+  u16x16 low = __builtin_shufflevector(places, places, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  u16x16 high = __builtin_shufflevector(places, places, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  low = (u16x16)_mm256_shuffle_epi8(table, (__m256i)low), high = (u16x16)_mm256_shuffle_epi8(table, (__m256i)high);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+                                 26, 27, 28, 29, 30, 31) & (u16x32)(0xFF);
+#elif MARTLET_NEON
+  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
+  uint8x16_t table = vld1q_u8(iq4_nl_codes);
+  places.lo.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.lo), places.lo.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.hi);
+  places.hi.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.lo), places.hi.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.hi);
+  return places & (u16x32)(0xFF);
+#else
+  uint16_t codes[32];
+  __builtin_memcpy(codes, &places, 64);
+  MARTLET_UNROLL for (int i = 0; i < 32; i++) codes[i] = iq4_nl_codes[codes[i]];
+  __builtin_memcpy(&places, codes, 64);
+  return places;
+#endif
+}
+
+// The fields of inputs 2·pair and 2·pair + 1, each moved to bit `to`. Width 2, 4 or 8.
+MARTLET_INLINE u16x32 load_even_fields(int width, const uint8_t *words, int pair, int to) {
+  u16x32 fields = (u16x32)u32x16_load(words + pair * width / 16 * 64);
+  int from = pair * width % 16;
+  fields = from < to ? fields << (u16x32)((uint16_t)(to - from)) : fields >> (u16x32)((uint16_t)(from - to));
+  return from + width == 16 && to == 0 ? fields : fields & (u16x32)((uint16_t)(((1 << width) - 1) << to));
+}
+
+// The same for width 3 or 5. One shift and one mask for all pairs but the last: a word for the odd bits alone would take a second shift,
+// a second mask and an or for each.
+MARTLET_INLINE u16x32 load_odd_fields(int width, const uint8_t *words, int pair) {
+  int fields = 15 / width;
+  if (pair < 15) {
+    u16x32 word = (u16x32)u32x16_load(words + pair / fields * 64);
+    return (word >> (u16x32)((uint16_t)(pair % fields * width))) & (u16x32)((uint16_t)((1 << width) - 1));
+  }
+  u16x32 last = (u16x32)u32x16_load(words) >> (u16x32)(15);
+  MARTLET_UNROLL for (int i = 1; i < width; i++)
+    last |= ((u16x32)u32x16_load(words + i * 64) >> (u16x32)((uint16_t)(15 - i))) & (u16x32)((uint16_t)(1 << i));
+  return last;
+}
+
 // The codes of inputs 2·pair and 2·pair + 1 as int16 pairs. `pair` is a constant after unrolling.
 MARTLET_INLINE i32x16 load_pair(int format, const uint8_t *block, int pair) {
-  const uint8_t *codes = block + block_header_bytes(format);
-  if (format == martlet_weight_q8_0) {
-    u16x32 bytes = (u16x32)u32x16_load(codes + pair / 2 * 64);
-    return (i32x16)(pair % 2 == 0 ? (bytes & (u16x32)(0xFF)) : (bytes >> (u16x32)(8)));
+  const uint8_t *words = block + block_header_bytes(format);
+  switch (code_bits(format)) {
+    case 3:
+    case 5: return (i32x16)load_odd_fields(code_bits(format), words, pair);
+    case 6: return (i32x16)(load_even_fields(4, words, pair, 0) | load_even_fields(2, words + 256, pair, 4));
+    default: {
+      u16x32 codes = load_even_fields(code_bits(format), words, pair, 0);
+      return (i32x16)(format == martlet_weight_iq4_nl ? u16x32_iq4_nl(codes) : codes);
+    }
   }
-  u16x32 nibbles = (u16x32)u32x16_load(codes + pair / 4 * 64);
-  nibbles = pair % 4 == 3 ? nibbles >> (u16x32)(12) : (nibbles >> (u16x32)((uint16_t)(pair % 4 * 4))) & (u16x32)(0xF);
-  if (format == martlet_weight_q5_0) {
-    u16x32 bits = (u16x32)u32x16_load(codes + 256);
-    bits = pair < 4 ? bits << (u16x32)((uint16_t)(4 - pair)) : bits >> (u16x32)((uint16_t)(pair - 4));
-    nibbles |= bits & (u16x32)(0x10);
-  }
-  if (format == martlet_weight_q6_k) {
-    u16x32 bits = (u16x32)u32x16_load(codes + 256 + pair / 8 * 64);
-    int shift = 2 * (pair % 8);
-    bits = shift < 4 ? bits << (u16x32)((uint16_t)(4 - shift)) : bits >> (u16x32)((uint16_t)(shift - 4));
-    nibbles |= bits & (u16x32)(0x30);
-  }
-  return (i32x16)nibbles;
 }

@@ -7,8 +7,8 @@
 // One block of 32 inputs of one row.
 typedef struct row_block {
   uint8_t codes[32];
-  uint16_t scale, minimum;        // halves of Q4_0, Q4_1, Q5_0, Q8_0; of the 256 inputs in Q4_K and Q6_K
-  uint8_t scale_code[2], minimum_code;  // Q4_K, Q6_K
+  uint16_t scale, minimum;                  // halves, of the 256 inputs in the formats with K
+  uint8_t scale_code[2], minimum_code[2];   // formats with K
 } row_block;
 
 MARTLET_INLINE uint16_t load_u16(const void *p) {
@@ -34,13 +34,15 @@ MARTLET_INLINE row_block read_file_block(int format, const uint8_t *row, int ind
   row_block b = {};
   switch (format) {
     case martlet_weight_q4_0:  // d, 16 bytes: low nibbles are inputs 0…15, high ones 16…31
-    case martlet_weight_q4_1:  // d, m, the same
-    case martlet_weight_q5_0: {  // d, 32 fifth bits, the same
-      int header = format == martlet_weight_q4_0 ? 2 : format == martlet_weight_q4_1 ? 4 : 6;
+    case martlet_weight_iq4_nl:  // the same
+    case martlet_weight_q4_1:    // d, m, the same
+    case martlet_weight_q5_0:    // d, 32 fifth bits, the same
+    case martlet_weight_q5_1: {  // d, m, 32 fifth bits, the same
+      int halves = has_minimum(format) ? 4 : 2, header = halves + (code_bits(format) == 5 ? 4 : 0);
       const uint8_t *p = row + index * (header + 16);
       b.scale = load_u16(p);
-      if (format == martlet_weight_q4_1) b.minimum = load_u16(p + 2);
-      uint32_t fifth = format == martlet_weight_q5_0 ? load_u32(p + 2) : 0;
+      if (has_minimum(format)) b.minimum = load_u16(p + 2);
+      uint32_t fifth = code_bits(format) == 5 ? load_u32(p + halves) : 0;
       for (int i = 0; i < 16; i++) {
         b.codes[i] = (uint8_t)((p[header + i] & 15) | ((fifth >> i & 1) << 4));
         b.codes[i + 16] = (uint8_t)((p[header + i] >> 4) | ((fifth >> (i + 16) & 1) << 4));
@@ -53,14 +55,38 @@ MARTLET_INLINE row_block read_file_block(int format, const uint8_t *row, int ind
       for (int i = 0; i < 32; i++) b.codes[i] = p[2 + i] ^ 0x80;
       break;
     }
-    case martlet_weight_q4_k: {  // d, dmin, 12 bytes of 6-bit scales and minimums, 4 times 32 bytes: low nibbles a block, high the next
-      const uint8_t *p = row + index / 8 * 144, *s = p + 4, *q = p + 16 + index % 8 / 2 * 32;
+    case martlet_weight_q2_k: {  // 16 bytes of scale and minimum, 2 times 32 bytes: lowest bit pairs a block, next the next, d, dmin
       int j = index % 8;
+      const uint8_t *p = row + index / 8 * 84, *q = p + 16 + j / 4 * 32;
+      b.scale = load_u16(p + 80);
+      b.minimum = load_u16(p + 82);
+      for (int h = 0; h < 2; h++) b.scale_code[h] = p[2 * j + h] & 15, b.minimum_code[h] = p[2 * j + h] >> 4;
+      for (int i = 0; i < 32; i++) b.codes[i] = q[i] >> (j % 4 * 2) & 3;
+      break;
+    }
+    case martlet_weight_q3_k: {  // 32 bytes of third bits: bit j for block j, 64 of bit pairs as in Q2_K, 12 of 6-bit scales, d
+      int j = index % 8;
+      const uint8_t *p = row + index / 8 * 110, *q = p + 32 + j / 4 * 32, *s = p + 96;
+      b.scale = load_u16(p + 108);
+      for (int h = 0; h < 2; h++) {  // scale n: nibble n of the 8 bytes' low, then high nibbles; bits 5 and 6 are pair n / 4 of byte n % 4
+        int n = 2 * j + h, low = n < 8 ? s[n] & 15 : s[n - 8] >> 4, high = s[8 + n % 4] >> (n / 4 * 2) & 3;
+        b.scale_code[h] = (uint8_t)((low | high << 4) - 32);
+      }
+      for (int i = 0; i < 32; i++) b.codes[i] = (uint8_t)((q[i] >> (j % 4 * 2) & 3) | (p[i] >> j & 1) << 2);
+      break;
+    }
+    case martlet_weight_q4_k:    // d, dmin, 12 bytes of 6-bit scales and minimums, 4 times 32 bytes: low nibbles a block, high the next
+    case martlet_weight_q5_k: {  // the same, and before the nibbles 32 bytes of fifth bits: bit j for block j
+      int fifths = code_bits(format) == 5 ? 32 : 0, j = index % 8;
+      const uint8_t *p = row + index / 8 * (144 + fifths), *s = p + 4, *q = p + 16 + fifths + j / 2 * 32;
       b.scale = load_u16(p);
       b.minimum = load_u16(p + 2);
       b.scale_code[0] = (uint8_t)(j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6 << 4));
-      b.minimum_code = (uint8_t)(j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6 << 4));
-      for (int i = 0; i < 32; i++) b.codes[i] = j % 2 == 0 ? q[i] & 15 : q[i] >> 4;
+      b.minimum_code[0] = (uint8_t)(j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6 << 4));
+      for (int i = 0; i < 32; i++) {
+        b.codes[i] = j % 2 == 0 ? q[i] & 15 : q[i] >> 4;
+        if (fifths > 0) b.codes[i] |= (uint8_t)((p[16 + i] >> j & 1) << 4);
+      }
       break;
     }
     case martlet_weight_q6_k: {  // 128 bytes of nibbles, 64 of bits 5 and 6, 16 signed scales, d; each half of 128 inputs alike
@@ -87,63 +113,87 @@ MARTLET_INLINE uint32_t nibble_word(uint64_t codes) {
   return (uint32_t)(even | odd << 16);
 }
 
+// Writes one lane of the words that load_even_fields reads; `bit` is where the fields lie in the codes.
+MARTLET_INLINE void write_even_fields(int width, int bit, uint8_t *words, const uint8_t *codes) {
+  for (int i = 0; i < width; i++) {
+    uint32_t word = 0;
+    if (width == 4) {  // most of what there is to pack
+      word = nibble_word(load_u64(codes + 8 * i));
+    } else {
+      for (int k = 0; k < 32 / width; k++)
+        word |= (uint32_t)(codes[i * (32 / width) + k] >> bit & ((1 << width) - 1)) << (k % 2 * 16 + k / 2 * width);
+    }
+    store_u32(words + i * 64, word);
+  }
+}
+
+MARTLET_INLINE uint32_t read_even_field(int width, const uint8_t *words, int k) {
+  int pair = k / 2;
+  return load_u32(words + pair * width / 16 * 64) >> (k % 2 * 16 + pair * width % 16) & ((1u << width) - 1);
+}
+
+// The same for load_odd_fields.
+MARTLET_INLINE void write_odd_fields(int width, uint8_t *words, const uint8_t *codes) {
+  int fields = 15 / width;
+  for (int i = 0; i < width; i++) {
+    uint32_t word = (uint32_t)(codes[30] >> i & 1) << 15 | (uint32_t)(codes[31] >> i & 1) << 31;
+    for (int j = 0; j < fields; j++) {
+      const uint8_t *pair = codes + 2 * (i * fields + j);
+      word |= ((uint32_t)pair[0] | (uint32_t)pair[1] << 16) << (j * width);
+    }
+    store_u32(words + i * 64, word);
+  }
+}
+
+MARTLET_INLINE uint32_t read_odd_field(int width, const uint8_t *words, int k) {
+  int fields = 15 / width, pair = k / 2, half = k % 2 * 16;
+  if (pair < 15) return load_u32(words + pair / fields * 64) >> (half + pair % fields * width) & ((1u << width) - 1);
+  uint32_t code = 0;
+  for (int i = 0; i < width; i++) code |= (load_u32(words + i * 64) >> (half + 15) & 1) << i;
+  return code;
+}
+
 // Writes a block of one row into lane `lane` of a packed block; `slab` is where the block's 256 inputs begin.
 MARTLET_INLINE void write_lane(int format, uint8_t *slab, uint8_t *block, int lane, const row_block *b) {
-  uint8_t *codes = block + block_header_bytes(format) + lane * 4;
-  if (format == martlet_weight_q4_k || format == martlet_weight_q6_k) {
-    store_u16(slab + lane * 2, b->scale);
+  uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
+  store_u16(halves + lane * 2, b->scale);
+  if (has_minimum(format)) store_u16(halves + 32 + lane * 2, b->minimum);
+  if (has_slab_scales(format)) {
+    bool two = scale_count(format) == 2;
     block[lane] = b->scale_code[0];
-    if (format == martlet_weight_q4_k) store_u16(slab + 32 + lane * 2, b->minimum);
-    block[16 + lane] = format == martlet_weight_q4_k ? b->minimum_code : b->scale_code[1];
-  } else {
-    store_u16(block + lane * 2, b->scale);
-    if (format == martlet_weight_q4_1) store_u16(block + 32 + lane * 2, b->minimum);
+    block[16 + lane] = two ? b->scale_code[1] : b->minimum_code[0];
+    if (two && has_minimum(format)) block[lane] |= b->minimum_code[0] << 4, block[16 + lane] |= b->minimum_code[1] << 4;
   }
-  if (format == martlet_weight_q8_0) {
-    for (int i = 0; i < 8; i++) {
-      const uint8_t *c = b->codes + 4 * i;
-      store_u32(codes + i * 64, (uint32_t)c[0] | (uint32_t)c[2] << 8 | (uint32_t)c[1] << 16 | (uint32_t)c[3] << 24);
-    }
-    return;
+  switch (code_bits(format)) {
+    case 3:
+    case 5: write_odd_fields(code_bits(format), words, b->codes); break;
+    case 6: write_even_fields(4, 0, words, b->codes), write_even_fields(2, 4, words + 256, b->codes); break;
+    default: write_even_fields(code_bits(format), 0, words, b->codes);
   }
-  for (int i = 0; i < 4; i++) store_u32(codes + i * 64, nibble_word(load_u64(b->codes + 8 * i)));
-  if (format == martlet_weight_q5_0) {
-    uint32_t word = 0;
-    for (int t = 0; t < 16; t++) word |= (uint32_t)(b->codes[2 * t] >> 4) << t | (uint32_t)(b->codes[2 * t + 1] >> 4) << (t + 16);
-    store_u32(codes + 256, word);
-  }
-  if (format == martlet_weight_q6_k)
-    for (int i = 0; i < 2; i++) {
-      uint32_t word = 0;
-      for (int t = 0; t < 8; t++)
-        word |= (uint32_t)(b->codes[16 * i + 2 * t] >> 4) << (2 * t) | (uint32_t)(b->codes[16 * i + 2 * t + 1] >> 4) << (2 * t + 16);
-      store_u32(codes + 256 + i * 64, word);
-    }
 }
 
 // The same block again, out of its lane.
 MARTLET_INLINE row_block read_lane(int format, const uint8_t *slab, const uint8_t *block, int lane) {
   row_block b = {};
-  const uint8_t *codes = block + block_header_bytes(format) + lane * 4;
-  if (format == martlet_weight_q4_k || format == martlet_weight_q6_k) {
-    b.scale = load_u16(slab + lane * 2);
-    if (format == martlet_weight_q4_k) b.minimum = load_u16(slab + 32 + lane * 2);
-    b.scale_code[0] = block[lane];
-    b.scale_code[1] = b.minimum_code = block[16 + lane];
-  } else {
-    b.scale = load_u16(block + lane * 2);
-    if (format == martlet_weight_q4_1) b.minimum = load_u16(block + 32 + lane * 2);
+  const uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
+  b.scale = load_u16(halves + lane * 2);
+  if (has_minimum(format)) b.minimum = load_u16(halves + 32 + lane * 2);
+  if (has_slab_scales(format)) {
+    bool two = scale_count(format) == 2, shared = two && has_minimum(format);
+    b.scale_code[0] = shared ? block[lane] & 15 : block[lane];
+    b.scale_code[1] = shared ? block[16 + lane] & 15 : block[16 + lane];
+    b.minimum_code[0] = shared ? block[lane] >> 4 : block[16 + lane];
+    b.minimum_code[1] = block[16 + lane] >> 4;
   }
   for (int k = 0; k < 32; k++) {
-    int half = k % 2 * 16;
-    if (format == martlet_weight_q8_0) {
-      b.codes[k] = (uint8_t)(load_u32(codes + k / 4 * 64) >> (half + k % 4 / 2 * 8));
-    } else {
-      uint32_t code = load_u32(codes + k / 8 * 64) >> (half + k % 8 / 2 * 4) & 15;
-      if (format == martlet_weight_q5_0) code |= (load_u32(codes + 256) >> (half + k / 2) & 1) << 4;
-      if (format == martlet_weight_q6_k) code |= (load_u32(codes + 256 + k / 16 * 64) >> (half + k % 16 / 2 * 2) & 3) << 4;
-      b.codes[k] = (uint8_t)code;
+    uint32_t code;
+    switch (code_bits(format)) {
+      case 3:
+      case 5: code = read_odd_field(code_bits(format), words, k); break;
+      case 6: code = read_even_field(4, words, k) | read_even_field(2, words + 256, k) << 4; break;
+      default: code = read_even_field(code_bits(format), words, k);
     }
+    b.codes[k] = format == martlet_weight_iq4_nl ? iq4_nl_codes[code] : (uint8_t)code;
   }
   return b;
 }
@@ -176,15 +226,8 @@ static void pack(const void *arguments, int32_t task, int32_t worker, void *scra
   (void)worker, (void)scratch;
   for (int32_t group = first; group < end; group++) {
     switch (a->format) {
-      case martlet_weight_f32: pack_group(martlet_weight_f32, a, group); break;
-      case martlet_weight_f16:
-      case martlet_weight_bf16: pack_group(martlet_weight_f16, a, group); break;
-      case martlet_weight_q4_0: pack_group(martlet_weight_q4_0, a, group); break;
-      case martlet_weight_q4_1: pack_group(martlet_weight_q4_1, a, group); break;
-      case martlet_weight_q5_0: pack_group(martlet_weight_q5_0, a, group); break;
-      case martlet_weight_q8_0: pack_group(martlet_weight_q8_0, a, group); break;
-      case martlet_weight_q4_k: pack_group(martlet_weight_q4_k, a, group); break;
-      case martlet_weight_q6_k: pack_group(martlet_weight_q6_k, a, group); break;
+#define MARTLET_PACK(name) case martlet_weight_##name: pack_group(martlet_weight_##name, a, group); break;
+      MARTLET_EACH_FORMAT(MARTLET_PACK)
     }
   }
 }
@@ -207,14 +250,18 @@ MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, 
   for (int32_t index = 0; index < columns / 32; index++, block += block_bytes(format)) {
     if (index % 8 == 0) slab = block, block += slab_header_bytes(format);
     row_block b = read_lane(format, slab, block, lane);
-    float d[2] = {f16_value(b.scale), 0}, minimum = 0;
-    d[1] = d[0];
-    if (format == martlet_weight_q4_1) minimum = f16_value(b.minimum);
-    if (format == martlet_weight_q4_k) d[0] *= (float)b.scale_code[0], d[1] = d[0], minimum = -(f16_value(b.minimum) * (float)b.minimum_code);
-    if (format == martlet_weight_q6_k) d[0] *= (float)(int8_t)b.scale_code[0], d[1] *= (float)(int8_t)b.scale_code[1];
+    float d[2], m[2];
+    for (int h = 0; h < 2; h++) {
+      bool is_signed = !has_minimum(format);
+      d[h] = f16_value(b.scale), m[h] = f16_value(b.minimum);
+      if (!has_slab_scales(format)) continue;
+      int of = scale_count(format) == 2 ? h : 0;
+      d[h] *= is_signed ? (float)(int8_t)b.scale_code[of] : (float)b.scale_code[of];
+      m[h] = -(m[h] * (float)b.minimum_code[of]);
+    }
     for (int k = 0; k < 32; k++) {
       float value = d[k / 16] * (float)(b.codes[k] - code_offset(format));
-      if (has_minimum(format)) value += minimum;
+      if (has_minimum(format)) value += m[k / 16];
       output[index * 32 + k] = value * scale;
     }
   }
@@ -232,15 +279,9 @@ static void embed(const void *arguments, int32_t task, int32_t worker, void *scr
     const uint8_t *group = part->groups + row / 16 * part->group_bytes;
     float *output = a->output + (int64_t)t * a->columns;
     switch (part->format) {
-      case martlet_weight_f32: dequantise_row(martlet_weight_f32, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_f16: dequantise_row(martlet_weight_f16, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_bf16: dequantise_row(martlet_weight_bf16, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q4_0: dequantise_row(martlet_weight_q4_0, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q4_1: dequantise_row(martlet_weight_q4_1, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q5_0: dequantise_row(martlet_weight_q5_0, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q8_0: dequantise_row(martlet_weight_q8_0, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q4_k: dequantise_row(martlet_weight_q4_k, group, lane, a->columns, a->scale, output); break;
-      case martlet_weight_q6_k: dequantise_row(martlet_weight_q6_k, group, lane, a->columns, a->scale, output); break;
+#define MARTLET_EMBED(name) \
+  case martlet_weight_##name: dequantise_row(martlet_weight_##name, group, lane, a->columns, a->scale, output); break;
+      MARTLET_EACH_FORMAT(MARTLET_EMBED)
     }
   }
 }

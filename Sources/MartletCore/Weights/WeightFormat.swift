@@ -10,9 +10,14 @@
 /// | `q4_0` | d·(q − 8), q 4 bits | f16 d, 16 bytes of codes |
 /// | `q4_1` | d·q + m | f16 d, f16 m, 16 bytes |
 /// | `q5_0` | d·(q − 16), q 5 bits | f16 d, 4 bytes of fifth bits, 16 bytes |
+/// | `q5_1` | d·q + m, q 5 bits | f16 d, f16 m, 4 bytes of fifth bits, 16 bytes |
 /// | `q8_0` | d·q, q int8 | f16 d, 32 bytes |
+/// | `q2_K` | d·s·q − dmin·m, q 2 bits, s and m 4 bits per 16 | 16 bytes of s and m, 64 bytes of codes, f16 d, f16 dmin |
+/// | `q3_K` | d·(s − 32)·(q − 4), q 3 bits, s 6 bits per 16 | 32 bytes of third bits, 64 bytes, 12 bytes of s, f16 d |
 /// | `q4_K` | d·s·q − dmin·m, s and m 6 bits per 32 | f16 d, f16 dmin, 12 bytes of s and m, 128 bytes |
+/// | `q5_K` | as `q4_K`, q 5 bits | f16 d, f16 dmin, 12 bytes of s and m, 32 bytes of fifth bits, 128 bytes |
 /// | `q6_K` | d·s·(q − 32), s int8 per 16 | 128 + 64 bytes of codes, 16 bytes of s, f16 d |
+/// | `iq4_NL` | d·t[q], q 4 bits, t one fixed table of 16 int8 | f16 d, 16 bytes |
 public enum WeightFormat: String, Sendable, Hashable, CaseIterable {
   case f32 = "F32"
   case f16 = "F16"
@@ -20,16 +25,21 @@ public enum WeightFormat: String, Sendable, Hashable, CaseIterable {
   case q4_0 = "Q4_0"
   case q4_1 = "Q4_1"
   case q5_0 = "Q5_0"
+  case q5_1 = "Q5_1"
   case q8_0 = "Q8_0"
+  case q2_K = "Q2_K"
+  case q3_K = "Q3_K"
   case q4_K = "Q4_K"
+  case q5_K = "Q5_K"
   case q6_K = "Q6_K"
+  case iq4_NL = "IQ4_NL"
 
   /// Values in one block.
   public var blockSize: Int {
     switch self {
     case .f32, .f16, .bf16: 1
-    case .q4_0, .q4_1, .q5_0, .q8_0: 32
-    case .q4_K, .q6_K: 256
+    case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_NL: 32
+    case .q2_K, .q3_K, .q4_K, .q5_K, .q6_K: 256
     }
   }
 
@@ -38,11 +48,15 @@ public enum WeightFormat: String, Sendable, Hashable, CaseIterable {
     switch self {
     case .f32: 4
     case .f16, .bf16: 2
-    case .q4_0: 18
+    case .q4_0, .iq4_NL: 18
     case .q4_1: 20
     case .q5_0: 22
+    case .q5_1: 24
     case .q8_0: 34
+    case .q2_K: 84
+    case .q3_K: 110
     case .q4_K: 144
+    case .q5_K: 176
     case .q6_K: 210
     }
   }
