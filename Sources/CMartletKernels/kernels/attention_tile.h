@@ -11,14 +11,14 @@
 // Rows of a register tile, and 16-lane columns beside few and beside many rows, so that the accumulators fill but do not leave the
 // registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), NEON 32 of 4
 // (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1).
-#if defined(MARTLET_AVX512)
-#define MARTLET_TILE_ROWS 6
+#if MARTLET_AVX512
+#define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) 4
-#elif defined(MARTLET_AVX2) || defined(__aarch64__)
-#define MARTLET_TILE_ROWS 6
+#elif MARTLET_AVX2 || defined(__aarch64__)
+#define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 #else
-#define MARTLET_TILE_ROWS 2
+#define MARTLET_ATTENTION_ROWS 2
 #define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 2 : 1)
 #endif
 
@@ -30,7 +30,7 @@
 // acc + a.second · b.second + a.first · b.first of bf16 pairs, each sum rounded once (the products are exact): what the dot product
 // instruction does, except that it takes subnormal numbers for zeros.
 MARTLET_INLINE f32x16 bf16_pair_dot(f32x16 acc, u32x16 a, u32x16 b) {
-#if defined(MARTLET_AVX512) && MARTLET_DOT_BF16
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
   return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
 #else
   acc = f32x16_fma(bf16_pair_second(a), bf16_pair_second(b), acc);
@@ -40,10 +40,10 @@ MARTLET_INLINE f32x16 bf16_pair_dot(f32x16 acc, u32x16 a, u32x16 b) {
 
 // The two halves of each lane as float32, exactly.
 MARTLET_INLINE void f16_pair_split(u32x16 pairs, f32x16 *first, f32x16 *second) {
-#if defined(MARTLET_AVX512)
+#if MARTLET_AVX512
   *first = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)pairs));
   *second = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)(pairs >> 16)));
-#elif defined(MARTLET_AVX2)
+#elif MARTLET_AVX2
   // Firsts to the lower half of each 128 bits, seconds to the upper; then the middle two quarters change places.
   const __m256i sort = _mm256_setr_epi8(
       0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -53,6 +53,9 @@ MARTLET_INLINE void f16_pair_split(u32x16 pairs, f32x16 *first, f32x16 *second) 
   first->hi = _mm256_cvtph_ps(_mm256_castsi256_si128(b));
   second->lo = _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1));
   second->hi = _mm256_cvtph_ps(_mm256_extracti128_si256(b, 1));
+#elif MARTLET_NEON
+  *first = __builtin_convertvector((f16x16)__builtin_convertvector(pairs, u16x16), f32x16);
+  *second = __builtin_convertvector((f16x16)__builtin_convertvector(pairs >> 16, u16x16), f32x16);
 #else
   *first = f16_widen(pairs & 0xFFFFu);
   *second = f16_widen(pairs >> 16);
@@ -71,7 +74,7 @@ MARTLET_INLINE void pair_split(int type, u32x16 pairs, f32x16 *first, f32x16 *se
 // Makes the compiler forget that it has read what p points to, so that it reads it again instead of keeping it: where accumulators fill
 // the registers, keeping is a store and a load more.
 MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
-#if defined(MARTLET_AVX2)
+#if MARTLET_AVX2 || MARTLET_AVX512 || MARTLET_NEON
   __asm__("" : "+r"(p));
 #endif
   return p;
@@ -79,11 +82,11 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// q holds MARTLET_TILE_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
+// q holds MARTLET_ATTENTION_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
 // column c, whose lanes for the next dims follow `stride` further.
 MARTLET_INLINE void tile_scores(
     int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, float *scores) {
-  f32x16 sum[MARTLET_TILE_ROWS][4];
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
@@ -120,12 +123,12 @@ MARTLET_INLINE void tile_scores(
           second[c] = bf16_pair_second(u32x16_load(read_again(keys[c]) + (size_t)lane * stride));
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
-        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_TILE_ROWS + i]));
+        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_ATTENTION_ROWS + i]));
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, second[c], sum[i][c]);
       }
     }
-    q += MARTLET_IS_DOT(type) ? MARTLET_TILE_ROWS : MARTLET_TILE_ROWS * MARTLET_LANE(type);
+    q += MARTLET_IS_DOT(type) ? MARTLET_ATTENTION_ROWS : MARTLET_ATTENTION_ROWS * MARTLET_LANE(type);
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -152,7 +155,7 @@ MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *value
 MARTLET_INLINE void tile_output(
     int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, float *output,
     size_t output_stride) {
-  f32x16 sum[MARTLET_TILE_ROWS][4];
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
