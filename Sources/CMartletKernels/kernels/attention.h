@@ -66,7 +66,10 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
     int32_t token = a->query_indptr[task->request] + (task->first_row + row) / group;
     int32_t head = task->kv_head * group + (task->first_row + row) % group;
     const float *q = a->queries + ((size_t)token * (size_t)a->heads + (size_t)head) * (size_t)dims;
-    uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
+    uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS +
+                       row % MARTLET_ATTENTION_ROWS;
+    // Vectorised, this becomes gathers and scatters, which are slower than the single loads and stores.
+#pragma clang loop vectorize(disable)
     for (int32_t i = 0; i < numbers; i++) {
       if (MARTLET_IS_DOT(type)) {
         u32x16 first = bf16_round(f32x16_set(q[2 * i])), second = bf16_round(f32x16_set(q[2 * i + 1]));

@@ -9,12 +9,15 @@
 // exactly in registers, or, with MARTLET_DOT_BF16, multiplied as bf16 pairs by one instruction.
 
 // Rows of a register tile, and 16-lane columns beside few and beside many rows, so that the accumulators fill but do not leave the
-// registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), NEON 32 of 4
+// registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), arm64 32 of 4
 // (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1).
 #if MARTLET_AVX512
 #define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) 4
-#elif MARTLET_AVX2 || defined(__aarch64__)
+#elif defined(__aarch64__)
+#define MARTLET_ATTENTION_ROWS 6
+#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
+#elif MARTLET_AVX2
 #define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 #else
@@ -71,6 +74,14 @@ MARTLET_INLINE void pair_split(int type, u32x16 pairs, f32x16 *first, f32x16 *se
   }
 }
 
+// Whether the seconds of pairs are split off from pairs read again, when the firsts are done with, so that the two are never in registers
+// together. For f16 AVX does both at once.
+#if MARTLET_NEON
+#define MARTLET_SPLIT_TWICE(type) 1
+#else
+#define MARTLET_SPLIT_TWICE(type) ((type) == martlet_kv_bf16)
+#endif
+
 // Makes the compiler forget that it has read what p points to, so that it reads it again instead of keeping it: where accumulators fill
 // the registers, keeping is a store and a load more.
 MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
@@ -117,10 +128,10 @@ MARTLET_INLINE void tile_scores(
       }
     }
     if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-      if (type == martlet_kv_bf16)
+      if (MARTLET_SPLIT_TWICE(type))
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++)
-          second[c] = bf16_pair_second(u32x16_load(read_again(keys[c]) + (size_t)lane * stride));
+          pair_split(type, u32x16_load(read_again(keys[c]) + (size_t)lane * stride), &first[c], &second[c]);
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
         f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_ATTENTION_ROWS + i]));
@@ -187,9 +198,9 @@ MARTLET_INLINE void tile_output(
                                            : f32x16_fma(f32x16_from_bits(bits), even[c], sum[i][c]);
       }
       if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-        if (type == martlet_kv_bf16)
+        if (MARTLET_SPLIT_TWICE(type))
 #pragma clang loop unroll(full)
-          for (int c = 0; c < columns; c++) odd[c] = bf16_pair_second(u32x16_load(read_again(v) + 16 * c));
+          for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(v) + 16 * c), &even[c], &odd[c]);
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
           f32x16 weight = f32x16_from_bits((u32x16)(x[i * martlet_kv_tile_size + 1]));

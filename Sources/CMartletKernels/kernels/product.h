@@ -26,6 +26,14 @@
 #define MARTLET_PRODUCT_ROWS 4
 #endif
 
+// The loop over unpacked pairs. NEON takes each pair's weights apart first: unrolled, the compiler does so for all pairs at once and keeps
+// them on the stack.
+#if MARTLET_NEON
+#define MARTLET_UNROLL_PAIRS _Pragma("clang loop unroll(disable)")
+#else
+#define MARTLET_UNROLL_PAIRS MARTLET_UNROLL
+#endif
+
 // Up to this many tokens are few.
 #define MARTLET_FEW_ROWS 4
 
@@ -200,7 +208,7 @@ MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacke
     MARTLET_UNROLL for (int h = 0; h < scales; h++) {
       i32x16 sum[MARTLET_PRODUCT_ROWS];
       MARTLET_UNROLL for (int r = 0; r < rows; r++) sum[r] = i32x16_set(0);
-      MARTLET_UNROLL for (int i = 0; i < 16 / scales; i++) {
+      MARTLET_UNROLL_PAIRS for (int i = 0; i < 16 / scales; i++) {
         int pair = h * 8 + i;
         i32x16 w = block->pairs[pair];
         MARTLET_UNROLL for (int r = 0; r < rows; r++)

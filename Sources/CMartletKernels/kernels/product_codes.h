@@ -64,6 +64,11 @@ MARTLET_INLINE i32x16 i32x16_here(i32x16 v) {
   i32x8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), high = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
   __asm__ volatile("" : "+x"(low), "+x"(high));
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif MARTLET_NEON
+  int32x4_t a = v.lo.lo, b = v.lo.hi, c = v.hi.lo, d = v.hi.hi;
+  __asm__ volatile("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d));
+  v.lo.lo = a, v.lo.hi = b, v.hi.lo = c, v.hi.hi = d;
+  return v;
 #else
   return v;
 #endif
