@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// AVX-512 without BF16: Skylake-X, Cascade Lake, Ice Lake, Tiger Lake, Rocket Lake. 32 registers of 16 floats; attention is float32, as in AVX2. Those that have
-// VNNI do not use it here: beside vpmaddwd and vpaddd it saves one instruction a product and no bit of a result.
+// AVX-512 without BF16: Skylake-X, Cascade Lake, Ice Lake, Tiger Lake, Rocket Lake. 32 registers of 16 floats; attention is float32, as in
+// AVX2. Products are vpmaddwd and vpaddd: the later of these have VNNI, which does both at once, to the same exact sums.
 
 #include "tables.h"
 
