@@ -387,9 +387,9 @@ static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims
   cache.values_offset = page_size * attention_kv_heads * dims * width;
   cache.pages = guarded((size_t)(cache.page_bytes * pages));  // NaNs: what a former request may have left
   int32_t *table = zeroed((size_t)pages * 4);
-  for (int32_t i = 0; i < pages; i++) table[i] = (i * 7 + 3) % pages;  // 7 does not divide the count: each page once
-  if (pages % 7 == 0)
-    for (int32_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
+  // Each page once, out of order, and the last one in memory for the last whole page of the last request: behind it reads fail.
+  int32_t last = 2 * table_width + 1100 / page_size - 1, step = pages % 7 == 0 ? pages - 1 : 7;
+  for (int32_t i = 0; i < pages; i++) table[i] = (int32_t)(((int64_t)(i - last + pages) * step + pages - 1) % pages);
   cache.page_table = table, cache.table_width = table_width;
   cache.type = type, cache.page_size = page_size, cache.kv_heads = attention_kv_heads;
   cache.head_dim = dims, cache.value_head_dim = value_dims;
