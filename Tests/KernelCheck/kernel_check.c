@@ -75,7 +75,12 @@ static float *random_floats(size_t count, float scale) {
   return values;
 }
 
+// A kernel that needs no scratch memory.
 static void run(martlet_task_function function, const void *arguments, int32_t tasks) {
+  for (int32_t task = 0; task < tasks; task++) function(arguments, task, 0, NULL);
+}
+
+static void run_with_scratch(martlet_task_function function, const void *arguments, int32_t tasks) {
   static _Alignas(64) char scratch[1 << 20];
   memset(scratch, 0xFF, sizeof scratch);  // NaN for whoever reads what it has not written
   for (int32_t task = 0; task < tasks; task++) function(arguments, task, 0, scratch);
@@ -268,7 +273,7 @@ static void multiply(
   martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3};
   run(table->product.code_inputs, &code, (tokens + 2) / 3);
   martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, groups, groups_per_task, tokens_per_task};
-  run(table->product.product, &a,
+  run_with_scratch(table->product.product, &a,
       (groups + groups_per_task - 1) / groups_per_task * ((tokens + tokens_per_task - 1) / tokens_per_task));
   release(slabs);
 }
@@ -543,7 +548,7 @@ static void attend_all(
   float *states = zeroed((size_t)(state_rows + 1) * (size_t)(cache.value_head_dim + 2) * 4);
   martlet_attend_arguments a = {cache, queries, output, lse, query_indptr, kv_lens, tasks, merges, states, finished, attention_heads,
       window, 0.125f, causal};
-  run(table->attention.attend, &a, task_count);
+  run_with_scratch(table->attention.attend, &a, task_count);
   release(states);
 }
 
