@@ -23,7 +23,7 @@ public final class CPUDevice: Device {
     let runnable = InstructionSet.all.filter(\.isSupported)
     let chosen = name.map { name in runnable.first { $0.name == name } } ?? runnable.first(where: \.isChosenByItself)
     guard let chosen else {
-      throw .unknownInstructionSet(name: name ?? "", available: runnable.map(\.name))
+      throw .unknownInstructionSet(name: name ?? "", available: runnable.filter(\.isChosenByItself).map(\.name))
     }
     instructionSet = chosen
     pool = try WorkerPool(threadCount: threads ?? HostLimits().processorCount)

@@ -10,13 +10,14 @@ package import CMartletKernels
 public struct InstructionSet: @unchecked Sendable, CustomStringConvertible {
   package let table: UnsafePointer<martlet_kernel_table>
 
-  /// What ``CPUDevice/init(instructionSet:threads:)`` takes: "avx512bf16", "avx2", "portable", "bf16-model".
+  /// What ``CPUDevice/init(instructionSet:threads:)`` takes: "avx512bf16", "avx512", "avx2", "neon", "portable"; for tests "bf16-model".
   public var name: String { String(cString: table.pointee.name) }
   /// For people.
   public var description: String { String(cString: table.pointee.description) }
   /// Whether this processor and operating system can run it.
   public var isSupported: Bool { martlet_kernel_table_is_supported(table) }
-  /// Whether a device takes it without being told: not the model, which is slow C in the arithmetic of another variant.
+  /// Whether a device takes it without being told, and errors offer it: not the model, which is slow C in the arithmetic of another
+  /// variant, there for tests.
   public var isChosenByItself: Bool { isSupported && name != Self.model }
 
   /// The variant that exists for tests.

@@ -1,24 +1,29 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Runs every kernel of every variant that the processor supports and compares it with a plain C variant: a program of one file, for
-// machines on which the Swift tests cannot run, such as an emulator with instructions that no machine at hand has.
+// Runs every kernel of every variant that the processor supports: a program of one file, for machines on which the Swift tests cannot
+// run, such as an emulator with instructions that no machine at hand has. Scripts/check-kernels.sh builds it and runs it, for arm64 too.
 //
 //   clang -O2 -std=gnu17 -I Sources/CMartletKernels/include Tests/KernelCheck/kernel_check.c Sources/CMartletKernels/*/*.c -lm
 //
-// Add `--target=aarch64-linux-gnu -static` (and a cross compiler's C library) and run it under qemu-aarch64, for example. Arguments: names of variants; none means all that
-// are supported. The exit status is 1 if anything differs.
+// Arguments: names of variants; none means all that are supported. The exit status is 1 if anything differs.
 //
-// The Swift tests compare the plain variants with float64. What is checked here is that another variant computes the same but for
-// rounding, and that a row's bits do not depend on its neighbours.
+// Results are compared with the plain C variant, closely, and with float64 written down here without any vectors, because all variants
+// share one source and with it its mistakes: most sizes are no multiples of the vectors' width, so that a wrong tail shows. Behind every
+// array lie NaNs: reading on spoils a result, writing on is found when the array is released. A row's bits must not depend on its
+// neighbours. What a block of a weight means is left to the Swift tests; here it must mean the same wherever it stands.
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "CMartletKernels.h"
 
 // MARK: Values, tasks, comparison
+
+static const martlet_kernel_table *tested, *plain;
+static int failures;
 
 static uint64_t random_state;
 
@@ -31,10 +36,37 @@ static uint64_t random_bits(void) {  // SplitMix64
 
 static float random_float(float scale) { return scale * ((float)(random_bits() >> 40) * 0x1p-23f - 1); }
 
+enum { margin = 64 };  // bytes before an array, which hold its size, and at least as many after it
+
+static size_t bytes_with_margins(size_t bytes) { return (bytes + 3 * margin - 1) & ~(size_t)(margin - 1); }
+
 static void *zeroed(size_t bytes) {
-  void *memory = aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+  uint8_t *memory = aligned_alloc(margin, bytes_with_margins(bytes));
   if (!memory) abort();
-  return memset(memory, 0, (bytes + 127) & ~(size_t)63);
+  memset(memory, 0xFF, bytes_with_margins(bytes));  // NaN, in every type
+  memcpy(memory, &bytes, sizeof bytes);
+  return memset(memory + margin, 0, bytes);
+}
+
+static void release(void *array) {
+  uint8_t *memory = (uint8_t *)array - margin;
+  size_t bytes;
+  memcpy(&bytes, memory, sizeof bytes);
+  int whole = 1;
+  for (size_t i = sizeof bytes; i < margin; i++) whole &= memory[i] == 0xFF;
+  for (size_t i = margin + bytes; i < bytes_with_margins(bytes); i++) whole &= memory[i] == 0xFF;
+  failures += !whole;
+  if (!whole) printf("%-12s wrote outside an array of %zu bytes  WRONG\n", tested->name, bytes);
+  free(memory);
+}
+
+// Memory of NaNs that ends where a page that cannot be read begins; never given back.
+static uint8_t *guarded(size_t bytes) {
+  enum { page = 65536 };  // no machine's are larger
+  size_t whole = (bytes + page - 1) / page * page;
+  uint8_t *memory = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED || mprotect(memory + whole, page, PROT_NONE) != 0) abort();
+  return memset(memory + whole - bytes, 0xFF, bytes);
 }
 
 static float *random_floats(size_t count, float scale) {
@@ -43,14 +75,16 @@ static float *random_floats(size_t count, float scale) {
   return values;
 }
 
+// A kernel that needs no scratch memory.
 static void run(martlet_task_function function, const void *arguments, int32_t tasks) {
+  for (int32_t task = 0; task < tasks; task++) function(arguments, task, 0, NULL);
+}
+
+static void run_with_scratch(martlet_task_function function, const void *arguments, int32_t tasks) {
   static _Alignas(64) char scratch[1 << 20];
   memset(scratch, 0xFF, sizeof scratch);  // NaN for whoever reads what it has not written
   for (int32_t task = 0; task < tasks; task++) function(arguments, task, 0, scratch);
 }
-
-static const martlet_kernel_table *tested, *plain;
-static int failures;
 
 // The greatest difference relative to the size of what is compared.
 static void compare(const char *what, const float *values, const float *expected, size_t count, double tolerance) {
@@ -84,6 +118,17 @@ static const char *named(const char *format, int a, int b) {
 
 static const int32_t row_lengths[] = {1, 15, 16, 17, 31, 64, 576, 640, 1000};
 
+static void true_norm(const float *x, const float *w, double epsilon, int32_t columns, float *y) {
+  double squares = 0;
+  for (int32_t i = 0; i < columns; i++) squares += (double)x[i] * x[i];
+  for (int32_t i = 0; i < columns; i++) y[i] = (float)(x[i] / sqrt(squares / columns + epsilon) * w[i]);
+}
+
+static double true_activation(double x, int32_t activation) {
+  if (activation == martlet_activation_silu) return x / (1 + exp(-x));
+  return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
 static void check_rms_norm(int32_t columns) {
   enum { rows = 5 };
   float *x = random_floats(rows * (size_t)columns, 3), *w = random_floats((size_t)columns, 1);
@@ -93,10 +138,12 @@ static void check_rms_norm(int32_t columns) {
   a.output = y;
   run(tested->tensor.rms_norm, &a, 3);
   compare(named("rms_norm, %d columns", columns, 0), y, z, rows * (size_t)columns, 1e-6);
+  for (int32_t row = 0; row < rows; row++) true_norm(x + row * columns, w, 1e-5, columns, z + row * columns);
+  compare("  and float64", y, z, rows * (size_t)columns, 1e-6);
   martlet_rms_norm_arguments alone = {x + 3 * (size_t)columns, w, z, 1, columns, 1, 1e-5f};
   run(tested->tensor.rms_norm, &alone, 1);
   same_bits("  a row alone", y + 3 * (size_t)columns, z, (size_t)columns * 4);
-  free(x), free(w), free(y), free(z);
+  release(x), release(w), release(y), release(z);
 }
 
 static void check_gated_activation(int32_t width, int32_t activation) {
@@ -113,9 +160,18 @@ static void check_gated_activation(int32_t width, int32_t activation) {
     compare(
         named(activation == martlet_activation_silu ? "silu, %d columns, row %d" : "gelu, %d columns, row %d", width, row),
         y + row * width, z + row * width, (size_t)width, 2e-6);
-  martlet_gated_activation_arguments alone = {x + 2 * (width - 1), z, 1, 1, 1, activation};
-  if (width == 1) run(tested->tensor.gated_activation, &alone, 1), same_bits("  a value alone", y, z, 4);
-  free(x), free(y), free(z);
+  for (int32_t row = 0; row < rows; row++) {
+    const float *gate = x + 2 * row * width;
+    for (int32_t i = 0; i < width; i++) z[row * width + i] = (float)(true_activation(gate[i], activation) * gate[width + i]);
+    compare("  and float64", y + row * width, z + row * width, (size_t)width, 2e-6);
+  }
+  // The values of the first row, one by one.
+  for (int32_t i = 0; i < width; i++) {
+    martlet_gated_activation_arguments alone = {(float[]){x[i], x[width + i]}, z + i, 1, 1, 1, activation};
+    run(tested->tensor.gated_activation, &alone, 1);
+  }
+  same_bits("  each value alone", y, z, (size_t)width * 4);
+  release(x), release(y), release(z);
 }
 
 // Limits of the exponential, seen through silu.
@@ -149,7 +205,7 @@ static void check_add_and_gather(int32_t columns) {
   run(tested->tensor.gather_rows, &g, 2);
   for (int32_t row = 0; row < rows; row++) memcpy(z + row * columns, x + indices[row] * columns, (size_t)columns * 4);
   same_bits(named("gather_rows, %d columns", columns, 0), y, z, count * 4);
-  free(x), free(y), free(z);
+  release(x), release(y), release(z);
 }
 
 static void check_tensor_kernels(void) {
@@ -219,9 +275,9 @@ static void multiply(
   martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3};
   run(table->product.code_inputs, &code, (tokens + 2) / 3);
   martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, groups, groups_per_task, tokens_per_task};
-  run(table->product.product, &a,
+  run_with_scratch(table->product.product, &a,
       (groups + groups_per_task - 1) / groups_per_task * ((tokens + tokens_per_task - 1) / tokens_per_task));
-  free(slabs);
+  release(slabs);
 }
 
 static void check_products_of(
@@ -236,6 +292,20 @@ static void check_products_of(
   char what[64];
   snprintf(what, sizeof what, "product, %s, %d columns", name, columns);
   compare(what, y, z, count, 5e-6);
+  float *weights = zeroed((size_t)rows * (size_t)columns * 4);
+  int32_t *all = zeroed((size_t)rows * 4);
+  for (int32_t row = 0; row < rows; row++) all[row] = row;
+  martlet_embed_arguments whole = {plain_parts, all, weights, 1, part_count, rows, columns, 7};
+  run(plain->product.embed, &whole, (rows + 6) / 7);
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t row = 0; row < rows; row++) {
+      double sum = 0;
+      for (int32_t k = 0; k < columns; k++) sum += (double)x[t * columns + k] * weights[row * columns + k];
+      z[t * rows + row] = (float)sum;
+    }
+  // Beside the outlier of 50 the inputs' codes are 0.0015 apart, 256 such roundings add up to 0.007 of a weight, the output is 50 weights.
+  compare("  and float64", y, z, count, 5e-4);
+  release(weights), release(all);
   static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 12, 13};
   int same = 1;
   for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
@@ -255,7 +325,31 @@ static void check_products_of(
   e.output = rows_read, e.parts = parts;
   run(tested->product.embed, &e, 2);
   compare("  embed", rows_read, rows_expected, 3 * (size_t)columns, 1e-6);
-  free(x), free(y), free(z), free(rows_read), free(rows_expected);
+  release(x), release(y), release(z), release(rows_read), release(rows_expected);
+}
+
+// A block of a row must mean the same alone, where nothing is a tail, as among other blocks and rows.
+static void check_blocks_alone(const format_facts *facts, const uint8_t *file, const martlet_product_part *part, int32_t rows, int32_t columns) {
+  int32_t unit = facts->block_size < 32 ? 32 : facts->block_size;
+  int64_t unit_bytes = (int64_t)unit / facts->block_size * facts->block_bytes;
+  float *row_values = zeroed((size_t)columns * 4), *values = zeroed((size_t)columns * 4);
+  int same = 1;
+  for (int32_t row = 0; row < rows; row++) {
+    martlet_embed_arguments e = {part, &row, row_values, 1, 1, 1, columns, 1};
+    run(tested->product.embed, &e, 1);
+    for (int32_t start = 0; start < columns; start += unit) {
+      martlet_product_part alone = packed(tested, facts, file + (row * (columns / unit) + start / unit) * unit_bytes, 1, unit);
+      martlet_embed_arguments one = {&alone, &(int32_t){0}, values + start, 1, 1, 1, unit, 1};
+      run(tested->product.embed, &one, 1);
+      release((void *)alone.groups);
+    }
+    int nonzero = 0;
+    for (int32_t k = 0; k < columns; k++) nonzero |= values[k] != 0;
+    same &= nonzero && memcmp(values, row_values, (size_t)columns * 4) == 0;
+  }
+  failures += !same;
+  printf("%-12s %-44s %20s  %s\n", tested->name, "  each block alone", "bit for bit", same ? "ok" : "WRONG");
+  release(row_values), release(values);
 }
 
 static void check_products(void) {
@@ -267,6 +361,7 @@ static void check_products(void) {
     uint8_t *file = random_weight(facts, rows, columns);
     martlet_product_part part = packed(tested, facts, file, rows, columns), plain_part = packed(plain, facts, file, rows, columns);
     same_bits(named("pack, format %d", facts->format, 0), part.groups, plain_part.groups, (size_t)(part.group_bytes * 3));
+    check_blocks_alone(facts, file, &part, rows, columns);
     check_products_of(&part, &plain_part, 1, rows, columns, facts->name);
     if (facts->format == martlet_weight_q4_k || facts->format == martlet_weight_q6_k) {
       int second = facts->format == martlet_weight_q6_k;
@@ -275,12 +370,12 @@ static void check_products(void) {
         stacked[1].first_row = plain_stacked[1].first_row = rows;
         stacked[1].first_group = plain_stacked[1].first_group = 3;
         check_products_of(stacked, plain_stacked, 2, 2 * rows, columns, "Q4_K over Q6_K");
-        for (int j = 0; j < 2; j++) free((void *)stacked[j].groups), free((void *)plain_stacked[j].groups);
+        for (int j = 0; j < 2; j++) release((void *)stacked[j].groups), release((void *)plain_stacked[j].groups);
       }
     } else {
-      free((void *)part.groups), free((void *)plain_part.groups);
+      release((void *)part.groups), release((void *)plain_part.groups);
     }
-    free(file);
+    release(file);
   }
 }
 
@@ -297,17 +392,116 @@ static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims
   martlet_paged_kv cache = {0};
   cache.page_bytes = page_size * attention_kv_heads * (dims + value_dims) * width;
   cache.values_offset = page_size * attention_kv_heads * dims * width;
-  cache.pages = zeroed((size_t)(cache.page_bytes * pages));
+  cache.pages = guarded((size_t)(cache.page_bytes * pages));  // NaNs: what a former request may have left
   int32_t *table = zeroed((size_t)pages * 4);
-  for (int32_t i = 0; i < pages; i++) table[i] = (i * 7 + 3) % pages;  // 7 does not divide the count: each page once
-  if (pages % 7 == 0)
-    for (int32_t i = 0; i < pages; i++) table[i] = pages - 1 - i;
+  // Each page once, out of order, and the last one in memory for the last whole page of the last request: behind it reads fail.
+  int32_t last = 2 * table_width + 1100 / page_size - 1, step = pages % 7 == 0 ? pages - 1 : 7;
+  for (int32_t i = 0; i < pages; i++) table[i] = (int32_t)(((int64_t)(i - last + pages) * step + pages - 1) % pages);
   cache.page_table = table, cache.table_width = table_width;
   cache.type = type, cache.page_size = page_size, cache.kv_heads = attention_kv_heads;
   cache.head_dim = dims, cache.value_head_dim = value_dims;
   cache.keys = (martlet_kv_plane){page_size * dims, g, page_size * g, 1, (int32_t)g};
   cache.values = (martlet_kv_plane){page_size * value_dims, value_dims * g, g, (int32_t)g, 1};
   return cache;
+}
+
+static double half_value(uint16_t half) {
+  int exponent = half >> 10 & 31, fraction = half & 1023;
+  double value = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+  return half >> 15 ? -value : value;
+}
+
+static size_t stored_width(const martlet_paged_kv *cache) { return cache->type == martlet_kv_f32 ? 4 : 2; }
+
+// Where a number is stored, by the rule of martlet_kv_plane.
+static uint8_t *stored_at(const martlet_paged_kv *cache, bool is_value, int32_t request, int32_t position, int32_t head, int32_t dim) {
+  const martlet_kv_plane *plane = is_value ? &cache->values : &cache->keys;
+  int32_t page = cache->page_table[request * cache->table_width + position / cache->page_size], slot = position % cache->page_size;
+  int64_t at = head * plane->head_stride + slot / plane->token_group * plane->token_stride + slot % plane->token_group +
+               dim / plane->dim_group * plane->dim_stride + dim % plane->dim_group;
+  return cache->pages + page * cache->page_bytes + (is_value ? cache->values_offset : 0) + at * (int64_t)stored_width(cache);
+}
+
+// A token's key or value of one head.
+static void read_stored(const martlet_paged_kv *cache, bool is_value, int32_t request, int32_t position, int32_t head, float *values) {
+  for (int32_t dim = 0; dim < (is_value ? cache->value_head_dim : cache->head_dim); dim++) {
+    uint32_t bits = 0;
+    memcpy(&bits, stored_at(cache, is_value, request, position, head, dim), stored_width(cache));
+    if (cache->type == martlet_kv_bf16) bits <<= 16;
+    memcpy(values + dim, &bits, 4);
+    if (cache->type == martlet_kv_f16) values[dim] = (float)half_value((uint16_t)bits);
+  }
+}
+
+// A head as it is stored or asked: normalised where there is a norm, then rotated in pairs (i, i + dims / 2).
+static void true_head(const float *x, martlet_head_norm norm, const float *angles, int32_t dims, float *y) {
+  memcpy(y, x, (size_t)dims * 4);
+  if (norm.weight) true_norm(x, norm.weight, norm.epsilon, dims, y);
+  for (int32_t i = 0; angles && i < dims / 2; i++) {
+    double first = y[i], second = y[i + dims / 2];
+    y[i] = (float)(first * angles[2 * i] - second * angles[2 * i + 1]);
+    y[i + dims / 2] = (float)(second * angles[2 * i] + first * angles[2 * i + 1]);
+  }
+}
+
+// Everything that an append of `indptr` tokens must have left behind: stored keys and values, and zeros to the end of each last page.
+static void check_stored(const martlet_paged_kv *cache, const int32_t *indptr, const float *fused, const float *rope) {
+  int32_t dims = cache->head_dim, value_dims = cache->value_head_dim;
+  int32_t width = attention_heads * dims + attention_kv_heads * (dims + value_dims);
+  size_t size = (size_t)(dims > value_dims ? dims : value_dims), count = 0;
+  float *stored = zeroed(3600 * attention_kv_heads * 2 * size * 4), *expected = zeroed(3600 * attention_kv_heads * 2 * size * 4);
+  for (int32_t request = 0; request < attention_requests; request++) {
+    int32_t end = (kv_lens[request] + cache->page_size - 1) / cache->page_size * cache->page_size;
+    for (int32_t position = 0; position < end; position++)
+      for (int32_t head = 0; head < attention_kv_heads; head++, count += 2 * size) {
+        read_stored(cache, false, request, position, head, stored + count);
+        read_stored(cache, true, request, position, head, stored + count + size);
+        if (position >= kv_lens[request]) continue;  // zeros are expected
+        const float *keys = fused + (indptr[request] + position) * width + attention_heads * dims, *values = keys + attention_kv_heads * dims;
+        true_head(keys + head * dims, (martlet_head_norm){0}, rope + position * dims, dims, expected + count);
+        memcpy(expected + count + size, values + head * value_dims, (size_t)value_dims * 4);
+      }
+  }
+  // Half a step of the stored type.
+  compare("  and float64", stored, expected, count, cache->type == martlet_kv_f32 ? 2e-7 : cache->type == martlet_kv_f16 ? 5e-4 : 4e-3);
+  release(stored), release(expected);
+}
+
+static void true_attention(
+    const martlet_paged_kv *cache, const float *queries, int32_t window, bool causal, float *output, float *lse) {
+  int32_t dims = cache->head_dim, value_dims = cache->value_head_dim;
+  float *keys = zeroed(1100 * (size_t)dims * 4), *values = zeroed(1100 * (size_t)value_dims * 4);
+  double *scores = zeroed(1100 * sizeof *scores), *sums = zeroed((size_t)value_dims * sizeof *sums);
+  for (int32_t request = 0; request < attention_requests; request++)
+    for (int32_t kv_head = 0; kv_head < attention_kv_heads; kv_head++) {
+      int32_t length = kv_lens[request];
+      for (int32_t position = 0; position < length; position++) {
+        read_stored(cache, false, request, position, kv_head, keys + position * dims);
+        read_stored(cache, true, request, position, kv_head, values + position * value_dims);
+      }
+      for (int32_t token = query_indptr[request]; token < query_indptr[request + 1]; token++)
+        for (int32_t head = kv_head * attention_group; head < (kv_head + 1) * attention_group; head++) {
+          const float *q = queries + (token * attention_heads + head) * dims;
+          int32_t position = length - (query_indptr[request + 1] - token);
+          int32_t first = window && position >= window ? position - window + 1 : 0, end = causal ? position + 1 : length;
+          double greatest = -INFINITY, total = 0;
+          for (int32_t i = first; i < end; i++) {
+            scores[i] = 0;
+            for (int32_t dim = 0; dim < dims; dim++) scores[i] += (double)q[dim] * keys[i * dims + dim];
+            greatest = fmax(greatest, scores[i] *= 0.125);
+          }
+          memset(sums, 0, (size_t)value_dims * sizeof *sums);
+          for (int32_t i = first; i < end; i++) {
+            double weight = exp(scores[i] - greatest);
+            total += weight;
+            for (int32_t dim = 0; dim < value_dims; dim++) sums[dim] += weight * values[i * value_dims + dim];
+          }
+          for (int32_t dim = 0; dim < value_dims; dim++)
+            output[(token * attention_heads + head) * value_dims + dim] = (float)(sums[dim] / total);
+          lse[token * attention_heads + head] = (float)((greatest + log(total)) / log(2));
+        }
+    }
+  release(keys), release(values), release(scores), release(sums);
 }
 
 // Appends `tokens` tokens: the last `lens[i]` positions of each request.
@@ -321,7 +515,7 @@ static void append_all(
   martlet_append_arguments a = {cache, fused, queries, rope, norm, norm, indptr, requests, positions, positions, tokens, 4,
       attention_heads, cache.head_dim, true};
   run(table->attention.append, &a, (tokens + 3) / 4);
-  free(requests), free(positions);
+  release(requests), release(positions);
 }
 
 // Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one.
@@ -356,8 +550,8 @@ static void attend_all(
   float *states = zeroed((size_t)(state_rows + 1) * (size_t)(cache.value_head_dim + 2) * 4);
   martlet_attend_arguments a = {cache, queries, output, lse, query_indptr, kv_lens, tasks, merges, states, finished, attention_heads,
       window, 0.125f, causal};
-  run(table->attention.attend, &a, task_count);
-  free(states);
+  run_with_scratch(table->attention.attend, &a, task_count);
+  release(states);
 }
 
 static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, int32_t value_dims) {
@@ -374,12 +568,22 @@ static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, in
   append_all(tested, other, all, prefix, rope, none, unused);
   snprintf(what, sizeof what, "append, %s, pages of %d, %d and %d dims", types[type], page_size, dims, value_dims);
   same_bits(what, other.pages, cache.pages, (size_t)cache.page_bytes * (size_t)cache.table_width * attention_requests);
+  check_stored(&other, all, prefix, rope);
   // This step's tokens, with a norm: queries differ by roundings. Both go on from the plain variant's pages.
   float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4),
       *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
   append_all(tested, other, query_indptr, prefix, rope, norm, queries);
   append_all(plain, cache, query_indptr, prefix, rope, norm, expected);
   compare("  queries, normalised", queries, expected, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
+  float *truth = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
+  for (int32_t request = 0; request < attention_requests; request++)
+    for (int32_t token = query_indptr[request]; token < query_indptr[request + 1]; token++)
+      for (int32_t head = 0; head < attention_heads; head++)
+        true_head(
+            prefix + token * width + head * dims, norm, rope + (kv_lens[request] - (query_indptr[request + 1] - token)) * dims, dims,
+            truth + (token * attention_heads + head) * dims);
+  compare("  and float64", queries, truth, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
+  release(truth);
 
   size_t count = (size_t)tokens * attention_heads * (size_t)value_dims;
   float *y = zeroed(count * 4), *z = zeroed(count * 4), *lse = zeroed(tokens * attention_heads * 4),
@@ -395,6 +599,10 @@ static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, in
     snprintf(what, sizeof what, "  attend, %s", mask == 0 ? "causal" : mask == 1 ? "window of 70" : "full");
     compare(what, y, z, count, tolerance);
     compare("  log-sum-exp", lse, lse_plain, (size_t)tokens * attention_heads, tolerance);
+    true_attention(&cache, expected, window, causal, z, lse_plain);
+    if (type == martlet_kv_bf16 && strstr(tested->name, "bf16")) tolerance = 2e-2;
+    compare("  and float64", y, z, count, tolerance);
+    compare("  and float64, log-sum-exp", lse, lse_plain, (size_t)tokens * attention_heads, tolerance);
     int same = 1;
     for (int i = 0; i < 4; i++) {
       memset(z, 0xFF, count * 4);
@@ -404,8 +612,20 @@ static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, in
     failures += !same;
     printf("%-12s %-44s %20s  %s\n", tested->name, "  in tasks of 1 to 96 rows, chunks apart", "bit for bit", same ? "ok" : "WRONG");
   }
-  free(prefix), free(unused), free(rope), free(weight), free(queries), free(expected), free(y), free(z), free(lse), free(lse_plain);
-  free(cache.pages), free((void *)cache.page_table), free(other.pages), free((void *)other.page_table);
+  // Tokens that a row does not see are left out, whatever they hold, though they share 32-bit lanes with those that it sees: positions
+  // 140 … 144 of the second request (tokens 24 … 28), with a window of 70, see 71 … 144 at most.
+  attend_all(tested, cache, expected, 70, true, 96, false, y, lse);
+  for (int32_t head = 0; head < attention_kv_heads; head++)
+    for (int i = 0; i < 2; i++) {
+      int32_t position = i == 0 ? 70 : 145;
+      for (int32_t dim = 0; dim < dims; dim++) memset(stored_at(&cache, false, 1, position, head, dim), 0xFF, stored_width(&cache));
+      for (int32_t dim = 0; dim < value_dims; dim++) memset(stored_at(&cache, true, 1, position, head, dim), 0xFF, stored_width(&cache));
+    }
+  attend_all(tested, cache, expected, 70, true, 96, false, z, lse);
+  size_t row = attention_heads * (size_t)value_dims;
+  same_bits("  beside NaNs out of sight", y + 24 * row, z + 24 * row, 5 * row * 4);
+  release(prefix), release(unused), release(rope), release(weight), release(queries), release(expected), release(y), release(z), release(lse), release(lse_plain);
+  release((void *)cache.page_table), release((void *)other.page_table);
 }
 
 static void check_attention(void) {
@@ -428,6 +648,8 @@ static const martlet_kernel_table *table_named(const char *name) {
 
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);  // a crash shows where
+  for (int i = 1; i < argc; i++)
+    if (!table_named(argv[i])) return printf("%s is not among the variants of this build\n", argv[i]), 1;
   int32_t count;
   const martlet_kernel_table *const *tables = martlet_kernel_tables(&count);
   for (int32_t i = 0; i < count; i++) {

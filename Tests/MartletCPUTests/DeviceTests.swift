@@ -25,10 +25,11 @@ import Testing
     #expect(try CPUDevice(instructionSet: name, threads: 1).instructionSet.name == name)
   }
 
-  @Test func `names what there is when asked for an instruction set that there is not`() {
+  @Test func `names what there is, but not the model, when asked for an instruction set that there is not`() {
+    let offered = runnableInstructionSets.filter { $0 != "bf16-model" }
     let unsupported = CPUDevice.instructionSets.filter { !$0.isSupported }.map(\.name)
     for name in ["sse9", ""] + unsupported {
-      #expect(throws: DeviceError.unknownInstructionSet(name: name, available: runnableInstructionSets)) {
+      #expect(throws: DeviceError.unknownInstructionSet(name: name, available: offered)) {
         try CPUDevice(instructionSet: name, threads: 1)
       }
     }

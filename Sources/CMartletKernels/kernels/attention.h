@@ -15,7 +15,7 @@
 
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
 typedef struct attend_scratch {
-  _Alignas(64) float scores[MARTLET_TILE_ROWS * martlet_kv_tile_size];  // of one register tile, then its probabilities
+  _Alignas(64) float scores[MARTLET_ATTENTION_ROWS * martlet_kv_tile_size];  // of one register tile, then its probabilities
   float chunk_d[martlet_attention_max_rows * 16];                       // 16 partial sums each
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
@@ -56,7 +56,7 @@ MARTLET_INLINE float log2_of(float x) {
   return (float)(exponent + 2.8853900817779268 * z * sum);
 }
 
-// Query rows to register tiles: for each MARTLET_TILE_ROWS rows, dim by dim (or pair of dims), the rows' numbers side by side.
+// Query rows to register tiles: for each MARTLET_ATTENTION_ROWS rows, dim by dim (or pair of dims), the rows' numbers side by side.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
   const martlet_attention_task *task = view->task;
@@ -66,13 +66,16 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
     int32_t token = a->query_indptr[task->request] + (task->first_row + row) / group;
     int32_t head = task->kv_head * group + (task->first_row + row) % group;
     const float *q = a->queries + ((size_t)token * (size_t)a->heads + (size_t)head) * (size_t)dims;
-    uint32_t *packed = view->scratch->queries + (row / MARTLET_TILE_ROWS * numbers) * MARTLET_TILE_ROWS + row % MARTLET_TILE_ROWS;
+    uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS +
+                       row % MARTLET_ATTENTION_ROWS;
+    // Vectorised, this becomes gathers and scatters, which are slower than the single loads and stores.
+#pragma clang loop vectorize(disable)
     for (int32_t i = 0; i < numbers; i++) {
       if (MARTLET_IS_DOT(type)) {
         u32x16 first = bf16_round(f32x16_set(q[2 * i])), second = bf16_round(f32x16_set(q[2 * i + 1]));
-        packed[i * MARTLET_TILE_ROWS] = first[0] | second[0] << 16;
+        packed[i * MARTLET_ATTENTION_ROWS] = first[0] | second[0] << 16;
       } else {
-        __builtin_memcpy(packed + i * MARTLET_TILE_ROWS, q + i, 4);
+        __builtin_memcpy(packed + i * MARTLET_ATTENTION_ROWS, q + i, 4);
       }
     }
   }
@@ -108,7 +111,7 @@ MARTLET_INLINE void softmax_row(int type, const attend_view *view, int32_t row, 
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
       // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1.
-#if defined(MARTLET_AVX512)
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
       u16x16 rounded = (u16x16)_mm512_cvtneps_pbh((__m512)p[c]);
 #else
       u16x16 rounded = __builtin_convertvector(bf16_round(p[c]), u16x16);
@@ -127,7 +130,7 @@ MARTLET_INLINE void attend_rows(
     int type, int rows, const attend_view *view, int32_t row, int32_t start, const uint32_t *const *keys, const tile_values *values) {
   attend_scratch *scratch = view->scratch;
   const int32_t *key_first = scratch->key_first + row, *key_end = scratch->key_end + row;
-  int first[MARTLET_TILE_ROWS], end[MARTLET_TILE_ROWS];
+  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
   for (int i = 0; i < rows; i++) {
     first[i] = key_first[i] > start ? key_first[i] - start : 0;
     end[i] = key_end[i] - start < martlet_kv_tile_size ? key_end[i] - start : martlet_kv_tile_size;
@@ -137,9 +140,9 @@ MARTLET_INLINE void attend_rows(
   // tile's other columns are computed from a page that exists, and masked.
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
-  int32_t tile_row = row / MARTLET_TILE_ROWS;
+  int32_t tile_row = row / MARTLET_ATTENTION_ROWS;
   int32_t numbers = MARTLET_IS_DOT(type) ? view->lanes : view->lanes * MARTLET_LANE(type);
-  const uint32_t *q = scratch->queries + (size_t)(tile_row * numbers) * MARTLET_TILE_ROWS + row % MARTLET_TILE_ROWS;
+  const uint32_t *q = scratch->queries + (size_t)(tile_row * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
   for (int column = first_column / columns * columns; column < end_column; column += columns) {
     const uint32_t *k[4];
     for (int c = 0; c < columns; c++)
@@ -210,12 +213,12 @@ MARTLET_INLINE void attend_tile(int type, const attend_view *view, int32_t start
   }
 
   for (int32_t stop; row < end; row = stop) {
-    stop = (row / MARTLET_TILE_ROWS + 1) * MARTLET_TILE_ROWS;
+    stop = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
     if (stop > end) stop = end;
     switch (stop - row) {
       case 1: attend_rows(type, 1, view, row, start, keys, &values); break;
       case 2: attend_rows(type, 2, view, row, start, keys, &values); break;
-#if MARTLET_TILE_ROWS > 2
+#if MARTLET_ATTENTION_ROWS > 2
       case 3: attend_rows(type, 3, view, row, start, keys, &values); break;
       case 4: attend_rows(type, 4, view, row, start, keys, &values); break;
       case 5: attend_rows(type, 5, view, row, start, keys, &values); break;

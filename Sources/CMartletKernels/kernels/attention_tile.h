@@ -9,16 +9,19 @@
 // exactly in registers, or, with MARTLET_DOT_BF16, multiplied as bf16 pairs by one instruction.
 
 // Rows of a register tile, and 16-lane columns beside few and beside many rows, so that the accumulators fill but do not leave the
-// registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), NEON 32 of 4
+// registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), arm64 32 of 4
 // (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1).
-#if defined(MARTLET_AVX512)
-#define MARTLET_TILE_ROWS 6
+#if MARTLET_AVX512
+#define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) 4
-#elif defined(MARTLET_AVX2) || defined(__aarch64__)
-#define MARTLET_TILE_ROWS 6
+#elif defined(__aarch64__)
+#define MARTLET_ATTENTION_ROWS 6
+#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
+#elif MARTLET_AVX2
+#define MARTLET_ATTENTION_ROWS 6
 #define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
 #else
-#define MARTLET_TILE_ROWS 2
+#define MARTLET_ATTENTION_ROWS 2
 #define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 2 : 1)
 #endif
 
@@ -30,7 +33,7 @@
 // acc + a.second · b.second + a.first · b.first of bf16 pairs, each sum rounded once (the products are exact): what the dot product
 // instruction does, except that it takes subnormal numbers for zeros.
 MARTLET_INLINE f32x16 bf16_pair_dot(f32x16 acc, u32x16 a, u32x16 b) {
-#if defined(MARTLET_AVX512) && MARTLET_DOT_BF16
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
   return (f32x16)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
 #else
   acc = f32x16_fma(bf16_pair_second(a), bf16_pair_second(b), acc);
@@ -40,10 +43,10 @@ MARTLET_INLINE f32x16 bf16_pair_dot(f32x16 acc, u32x16 a, u32x16 b) {
 
 // The two halves of each lane as float32, exactly.
 MARTLET_INLINE void f16_pair_split(u32x16 pairs, f32x16 *first, f32x16 *second) {
-#if defined(MARTLET_AVX512)
+#if MARTLET_AVX512
   *first = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)pairs));
   *second = (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)(pairs >> 16)));
-#elif defined(MARTLET_AVX2)
+#elif MARTLET_AVX2
   // Firsts to the lower half of each 128 bits, seconds to the upper; then the middle two quarters change places.
   const __m256i sort = _mm256_setr_epi8(
       0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -53,6 +56,9 @@ MARTLET_INLINE void f16_pair_split(u32x16 pairs, f32x16 *first, f32x16 *second) 
   first->hi = _mm256_cvtph_ps(_mm256_castsi256_si128(b));
   second->lo = _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1));
   second->hi = _mm256_cvtph_ps(_mm256_extracti128_si256(b, 1));
+#elif MARTLET_NEON
+  *first = __builtin_convertvector((f16x16)__builtin_convertvector(pairs, u16x16), f32x16);
+  *second = __builtin_convertvector((f16x16)__builtin_convertvector(pairs >> 16, u16x16), f32x16);
 #else
   *first = f16_widen(pairs & 0xFFFFu);
   *second = f16_widen(pairs >> 16);
@@ -68,10 +74,18 @@ MARTLET_INLINE void pair_split(int type, u32x16 pairs, f32x16 *first, f32x16 *se
   }
 }
 
+// Whether the seconds of pairs are split off from pairs read again, when the firsts are done with, so that the two are never in registers
+// together. For f16 AVX does both at once.
+#if MARTLET_NEON
+#define MARTLET_SPLIT_TWICE(type) 1
+#else
+#define MARTLET_SPLIT_TWICE(type) ((type) == martlet_kv_bf16)
+#endif
+
 // Makes the compiler forget that it has read what p points to, so that it reads it again instead of keeping it: where accumulators fill
 // the registers, keeping is a store and a load more.
 MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
-#if defined(MARTLET_AVX2)
+#if MARTLET_AVX2 || MARTLET_AVX512 || MARTLET_NEON
   __asm__("" : "+r"(p));
 #endif
   return p;
@@ -79,11 +93,11 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// q holds MARTLET_TILE_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
+// q holds MARTLET_ATTENTION_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
 // column c, whose lanes for the next dims follow `stride` further.
 MARTLET_INLINE void tile_scores(
     int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, float *scores) {
-  f32x16 sum[MARTLET_TILE_ROWS][4];
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
@@ -114,18 +128,18 @@ MARTLET_INLINE void tile_scores(
       }
     }
     if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-      if (type == martlet_kv_bf16)
+      if (MARTLET_SPLIT_TWICE(type))
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++)
-          second[c] = bf16_pair_second(u32x16_load(read_again(keys[c]) + (size_t)lane * stride));
+          pair_split(type, u32x16_load(read_again(keys[c]) + (size_t)lane * stride), &first[c], &second[c]);
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
-        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_TILE_ROWS + i]));
+        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_ATTENTION_ROWS + i]));
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, second[c], sum[i][c]);
       }
     }
-    q += MARTLET_IS_DOT(type) ? MARTLET_TILE_ROWS : MARTLET_TILE_ROWS * MARTLET_LANE(type);
+    q += MARTLET_IS_DOT(type) ? MARTLET_ATTENTION_ROWS : MARTLET_ATTENTION_ROWS * MARTLET_LANE(type);
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -152,7 +166,7 @@ MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *value
 MARTLET_INLINE void tile_output(
     int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, float *output,
     size_t output_stride) {
-  f32x16 sum[MARTLET_TILE_ROWS][4];
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
@@ -184,9 +198,9 @@ MARTLET_INLINE void tile_output(
                                            : f32x16_fma(f32x16_from_bits(bits), even[c], sum[i][c]);
       }
       if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-        if (type == martlet_kv_bf16)
+        if (MARTLET_SPLIT_TWICE(type))
 #pragma clang loop unroll(full)
-          for (int c = 0; c < columns; c++) odd[c] = bf16_pair_second(u32x16_load(read_again(v) + 16 * c));
+          for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(v) + 16 * c), &even[c], &odd[c]);
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
           f32x16 weight = f32x16_from_bits((u32x16)(x[i * martlet_kv_tile_size + 1]));

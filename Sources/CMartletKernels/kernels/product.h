@@ -14,15 +14,24 @@
 //
 // Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
 // (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
-// MARTLET_TILE_ROWS tokens at a time, whose sums stay in registers.
+// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers.
 
 // Tokens of a tile. AVX2: 6 tokens × two registers of sums, two registers of weights, one broadcast input and one product: all 16.
+// NEON: 6 tokens × four registers of sums, four of weights, the rest of the 32 for inputs.
 #if MARTLET_AVX512
-#define MARTLET_TILE_ROWS 12
-#elif MARTLET_AVX2
-#define MARTLET_TILE_ROWS 6
+#define MARTLET_PRODUCT_ROWS 12
+#elif MARTLET_AVX2 || MARTLET_NEON
+#define MARTLET_PRODUCT_ROWS 6
 #else
-#define MARTLET_TILE_ROWS 4
+#define MARTLET_PRODUCT_ROWS 4
+#endif
+
+// The loop over unpacked pairs. NEON takes each pair's weights apart first: unrolled, the compiler does so for all pairs at once and keeps
+// them on the stack.
+#if MARTLET_NEON
+#define MARTLET_UNROLL_PAIRS _Pragma("clang loop unroll(disable)")
+#else
+#define MARTLET_UNROLL_PAIRS MARTLET_UNROLL
 #endif
 
 // Up to this many tokens are few.
@@ -52,7 +61,7 @@
     case 11: call(11); break;           \
     default: call(12); break;           \
   }
-#elif MARTLET_AVX2
+#elif MARTLET_AVX2 || MARTLET_NEON
 #define MARTLET_TILE_SWITCH(rows, call) \
   switch (rows) {                       \
     case 1: call(1); break;             \
@@ -196,13 +205,13 @@ MARTLET_INLINE void unpack_slab(int format, const uint8_t *slab, int32_t blocks,
 // y[rows][16] += one slab for `rows` neighbouring tokens. Formats of one kind share it.
 MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacked_block *block, int32_t blocks,
                                const martlet_input_slab *in, float *y) {
-  f32x16 p[MARTLET_TILE_ROWS];
+  f32x16 p[MARTLET_PRODUCT_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
   for (int32_t b = 0; b < blocks; b++, block++) {
     MARTLET_UNROLL for (int h = 0; h < scales; h++) {
-      i32x16 sum[MARTLET_TILE_ROWS];
+      i32x16 sum[MARTLET_PRODUCT_ROWS];
       MARTLET_UNROLL for (int r = 0; r < rows; r++) sum[r] = i32x16_set(0);
-      MARTLET_UNROLL for (int i = 0; i < 16 / scales; i++) {
+      MARTLET_UNROLL_PAIRS for (int i = 0; i < 16 / scales; i++) {
         int pair = h * 8 + i;
         i32x16 w = block->pairs[pair];
         MARTLET_UNROLL for (int r = 0; r < rows; r++)
@@ -221,7 +230,7 @@ MARTLET_INLINE void tile_coded(int scales, bool minimum, int rows, const unpacke
 // All tokens of the task in tiles.
 #define MARTLET_TILE_LOOP(name, scales, minimum)                                                                              \
   static void name(const unpacked_block *block, int32_t blocks, const martlet_input_slab *in, int32_t count, float *y) {      \
-    for (int32_t t = 0; t < count; t += MARTLET_TILE_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_##scales##_##minimum##_TILE) \
+    for (int32_t t = 0; t < count; t += MARTLET_PRODUCT_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_##scales##_##minimum##_TILE) \
   }
 #define MARTLET_1_0_TILE(rows) tile_coded(1, false, rows, block, blocks, in + t, y + t * 16)
 #define MARTLET_1_1_TILE(rows) tile_coded(1, true, rows, block, blocks, in + t, y + t * 16)
@@ -234,7 +243,7 @@ MARTLET_TILE_LOOP(tiles_with_two_of_both, 2, 1)
 
 // The same with floats; `w` is [count][16], `in` the first token's inputs.
 MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const float *in, int32_t columns, float *y) {
-  f32x16 p[MARTLET_TILE_ROWS];
+  f32x16 p[MARTLET_PRODUCT_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
   for (int32_t k = 0; k < count; k++) {
     f32x16 weights = f32x16_load(w + k * 16);
@@ -245,7 +254,7 @@ MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const f
 
 static void tiles_of_floats(const float *w, int32_t inputs, const float *in, int32_t columns, int32_t count, float *y) {
 #define MARTLET_FLOATS_TILE(rows) tile_floats(rows, w, inputs, in + (int64_t)t * columns, columns, y + t * 16)
-  for (int32_t t = 0; t < count; t += MARTLET_TILE_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
+  for (int32_t t = 0; t < count; t += MARTLET_PRODUCT_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
 }
 
 MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,

@@ -13,23 +13,40 @@ typedef i16x16 i16x16_unaligned __attribute__((aligned(2), may_alias));
 
 // Loops whose counter must be a constant: over the tokens of a tile, whose sums are registers, and over the pairs of a block, whose
 // shifts are immediates. The plain variants have neither enough registers nor a reason to pay for the code.
-#if MARTLET_AVX2 || MARTLET_AVX512
+#if MARTLET_AVX2 || MARTLET_AVX512 || MARTLET_NEON
 // (The loop over pairs rolled up, four at a time, took 10 % longer for Q4_1 and no less time to compile.)
 #define MARTLET_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define MARTLET_UNROLL _Pragma("clang loop unroll(disable)")
 #endif
 
-// acc + a.low · b.low + a.high · b.high of int16 pairs. Exact: 32 products of a code under 2⁸ and one under 2¹⁵ stay under 2²⁸.
+// acc + a.low · b.low + a.high · b.high of int16 pairs, where b is the same pair in every lane. Exact: 32 products of a code under 2⁸ and one under 2¹⁵ stay under 2²⁸.
 MARTLET_INLINE i32x16 i32x16_dot_i16(i32x16 acc, i32x16 a, i32x16 b) {
-#if MARTLET_AVX512
+#if MARTLET_VNNI
   return (i32x16)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+#elif MARTLET_AVX512
+  return acc + (i32x16)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif MARTLET_AVX2
   typedef int32_t i32x8 __attribute__((ext_vector_type(8)));
   i32x8 a0 = __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7), a1 = __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
   i32x8 b0 = __builtin_shufflevector(b, b, 0, 1, 2, 3, 4, 5, 6, 7), b1 = __builtin_shufflevector(b, b, 8, 9, 10, 11, 12, 13, 14, 15);
   i32x8 p0 = (i32x8)_mm256_madd_epi16((__m256i)a0, (__m256i)b0), p1 = (i32x8)_mm256_madd_epi16((__m256i)a1, (__m256i)b1);
   return acc + __builtin_shufflevector(p0, p1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif MARTLET_NEON
+  // The firsts of 8 lanes are one register, the seconds another: taken apart once for all tokens that meet the weights a.
+  int16x8_t pair = vreinterpretq_s16_s32((int32x4_t)b.lo.lo);
+  int16x8_t a0 = (int16x8_t)a.lo.lo, a1 = (int16x8_t)a.lo.hi, a2 = (int16x8_t)a.hi.lo, a3 = (int16x8_t)a.hi.hi;
+  int16x8_t low01 = vuzp1q_s16(a0, a1), high01 = vuzp2q_s16(a0, a1), low23 = vuzp1q_s16(a2, a3), high23 = vuzp2q_s16(a2, a3);
+  int32x4_t sum0 = acc.lo.lo, sum1 = acc.lo.hi, sum2 = acc.hi.lo, sum3 = acc.hi.hi;
+  sum0 = vmlal_laneq_s16(sum0, vget_low_s16(low01), pair, 0);
+  sum1 = vmlal_high_laneq_s16(sum1, low01, pair, 0);
+  sum2 = vmlal_laneq_s16(sum2, vget_low_s16(low23), pair, 0);
+  sum3 = vmlal_high_laneq_s16(sum3, low23, pair, 0);
+  acc.lo.lo = vmlal_laneq_s16(sum0, vget_low_s16(high01), pair, 1);
+  acc.lo.hi = vmlal_high_laneq_s16(sum1, high01, pair, 1);
+  acc.hi.lo = vmlal_laneq_s16(sum2, vget_low_s16(high23), pair, 1);
+  acc.hi.hi = vmlal_high_laneq_s16(sum3, high23, pair, 1);
+  return acc;
 #else
   i32x16 low = (i32x16)((u32x16)a << 16) >> 16, high = a >> 16;
   return acc + low * ((i32x16)((u32x16)b << 16) >> 16) + high * (b >> 16);
@@ -47,6 +64,11 @@ MARTLET_INLINE i32x16 i32x16_here(i32x16 v) {
   i32x8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), high = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
   __asm__ volatile("" : "+x"(low), "+x"(high));
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif MARTLET_NEON
+  int32x4_t a = v.lo.lo, b = v.lo.hi, c = v.hi.lo, d = v.hi.hi;
+  __asm__ volatile("" : "+w"(a), "+w"(b), "+w"(c), "+w"(d));
+  v.lo.lo = a, v.lo.hi = b, v.hi.lo = c, v.hi.hi = d;
+  return v;
 #else
   return v;
 #endif
@@ -59,6 +81,8 @@ MARTLET_INLINE f32x16 f32x16_load_f16(const void *p) {
 #elif MARTLET_AVX2
   __m256 low = _mm256_cvtph_ps(_mm_loadu_si128(p)), high = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1));
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif MARTLET_NEON
+  return __builtin_convertvector((f16x16)u16x16_load(p), f32x16);
 #else
   return f16_widen(__builtin_convertvector(u16x16_load(p), u32x16));
 #endif

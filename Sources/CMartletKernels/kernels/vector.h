@@ -4,10 +4,13 @@
 //
 // The compiler splits a 16-lane vector into what the target has (two AVX2, four SSE or NEON registers), so a kernel is written once.
 // A variant file defines the macros below before it includes the kernels; what differs between variants is only how many
-// accumulators fit (MARTLET_ROWS) and the few operations that the language cannot say: fma, the two dot products, rounding to bf16.
+// accumulators fit (MARTLET_ATTENTION_ROWS, MARTLET_PRODUCT_ROWS) and the few operations that the language cannot say: fma, the two dot
+// products, rounding to bf16, widening halves. A macro that is not defined counts as 0.
 //
 //   MARTLET_FMA        1 where f32x16_fma is one rounding (hardware), 0 where it is a product and a sum
-//   MARTLET_HAVE_F16C  half conversions in hardware
+//   MARTLET_AVX512, MARTLET_AVX2, MARTLET_NEON
+//                      1 for the one whose instructions there are; plain C without
+//   MARTLET_VNNI       with MARTLET_AVX512: 1 where one instruction multiplies int16 pairs and adds
 //   MARTLET_DOT_BF16   1 where attention over bf16 pages rounds q and p to bf16 and uses dot products of bf16 pairs
 //
 // Everything is static and always inlined into the variant's own functions, whose target attribute it then has.
@@ -24,6 +27,9 @@ typedef int16_t i16x32 __attribute__((ext_vector_type(32)));
 typedef uint16_t u16x16 __attribute__((ext_vector_type(16)));
 typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
 typedef uint8_t u8x16 __attribute__((ext_vector_type(16)));
+#if MARTLET_NEON
+typedef _Float16 f16x16 __attribute__((ext_vector_type(16)));
+#endif
 
 // Unaligned loads and stores.
 typedef f32x16 f32x16_unaligned __attribute__((aligned(4), may_alias));

@@ -12,7 +12,6 @@
 #define MARTLET_TABLE martlet_avx2_table
 #define MARTLET_AVX2 1
 #define MARTLET_FMA 1
-#define MARTLET_HAVE_F16C 1
 #define MARTLET_DOT_BF16 0
 
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2"))), apply_to = function)

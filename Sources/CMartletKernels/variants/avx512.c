@@ -1,22 +1,22 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// AVX-512 with BF16 and VNNI: Zen 4, Cooper Lake, Sapphire Rapids and later. 32 registers of 16 floats.
+// AVX-512 without BF16: Skylake-X, Cascade Lake, Ice Lake, Tiger Lake, Rocket Lake. 32 registers of 16 floats; attention is float32, as in
+// AVX2. Products are vpmaddwd and vpaddd: the later of these have VNNI, which does both at once, to the same exact sums.
 
 #include "tables.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define MARTLET_NAME "avx512bf16"
-#define MARTLET_DESCRIPTION "x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16"
-#define MARTLET_TABLE martlet_avx512bf16_table
+#define MARTLET_NAME "avx512"
+#define MARTLET_DESCRIPTION "x86-64 with AVX-512 F, BW, VL and DQ"
+#define MARTLET_TABLE martlet_avx512_table
 #define MARTLET_AVX512 1
 #define MARTLET_FMA 1
-#define MARTLET_HAVE_F16C 1
-#define MARTLET_DOT_BF16 1
+#define MARTLET_DOT_BF16 0
 
 #pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
 #include "variant.h"
 #pragma clang attribute pop
 #endif

@@ -9,7 +9,6 @@
 #define MARTLET_DESCRIPTION "plain C with the arithmetic of bf16 dot products, for tests"
 #define MARTLET_TABLE martlet_bf16_model_table
 #define MARTLET_FMA 0
-#define MARTLET_HAVE_F16C 0
 #define MARTLET_DOT_BF16 1
 
 #include "variant.h"

@@ -8,7 +8,6 @@
 #define MARTLET_DESCRIPTION "plain C, any processor"
 #define MARTLET_TABLE martlet_portable_table
 #define MARTLET_FMA 0
-#define MARTLET_HAVE_F16C 0
 #define MARTLET_DOT_BF16 0
 
 #include "variant.h"

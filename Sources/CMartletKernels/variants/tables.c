@@ -7,7 +7,9 @@
 const martlet_kernel_table *const *martlet_kernel_tables(int32_t *count) {
   static const martlet_kernel_table *const tables[] = {
 #if defined(__x86_64__)
-      &martlet_avx512bf16_table, &martlet_avx2_table,
+      &martlet_avx512bf16_table, &martlet_avx512_table, &martlet_avx2_table,
+#elif defined(__aarch64__)
+      &martlet_neon_table,
 #endif
       &martlet_portable_table, &martlet_bf16_model_table,
   };
@@ -22,11 +24,13 @@ bool martlet_kernel_table_is_supported(const martlet_kernel_table *table) {
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
               __builtin_cpu_supports("bmi2");
   if (table == &martlet_avx2_table) return avx2;
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (table == &martlet_avx512_table) return avx512;
   if (table == &martlet_avx512bf16_table)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 #else
-  (void)table;
+  (void)table;  // NEON is part of arm64
 #endif
   return true;
 }

@@ -8,7 +8,6 @@
 #include "../kernels/append.h"
 #include "../kernels/attention_tile.h"
 #include "../kernels/attention.h"
-#undef MARTLET_TILE_ROWS  // products have register tiles of their own
 #include "../kernels/product_codes.h"
 #include "../kernels/product_pack.h"
 #include "../kernels/quantise.h"
@@ -19,5 +18,5 @@ const martlet_kernel_table MARTLET_TABLE = {
     .description = MARTLET_DESCRIPTION,
     .tensor = {.rms_norm = rms_norm, .add = add, .gated_activation = gated_activation, .gather_rows = gather_rows},
     .attention = {.append = append, .attend = attend},
-    .product = {.rows_of_a_tile = MARTLET_TILE_ROWS, .pack = pack, .code_inputs = code_inputs, .product = product, .embed = embed},
+    .product = {.rows_of_a_tile = MARTLET_PRODUCT_ROWS, .pack = pack, .code_inputs = code_inputs, .product = product, .embed = embed},
 };
