@@ -59,7 +59,12 @@ check() {  # check TARGET COMMAND…: a line for each variant, and all that is w
 run() {  # run TARGET
   if [ "$1" = arm64 ]; then
     build arm64 --target=aarch64-linux-gnu -static
-    check arm64 qemu-aarch64 "$folder/arm64/kernel_check" neon portable bf16-model
+    local variant emulators=()
+    for variant in neon portable bf16-model; do
+      check "arm64-$variant" qemu-aarch64 "$folder/arm64/kernel_check" "$variant" &
+      emulators+=($!)
+    done
+    for process in "${emulators[@]}"; do wait "$process"; done
   else
     build native
     check native "$folder/native/kernel_check"
@@ -71,4 +76,6 @@ for target in "${targets[@]}"; do
   (run "$target") &
   processes+=($!)
 done
-for process in "${processes[@]}"; do wait "$process"; done
+status=0
+for process in "${processes[@]}"; do wait "$process" || status=1; done
+exit $status
