@@ -85,7 +85,7 @@ private struct PageReader {
     case .f32: wide[index]
     case .f16: Float(halfBits: narrow[index])
     case .bf16: Float(BFloat16(bitPattern: narrow[index]))
-    case .i32: preconditionFailure("keys and values are not stored as i32")
+    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 }

@@ -45,7 +45,7 @@ struct StoredPages {
     case .f32: store(source, plane, position, head) { (x: Float) in x }
     case .f16: store(source, plane, position, head) { (x: Float) in x.halfBits }
     case .bf16: store(source, plane, position, head) { (x: Float) in BFloat16(x).bitPattern }
-    case .i32: preconditionFailure("keys and values are not stored as i32")
+    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 
@@ -55,7 +55,7 @@ struct StoredPages {
     case .f32: load(plane, position, head, destination, stride) { (x: Float) in x }
     case .f16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(halfBits: x) }
     case .bf16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(BFloat16(bitPattern: x)) }
-    case .i32: preconditionFailure("keys and values are not stored as i32")
+    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 
