@@ -23,11 +23,11 @@ struct GoldenTests {
     var testDescription: String { "\(backend), \(dataType)\(fp8Inputs ? ", FP8 inputs" : "")" }
   }
 
-  static let variants = variants([.f32, .bf16])
-  static let quantised =
-    variants([.f8e4m3, .i8]) + AttentionBackendRegistry.builtIn.names.map { Variant(backend: $0, dataType: .f8e4m3, fp8Inputs: true) }
+  static let variants: [Variant] = everyBackend([.f32, .bf16])
+  static let quantisedVariants: [Variant] =
+    everyBackend([.f8e4m3, .i8]) + AttentionBackendRegistry.builtIn.names.map { Variant(backend: $0, dataType: .f8e4m3, fp8Inputs: true) }
 
-  private static func variants(_ types: [DataType]) -> [Variant] {
+  private static func everyBackend(_ types: [DataType]) -> [Variant] {
     AttentionBackendRegistry.builtIn.names.flatMap { backend in types.map { Variant(backend: backend, dataType: $0) } }
   }
 
@@ -40,7 +40,7 @@ struct GoldenTests {
   }
 
   /// A float32 model whose cache is so quantised has a mean |Δ log-probability| of 0.08 to 0.10 in e4m3, and of 0.03 and 0.09 in int8.
-  @Test("hold with a quantised cache, within what the cache costs", arguments: models, quantised)
+  @Test("hold with a quantised cache, within what the cache costs", arguments: models, quantisedVariants)
   func quantised(model: String, variant: Variant) async throws {
     let llm = try await RealModel.llm(model, backend: variant.backend, dataType: variant.dataType, fp8Inputs: variant.fp8Inputs)
     try await checkPassage(llm, GoldenRecord(model).passage, difference: 0.12, perplexity: 0.025)
