@@ -123,11 +123,7 @@ extension TranslatedCheckpoint {
     }
     try local?.finish()
     if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
-      guard let heads = try reader.integer("num_attention_heads"), heads > 0, let hidden = try reader.integer("hidden_size"), factor > 0,
-        factor <= 1
-      else { throw reader.invalid("partial_rotary_factor", factor, "it must be above 0 and at most 1") }
-      let headDim = try reader.integer("head_dim") ?? hidden / heads
-      set("\(prefix).dimension_count", .integer(Int(Double(headDim) * factor)), spelling: "partial_rotary_factor")
+      throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
     }
     guard let global else { return }
     try readScaling(global, prefix: "\(prefix).scaling", outerLength: outerLength)
