@@ -107,13 +107,13 @@ import Testing
 
   @Test func `what a file lacks or has wrong is named`() throws {
     let supported = PreTokenizer.named.keys.sorted()
-    #expect(throws: TokenizerError.unsupportedPreTokenizer("tekken", supported: supported)) {
-      try tokenizer(byteLevelFile(merges: [], pre: "tekken"))
+    #expect(throws: TokenizerError.unsupportedPreTokenizer("youtu", supported: supported)) {
+      try tokenizer(byteLevelFile(merges: [], pre: "youtu"))
     }
     #expect(throws: TokenizerError.unsupportedPreTokenizer(nil, supported: supported)) {
       try tokenizer(byteLevelFile(merges: [], pre: nil))
     }
-    #expect(TokenizerError.unsupportedPreTokenizer("tekken", supported: supported).description.contains("\"tekken\""))
+    #expect(TokenizerError.unsupportedPreTokenizer("youtu", supported: supported).description.contains("\"youtu\""))
     for (merge, index) in [("a", 0), ("a  b", 1), ("ab c", 2), ("a €", 3), (" a", 4)] {
       var writer = GGUFWriter()
       writer.add("tokenizer.ggml.model", .string("gpt2"))
