@@ -128,7 +128,7 @@ import Testing
     var writer = GGUFWriter()
     #expect(throws: TokenizerError.format(.missingKey("tokenizer.ggml.model"))) { try tokenizer(writer.bytes()) }
     writer.add("tokenizer.ggml.model", .string("bert"))
-    #expect(throws: TokenizerError.unsupportedModel("bert", supported: ["gpt2", "llama"])) { try tokenizer(writer.bytes()) }
+    #expect(throws: TokenizerError.unsupportedModel("bert", supported: ["gpt2", "llama", "t5"])) { try tokenizer(writer.bytes()) }
   }
 
   @Test func `no mutation of a vocabulary makes reading or using it trap`() throws {

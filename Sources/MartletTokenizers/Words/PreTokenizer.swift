@@ -7,7 +7,36 @@ struct TextSplitter: Sendable, Hashable {
     case isolated, removed, mergedWithPrevious, mergedWithNext, contiguous
   }
 
-  var pattern: WordPattern
+  enum Pattern: Sendable, Hashable {
+    case words(WordPattern)
+    /// Wherever these bytes stand; not empty.
+    case text([UInt8])
+
+    /// Calls `body` with the matches in `text[range]` and with the runs between, in order; together they cover it.
+    func forEachPart(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>, _ isMatch: Bool) -> Void) {
+      switch self {
+      case .words(let pattern): pattern.forEachPart(in: text, range, body)
+      case .text(let searched):
+        var position = range.lowerBound
+        var start = position
+        while position < range.upperBound {
+          guard text[position] == searched[0], position + searched.count <= range.upperBound,
+            text[position..<position + searched.count].elementsEqual(searched)
+          else {
+            position += 1
+            continue
+          }
+          if start < position { body(start..<position, false) }
+          body(position..<position + searched.count, true)
+          position += searched.count
+          start = position
+        }
+        if start < position { body(start..<position, false) }
+      }
+    }
+  }
+
+  var pattern: Pattern
   var behaviour = Behaviour.isolated
   /// What matches and what does not change places.
   var isInverted = false
@@ -15,8 +44,7 @@ struct TextSplitter: Sendable, Hashable {
   /// Calls `body` with every piece of `text[range]`, in order.
   func forEachPiece(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
     switch behaviour {
-    case .isolated:
-      pattern.forEachPart(in: text, range) { part, _ in body(part) }
+    case .isolated: pattern.forEachPart(in: text, range) { part, _ in body(part) }
     case .removed:
       pattern.forEachPart(in: text, range) { part, isMatch in
         if isMatch == isInverted { body(part) }
@@ -50,8 +78,10 @@ struct TextSplitter: Sendable, Hashable {
     case .contiguous:
       var open: (start: Int, isMatch: Bool)?
       pattern.forEachPart(in: text, range) { part, isMatch in
-        if let current = open, current.isMatch == isMatch { return }
-        if let current = open { body(current.start..<part.lowerBound) }
+        if let current = open {
+          if current.isMatch == isMatch { return }
+          body(current.start..<part.lowerBound)
+        }
         open = (part.lowerBound, isMatch)
       }
       if let open { body(open.start..<range.upperBound) }
@@ -74,7 +104,7 @@ package struct PreTokenizer: Sendable {
     var splitters: [TextSplitter] = []
     for pattern in patterns {
       do {
-        splitters.append(TextSplitter(pattern: try WordPattern(pattern)))
+        splitters.append(TextSplitter(pattern: .words(try WordPattern(pattern))))
       } catch {
         preconditionFailure("the pattern \"\(error.alternative)\" of this build's own has no known shape")
       }
