@@ -55,7 +55,7 @@ public final class LLM: Sendable {
   /// The same from files that are open already.
   public init(files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
     let source = try files.source(for: configuration.models)
-    let tokenizer = try files.makeTokenizer()
+    let (tokenizer, filesTemplate) = try files.readTokenizer()
     let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration
     guard tokenizer.vocabularySize <= model.vocabularySize else {
@@ -64,11 +64,7 @@ public final class LLM: Sendable {
     }
     self.model = model
     self.tokenizer = tokenizer
-    if let template = configuration.chatTemplate {
-      chatTemplate = .success(template)
-    } else {
-      chatTemplate = Result { () throws(TokenizerError) in try files.makeChatTemplate() }
-    }
+    chatTemplate = configuration.chatTemplate.map { .success($0) } ?? filesTemplate
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity

@@ -195,6 +195,12 @@ struct CheckpointTests {
       $0["num_hidden_layers"] = 1; $0["layer_types"] = ["full_attention"]
     }
     #expect(message(checkpoint).contains("has a tensor \"model.layers.1."), "a layer that is not used")
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.editHeader("model.safetensors") { header in
+      header["blk.0.attn_q.weight"] = ["dtype": "F32", "shape": [0], "data_offsets": [0, 0]]
+    }
+    #expect(message(checkpoint).contains("has a tensor \"blk.0.attn_q.weight\""), "GGUF's name in a directory")
   }
 
   /// The setting, its value (nil: none), a checkpoint, and what the message must say.
@@ -219,7 +225,8 @@ struct CheckpointTests {
     ("llama", "rope_parameters", ["rope_type": "default", "warp": 2.0] as [String: any Sendable], "rope_parameters.warp = 2"),
     ("llama", "rope_scaling", ["rope_type": "linear", "factor": 2.0] as [String: any Sendable], "keep one of them"),
     ("llama", "partial_rotary_factor", 0.4, "partial_rotary_factor = 0.4: this model type turns all dims"),
-    ("llama", "rope_theta", "big", "a number is needed"),
+    ("llama", "rope_theta", "big", "a number within float32's range is needed"),
+    ("llama", "rope_theta", 1e39, "rope_theta = 1e+39: a number within"),
     ("gemma3", "attn_logit_softcapping", 30.0, "attn_logit_softcapping = 30"),
     ("gemma3", "use_bidirectional_attention", true, "computes false only"),
     ("gemma3", "layer_types", ["full_attention"], "num_hidden_layers is 3"), ("gemma3", "sliding_window", nil, "no \"sliding_window\""),

@@ -38,19 +38,18 @@ public enum ModelFiles: Sendable {
     }
   }
 
-  /// The tokenizer that the files describe.
-  public func makeTokenizer() throws(TokenizerError) -> any Tokenizer {
+  /// The tokenizer that the files describe, and how they say that conversations are written; the error says why they do not.
+  public func readTokenizer() throws(TokenizerError) -> (tokenizer: any Tokenizer, chatTemplate: Result<ChatTemplate, TokenizerError>) {
     switch self {
-    case .gguf(let file): try MartletTokenizers.makeTokenizer(from: file)
-    case .directory: throw .unsupportedModel("tokenizer.json", supported: ["gpt2", "llama"])
+    case .gguf(let file):
+      let template = Result { () throws(TokenizerError) in try ChatTemplate(from: file) }
+      return (try MartletTokenizers.makeTokenizer(from: file), template)
+    case .directory(let directory):
+      let files = try TokenizerFiles(directory: directory.path)
+      return (files.tokenizer, files.chatTemplate)
     }
   }
 
-  /// How the files say that conversations are written.
-  public func makeChatTemplate() throws(TokenizerError) -> ChatTemplate {
-    switch self {
-    case .gguf(let file): try ChatTemplate(from: file)
-    case .directory: throw .noChatTemplate(known: ChatTemplate.names)
-    }
-  }
+  /// The tokenizer that the files describe.
+  public func makeTokenizer() throws(TokenizerError) -> any Tokenizer { try readTokenizer().tokenizer }
 }

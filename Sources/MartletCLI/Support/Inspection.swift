@@ -158,12 +158,12 @@ struct Inspection: Encodable {
     .sorted { ($1.bytes ?? 0, $0.format) < ($0.bytes ?? 0, $1.format) }
 
     do {
-      let tokenizer = try files.makeTokenizer()
+      let (tokenizer, template) = try files.readTokenizer()
       let (kind, preTokenizer) = try Self.tokenizerNames(files)
       self.tokenizer = TokenizerSummary(
         model: kind, preTokenizer: preTokenizer,
         vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil,
-        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: try? files.makeChatTemplate().name)
+        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: try? template.get().name)
     } catch {
       problems.append("\(error)")
     }

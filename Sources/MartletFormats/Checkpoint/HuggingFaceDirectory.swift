@@ -10,8 +10,6 @@ public final class HuggingFaceDirectory: Sendable {
   public let path: String
   /// `config.json`: an object.
   public let config: JSONValue
-  /// `generation_config.json`, where there is one: an object.
-  public let generationConfig: JSONValue?
   /// The tensors of all files.
   public let tensors: [SafetensorsTensor]
   /// Bytes of all weight files.
@@ -30,7 +28,6 @@ public final class HuggingFaceDirectory: Sendable {
       throw .missingFile("config.json", directory: path, hint: "name the directory that holds the model, or a .gguf file")
     }
     self.config = config
-    generationConfig = try Self.object("generation_config.json", in: path)
     let files = try Self.openFiles(in: path)
     var indices: [String: Int] = [:]
     for (index, file) in files.enumerated() {

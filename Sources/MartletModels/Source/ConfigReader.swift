@@ -20,7 +20,10 @@ final class ConfigReader {
   }
 
   func integer(_ name: String) throws -> Int? { try typed(name, "an integer", value(name)) { $0.integer } }
-  func double(_ name: String) throws -> Double? { try typed(name, "a number", value(name)) { $0.double } }
+  /// A number within float32's range.
+  func double(_ name: String) throws -> Double? {
+    try typed(name, "a number within float32's range", value(name)) { $0.double.flatMap { Float($0).isFinite ? $0 : nil } }
+  }
   func bool(_ name: String) throws -> Bool? { try typed(name, "true or false", value(name)) { $0.bool } }
   func string(_ name: String) throws -> String? { try typed(name, "a string", value(name)) { $0.string } }
 

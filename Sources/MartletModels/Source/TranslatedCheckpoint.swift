@@ -34,10 +34,12 @@ public struct TranslatedCheckpoint: ModelSource {
       // A tied output matrix is the embedding, whatever else the file holds; old checkpoints store RoPE's frequencies, which follow from the settings.
       if tiesEmbeddings && tensor.name == "lm_head.weight" || tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
       let target = Self.target(of: tensor.name, translation)
-      if let target { tensors[target.name] = (tensor.name, target.addend) }
+      // An unknown tensor must not pass for a known one, whatever it is called.
+      let name = target?.name ?? "untranslated: \(tensor.name)"
+      if let target { tensors[name] = (tensor.name, target.addend) } else { spellings[name] = tensor.name }
       modelTensors.append(
         ModelTensor(
-          name: target?.name ?? tensor.name, shape: tensor.shape, formatName: tensor.type, format: tensor.weightFormat,
+          name: name, shape: tensor.shape, formatName: tensor.type, format: tensor.weightFormat,
           byteCount: tensor.byteCount))
     }
     if !tiesEmbeddings && tensors["output.weight"] == nil {
