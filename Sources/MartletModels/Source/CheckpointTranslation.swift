@@ -100,7 +100,8 @@ public struct CheckpointTranslation: Sendable {
   /// Settings that do not change what a model computes from its tokens: how it was trained, how it is sampled, who wrote it.
   static let withoutEffect: Set<String> = [
     "architectures", "model_type", "name_or_path", "transformers_version", "torch_dtype", "dtype", "auto_map", "tokenizer_class", "prefix",
-    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "attention_dropout", "hidden_dropout",
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "cls_token_id", "mask_token_id",
+    "decoder_start_token_id", "attention_dropout", "hidden_dropout",
     "initializer_range", "initializer_factor", "use_cache", "cache_implementation", "pretraining_tp", "is_decoder", "torchscript",
     "return_dict", "output_attentions", "output_hidden_states", "gradient_checkpointing", "use_bfloat16", "tf_legacy_loss",
     "chunk_size_feed_forward", "cross_attention_hidden_size", "tie_encoder_decoder", "pruned_heads", "finetuning_task", "id2label",
