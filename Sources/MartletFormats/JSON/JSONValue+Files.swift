@@ -19,5 +19,8 @@ extension JSONValue {
 /// The bytes of a small file that stands beside JSON ones, such as `chat_template.jinja`; nil if there is no file.
 package func textFile(ifPresent path: String) throws(JSONError) -> [UInt8]? {
   guard access(path, F_OK) == 0 else { return nil }
-  do { return try Array(FileBytes(path: path).bytes) } catch { throw .cannotOpen(path: path, reason: error.reason) }
+  let file: FileBytes
+  do { file = try FileBytes(path: path) } catch { throw .cannotOpen(path: path, reason: error.reason) }
+  // The bytes go with the file.
+  return withExtendedLifetime(file) { Array(file.bytes) }
 }
