@@ -21,6 +21,9 @@ final class FileBytes: @unchecked Sendable {
   let bytes: UnsafeRawBufferPointer
   private let isMapped: Bool
 
+  /// Whether something has this path.
+  static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
   /// Maps the regular file at `path`.
   init(path: String) throws(Failure) {
     func failure(_ reason: String) -> Failure { Failure(reason: reason) }

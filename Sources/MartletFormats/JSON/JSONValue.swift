@@ -36,16 +36,18 @@ public struct JSONValue: Sendable {
 
   /// Parses a text, which is not needed afterwards.
   public init(parsing text: RawSpan) throws(JSONError) {
-    let result = text.withUnsafeBytes { bytes in Result { () throws(JSONError) in try JSONDocument(bytes) } }
-    self.init(try result.get(), 0)
+    let result = text.withUnsafeBytes { bytes in Result { () throws(JSONError) in try JSONValue(bytes) } }
+    self = try result.get()
   }
 
   /// Parses the file at `path`.
   public init(path: String) throws(JSONError) {
     let file: FileBytes
     do { file = try FileBytes(path: path) } catch { throw .cannotOpen(path: path, reason: error.reason) }
-    self.init(try withExtendedLifetime(file) { () throws(JSONError) in try JSONDocument(file.bytes) }, 0)
+    self = try withExtendedLifetime(file) { () throws(JSONError) in try JSONValue(file.bytes) }
   }
+
+  init(_ text: UnsafeRawBufferPointer) throws(JSONError) { self.init(try JSONDocument(text), 0) }
 
   init(_ document: JSONDocument, _ index: Int) {
     self.document = document
