@@ -69,11 +69,11 @@ import Testing
     return tokenizers
   }
 
-  /// Four times the text takes about four times as long; quadratic work would take sixteen times. Half way between, in the logarithm, is the limit:
+  /// Four times the text takes about four times as long; quadratic work would take sixteen times. Half way between, in the logarithm, is the limit, of
   /// the shortest of several runs, so that a disturbed one does not count.
   @Test(arguments: Line.allCases) func `a line four times as long takes about four times as long`(line: Line) throws {
     var generator = SeededGenerator(seed: 51)
-    let (short, long) = (line.text(1 << 16, using: &generator), line.text(1 << 18, using: &generator))
+    let (short, long) = (line.text(1 << 15, using: &generator), line.text(1 << 17, using: &generator))
     for (name, tokenizer) in try tokenizers() {
       var ratio = Double.infinity
       for _ in 0..<5 where ratio >= 8 {
@@ -87,9 +87,9 @@ import Testing
 
   @Test func `a line of a megabyte is encoded, and comes back`() throws {
     var generator = SeededGenerator(seed: 52)
-    for line in Line.allCases {
+    for line in [Line.letter, .letters, .ideographs, .digits, .emoji, .spaces] {
       let text = line.text(1 << 20, using: &generator)
-      for (name, tokenizer) in try tokenizers() where !["pieces-unknown", "t5", "gguf unigram", "qwen2"].contains(name) {
+      for (name, tokenizer) in try tokenizers() where ["deepseek3", "mistral", "unigram-bytes", "gguf bpe"].contains(name) {
         let tokens = tokenizer.encode(text, parsesSpecialTokens: true)
         // Mistral's prefix is put only before a text that does not begin with a space.
         let expected = name == "mistral" && line == .spaces ? String(text.dropFirst()) : text
