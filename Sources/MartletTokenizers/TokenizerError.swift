@@ -8,6 +8,8 @@ public enum TokenizerError: Error, Hashable {
   case format(GGUFError)
   /// A JSON file beside the model cannot be read.
   case json(JSONError, file: String)
+  /// A directory without `tokenizer.json`.
+  case noTokenizerFile(directory: String)
   /// A part of a `tokenizer.json` that this build does not have, and that would change token ids or text; `found` is what the file has.
   case unsupportedPart(field: String, found: String, supported: [String])
   /// A kind of tokenizer that this build does not have.
@@ -33,6 +35,9 @@ extension TokenizerError: CustomStringConvertible {
       error.description
     case .json(let error, let file):
       "tokenizer: \(file): \(error.description)"
+    case .noTokenizerFile(let directory):
+      "tokenizer: \"\(directory)\" has no tokenizer.json (a tokenizer.model or vocab.json is not read); save_pretrained of the transformers "
+        + "package's tokenizer writes one"
     case .unsupportedPart(let field, let found, let supported):
       "tokenizer: \(field) is \"\(found)\", which this build does not have"
         + (supported.isEmpty ? "" : " (has: \(supported.joined(separator: ", ")))") + "; convert the model to GGUF, or report the file"

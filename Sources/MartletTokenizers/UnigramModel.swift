@@ -4,7 +4,7 @@
 ///
 /// A character that is no piece costs 10 more than the worst piece and becomes its bytes' tokens, or with its neighbours of that kind one unknown
 /// token. Of equal sums the one whose last piece is longer wins. Linear in the text, times the longest piece at most.
-package struct UnigramModel: Sendable {
+final class UnigramModel: Sendable {
   private let pieces: PrefixIndex
   /// By token.
   private let scores: [Double]

@@ -21,6 +21,6 @@ package func textFile(ifPresent path: String) throws(JSONError) -> [UInt8]? {
   guard access(path, F_OK) == 0 else { return nil }
   let file: FileBytes
   do { file = try FileBytes(path: path) } catch { throw .cannotOpen(path: path, reason: error.reason) }
-  // The bytes are gone with the file: it must stay until they are copied.
+  // The bytes go with the file.
   return withExtendedLifetime(file) { Array(file.bytes) }
 }

@@ -5,8 +5,8 @@ import MartletFormats
 /// The `BPE` model of `tokenizer.json`: a word's characters merge by the file's list, the earliest in the list first.
 ///
 /// Byte-level, the characters are the bytes. Otherwise they are Unicode's, and one that is no token becomes its bytes' tokens, if the file
-/// has them and wants that, or the unknown token, or nothing.
-struct BytePairModel: Sendable {
+/// has them and wants that, or the unknown token, or nothing. A class, as a word must not copy the tables.
+final class BytePairModel: Sendable {
   let vocabulary: Vocabulary
   let merges: MergeTable
   let isByteLevel: Bool
@@ -17,6 +17,19 @@ struct BytePairModel: Sendable {
   let unknown: Int32?
   /// Neighbouring unknown characters are one token.
   let fusesUnknown: Bool
+
+  init(
+    vocabulary: Vocabulary, merges: MergeTable, isByteLevel: Bool, prefersWholeWords: Bool, byteTokens: [Int32], unknown: Int32?,
+    fusesUnknown: Bool
+  ) {
+    self.vocabulary = vocabulary
+    self.merges = merges
+    self.isByteLevel = isByteLevel
+    self.prefersWholeWords = prefersWholeWords
+    self.byteTokens = byteTokens
+    self.unknown = unknown
+    self.fusesUnknown = fusesUnknown
+  }
 
   /// Appends the tokens of `text[range]`.
   func encode(_ text: [UInt8], _ range: Range<Int>, _ merger: inout PairMerger, to tokens: inout [Int32]) {

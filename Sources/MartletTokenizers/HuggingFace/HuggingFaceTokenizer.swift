@@ -5,7 +5,8 @@ import MartletFormats
 /// A tokenizer as `tokenizer.json` describes it: added tokens are cut out, the rest is normalised, cut into words, and encoded by a model.
 ///
 /// The truth is the `tokenizers` package: same file, same ids. What it has and this build has not is an error when the file is read.
-struct HuggingFaceTokenizer: Tokenizer {
+/// A class, for the closures that the text goes through keep it: as a value they would copy its tables' references for every word.
+final class HuggingFaceTokenizer: Tokenizer {
   enum Model: Sendable {
     case bytePairs(BytePairModel)
     case unigram(UnigramModel)

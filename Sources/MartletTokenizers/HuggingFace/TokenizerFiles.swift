@@ -5,7 +5,7 @@ import MartletFormats
 /// The tokenizer and the chat template of a directory as the Hugging Face hub has it.
 ///
 /// Read are `tokenizer.json`, and where they exist `tokenizer_config.json` (which tokens begin and end a text, the chat template),
-/// `generation_config.json` (which tokens end an answer) and `chat_template.jinja`.
+/// `generation_config.json` or `config.json` (which tokens end an answer) and `chat_template.jinja`.
 public struct TokenizerFiles: Sendable {
   public let tokenizer: any Tokenizer
   /// An error if the directory has no template that this build renders.
@@ -16,11 +16,11 @@ public struct TokenizerFiles: Sendable {
     func file(_ name: String) throws(TokenizerError) -> JSONValue? {
       do { return try JSONValue(ifPresent: "\(directory)/\(name)") } catch { throw .json(error, file: name) }
     }
-    let main: JSONValue
-    do { main = try JSONValue(path: "\(directory)/tokenizer.json") } catch { throw .json(error, file: "tokenizer.json") }
+    guard let main = try file("tokenizer.json") else { throw .noTokenizerFile(directory: directory) }
     let companions = Companions(
       tokenizerConfig: JSONField("tokenizer_config.json:", try file("tokenizer_config.json")),
-      generationConfig: JSONField("generation_config.json:", try file("generation_config.json")))
+      generationConfig: JSONField("generation_config.json:", try file("generation_config.json")),
+      config: JSONField("config.json:", try file("config.json")))
     tokenizer = try HuggingFaceTokenizer(main, companions)
     let source: [UInt8]?
     do { source = try textFile(ifPresent: "\(directory)/chat_template.jinja") } catch { throw .json(error, file: "chat_template.jinja") }
@@ -52,6 +52,7 @@ package func parseTokenizerJSON(_ bytes: UnsafeRawBufferPointer) throws(Tokenize
 struct Companions {
   var tokenizerConfig = JSONField("tokenizer_config.json:", nil)
   var generationConfig = JSONField("generation_config.json:", nil)
+  var config = JSONField("config.json:", nil)
 
   /// - Parameter field: `post_processor`.
   func specialTokens(_ field: JSONField, _ tokens: TokenList) throws(TokenizerError) -> SpecialTokens {
@@ -79,9 +80,10 @@ struct Companions {
     return token
   }
 
-  /// `eos_token_id` of `generation_config.json`: one, or a list.
+  /// `eos_token_id` of `generation_config.json`, or else of `config.json`: one, or a list.
   private func ends(_ tokens: TokenList) throws(TokenizerError) -> [Int32] {
-    let field = generationConfig["eos_token_id"]
+    let generation = generationConfig["eos_token_id"]
+    let field = generation.value == nil ? config["eos_token_id"] : generation
     guard let value = field.value else { return [] }
     var ends: [Int32] = []
     for one in value.kind == .array ? try field.fields() : [field] {
