@@ -49,21 +49,32 @@ package struct CPUAttentionKernels: AttentionKernels {
   private static func isHeadDim(_ dim: Int) -> Bool { dim > 0 && dim % 8 == 0 && dim <= maxHeadDim }
 
   package func append(_ arguments: AppendArguments, on queue: any DeviceQueue) {
-    let ragged = arguments.ragged, layout = arguments.cache.layout, heads = arguments.numHeads
-    let queryWidth = heads * layout.headDim
-    let fusedWidth = queryWidth + layout.numKVHeads * (layout.headDim + layout.valueHeadDim)
+    let ragged = arguments.ragged, heads = arguments.numHeads, headDim = arguments.headDim, cache = arguments.cache
+    precondition(headDim <= Self.maxHeadDim, "append: heads of \(headDim) dimensions; at most \(Self.maxHeadDim) are possible")
     precondition(
-      max(layout.headDim, layout.valueHeadDim) <= Self.maxHeadDim,
-      "append: heads of \(layout.headDim) and \(layout.valueHeadDim) dimensions; at most \(Self.maxHeadDim) are possible")
+      (cache != nil) == (arguments.keys != nil) && (cache != nil) == (arguments.values != nil),
+      "append: keys, values and a cache come together or not at all")
     let tokens = ragged.numTokens
     if tokens == 0 { return }
 
     var c = martlet_append_arguments()
-    c.cache = arguments.cache.cStruct(numRequests: ragged.numRequests, "append")
-    c.fused = arguments.fusedQKV.rows(tokens, of: fusedWidth, "append: fusedQKV")
-    c.queries = arguments.queries.mutableRows(tokens, of: queryWidth, "append: queries")
-    c.query_norm = arguments.queryNorm.cStruct(headDim: layout.headDim, "append: queryNorm")
-    c.key_norm = arguments.keyNorm.cStruct(headDim: layout.headDim, "append: keyNorm")
+    c.cache.head_dim = Int32(headDim)
+    if let query = arguments.query {
+      (c.query, c.query_stride) = query.heads(tokens, of: heads * headDim, "append: query")
+      guard let queries = arguments.queries else { preconditionFailure("append: nowhere to write the finished queries") }
+      c.queries = queries.mutableRows(tokens, of: heads * headDim, "append: queries")
+    }
+    if let cache, let keys = arguments.keys, let values = arguments.values {
+      let layout = cache.layout
+      precondition(
+        layout.headDim == headDim && layout.valueHeadDim <= Self.maxHeadDim,
+        "append: heads of \(headDim) dimensions for pages of \(layout.headDim) and \(layout.valueHeadDim); at most \(Self.maxHeadDim)")
+      c.cache = cache.cStruct(numRequests: ragged.numRequests, "append")
+      (c.key, c.key_stride) = keys.heads(tokens, of: layout.numKVHeads * headDim, "append: keys")
+      (c.value, c.value_stride) = values.heads(tokens, of: layout.numKVHeads * layout.valueHeadDim, "append: values")
+    }
+    c.query_norm = arguments.queryNorm.cStruct(headDim: headDim, "append: queryNorm")
+    c.key_norm = arguments.keyNorm.cStruct(headDim: headDim, "append: keyNorm")
     c.query_indptr = ragged.queryIndptr.indices(ragged.numRequests + 1, "append: queryIndptr")
     c.token_requests = ragged.tokenRequests.indices(tokens, "append: tokenRequests")
     c.token_positions = ragged.tokenPositions.indices(tokens, "append: tokenPositions")
@@ -73,8 +84,8 @@ package struct CPUAttentionKernels: AttentionKernels {
     var ropePositions = Int.max
     if let rope = arguments.rope {
       precondition(
-        rope.dim % 2 == 0 && rope.dim > 0 && rope.dim <= layout.headDim,
-        "append: RoPE over \(rope.dim) of \(layout.headDim) dimensions; an even number of them is needed")
+        rope.dim % 2 == 0 && rope.dim > 0 && rope.dim <= headDim,
+        "append: RoPE over \(rope.dim) of \(headDim) dimensions; an even number of them is needed")
       ropePositions = rope.values.count / rope.dim
       c.rope = rope.values.rows(ropePositions, of: rope.dim, "append: RoPE table")
       c.rope_dim = Int32(rope.dim)
@@ -83,26 +94,31 @@ package struct CPUAttentionKernels: AttentionKernels {
 
     // Kernels follow these numbers into memory: every one is checked.
     let kvLens = ragged.kvLens.indices(ragged.numRequests, "append: kvLens")
-    let pageCount = arguments.cache.pageCount
     for token in 0..<tokens {
-      let request = Int(c.token_requests[token]), position = Int(c.token_positions[token]), id = Int(c.position_ids[token])
+      let id = Int(c.position_ids[token])
+      precondition(
+        id >= 0 && id < ropePositions, "append: token \(token) has position id \(id); the RoPE table has \(ropePositions) positions")
+      guard let cache else { continue }
+      let request = Int(c.token_requests[token]), position = Int(c.token_positions[token])
       precondition(
         request >= 0 && request < ragged.numRequests, "append: token \(token) is of request \(request) of \(ragged.numRequests)")
       precondition(
         position >= 0 && position < kvLens[request],
         "append: token \(token) at position \(position) of a request of length \(kvLens[request])")
-      let entry = position / layout.pageSize
+      let entry = position / cache.layout.pageSize
+      let pageCount = cache.pageCount
       precondition(entry < Int(c.cache.table_width), "append: page \(entry) of a table of \(c.cache.table_width)")
       let page = Int(c.cache.page_table[request * Int(c.cache.table_width) + entry])
       precondition(
         page >= 0 && page < pageCount,
         "append: position \(position) of request \(request) has no page: table entry \(entry) is \(page), of \(pageCount) pages")
-      precondition(
-        id >= 0 && id < ropePositions, "append: token \(token) has position id \(id); the RoPE table has \(ropePositions) positions")
     }
 
     // About as many values as one thread handles while another is being called.
-    let tokensPerTask = max((16384 + fusedWidth - 1) / fusedWidth, (tokens + 4 * pool.threadCount - 1) / (4 * pool.threadCount))
+    let width =
+      (arguments.query == nil ? 0 : heads * headDim)
+      + (cache.map { $0.layout.numKVHeads * ($0.layout.headDim + $0.layout.valueHeadDim) } ?? 0)
+    let tokensPerTask = max((16384 + width - 1) / max(width, 1), (tokens + 4 * pool.threadCount - 1) / (4 * pool.threadCount))
     c.tokens_per_task = Int32(min(tokensPerTask, tokens))
     let tasks = (tokens + Int(c.tokens_per_task) - 1) / Int(c.tokens_per_task)
     pool.run(taskCount: tasks, function: kernels.append, with: c)
@@ -131,6 +147,7 @@ package struct CPUAttentionKernels: AttentionKernels {
       c.causal = true
       c.window = Int32(clamping: window)
     case .full: c.causal = false
+    case .custom: preconditionFailure("attend: custom masks")
     }
     checkPages(c, arguments.cache, numRequests: ragged.numRequests)
 
@@ -205,7 +222,7 @@ extension DataType {
     case .f32: martlet_kv_f32
     case .f16: martlet_kv_f16
     case .bf16: martlet_kv_bf16
-    case .i32: nil
+    case .f8e4m3, .i8, .i32: nil
     }
   }
 }
@@ -242,6 +259,17 @@ extension HeadNorm? {
   fileprivate func cStruct(headDim: Int, _ what: StaticString) -> martlet_head_norm {
     guard let self else { return martlet_head_norm() }
     return martlet_head_norm(weight: self.weight.rows(headDim, of: 1, what), epsilon: self.epsilon)
+  }
+}
+
+extension HeadInput {
+  /// The first head of the first token, and floats from one token to the next.
+  fileprivate func heads(_ tokens: Int, of columns: Int, _ what: StaticString) -> (UnsafePointer<Float>, Int64) {
+    let width = tensor.shape[tensor.shape.rank - 1]
+    precondition(
+      column >= 0 && column + columns <= width && tensor.count >= tokens * width,
+      "\(what): \(tensor.shape) does not hold \(columns) columns from \(column) on for \(tokens) tokens")
+    return (tensor.rows(tokens, of: width, what) + column, Int64(width))
   }
 }
 

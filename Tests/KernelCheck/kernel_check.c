@@ -512,8 +512,13 @@ static void append_all(
   int32_t *requests = zeroed((size_t)tokens * 4), *positions = zeroed((size_t)tokens * 4);
   for (int32_t i = 0; i < attention_requests; i++)
     for (int32_t t = indptr[i]; t < indptr[i + 1]; t++) requests[t] = i, positions[t] = kv_lens[i] - (indptr[i + 1] - t);
-  martlet_append_arguments a = {cache, fused, queries, rope, norm, norm, indptr, requests, positions, positions, tokens, 4,
-      attention_heads, cache.head_dim, true};
+  int64_t query_width = attention_heads * cache.head_dim, key_width = cache.kv_heads * cache.head_dim;
+  int64_t width = query_width + key_width + cache.kv_heads * cache.value_head_dim;
+  martlet_append_arguments a = {
+      .cache = cache, .query = fused, .key = fused + query_width, .value = fused + query_width + key_width, .query_stride = width,
+      .key_stride = width, .value_stride = width, .queries = queries, .rope = rope, .query_norm = norm, .key_norm = norm,
+      .query_indptr = indptr, .token_requests = requests, .token_positions = positions, .position_ids = positions, .tokens = tokens,
+      .tokens_per_task = 4, .heads = attention_heads, .rope_dim = cache.head_dim, .rope_is_neox = true};
   run(table->attention.append, &a, (tokens + 3) / 4);
   release(requests), release(positions);
 }

@@ -98,7 +98,7 @@ struct AttentionPlannerTests {
               switch shape.mask {
               case .causal: (0, position)
               case .slidingWindow(let window): (max(0, position - window + 1), position)
-              case .full: (0, keys - 1)
+              case .full, .custom: (0, keys - 1)
               }
             let chunks = (visits[Row(request: Int32(request), kvHead: Int32(head), row: Int32(row))] ?? []).sorted {
               $0.lowerBound < $1.lowerBound

@@ -12,14 +12,22 @@ struct ReferenceAttention {
   let maxSequenceLength: Int
   /// Whether (query position, key position) is visible.
   var isVisible: (Int, Int) -> Bool
+  /// Whether finished queries are rounded to bf16, as dot products of bf16 pairs take them.
+  var roundsQueries: Bool
 
-  init(_ spec: AttentionLayerSpec, maxSequenceLength: Int, isVisible: ((Int, Int) -> Bool)? = nil) {
+  init(
+    _ spec: AttentionLayerSpec, maxSequenceLength: Int, roundsQueries: Bool = false, isVisible: ((Int, Int) -> Bool)? = nil
+  ) {
+    self.roundsQueries = roundsQueries
     self.spec = spec
     self.maxSequenceLength = maxSequenceLength
     self.isVisible = isVisible ?? { query, key in key <= query && query - key < spec.window ?? Int.max }
   }
 
-  func queries(id: Int, position: Int) -> [[Double]] { heads(id, position, first: 0, count: spec.numHeads, norm: spec.queryNorm) }
+  func queries(id: Int, position: Int) -> [[Double]] {
+    let queries = heads(id, position, first: 0, count: spec.numHeads, norm: spec.queryNorm)
+    return roundsQueries ? queries.map { $0.map { Double(Float(BFloat16(Float($0)))) } } : queries
+  }
 
   func keys(id: Int, position: Int) -> [[Double]] {
     heads(id, position, first: spec.numHeads, count: spec.numKVHeads, norm: spec.keyNorm)

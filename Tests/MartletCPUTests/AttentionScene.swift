@@ -167,10 +167,13 @@ final class AttentionScene {
     let width = shape.fusedWidth
     let fused = parts.flatMap { sequences[$0.request].fused[$0.range.lowerBound * width..<$0.range.upperBound * width] }
     let queries = try device.makeTensor(Shape(ragged.numTokens, shape.queryWidth), .f32)
+    let rows = try device.tensor(fused, Shape(ragged.numTokens, shape.fusedWidth))
     device.attentionKernels.append(
       AppendArguments(
-        numHeads: shape.heads, fusedQKV: try device.tensor(fused, Shape(ragged.numTokens, shape.fusedWidth)), queries: queries,
-        queryNorm: queryNorm, keyNorm: keyNorm, rope: rope, ragged: ragged, cache: try stepCache(parts)),
+        numHeads: shape.heads, headDim: shape.dim, query: HeadInput(rows), queries: queries,
+        keys: HeadInput(rows, column: shape.queryWidth),
+        values: HeadInput(rows, column: shape.queryWidth + layout.numKVHeads * shape.dim), queryNorm: queryNorm, keyNorm: keyNorm,
+        rope: rope, ragged: ragged, cache: try stepCache(parts)),
       on: device.makeQueue())
     return queries
   }
@@ -214,7 +217,7 @@ final class AttentionScene {
     switch mask {
     case .causal: 0..<max(position + 1, 0)
     case .slidingWindow(let window): max(0, position - window + 1)..<max(position + 1, 0)
-    case .full: 0..<count
+    case .full, .custom: 0..<count
     }
   }
 
@@ -254,7 +257,8 @@ final class AttentionScene {
     let mergeRows = merges.flatMap { [$0.stateRow, $0.chunkCount, $0.rowCount, $0.reserved] }
     return AttentionWork(
       tasks: try device.tensor(taskRows, Shape(tasks.count, 8), .i32), numTasks: tasks.count,
-      merges: try device.tensor(mergeRows, Shape(merges.count, 4), .i32), numMerges: merges.count,
+      segments: try device.makeTensor(Shape(1, 8), .i32), merges: try device.tensor(mergeRows, Shape(merges.count, 4), .i32),
+      numMerges: merges.count,
       states: try device.makeTensor(Shape(states, shape.valueDim + 2), .f32), finished: try device.makeTensor(Shape(merges.count), .i32))
   }
 

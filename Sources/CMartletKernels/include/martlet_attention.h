@@ -49,7 +49,10 @@ typedef struct martlet_head_norm {
 // what follows a request's last token in that token's page if the token is among them.
 typedef struct martlet_append_arguments {
   martlet_paged_kv cache;
-  const float *fused;   // [tokens, heads·head_dim + kv_heads·(head_dim + value_head_dim)]
+  // The first head of the first token, and floats from one token to the next. query NULL: no queries to finish; key and value NULL:
+  // nothing to append, and `cache` tells only head_dim.
+  const float *query, *key, *value;
+  int64_t query_stride, key_stride, value_stride;
   float *queries;       // [tokens, heads·head_dim]
   const float *rope;    // [positions, rope_dim / 2, 2], cosine and sine; NULL for no rotation
   martlet_head_norm query_norm, key_norm;

@@ -131,25 +131,26 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
   const martlet_append_arguments *a = arguments;
   const martlet_paged_kv *cache = &a->cache;
   int32_t head_dim = cache->head_dim, value_dim = cache->value_head_dim;
-  size_t query_width = (size_t)a->heads * (size_t)head_dim;
-  size_t fused_width = query_width + (size_t)cache->kv_heads * (size_t)(head_dim + value_dim);
   int32_t first = task * a->tokens_per_task, end = first + a->tokens_per_task;
   if (end > a->tokens) end = a->tokens;
   (void)worker, (void)scratch;
 
   for (int32_t token = first; token < end; token++) {
-    const float *row = a->fused + (size_t)token * fused_width;
     const float *angles = a->rope ? a->rope + (size_t)a->position_ids[token] * (size_t)a->rope_dim : 0;
-    float *query = a->queries + (size_t)token * query_width;
-    for (int32_t head = 0; head < a->heads; head++)
-      append_finish(a, row + (size_t)head * head_dim, a->query_norm, angles, query + (size_t)head * head_dim);
+    if (a->query) {
+      const float *query = a->query + token * a->query_stride;
+      float *finished = a->queries + (size_t)token * (size_t)a->heads * (size_t)head_dim;
+      for (int32_t head = 0; head < a->heads; head++)
+        append_finish(a, query + (size_t)head * head_dim, a->query_norm, angles, finished + (size_t)head * head_dim);
+    }
+    if (!a->key) continue;
 
     int32_t request = a->token_requests[token], position = a->token_positions[token];
     int32_t page = a->cache.page_table[(size_t)request * (size_t)cache->table_width + (size_t)(position / cache->page_size)];
     int32_t slot = position % cache->page_size;
     uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes;
     uint8_t *values = keys + cache->values_offset;
-    const float *key = row + query_width, *value = key + (size_t)cache->kv_heads * head_dim;
+    const float *key = a->key + token * a->key_stride, *value = a->value + token * a->value_stride;
     for (int32_t head = 0; head < cache->kv_heads; head++) {
       float finished[martlet_attention_max_head_dim];
       append_finish(a, key + (size_t)head * head_dim, a->key_norm, angles, finished);

@@ -12,9 +12,13 @@ public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomString
   public static let fusedRoPE = AttentionCapabilities(rawValue: 1 << 1)
   /// It normalises query and key heads.
   public static let fusedHeadNorm = AttentionCapabilities(rawValue: 1 << 2)
+  /// It rounds its output to e4m3 itself.
+  public static let fp8Output = AttentionCapabilities(rawValue: 1 << 3)
 
   public var description: String {
-    let names: [(AttentionCapabilities, String)] = [(.fusedQKV, "fused QKV"), (.fusedRoPE, "RoPE"), (.fusedHeadNorm, "q/k norm")]
+    let names: [(AttentionCapabilities, String)] = [
+      (.fusedQKV, "fused QKV"), (.fusedRoPE, "RoPE"), (.fusedHeadNorm, "q/k norm"), (.fp8Output, "FP8 output"),
+    ]
     return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
   }
 }

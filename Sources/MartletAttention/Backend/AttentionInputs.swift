@@ -3,6 +3,8 @@
 public import MartletCore
 
 /// What a layer's attention is given in one step: queries, and the keys and values to append. All tensors are float32.
+///
+/// In cross attention k and v have a row for each new key/value token of the step (`AttentionMetadata.raggedKV`), not for each query.
 public struct AttentionInputs: Sendable {
   /// How queries, keys and values come.
   public enum Form: Sendable {
@@ -21,25 +23,30 @@ public struct AttentionInputs: Sendable {
   /// Whether the step's keys and values are appended. False: they are in the cache already (an earlier pass wrote them), and those given
   /// are ignored.
   public var updatesCache: Bool
+  /// Multiplies the output before it is rounded to e4m3; 1 for float32 output.
+  public var outputScale: Float
 
   /// Queries, keys and values apart.
-  public init(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
+  public init(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true, outputScale: Float = 1) {
     form = .separate(q: q, k: k, v: v)
     self.mask = mask
     self.updatesCache = updatesCache
+    self.outputScale = outputScale
   }
 
   /// Queries, keys and values side by side in one tensor.
-  public init(fusedQKV: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true) {
+  public init(fusedQKV: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true, outputScale: Float = 1) {
     form = .fused(fusedQKV)
     self.mask = mask
     self.updatesCache = updatesCache
+    self.outputScale = outputScale
   }
 
   /// Reads the cache only.
-  public init(queries: Tensor, mask: AttentionMask = .causal) {
+  public init(queries: Tensor, mask: AttentionMask = .causal, outputScale: Float = 1) {
     form = .queriesOnly(queries)
     self.mask = mask
     updatesCache = false
+    self.outputScale = outputScale
   }
 }

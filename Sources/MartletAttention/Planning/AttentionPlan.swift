@@ -8,6 +8,7 @@ public struct AttentionPlan: Sendable {
   public let planner: AttentionPlanner
   private var list: AttentionTaskList
   private let tasks: Tensor  // int32 [taskCapacity, 8]
+  private let segments: Tensor  // int32 [segmentCapacity, 8]
   private let merges: Tensor  // int32 [mergeCapacity, 4]
   private let states: Tensor  // float32 [stateCapacity, valueHeadDim + 2]
   private let finished: Tensor  // int32 [mergeCapacity]
@@ -22,7 +23,9 @@ public struct AttentionPlan: Sendable {
     merges = try device.makeTensor(Shape(max(planner.mergeCapacity, 1), 4), .i32)
     states = try device.makeTensor(Shape(max(planner.stateCapacity, 1), planner.key.valueHeadDim + 2), .f32)
     finished = try device.makeTensor(Shape(max(planner.mergeCapacity, 1)), .i32)
-    work = AttentionWork(tasks: tasks.prefix(0), numTasks: 0, merges: merges.prefix(0), numMerges: 0, states: states, finished: finished)
+    segments = try device.makeTensor(Shape(1, 8), .i32)
+    work = AttentionWork(
+      tasks: tasks.prefix(0), numTasks: 0, segments: segments, merges: merges.prefix(0), numMerges: 0, states: states, finished: finished)
   }
 
   /// Plans a batch and copies the plan to the device.
@@ -33,7 +36,8 @@ public struct AttentionPlan: Sendable {
     queue.copy(list.tasks, count: list.taskCount * 8, to: tasks)
     if list.mergeCount > 0 { queue.copy(list.merges, count: list.mergeCount * 4, to: merges) }
     work = AttentionWork(
-      tasks: tasks.prefix(list.taskCount), numTasks: list.taskCount, merges: merges.prefix(list.mergeCount), numMerges: list.mergeCount,
+      tasks: tasks.prefix(list.taskCount), numTasks: list.taskCount, segments: segments, merges: merges.prefix(list.mergeCount),
+      numMerges: list.mergeCount,
       states: states, finished: finished)
   }
 }

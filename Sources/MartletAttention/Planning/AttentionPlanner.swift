@@ -104,7 +104,7 @@ public struct AttentionPlanner: Sendable {
           switch key.mask {
           case .causal: 0..<lastPosition + 1
           case .slidingWindow(let window): max(0, firstPosition - window + 1)..<lastPosition + 1
-          case .full: 0..<keyLength
+          case .full, .custom: 0..<keyLength
           }
         let chunks = keys.lowerBound / AttentionWork.chunkSize..<(keys.upperBound - 1) / AttentionWork.chunkSize + 1
         body(Block(request: request, firstRow: row, rows: rows, chunks: chunks, keys: keys))

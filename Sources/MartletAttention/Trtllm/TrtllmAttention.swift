@@ -74,8 +74,9 @@ public final class TrtllmAttention: AttentionBackend {
       queries = try metadata.workspace(.queries, columns: layer.queryWidth)
       kernels.append(
         AppendArguments(
-          numHeads: layer.numHeads, fusedQKV: fusedQKV, queries: queries, queryNorm: layer.queryNorm, keyNorm: layer.keyNorm, rope: rope,
-          ragged: metadata.ragged, cache: cache),
+          numHeads: layer.numHeads, headDim: layer.headDim, query: HeadInput(fusedQKV), queries: queries,
+          keys: HeadInput(fusedQKV, column: layer.queryWidth), values: HeadInput(fusedQKV, column: layer.queryWidth + layer.keyWidth),
+          queryNorm: layer.queryNorm, keyNorm: layer.keyNorm, rope: rope, ragged: metadata.ragged, cache: cache),
         on: queue)
     case .queriesOnly(let finished): queries = finished
     case .separate: preconditionFailure("the TRTLLM backend takes one fused QKV input; AttentionLayer joins separate ones")

@@ -7,21 +7,24 @@ public protocol AttentionKernels: Sendable {
   /// Why these kernels cannot serve this shape and layout, in words; empty when they can. Asked at construction of a backend.
   func obstacles(layout: KVLayout, numHeads: Int) -> [String]
 
-  /// One pass over the step's tokens: q/k norm, RoPE, and the append of keys and values to their pages.
+  /// One pass over the step's tokens: q/k norm, RoPE, rounding or quantisation, and the append of keys and values to their pages.
   ///
-  /// Reads fused rows `[q heads | k heads | v heads]`, writes the finished queries to `queries` and K and V, rounded to the cache's type,
-  /// to the page slot of each token's cache position. Packed tails are zeroed: the slots of the last page after the last token of a
-  /// request hold zeros afterwards (0 × stale NaN is NaN).
+  /// Writes the finished queries to `queries` and K and V, in the cache's type, to the page slot of each token's cache position. Packed tails
+  /// are zeroed: the slots of the last page after the last token of a request hold zeros afterwards (0 × stale NaN is NaN). Tokens of a
+  /// request whose `kvLens` is 0 are dummies, which fill a captured batch: they are skipped.
   func append(_ arguments: AppendArguments, on queue: any DeviceQueue)
 
   /// Attends from the step's queries to the pages. K and V are read only as stored, this step's tokens included.
+  ///
+  /// Only rows that the work names are written.
   func attend(_ arguments: AttendArguments, on queue: any DeviceQueue)
 }
 
 /// The tokens of one step, packed: request after request, without padding. All tensors are int32.
 ///
 /// `n` tokens of `r` requests. Token t of request i, with `queryIndptr[i] ≤ t < queryIndptr[i + 1]`, sits at cache position
-/// `kvLens[i] − (queryIndptr[i + 1] − t)`.
+/// `kvLens[i] − (queryIndptr[i + 1] − t)`. In cross attention queries and keys are different tokens: then one value describes the queries
+/// (with the encoder's `kvLens`, and no cache positions of their own), another the keys that are appended.
 public struct RaggedQueries: Sendable {
   public var numRequests: Int
   public var numTokens: Int
@@ -93,31 +96,72 @@ public struct HeadNorm: Sendable {
   }
 }
 
+/// Heads that lie side by side in each row of a tensor: one of its own, or some columns of a fused one.
+public struct HeadInput: Sendable {
+  /// float32 `[n, columns]`.
+  public var tensor: Tensor
+  /// Where the first head begins in a row.
+  public var column: Int
+
+  public init(_ tensor: Tensor, column: Int = 0) {
+    self.tensor = tensor
+    self.column = column
+  }
+}
+
+/// Factors of e4m3 keys and values, for the whole layer: stored = x / scale, saturated to ±448. 1 for every other type.
+public struct KVScales: Sendable, Hashable {
+  public var key: Float
+  public var value: Float
+
+  public init(key: Float = 1, value: Float = 1) {
+    self.key = key
+    self.value = value
+  }
+}
+
 /// Arguments of ``AttentionKernels/append(_:on:)``.
+///
+/// Queries, keys and values are optional: without `query` none are finished; without `keys` and `values` none are appended.
 public struct AppendArguments: Sendable {
   public var numHeads: Int
-  /// float32 `[n, numHeads·headDim + numKVHeads·(headDim + valueHeadDim)]`.
-  public var fusedQKV: Tensor
+  public var headDim: Int
+  /// Unfinished queries: `numHeads` heads of `headDim`.
+  public var query: HeadInput?
   /// float32 `[n, numHeads·headDim]`: receives the normalised and rotated queries.
-  public var queries: Tensor
+  public var queries: Tensor?
+  /// `layout.numKVHeads` heads of `headDim`; present exactly when `values` and `cache` are.
+  public var keys: HeadInput?
+  /// `layout.numKVHeads` heads of `layout.valueHeadDim`.
+  public var values: HeadInput?
   public var queryNorm: HeadNorm?
   public var keyNorm: HeadNorm?
   public var rope: RopeTable?
+  /// Whether keys are rotated before they are stored; false where they are rotated as they are read (deferred).
+  public var rotatesKeys: Bool
+  /// The tokens of queries, keys and values alike.
   public var ragged: RaggedQueries
-  public var cache: PagedKV
+  public var cache: PagedKV?
+  public var scales: KVScales
 
   public init(
-    numHeads: Int, fusedQKV: Tensor, queries: Tensor, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil, rope: RopeTable? = nil,
-    ragged: RaggedQueries, cache: PagedKV
+    numHeads: Int, headDim: Int, query: HeadInput? = nil, queries: Tensor? = nil, keys: HeadInput? = nil, values: HeadInput? = nil,
+    queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil, rope: RopeTable? = nil, rotatesKeys: Bool = true, ragged: RaggedQueries,
+    cache: PagedKV? = nil, scales: KVScales = KVScales()
   ) {
     self.numHeads = numHeads
-    self.fusedQKV = fusedQKV
+    self.headDim = headDim
+    self.query = query
     self.queries = queries
+    self.keys = keys
+    self.values = values
     self.queryNorm = queryNorm
     self.keyNorm = keyNorm
     self.rope = rope
+    self.rotatesKeys = rotatesKeys
     self.ragged = ragged
     self.cache = cache
+    self.scales = scales
   }
 }
 
@@ -129,36 +173,76 @@ public enum MaskView: Sendable, Hashable {
   case slidingWindow(Int)
   /// Every key.
   case full
+  /// The bits of ``AttendArguments/maskBits``, for requests that have some; for others the causal mask, within the window if there is one.
+  case custom(window: Int?)
+}
+
+/// Custom mask bits of a step.
+///
+/// A request's bits are `queryLength` rows of ⌈keyLength / 64⌉ · 2 words; bit j % 32 of word j / 32 of row i says whether its query i sees key
+/// j. Bits from `keyLength` on are 0.
+public struct MaskBits: Sendable {
+  /// int32, the words of all requests.
+  public var words: Tensor
+  /// int32 `[r]`: where each request's words begin; −1 for a request without bits.
+  public var offsets: Tensor
+
+  public init(words: Tensor, offsets: Tensor) {
+    self.words = words
+    self.offsets = offsets
+  }
 }
 
 /// Arguments of ``AttentionKernels/attend(_:on:)``.
+///
+/// A score is q·k · `scale`, then softCap · tanh(score / softCap); hidden keys are left out; the softmax runs over what is left and the sink.
 public struct AttendArguments: Sendable {
   public var numHeads: Int
   /// float32 `[n, numHeads·headDim]`.
   public var queries: Tensor
-  /// float32 `[n, numHeads·valueHeadDim]`.
+  /// Whether queries are rounded to e4m3 (saturating, without a scale) before the product.
+  public var roundsQueriesToE4M3: Bool
+  /// float32 or f8e4m3 `[n, numHeads·valueHeadDim]`; e4m3 receives o · `outputScale`, saturated.
   public var output: Tensor
+  /// Multiplies e4m3 output.
+  public var outputScale: Float
   /// float32 `[n, numHeads]`, base 2; nil if not wanted.
   public var logSumExp: Tensor?
   /// Multiplies every score.
   public var scale: Float
+  public var softCap: Float?
+  /// float32 `[numHeads]`: one more logit per head, neither scaled nor capped, without a value, counted once.
+  public var sinks: Tensor?
   public var mask: MaskView
+  /// Present where `mask` is custom.
+  public var maskBits: MaskBits?
+  /// Where cached keys are unrotated: they are rotated, in float32, by their cache positions as they are read.
+  public var keyRope: RopeTable?
   public var ragged: RaggedQueries
   public var cache: PagedKV
+  public var scales: KVScales
   public var work: AttentionWork
 
   public init(
-    numHeads: Int, queries: Tensor, output: Tensor, logSumExp: Tensor? = nil, scale: Float, mask: MaskView, ragged: RaggedQueries,
-    cache: PagedKV, work: AttentionWork
+    numHeads: Int, queries: Tensor, roundsQueriesToE4M3: Bool = false, output: Tensor, outputScale: Float = 1, logSumExp: Tensor? = nil,
+    scale: Float, softCap: Float? = nil, sinks: Tensor? = nil, mask: MaskView, maskBits: MaskBits? = nil, keyRope: RopeTable? = nil,
+    ragged: RaggedQueries, cache: PagedKV, scales: KVScales = KVScales(), work: AttentionWork
   ) {
     self.numHeads = numHeads
     self.queries = queries
+    self.roundsQueriesToE4M3 = roundsQueriesToE4M3
     self.output = output
+    self.outputScale = outputScale
     self.logSumExp = logSumExp
     self.scale = scale
+    self.softCap = softCap
+    self.sinks = sinks
     self.mask = mask
+    self.maskBits = maskBits
+    self.keyRope = keyRope
     self.ragged = ragged
     self.cache = cache
+    self.scales = scales
     self.work = work
   }
 }

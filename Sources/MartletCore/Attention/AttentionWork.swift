@@ -14,6 +14,9 @@ public struct AttentionWork: Sendable {
   /// int32 `[numTasks, 8]`, each row an ``AttentionTask``.
   public var tasks: Tensor
   public var numTasks: Int
+  /// int32 `[numSegments, 8]`, each row an ``AttentionSegment``: the rows of tasks that gather several requests.
+  public var segments: Tensor
+  public var numSegments: Int
   /// int32 `[numMerges, 4]`, each row an ``AttentionMerge``.
   public var merges: Tensor
   public var numMerges: Int
@@ -22,9 +25,13 @@ public struct AttentionWork: Sendable {
   /// int32 `[numMerges]`, zero before and after each call: how many tasks of a merge have finished.
   public var finished: Tensor
 
-  public init(tasks: Tensor, numTasks: Int, merges: Tensor, numMerges: Int, states: Tensor, finished: Tensor) {
+  public init(
+    tasks: Tensor, numTasks: Int, segments: Tensor, numSegments: Int = 0, merges: Tensor, numMerges: Int, states: Tensor, finished: Tensor
+  ) {
     self.tasks = tasks
     self.numTasks = numTasks
+    self.segments = segments
+    self.numSegments = numSegments
     self.merges = merges
     self.numMerges = numMerges
     self.states = states
@@ -35,9 +42,17 @@ public struct AttentionWork: Sendable {
 /// A block of query rows of one key/value head against a run of chunks.
 ///
 /// The rows of a request and key/value head are its (token, head of the group) pairs, token-major: row = token·groupSize + head.
+///
+/// A *cascade* task (``merge`` is ``cascade``) takes rows of several requests against one chunk whose pages they share, so that the chunk is
+/// read once for all: its rows are those of ``AttentionSegment``s, `stateRow` many from `firstRow` on, every one of which sees the whole
+/// chunk; `request` is the one whose page table is read, `rowCount` the sum of the segments'.
 public struct AttentionTask: Sendable, BitwiseCopyable, Hashable {
   /// The most rows in a task.
   public static let maxRows = 96
+  /// ``merge`` of a task that visits all chunks of its rows and writes the output itself.
+  public static let whole: Int32 = -1
+  /// ``merge`` of a task whose rows are segments.
+  public static let cascade: Int32 = -2
 
   /// Within the batch.
   public var request: Int32
@@ -48,13 +63,13 @@ public struct AttentionTask: Sendable, BitwiseCopyable, Hashable {
   public var firstChunk: Int32
   /// One past the last.
   public var endChunk: Int32
-  /// The merge this task belongs to; −1 when it visits all chunks of its rows and writes the output itself.
+  /// The merge this task belongs to, or ``whole``, or ``cascade``.
   public var merge: Int32
   /// The first row of `states` for this task's state; one chunk state per task when `merge` ≥ 0, so `endChunk == firstChunk + 1`.
   public var stateRow: Int32
 
   public init(
-    request: Int32, kvHead: Int32, firstRow: Int32, rowCount: Int32, firstChunk: Int32, endChunk: Int32, merge: Int32 = -1,
+    request: Int32, kvHead: Int32, firstRow: Int32, rowCount: Int32, firstChunk: Int32, endChunk: Int32, merge: Int32 = whole,
     stateRow: Int32 = 0
   ) {
     self.request = request
@@ -68,11 +83,33 @@ public struct AttentionTask: Sendable, BitwiseCopyable, Hashable {
   }
 }
 
+/// Some rows of one request in a cascade task, with the merge that their states belong to.
+public struct AttentionSegment: Sendable, BitwiseCopyable, Hashable {
+  /// Within the batch.
+  public var request: Int32
+  public var firstRow: Int32
+  public var rowCount: Int32
+  public var merge: Int32
+  /// The first row of `states` for this segment's state of the task's chunk.
+  public var stateRow: Int32
+  public var reserved0: Int32 = 0
+  public var reserved1: Int32 = 0
+  public var reserved2: Int32 = 0
+
+  public init(request: Int32, firstRow: Int32, rowCount: Int32, merge: Int32, stateRow: Int32) {
+    self.request = request
+    self.firstRow = firstRow
+    self.rowCount = rowCount
+    self.merge = merge
+    self.stateRow = stateRow
+  }
+}
+
 /// Chunk states of one row block that fold into its output: the last task to finish folds them, in ascending order of chunks.
 public struct AttentionMerge: Sendable, BitwiseCopyable, Hashable {
   /// The first row in `states`; chunk c of the merge lies `c·rowCount` rows further.
   public var stateRow: Int32
-  /// Chunks, and so tasks, of this merge.
+  /// Chunks of this merge; each has one task, or a segment of one.
   public var chunkCount: Int32
   public var rowCount: Int32
   public var reserved: Int32 = 0

@@ -13,6 +13,8 @@
 /// | ``packed(dataType:pageSize:numKVHeads:headDim:valueHeadDim:)`` | `[head][dim/g][token][g]` | `[head][token/g][dim][g]` |
 ///
 /// with g = 4 / bytes per element, so that one 32-bit lane holds g neighbours along the axis that a dot product sums over.
+///
+/// int8 keys and values have a float32 scale for each token and head, which lie behind the values (``Scales``).
 public struct KVLayout: Sendable, Hashable {
   /// Where (token, head, dim) of the keys or of the values lies, in elements from the start of the plane.
   public struct Plane: Sendable, Hashable {
@@ -40,6 +42,28 @@ public struct KVLayout: Sendable, Hashable {
     }
   }
 
+  /// Where the float32 scales of keys and of values lie: one for each (token, head).
+  public struct Scales: Sendable, Hashable {
+    /// Bytes from the start of a page to the scales of its keys.
+    public var keysByteOffset: Int
+    /// Bytes from the start of a page to the scales of its values.
+    public var valuesByteOffset: Int
+    /// Floats from one head to the next.
+    public var headStride: Int
+    /// Floats from one token to the next.
+    public var tokenStride: Int
+
+    public init(keysByteOffset: Int, valuesByteOffset: Int, headStride: Int, tokenStride: Int) {
+      self.keysByteOffset = keysByteOffset
+      self.valuesByteOffset = valuesByteOffset
+      self.headStride = headStride
+      self.tokenStride = tokenStride
+    }
+
+    /// Floats from the first scale of a plane to that of (token, head).
+    public func offset(token: Int, head: Int) -> Int { head * headStride + token * tokenStride }
+  }
+
   public let dataType: DataType
   /// Tokens in a page.
   public let pageSize: Int
@@ -50,6 +74,8 @@ public struct KVLayout: Sendable, Hashable {
   public let valueHeadDim: Int
   public let keys: Plane
   public let values: Plane
+  /// nil where elements need none; int8 has `[head][token]` behind the values, first those of keys.
+  public let scales: Scales?
 
   public init(
     dataType: DataType, pageSize: Int, numKVHeads: Int, headDim: Int, valueHeadDim: Int, keys: Plane, values: Plane
@@ -61,12 +87,22 @@ public struct KVLayout: Sendable, Hashable {
     self.valueHeadDim = valueHeadDim
     self.keys = keys
     self.values = values
+    let elementsByteCount = pageSize * numKVHeads * (headDim + valueHeadDim) * dataType.byteCount
+    let keysByteOffset = (elementsByteCount + 3) / 4 * 4
+    scales =
+      dataType == .i8
+      ? Scales(
+        keysByteOffset: keysByteOffset, valuesByteOffset: keysByteOffset + 4 * pageSize * numKVHeads, headStride: pageSize, tokenStride: 1)
+      : nil
   }
 
   /// Bytes from the start of a page to its values.
   public var valuesByteOffset: Int { pageSize * numKVHeads * headDim * dataType.byteCount }
-  /// Bytes of a page of one layer, keys and values.
-  public var pageByteCount: Int { pageSize * numKVHeads * (headDim + valueHeadDim) * dataType.byteCount }
+  /// Bytes of a page of one layer: keys, values and their scales.
+  public var pageByteCount: Int {
+    if let scales { return scales.valuesByteOffset + 4 * pageSize * numKVHeads }
+    return pageSize * numKVHeads * (headDim + valueHeadDim) * dataType.byteCount
+  }
 
   /// Whether this is the layout that ``packed(dataType:pageSize:numKVHeads:headDim:valueHeadDim:)`` makes.
   public var isPacked: Bool {

@@ -4,13 +4,14 @@
 ///
 /// Weights have a ``WeightFormat`` instead, because a quantised weight has no element type: its unit is a block.
 public enum DataType: String, Sendable, Hashable, CaseIterable {
-  case f32, f16, bf16, i32
+  case f32, f16, bf16, f8e4m3, i8, i32
 
   /// Bytes of one element.
   public var byteCount: Int {
     switch self {
     case .f32, .i32: 4
     case .f16, .bf16: 2
+    case .f8e4m3, .i8: 1
     }
   }
 }
