@@ -12,7 +12,9 @@ import MartletFormats
   }
 
   static func ggufSeeds() throws -> [(String, GGUFWriter)] {
-    var seeds: [(String, GGUFWriter)] = [("metadata", everyKindOfMetadata()), ("sentencepiece", sentencePiece()), ("byte-level", byteLevel())]
+    var seeds: [(String, GGUFWriter)] = [
+      ("metadata", everyKindOfMetadata()), ("sentencepiece", sentencePiece()), ("byte-level", byteLevel()),
+    ]
     for format in WeightFormat.allCases { seeds.append(("weight-\(format.rawValue)", weight(in: format))) }
     for architecture in TinyModel.Architecture.allCases {
       let model = TinyModel(architecture, seed: 1) { model in
@@ -27,7 +29,8 @@ import MartletFormats
     var writer = GGUFWriter()
     writer.alignment = 64
     let values: [GGUFWriter.Value] = [
-      .uint8(1), .int8(-1), .uint16(2), .int16(-2), .uint32(3), .int32(-3), .uint64(4), .int64(-4), .float32(0.5), .float64(0.25), .bool(true),
+      .uint8(1), .int8(-1), .uint16(2), .int16(-2), .uint32(3), .int32(-3), .uint64(4), .int64(-4), .float32(0.5), .float64(0.25),
+      .bool(true),
       .string("text"), .bytes([0xFF, 0x41]),
     ]
     for (index, value) in values.enumerated() { writer.add("value.\(index)", value) }
