@@ -200,6 +200,10 @@ static void check_add_and_gather(int32_t columns) {
   run(tested->tensor.add, &a, 2);
   for (size_t i = 0; i < count; i++) z[i] += x[i];
   same_bits(named("add, %d columns", columns, 0), y, z, count * 4);
+  martlet_add_row_arguments b = {x, y, rows, columns, 3};
+  run(tested->tensor.add_row, &b, 2);
+  for (size_t i = 0; i < count; i++) z[i] += x[i % (size_t)columns];
+  same_bits(named("add_row, %d columns", columns, 0), y, z, count * 4);
   const int32_t indices[rows] = {3, 0, 0, 2};
   martlet_gather_rows_arguments g = {x, indices, y, rows, columns, 3};
   run(tested->tensor.gather_rows, &g, 2);
