@@ -10,7 +10,7 @@ export SWIFT_BACKTRACE=enable=no
 
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(gguf)
+[ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors tokenizer_json)
 folder=.build-fuzz
 mkdir -p "$folder/modules"
 
@@ -46,10 +46,12 @@ for source in Sources/CMartletKernels/*/*.c; do objects+=("$folder/$(basename "$
 # Seeds are written by the package's own writers.
 "${swift[@]}" -sanitize=address -module-name Seeds Tests/Fuzz/Seeds.swift Tests/MartletTestSupport/{TinyModel,SeededGenerator}.swift \
   "${objects[@]}" -o "$folder/seeds"
-for target in "${targets[@]}"; do mkdir -p "$folder/seeds-$target" "$folder/$target"; done
+mkdir -p "$folder"/seeds-{gguf,safetensors,tokenizer_json}
 ASAN_OPTIONS=detect_leaks=0 "$folder/seeds" "$folder/seeds-"
+cp Tests/MartletTokenizersTests/Fixtures/tokenizers/*.json "$folder/seeds-tokenizer_json/"
 
 for target in "${targets[@]}"; do
+  mkdir -p "$folder/$target"
   "${swift[@]}" -sanitize=address,fuzzer -module-name "Fuzz_$target" "Tests/Fuzz/fuzz_$target.swift" "${objects[@]}" -o "$folder/fuzz_$target"
 done
 

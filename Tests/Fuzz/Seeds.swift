@@ -2,6 +2,7 @@
 
 // Writes what the fuzzers begin with: small valid files, one folder for each target, in the folder that is named.
 
+import Glibc
 import MartletCore
 import MartletFormats
 
@@ -9,6 +10,36 @@ import MartletFormats
   static func main() throws {
     let folder = CommandLine.arguments[1]
     for (name, writer) in try ggufSeeds() { try writer.write(toPath: "\(folder)gguf/\(name)") }
+    for (name, bytes) in safetensorsSeeds() { try write(bytes, to: "\(folder)safetensors/\(name)") }
+  }
+
+  private struct CannotWrite: Error { var path: String }
+
+  private static func write(_ bytes: [UInt8], to path: String) throws {
+    guard let file = fopen(path, "wb") else { throw CannotWrite(path: path) }
+    let written = fwrite(bytes, 1, bytes.count, file)
+    guard fclose(file) == 0, written == bytes.count else { throw CannotWrite(path: path) }
+  }
+
+  /// Headers written by hand, before data of zeros.
+  static func safetensorsSeeds() -> [(String, [UInt8])] {
+    func file(_ header: String, data: Int) -> [UInt8] {
+      withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Array($0) } + Array(header.utf8) + [UInt8](repeating: 0, count: data)
+    }
+    return [
+      ("empty", file("{}", data: 0)),
+      ("metadata", file(#"{"__metadata__":{"format":"pt"}}    "#, data: 0)),
+      (
+        "three",
+        file(
+          #"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b\u00e9":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]},"#
+            + #""c":{"dtype":"F16","shape":[],"data_offsets":[22,24]}}"#, data: 24)
+      ),
+      (
+        "other types",
+        file(#"{"i":{"dtype":"I64","shape":[1,0,2],"data_offsets":[0,0]},"u":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, data: 1)
+      ),
+    ]
   }
 
   static func ggufSeeds() throws -> [(String, GGUFWriter)] {
