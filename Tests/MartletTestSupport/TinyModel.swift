@@ -109,7 +109,10 @@ package struct TinyModel: Sendable {
   }
 
   /// The model as a file in memory.
-  package func file() throws -> GGUFFile {
+  package func file() throws -> GGUFFile { try GGUFFile(bytes: writer().bytes()) }
+
+  /// The file, to be written.
+  package func writer() -> GGUFWriter {
     var writer = GGUFWriter()
     for (key, value) in metadata() {
       if let override = overrides[key] {
@@ -126,7 +129,7 @@ package struct TinyModel: Sendable {
       writer.addTensor(name, shape: [matrix.rows, matrix.columns], floats: matrix.values)
     }
     for (name, vector) in vectors.sorted(by: { $0.key < $1.key }) { writer.addTensor(name, shape: [vector.count], floats: vector) }
-    return try GGUFFile(bytes: writer.bytes())
+    return writer
   }
 
   private func metadata() -> [(String, GGUFWriter.Value)] {
