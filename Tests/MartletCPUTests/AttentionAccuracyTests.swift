@@ -272,7 +272,7 @@ private struct Deck<Card> {
     let segment = unsafeBitCast(
       AttentionSegment(request: 1, firstRow: 2, rowCount: 3, merge: 4, stateRow: 5), to: martlet_attention_segment.self)
     #expect([segment.request, segment.first_row, segment.row_count, segment.merge, segment.state_row] == Array(1...5))
-    #expect(AttentionTask.cascade == Int32(martlet_attention_cascade.rawValue))
+    #expect(AttentionTask.cascade == Int32(martlet_attention_cascade))
     let merge = unsafeBitCast(AttentionMerge(stateRow: 1, chunkCount: 2, rowCount: 3), to: martlet_attention_merge.self)
     #expect([merge.state_row, merge.chunk_count, merge.row_count] == [1, 2, 3])
     #expect(Int(martlet_kv_chunk_size) == AttentionWork.chunkSize)

@@ -199,8 +199,11 @@ import Testing
       for x in [value, (value + next) / 2] { edges += [x, x.nextUp, -x.nextDown, -x] }
     }
     edges += [Float](repeating: 1, count: (64 - edges.count % 64) % 64)
-    let fused = stride(from: 0, to: edges.count, by: 64).flatMap { start in
-      [Float](repeating: 1, count: 64) + edges[start..<start + 64] + edges[start..<start + 64]
+    var fused: [Float] = []
+    for start in stride(from: 0, to: edges.count, by: 64) {
+      let head = Array(edges[start..<start + 64])
+      fused += [Float](repeating: 1, count: 64)
+      fused += head + head
     }
     let sequence = TokenSequence(fused, of: shape)
     for dataType in [DataType.f8e4m3, .i8] {

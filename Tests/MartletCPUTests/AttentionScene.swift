@@ -428,7 +428,9 @@ final class AttentionScene {
       [$0.request, $0.kvHead, $0.firstRow, $0.rowCount, $0.firstChunk, $0.endChunk, $0.merge, $0.stateRow]
     }
     let mergeRows = merges.flatMap { [$0.stateRow, $0.chunkCount, $0.rowCount, $0.reserved] }
-    let segmentRows = segments.flatMap { [$0.request, $0.firstRow, $0.rowCount, $0.merge, $0.stateRow, 0, 0, 0] }
+    let segmentRows: [Int32] = segments.flatMap { segment -> [Int32] in
+      [segment.request, segment.firstRow, segment.rowCount, segment.merge, segment.stateRow, 0, 0, 0]
+    }
     return AttentionWork(
       tasks: try device.tensor(taskRows, Shape(tasks.count, 8), .i32), numTasks: tasks.count,
       segments: try device.tensor(segmentRows, Shape(segments.count, 8), .i32), numSegments: segments.count,
