@@ -16,13 +16,20 @@ public struct EngineConfiguration: Sendable {
     public var dataType: DataType?
     public var pageSize: KVCacheConfig.PageSize
     public var budget: KVCacheConfig.Budget
+    /// What e4m3 keys and values are divided by, in every layer.
+    public var scales: KVScales
+    /// Whether queries are rounded to e4m3 too; only with an e4m3 cache.
+    public var fp8Inputs: Bool
 
     public init(
-      dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic
+      dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic,
+      scales: KVScales = KVScales(), fp8Inputs: Bool = false
     ) {
       self.dataType = dataType
       self.pageSize = pageSize
       self.budget = budget
+      self.scales = scales
+      self.fp8Inputs = fp8Inputs
     }
   }
 

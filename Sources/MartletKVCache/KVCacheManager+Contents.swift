@@ -21,16 +21,17 @@ public struct KVContents: Sendable, Hashable {
 extension KVCacheManager {
   /// Reads back what the layer stores of a sequence: for tests and tools, not for steps.
   ///
+  /// int8 values come multiplied by their scales, e4m3 ones by `scales`, which only the layer knows.
   /// Waits for `queue`. The sequence's whole length is read, written or not.
   /// - Throws: `DeviceError` where the host memory for one page is not to be had.
-  public func read(layer: Int, request id: Int, on queue: any DeviceQueue) throws -> KVContents {
+  public func read(layer: Int, request id: Int, scales: KVScales = KVScales(), on queue: any DeviceQueue) throws -> KVContents {
     let layout = layers[layer].layout
     let pool = pools[poolOfLayer[layer]]
     let slot = slot(of: id)
     let first = min(pool.firstEntry[slot] * pageSize, lengths[slot])
     var keys: [Float] = []
     var values: [Float] = []
-    let reader = try PageReader(layout, pages: storage[layer], device: device, queue: queue)
+    let reader = try PageReader(layout, scales, pages: storage[layer], device: device, queue: queue)
     var position = first
     while position < lengths[slot] {
       let entry = position / pageSize
@@ -53,39 +54,50 @@ extension KVCacheManager {
 /// One page in host memory, read as floats.
 private struct PageReader {
   let layout: KVLayout
+  let scales: KVScales
   let pages: Tensor
   let queue: any DeviceQueue
-  /// The page's elements: 32-bit ones and 16-bit ones have a buffer each, of which one is used.
-  let wide: HostBuffer<Float>
-  let narrow: HostBuffer<UInt16>
+  let bytes: HostBuffer<UInt8>
 
-  init(_ layout: KVLayout, pages: Tensor, device: any Device, queue: any DeviceQueue) throws {
+  init(_ layout: KVLayout, _ scales: KVScales, pages: Tensor, device: any Device, queue: any DeviceQueue) throws {
     self.layout = layout
+    self.scales = scales
     self.pages = pages
     self.queue = queue
-    let elements = layout.pageByteCount / layout.dataType.byteCount
-    wide = try device.makeHostBuffer(of: Float.self, count: layout.dataType == .f32 ? elements : 1)
-    narrow = try device.makeHostBuffer(of: UInt16.self, count: layout.dataType == .f32 ? 1 : elements)
+    bytes = try device.makeHostBuffer(of: UInt8.self, count: layout.pageByteCount)
   }
 
   func load(page: Int) {
-    let tensor = pages.rows(page..<page + 1)
-    if layout.dataType == .f32 { queue.copy(tensor, to: wide) } else { queue.copy(tensor, to: narrow) }
+    let row = pages.rows(page..<page + 1)
+    queue.copy(Tensor(row.buffer, byteOffset: row.byteOffset, shape: Shape(row.byteCount), dataType: .i8), to: bytes)
     queue.wait()
   }
 
-  func key(_ token: Int, _ head: Int, _ dim: Int) -> Float { element(layout.keys.offset(token: token, head: head, dim: dim)) }
-
-  func value(_ token: Int, _ head: Int, _ dim: Int) -> Float {
-    element(layout.valuesByteOffset / layout.dataType.byteCount + layout.values.offset(token: token, head: head, dim: dim))
+  func key(_ token: Int, _ head: Int, _ dim: Int) -> Float {
+    element(layout.keys.offset(token: token, head: head, dim: dim), scales.key, layout.scales?.keysByteOffset, token, head)
   }
 
-  private func element(_ index: Int) -> Float {
+  func value(_ token: Int, _ head: Int, _ dim: Int) -> Float {
+    element(
+      layout.valuesByteOffset / layout.dataType.byteCount + layout.values.offset(token: token, head: head, dim: dim), scales.value,
+      layout.scales?.valuesByteOffset, token, head)
+  }
+
+  private func element(_ index: Int, _ scale: Float, _ scalesByteOffset: Int?, _ token: Int, _ head: Int) -> Float {
+    let page = UnsafeRawBufferPointer(bytes.unsafeStorage)
+    func load<Element: BitwiseCopyable>(_ type: Element.Type) -> Element {
+      page.loadUnaligned(fromByteOffset: index * layout.dataType.byteCount, as: type)
+    }
     switch layout.dataType {
-    case .f32: wide[index]
-    case .f16: Float(halfBits: narrow[index])
-    case .bf16: Float(BFloat16(bitPattern: narrow[index]))
-    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .f32: return load(Float.self)
+    case .f16: return Float(halfBits: load(UInt16.self))
+    case .bf16: return Float(BFloat16(bitPattern: load(UInt16.self)))
+    case .f8e4m3: return Float(Float8E4M3(bitPattern: load(UInt8.self))) * scale
+    case .i8:
+      guard let scalesByteOffset, let scales = layout.scales else { preconditionFailure("a layout of int8 without scales") }
+      let offset = scalesByteOffset + 4 * scales.offset(token: token, head: head)
+      return Float(load(Int8.self)) * page.loadUnaligned(fromByteOffset: offset, as: Float.self)
+    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 }

@@ -18,6 +18,7 @@ private struct Case: CustomTestStringConvertible, Sendable {
   /// (element type, tokens, heads, key dims, value dims)
   private static let sizes: [(DataType, Int, Int, Int, Int)] = [
     (.f32, 1, 1, 1, 1), (.bf16, 16, 3, 64, 64), (.f16, 32, 2, 64, 48), (.f32, 4, 5, 8, 6), (.bf16, 2, 1, 2, 7),
+    (.f8e4m3, 16, 3, 64, 48), (.i8, 4, 2, 8, 6),
   ]
 
   static let all: [Case] =
@@ -62,10 +63,19 @@ private struct Case: CustomTestStringConvertible, Sendable {
     }
   }
 
-  @Test(arguments: Case.all) private func `puts the values after the keys and ends with the page`(_ test: Case) {
+  @Test(arguments: Case.all) private func `puts the values after the keys, then scales, and ends with the page`(_ test: Case) {
     let layout = test.layout, tokens = layout.pageSize * layout.numKVHeads
     #expect(layout.valuesByteOffset == tokens * layout.headDim * layout.dataType.byteCount)
-    #expect(layout.pageByteCount == layout.valuesByteOffset + tokens * layout.valueHeadDim * layout.dataType.byteCount)
+    let elements = layout.valuesByteOffset + tokens * layout.valueHeadDim * layout.dataType.byteCount
+    if let scales = layout.scales {
+      #expect(layout.dataType == .i8 && scales.keysByteOffset >= elements && scales.keysByteOffset % 4 == 0)
+      #expect(scales.valuesByteOffset == scales.keysByteOffset + 4 * tokens)
+      #expect(layout.pageByteCount == scales.valuesByteOffset + 4 * tokens)
+      let places = (0..<layout.numKVHeads).flatMap { head in (0..<layout.pageSize).map { scales.offset(token: $0, head: head) } }
+      #expect(places.sorted() == Array(0..<tokens), "each token and head has a scale of its own")
+    } else {
+      #expect(layout.dataType != .i8 && layout.pageByteCount == elements)
+    }
     #expect(test.name != "packed" || layout.isPacked)
   }
 

@@ -37,7 +37,8 @@ struct EngineParts {
       maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize)
     let context = AttentionContext(
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
-      workerCount: device.service(WorkerPool.self)?.threadCount ?? 1)
+      workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
+      quantConfig: QuantConfig(kvScales: configuration.kvCache.scales, fp8Inputs: configuration.kvCache.fp8Inputs))
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try modelType.init(
       file, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))

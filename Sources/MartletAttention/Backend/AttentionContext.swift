@@ -19,13 +19,17 @@ public final class AttentionContext {
   public let maxSequenceLength: Int
   /// How many workers the device has: a hint for cutting work, which never changes a result.
   public let workerCount: Int
+  /// How layers are quantised that do not say so themselves.
+  public let quantConfig: QuantConfig
 
   var ropeTables = RopeTableCache()
 
   /// - Parameter maxSequenceLength: the cache's when nil, and without a cache `maxNumTokens`.
   /// - Precondition: limits are positive.
   public init(
-    device: any Device, kvCache: KVCacheConfig?, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int? = nil, workerCount: Int = 1
+    device: any Device, kvCache: KVCacheConfig?, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int? = nil,
+    workerCount: Int = 1,
+    quantConfig: QuantConfig = QuantConfig()
   ) {
     precondition(
       maxNumRequests > 0 && maxNumTokens > 0 && workerCount > 0,
@@ -36,10 +40,17 @@ public final class AttentionContext {
     self.maxNumTokens = maxNumTokens
     self.maxSequenceLength = maxSequenceLength ?? kvCache?.maxSequenceLength ?? maxNumTokens
     self.workerCount = workerCount
+    self.quantConfig = quantConfig
   }
 
-  /// The type in which the layer's keys and values are stored.
-  public func kvDataType(of layer: AttentionLayerSpec) -> DataType { layer.quantConfig?.kvCacheDataType ?? kvCache?.dataType ?? .f32 }
+  /// How the layer is quantised.
+  public func quantConfig(of layer: AttentionLayerSpec) -> QuantConfig { layer.quantConfig ?? quantConfig }
+
+  /// The type in which the layer's keys and values are stored; without a cache there is nothing to round.
+  public func kvDataType(of layer: AttentionLayerSpec) -> DataType {
+    guard let kvCache else { return .f32 }
+    return quantConfig(of: layer).kvCacheDataType ?? kvCache.dataType
+  }
 
   /// Tokens in a page; without a cache the longest sequence.
   public var pageSize: Int { kvCache?.tokensPerPage ?? maxSequenceLength }

@@ -22,6 +22,8 @@ public final class AttentionLayer {
   /// Makes the backend's object for a layer.
   /// - Throws: ``AttentionError/obstacles(backend:layer:reasons:)`` where the backend cannot serve it.
   public init<Backend: AttentionBackend>(_ spec: AttentionLayerSpec, backend: Backend.Type, in context: AttentionContext) throws {
+    var spec = spec
+    spec.quantConfig = context.quantConfig(of: spec)
     var obstacles = Backend.obstacles(to: spec, in: context)
     let adapter = AttentionInputAdapter(spec, capabilities: Backend.capabilities(on: context.device))
     if adapter.computesOnHost && !context.isHostAddressable {

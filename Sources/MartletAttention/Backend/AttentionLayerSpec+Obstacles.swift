@@ -10,8 +10,15 @@ extension AttentionLayerSpec {
       if let problem = rope.problem { reasons.append(problem) }
       if rope.dim > headDim { reasons.append("\(rope.dim) rotated dims are more than the \(headDim) of a head") }
     }
-    let type = context.kvDataType(of: self)
-    if type == .i32 { reasons.append("keys and values are stored as f32, f16 or bf16, not \(type)") }
+    let type = context.kvDataType(of: self), quantConfig = context.quantConfig(of: self)
+    if type == .i32 { reasons.append("keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not \(type)") }
+    if quantConfig.fp8Inputs && type != .f8e4m3 {
+      reasons.append(
+        "FP8 inputs go with an e4m3 cache, and this one is \(type); choose f8e4m3 keys and values, or leave queries as they are")
+    }
+    for (name, scale) in [("keys", quantConfig.kvScales.key), ("values", quantConfig.kvScales.value)] {
+      if !(scale > 0 && scale.isFinite) { reasons.append("the scale of \(name) must be above 0, not \(scale)") }
+    }
     if let sinks, sinks.count != numHeads || sinks.dataType != .f32 {
       reasons.append("the sinks are \(sinks.shape) \(sinks.dataType), not one f32 for each of \(numHeads) heads")
     }

@@ -7,18 +7,26 @@ struct StoredPlane {
   let plane: KVLayout.Plane
   /// Bytes from the start of a page.
   let byteOffset: Int
+  /// Bytes from the start of a page to the scales of int8 elements; 0 where there are none.
+  let scalesByteOffset: Int
+  /// What e4m3 elements were divided by.
+  let scale: Float
   /// Elements from a head's first dim to each.
   let dimOffsets: [Int]
 
-  init(keysOf layout: KVLayout) {
+  init(keysOf layout: KVLayout, _ scales: KVScales) {
     plane = layout.keys
     byteOffset = 0
+    scalesByteOffset = layout.scales?.keysByteOffset ?? 0
+    scale = scales.key
     dimOffsets = (0..<layout.headDim).map { layout.keys.offset(token: 0, head: 0, dim: $0) }
   }
 
-  init(valuesOf layout: KVLayout) {
+  init(valuesOf layout: KVLayout, _ scales: KVScales) {
     plane = layout.values
     byteOffset = layout.valuesByteOffset
+    scalesByteOffset = layout.scales?.valuesByteOffset ?? 0
+    scale = scales.value
     dimOffsets = (0..<layout.valueHeadDim).map { layout.values.offset(token: 0, head: 0, dim: $0) }
   }
 }
@@ -39,23 +47,34 @@ struct StoredPages {
     self.table = UnsafeMutableBufferPointer(rebasing: table[sequence * width..<(sequence + 1) * width])
   }
 
-  /// Rounds one head to the cache's type, to nearest even, and stores it.
+  /// Rounds or quantises one head to the cache's type, to nearest even, and stores it.
   func store(_ source: UnsafePointer<Float>, _ plane: StoredPlane, position: Int, head: Int) {
     switch layout.dataType {
     case .f32: store(source, plane, position, head) { (x: Float) in x }
     case .f16: store(source, plane, position, head) { (x: Float) in x.halfBits }
     case .bf16: store(source, plane, position, head) { (x: Float) in BFloat16(x).bitPattern }
-    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .f8e4m3:
+      let inverse = 1 / plane.scale
+      store(source, plane, position, head) { (x: Float) in Float8E4M3(saturating: x * inverse).bitPattern }
+    case .i8:
+      let block = Int8Block(source, count: plane.dimOffsets.count)
+      scale(plane, position, head).pointee = block.scale
+      store(source, plane, position, head, block.code)
+    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 
-  /// Reads one head, exactly, into every `stride`th element of `destination`.
+  /// Reads one head as stored into every `stride`th element of `destination`.
   func load(_ plane: StoredPlane, position: Int, head: Int, to destination: UnsafeMutablePointer<Float>, stride: Int) {
     switch layout.dataType {
     case .f32: load(plane, position, head, destination, stride) { (x: Float) in x }
     case .f16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(halfBits: x) }
     case .bf16: load(plane, position, head, destination, stride) { (x: UInt16) in Float(BFloat16(bitPattern: x)) }
-    case .f8e4m3, .i8, .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .f8e4m3: load(plane, position, head, destination, stride) { (x: UInt8) in Float(Float8E4M3(bitPattern: x)) * plane.scale }
+    case .i8:
+      let scale = scale(plane, position, head).pointee
+      load(plane, position, head, destination, stride) { (x: Int8) in Float(x) * scale }
+    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
     }
   }
 
@@ -78,9 +97,20 @@ struct StoredPages {
 
   /// Where the head of the token at a cache position begins.
   private func address(_ plane: StoredPlane, _ position: Int, _ head: Int) -> UnsafeMutableRawPointer {
+    let element = plane.plane.offset(token: position % layout.pageSize, head: head, dim: 0)
+    return page(position) + plane.byteOffset + element * layout.dataType.byteCount
+  }
+
+  /// Where the int8 scale of a token's head lies.
+  private func scale(_ plane: StoredPlane, _ position: Int, _ head: Int) -> UnsafeMutablePointer<Float> {
+    guard let scales = layout.scales else { preconditionFailure("a layout of \(layout.dataType) without scales") }
+    return (page(position) + plane.scalesByteOffset).assumingMemoryBound(to: Float.self)
+      + scales.offset(token: position % layout.pageSize, head: head)
+  }
+
+  private func page(_ position: Int) -> UnsafeMutableRawPointer {
     let page = Int(table[position / layout.pageSize])
     precondition(page >= 0, "cache position \(position) was returned from behind a window, and a query asks for it")
-    let element = plane.plane.offset(token: position % layout.pageSize, head: head, dim: 0)
-    return base + page * layout.pageByteCount + plane.byteOffset + element * layout.dataType.byteCount
+    return base + page * layout.pageByteCount
   }
 }

@@ -39,8 +39,9 @@ public final class VanillaAttention: AttentionBackend {
     let layout = Self.kvLayout(for: layer, in: context)
     self.layer = layer
     rope = try layer.positionalEmbedding.map { try context.ropeTable($0) }
-    keyPlane = StoredPlane(keysOf: layout)
-    valuePlane = StoredPlane(valuesOf: layout)
+    let scales = context.quantConfig(of: layer).kvScales
+    keyPlane = StoredPlane(keysOf: layout, scales)
+    valuePlane = StoredPlane(valuesOf: layout, scales)
   }
 
   public func forward(

@@ -9,8 +9,11 @@ import MartletKVCache
 struct CacheOptions: ParsableArguments {
   @Option(
     name: .customLong("kv-cache-dtype"),
-    help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16 or bf16.", valueName: "type"))
+    help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16, bf16, fp8 (e4m3) or int8.", valueName: "type"))
   var dataType = CacheDataType.auto
+
+  @Flag(name: .customLong("fp8-inputs"), help: "Round queries to e4m3 too (with --kv-cache-dtype fp8).")
+  var fp8Inputs = false
 
   @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two, or linear (VANILLA only).", valueName: "n"))
   var pageSize = PageSizeArgument(pageSize: .tokens(32))
@@ -22,12 +25,17 @@ struct CacheOptions: ParsableArguments {
 
   var kvCache: EngineConfiguration.KVCache {
     EngineConfiguration.KVCache(
-      dataType: dataType.dataType, pageSize: pageSize.pageSize, budget: memory.map { .bytes($0.byteCount) } ?? .automatic)
+      dataType: dataType.dataType, pageSize: pageSize.pageSize, budget: memory.map { .bytes($0.byteCount) } ?? .automatic,
+      fp8Inputs: fp8Inputs)
+  }
+
+  func validate() throws {
+    if fp8Inputs && dataType != .fp8 { throw ValidationError("--fp8-inputs needs --kv-cache-dtype fp8") }
   }
 }
 
 enum CacheDataType: String, ExpressibleByArgument, CaseIterable {
-  case auto, f32, f16, bf16
+  case auto, f32, f16, bf16, fp8, int8
 
   init?(argument: String) { self.init(rawValue: argument.lowercased()) }
 
@@ -38,6 +46,8 @@ enum CacheDataType: String, ExpressibleByArgument, CaseIterable {
     case .f32: .f32
     case .f16: .f16
     case .bf16: .bf16
+    case .fp8: .f8e4m3
+    case .int8: .i8
     }
   }
 }
