@@ -164,50 +164,43 @@ extension ConformanceScenario {
 // MARK: - Inputs
 
 extension ConformanceScenario {
-  /// A request's rows. A token whose finished head lies so close to a tie of e4m3 that float32 and float64 may round it apart is drawn
-  /// again: one e4m3 step is as large as the errors that the grid looks for.
+  /// A request's rows. A token with a finished head that float32 and float64 may round apart is drawn again, so that what is compared is the
+  /// backend's arithmetic and not the luck of a tie.
   func drawRows(_ id: Int, queries: Int, keys: Int) -> RequestRows {
     let spec = layer.spec
     let rope = spec.positionalEmbedding.map { ReferenceRope($0, maxSequenceLength: layer.maxSequenceLength) }
+    let keyRope = spec.positionalEmbedding?.kind == .deferred ? nil : rope
+    let (queryTies, keyTies) = (layer.computedQueryRounding, layer.keyRounding)
     var rows = RequestRows(q: [], k: [], v: [])
     rows.q.reserveCapacity(queries * spec.queryWidth)
     rows.k.reserveCapacity(keys * spec.keyWidth)
     rows.v.reserveCapacity(keys * spec.valueWidth)
-    let isDeferred = spec.positionalEmbedding?.kind == .deferred
-    let computesKeys = layer.keyNorm != nil || rope != nil && !isDeferred
     for token in 0..<queries {
       var random = SeededNumbers(seed: seed, id, token, 0)
-      var row = random.normals(spec.queryWidth)
-      if layer.queryRounding == .e4m3 && (layer.queryNorm != nil || rope != nil) {
-        while isDoubtful(row, spec.numHeads, layer.queryNorm, rope, token, factor: 1) { row = random.normals(spec.queryWidth) }
-      }
-      rows.q += row
+      for _ in 0..<spec.numHeads { rows.q += drawHead(layer.queryNorm, rope, token, queryTies, &random) }
     }
     for token in 0..<keys {
       var random = SeededNumbers(seed: seed, id, token, 1)
-      var row = random.normals(spec.keyWidth)
-      if layer.kvType == .f8e4m3 && computesKeys {
-        while isDoubtful(row, spec.numKVHeads, layer.keyNorm, isDeferred ? nil : rope, token, factor: 1 / Double(layer.kvScales.key)) {
-          row = random.normals(spec.keyWidth)
-        }
-      }
-      rows.k += row
+      for _ in 0..<spec.numKVHeads { rows.k += drawHead(layer.keyNorm, keyRope, token, keyTies, &random) }
       rows.v += random.normals(spec.valueWidth)
     }
     return rows
   }
 
-  private func isDoubtful(
-    _ row: [Float], _ heads: Int, _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: Int, factor: Double
-  ) -> Bool {
-    var x = row.map(Double.init)
-    return x.withUnsafeMutableBufferPointer { x in
-      for head in 0..<heads {
-        let start = x.baseAddress! + head * layer.spec.headDim
-        if let norm { ReferenceLayer.normalise(start, norm) }
-        if let rope { rope.rotate(start, position: position) }
+  private func drawHead(
+    _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: Int, _ ties: ReferenceLayer.TieRounding,
+    _ random: inout SeededNumbers
+  ) -> [Float] {
+    while true {
+      let head = random.normals(layer.spec.headDim)
+      if case .none = ties { return head }
+      var x = head.map(Double.init)
+      let isDoubtful = x.withUnsafeMutableBufferPointer { x in
+        if let norm { ReferenceLayer.normalise(x.baseAddress!, norm) }
+        if let rope { rope.rotate(x.baseAddress!, position: position) }
+        return ReferenceLayer.isDoubtful(x.baseAddress!, count: x.count, rounding: ties)
       }
-      return x.contains { ReferenceLayer.isDoubtful($0 * factor) }
+      if !isDoubtful { return head }
     }
   }
 

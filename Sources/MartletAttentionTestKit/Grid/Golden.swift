@@ -21,6 +21,8 @@ public struct Golden: Sendable {
   /// By id.
   public let requests: [Int: Request]
 
+  init(requests: [Int: Request]) { self.requests = requests }
+
   /// - Parameters:
   ///   - rounding: of queries; nil = as the scenario's layer says.
   ///   - isWanted: which queries are computed; all where nil.

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import MartletAttention
+import MartletAttention
+import MartletCore
 
 #if canImport(Glibc)
   import Glibc

@@ -111,10 +111,53 @@ extension ReferenceLayer {
     }
   }
 
-  /// Whether a float32 and a float64 computation of this finished element could be rounded two e4m3 steps apart from each other: it lies
-  /// beside a tie, and the step is large enough to matter.
-  static func isDoubtful(_ value: Double) -> Bool {
-    value.magnitude > 0.06 && value.magnitude < FloatFormat.e4m3.greatest
-      && FloatFormat.e4m3.distanceFromTie(value) * FloatFormat.e4m3.step(at: value) < 4e-6 * max(1, value.magnitude)
+  /// Whether a float32 and a float64 computation of a finished head may be rounded apart in a way that matters: an element lies beside a
+  /// tie, and the step is more than a thousandth of the head's largest element.
+  static func isDoubtful(_ x: UnsafePointer<Double>, count: Int, rounding: TieRounding) -> Bool {
+    var largest = 0.0
+    for dim in 0..<count { largest = max(largest, x[dim].magnitude) }
+    let noise = 6 * 0x1p-24 * largest
+    for dim in 0..<count {
+      let (distance, step): (Double, Double)
+      switch rounding {
+      case .none: return false
+      case .format(let format, let scale):
+        step = format.step(at: x[dim] / scale) * scale
+        distance = format.distanceFromTie(x[dim] / scale) * step
+        if x[dim].magnitude / scale >= format.greatest { continue }
+      case .int8:
+        step = largest / 127
+        let steps = x[dim].magnitude / step
+        distance = (steps - steps.rounded(.down) - 0.5).magnitude * step
+      }
+      if distance < noise && step > largest / 1000 { return true }
+    }
+    return false
+  }
+
+  /// How finished heads are rounded, for ``isDoubtful(_:count:rounding:)``.
+  enum TieRounding {
+    case none
+    case format(FloatFormat, scale: Double)
+    case int8
+  }
+
+  /// The rounding of stored keys that were computed.
+  var keyRounding: TieRounding {
+    guard keyNorm != nil || spec.positionalEmbedding.map({ $0.kind == .rope }) ?? false else { return .none }
+    switch kvType {
+    case .f32, .i32: return .none
+    case .f16: return .format(.half, scale: 1)
+    case .bf16: return .format(.bfloat16, scale: 1)
+    case .f8e4m3: return .format(.e4m3, scale: Double(kvScales.key))
+    case .i8: return .int8
+    }
+  }
+
+  /// The rounding of queries that were computed, on a device that takes bf16 pairs too.
+  var computedQueryRounding: TieRounding {
+    guard queryNorm != nil || spec.positionalEmbedding != nil else { return .none }
+    if queryRounding == .e4m3 { return .format(.e4m3, scale: 1) }
+    return kvType == .f32 || kvType == .f16 ? .none : .format(.bfloat16, scale: 1)
   }
 }
