@@ -63,6 +63,7 @@ public final class AttentionLayer {
       output.values.dataType == .f32 && output.values.count >= metadata.numTokens * spec.outputWidth,
       "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
         + "\(spec.outputWidth) f32")
+    try metadata.validateUse(of: inputs.mask)
     try run(inputs, metadata, output, queue)
   }
 

@@ -13,32 +13,43 @@ public enum AttentionMask: Sendable, Hashable, CaseIterable {
 }
 
 /// The bits of one request's custom mask in one step: `[queryLength × keyLength]`.
+///
+/// Rows begin at whole 64-bit words, so that a step's bits go to the device as they are.
 public struct CustomAttentionMask: Sendable, Hashable {
   /// The request's new tokens in the step.
   public let queryLength: Int
   /// The request's key/value length after the step's append.
   public let keyLength: Int
-  private var words: [UInt64]
+  /// Whether some query sees a key behind its own position. A request with such bits is never chunked.
+  public let looksAhead: Bool
+  /// `[queryLength, wordsPerRow]`: bit j % 64 of word j / 64 is key j's; bits from `keyLength` on are 0.
+  let words: [UInt64]
 
   /// - Parameter isVisible: whether the query (counted within the step) sees the key (at its cache position).
   public init(queryLength: Int, keyLength: Int, isVisible: (_ query: Int, _ key: Int) -> Bool) {
-    self.queryLength = queryLength
-    self.keyLength = keyLength
-    words = Array(repeating: 0, count: (queryLength * keyLength + 63) / 64)
+    let wordsPerRow = Self.wordsPerRow(keyLength: keyLength)
+    var words = Array(repeating: UInt64(0), count: queryLength * wordsPerRow)
+    var looksAhead = false
     for query in 0..<queryLength {
       for key in 0..<keyLength where isVisible(query, key) {
-        let bit = query * keyLength + key
-        words[bit / 64] |= 1 << UInt64(bit % 64)
+        words[query * wordsPerRow + key / 64] |= 1 << UInt64(key % 64)
+        looksAhead = looksAhead || key > keyLength - queryLength + query
       }
     }
+    self.queryLength = queryLength
+    self.keyLength = keyLength
+    self.looksAhead = looksAhead
+    self.words = words
   }
+
+  /// Words of a row.
+  static func wordsPerRow(keyLength: Int) -> Int { (keyLength + 63) / 64 }
 
   /// Whether the query sees the key.
   public subscript(query: Int, key: Int) -> Bool {
     precondition(
       query >= 0 && query < queryLength && key >= 0 && key < keyLength,
       "(query \(query), key \(key)) of a mask of \(queryLength) queries and \(keyLength) keys")
-    let bit = query * keyLength + key
-    return words[bit / 64] >> UInt64(bit % 64) & 1 == 1
+    return words[query * Self.wordsPerRow(keyLength: keyLength) + key / 64] >> UInt64(key % 64) & 1 == 1
   }
 }

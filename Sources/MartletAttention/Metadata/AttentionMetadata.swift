@@ -9,8 +9,14 @@ public import MartletKVCache
 /// step are plain; fields *derived* from them are computed in setters and in ``prepare()``, never later. All memory is allocated at init, at
 /// the greatest size, and filled in place: a steady step allocates nothing, and addresses never change.
 ///
-/// A step: ``removeAllRequests()``, then ``addRequest(_:newTokens:cachedTokens:promptLength:isContext:)`` for every sequence, contexts first
-/// (or set the fields one by one), ``prepare()``, then every layer's forward.
+/// A step: ``removeAllRequests()``, then `addRequest` for every sequence, contexts first (or set the fields one by one), ``prepare()``, then
+/// every layer's forward.
+///
+/// In *cross attention* (``isCross``) queries and keys are different tokens, those of a decoder and of an encoder. Such a metadata has the
+/// encoder's cache; a sequence brings ``seqLensKV`` new keys, which may be none, and its queries see keys without any causal order.
+///
+/// A *dummy* is a sequence that only fills a captured batch (``addDummyRequests(upTo:)``): it has query tokens, no keys and no pages. Kernels
+/// and planner skip it; its output rows are not written.
 ///
 /// Backends derive their own and override ``prepare()``; they call `super.prepare()` first.
 open class AttentionMetadata {
@@ -22,10 +28,14 @@ open class AttentionMetadata {
   public let maxNumRequests: Int
   /// The most query tokens in one batch.
   public let maxNumTokens: Int
+  /// The most new key/value tokens in one batch.
+  public let maxNumKVTokens: Int
   /// nil = no cache (encoders, embedding models).
   public let kvCacheManager: KVCacheManager?
   /// Whether buffers are fixed because a graph has captured their addresses and shapes.
   public let isCUDAGraph: Bool
+  /// Whether queries and keys are different tokens.
+  public let isCross: Bool
 
   // MARK: Set before each step
 
@@ -35,7 +45,12 @@ open class AttentionMetadata {
   }
   /// New query tokens of each sequence in this step: the first ``numSeqs`` entries. Set by ``setSeqLens(_:)`` and `addRequest`.
   public let seqLens: HostBuffer<Int32>
-  /// int32 `[numTokens]`, the position of each token for rotary positions; nil = its cache position.
+  /// New key/value tokens of each sequence in this step: ``seqLens`` itself, unless attention is cross. Set by ``setSeqLensKV(_:)`` and
+  /// `addRequest`.
+  public let seqLensKV: HostBuffer<Int32>
+  /// int32 `[numTokens]`, the position of each query token for rotary positions; nil = its cache position.
+  ///
+  /// Cross attention with rotary positions needs it, because its queries have no cache positions; its keys are rotated by theirs.
   public var positionIDs: Tensor?
   /// The request of each sequence.
   public var requestIDs: [Int] = []
@@ -49,34 +64,47 @@ open class AttentionMetadata {
 
   // MARK: Derived
 
-  /// Sequences in the batch.
-  public private(set) var numSeqs = 0
+  /// Sequences in the batch, dummies included.
+  public internal(set) var numSeqs = 0
   /// Sequences in the generation phase.
-  public private(set) var numGenerations = 0
+  public internal(set) var numGenerations = 0
   /// Query tokens of the batch.
-  public private(set) var numTokens = 0
+  public internal(set) var numTokens = 0
   /// Query tokens of the contexts.
-  public private(set) var numCtxTokens = 0
+  public internal(set) var numCtxTokens = 0
+  /// New key/value tokens of the batch: as many as query tokens, unless attention is cross.
+  public internal(set) var numNewKVTokens = 0
   /// Keys of all sequences after the step's append; set by ``prepare()``.
   public private(set) var numKVTokens = 0
-  /// Each sequence's key/value length after the step's append: the first ``numSeqs`` entries; set by ``prepare()``.
+  /// Each sequence's key/value length after the step's append, 0 for a dummy: the first ``numSeqs`` entries; set by ``prepare()``.
   public let kvLens: HostBuffer<Int32>
-  /// Where each sequence's tokens begin: the first `numSeqs + 1` entries; set by ``prepare()``.
+  /// Where each sequence's query tokens begin: the first `numSeqs + 1` entries; set by ``prepare()``.
   public let queryIndptr: HostBuffer<Int32>
   /// The copy of ``seqLens`` on the device, `[numSeqs]`.
   public private(set) var seqLensCUDA: Tensor
-  /// The step's tokens as kernels read them.
+  /// The copy of ``seqLensKV`` on the device, `[numSeqs]`.
+  public private(set) var seqLensKVCUDA: Tensor
+  /// The step's query tokens as kernels read them.
   public private(set) var ragged: RaggedQueries
+  /// The tokens whose keys and values are appended: ``ragged``, unless attention is cross.
+  public private(set) var raggedKV: RaggedQueries
+  /// The step's custom bits as kernels read them; nil where the setup does not name the custom mask.
+  public private(set) var maskBits: MaskBits?
 
+  let pageTables: [StepTable]
+  private var pageTableViews: [Tensor]
+  private var stepPages: StepPages?
+  private let stepMaskBits: StepMaskBits?
   private let seqLensTable: StepTable
   private let kvLensTable: StepTable
-  private let queryIndptrTable: StepTable
-  private let tokenRequestsTable: StepTable
-  private let tokenPositionsTable: StepTable
-  private let pageTables: [StepTable]
-  private var pageTableViews: [Tensor]
+  private let queryTables: TokenTables
+  /// Of a cross metadata: the tables of its key/value tokens.
+  private let crossTables: (seqLens: StepTable, tokens: TokenTables)?
   private let layerPositions: [Int: Int]
-  private var workspaces: [Tensor?]
+  let needsPositionIDs: Bool
+  /// Whether no layer uses another mask than the full one.
+  let isAlwaysFull: Bool
+  var workspaces: [Tensor?]
 
   /// Allocates everything that steps within the limits need.
   /// - Throws: `DeviceError` where the memory is not to be had, ``AttentionError`` where layers and cache disagree.
@@ -86,16 +114,25 @@ open class AttentionMetadata {
     self.setup = setup
     maxNumRequests = setup.maxNumRequests
     maxNumTokens = setup.maxNumTokens
+    maxNumKVTokens = setup.maxNumKVTokens
     kvCacheManager = setup.kvCacheManager
     isCUDAGraph = setup.isCUDAGraph
+    isCross = setup.isCross
+    isAlwaysFull = setup.masks == [.full]
+    needsPositionIDs = isCross && setup.layers.contains { $0.positionalEmbedding != nil }
     seqLensTable = try StepTable(count: maxNumRequests, on: device)
     kvLensTable = try StepTable(count: maxNumRequests, on: device)
-    queryIndptrTable = try StepTable(count: maxNumRequests + 1, on: device)
-    tokenRequestsTable = try StepTable(count: maxNumTokens, on: device)
-    tokenPositionsTable = try StepTable(count: maxNumTokens, on: device)
+    queryTables = try TokenTables(requests: maxNumRequests, tokens: maxNumTokens, on: device)
+    crossTables =
+      isCross
+      ? (
+        try StepTable(count: maxNumRequests, on: device),
+        try TokenTables(requests: maxNumRequests, tokens: maxNumKVTokens, on: device)
+      ) : nil
     seqLens = seqLensTable.host
+    seqLensKV = crossTables?.seqLens.host ?? seqLensTable.host
     kvLens = kvLensTable.host
-    queryIndptr = queryIndptrTable.host
+    queryIndptr = queryTables.indptr.host
     var tables: [StepTable] = []
     if let manager = setup.kvCacheManager {
       for _ in 0..<manager.poolCount {
@@ -104,16 +141,27 @@ open class AttentionMetadata {
     }
     pageTables = tables
     pageTableViews = tables.map { $0.device.prefix(0).reshaped(Shape(0, 1)) }
+    stepMaskBits = setup.masks.contains(.custom) ? try StepMaskBits(setup) : nil
     layerPositions = Dictionary(uniqueKeysWithValues: setup.layers.enumerated().map { ($1.layerIndex, $0) })
     workspaces = Array(repeating: nil, count: Workspace.allCases.count)
     seqLensCUDA = seqLensTable.device.prefix(0)
-    ragged = RaggedQueries(
-      numRequests: 0, numTokens: 0, queryIndptr: queryIndptrTable.device.prefix(1), kvLens: kvLensTable.device.prefix(0),
-      tokenRequests: tokenRequestsTable.device.prefix(0), tokenPositions: tokenPositionsTable.device.prefix(0),
-      positionIDs: tokenPositionsTable.device.prefix(0))
+    seqLensKVCUDA = seqLensTable.device.prefix(0)
+    ragged = queryTables.emptyView(kvLens: kvLensTable.device)
+    raggedKV = ragged
     requestIDs.reserveCapacity(maxNumRequests)
     promptLens.reserveCapacity(maxNumRequests)
     kvCacheParams.numCachedTokensPerSeq.reserveCapacity(maxNumRequests)
+    if kvCacheManager == nil { stepPages = try makeStepPages() }
+    if isCUDAGraph { try allocateWorkspaces() }
+  }
+
+  /// The layout of the float32 pages that a layer's keys and values take in a step without a cache; nil, the default, where the backend takes
+  /// them from the step's own tensors.
+  open class func stepLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout? { nil }
+
+  private func makeStepPages() throws -> StepPages? {
+    let layouts = setup.layers.compactMap { Self.stepLayout(for: $0, in: setup.context) }
+    return layouts.count == setup.layers.count && !layouts.isEmpty ? try StepPages(layouts, setup) : nil
   }
 
   // MARK: Preparation
@@ -122,142 +170,102 @@ open class AttentionMetadata {
   /// extended for the new tokens.
   /// - Throws: ``AttentionError/invalidStep(_:)`` where the fields contradict each other, the limits or the cache.
   open func prepare() throws {
+    countTokens()
     try validateStep()
     numKVTokens = 0
-    queryIndptr[0] = 0
-    let tokenRequests = tokenRequestsTable.host.unsafeStorage
-    let tokenPositions = tokenPositionsTable.host.unsafeStorage
-    var token = 0
+    queryTables.begin()
+    crossTables?.tokens.begin()
     for sequence in 0..<numSeqs {
       let cached = numCachedTokens(of: sequence)
-      let count = Int(seqLens[sequence])
-      kvLens[sequence] = Int32(cached + count)
-      numKVTokens += cached + count
-      for offset in 0..<count {
-        tokenRequests[token + offset] = Int32(sequence)
-        tokenPositions[token + offset] = Int32(cached + offset)
+      let isDummy = isDummy(sequence)
+      kvLens[sequence] = isDummy ? 0 : Int32(cached) + seqLensKV[sequence]
+      numKVTokens += Int(kvLens[sequence])
+      if isDummy {
+        queryTables.append(sequence, count: Int(seqLens[sequence]), at: nil)
+        crossTables?.tokens.append(sequence, count: 0, at: nil)
+      } else {
+        // Queries of cross attention have no cache positions: they count from the step's beginning.
+        queryTables.append(sequence, count: Int(seqLens[sequence]), at: isCross ? 0 : cached)
+        crossTables?.tokens.append(sequence, count: Int(seqLensKV[sequence]), at: cached)
       }
-      token += count
-      queryIndptr[sequence + 1] = Int32(token)
     }
     let queue = setup.queue
     seqLensCUDA = seqLensTable.upload(numSeqs, on: queue)
-    let positions = tokenPositionsTable.upload(numTokens, on: queue)
-    ragged = RaggedQueries(
-      numRequests: numSeqs, numTokens: numTokens, queryIndptr: queryIndptrTable.upload(numSeqs + 1, on: queue),
-      kvLens: kvLensTable.upload(numSeqs, on: queue), tokenRequests: tokenRequestsTable.upload(numTokens, on: queue),
-      tokenPositions: positions, positionIDs: positionIDs?.prefix(numTokens) ?? positions)
-    if usesCache, let manager = kvCacheManager { writePageTables(manager, on: queue) }
+    let kvLensCUDA = kvLensTable.upload(numSeqs, on: queue)
+    ragged = queryTables.upload(requests: numSeqs, tokens: numTokens, kvLens: kvLensCUDA, positionIDs: positionIDs, on: queue)
+    if let crossTables {
+      seqLensKVCUDA = crossTables.seqLens.upload(numSeqs, on: queue)
+      raggedKV = crossTables.tokens.upload(
+        requests: numSeqs, tokens: numNewKVTokens, kvLens: kvLensCUDA, positionIDs: nil, on: queue)
+    } else {
+      seqLensKVCUDA = seqLensCUDA
+      raggedKV = ragged
+    }
+    maskBits = stepMaskBits?.upload(customMasks, numRequests: numSeqs, on: queue)
+    if usesCache, let manager = kvCacheManager { uploadPageTables(manager, on: queue) } else { try dealStepPages(on: queue) }
   }
 
   /// One row per sequence, as wide as the longest needs; under graphs always as wide as a sequence can be.
-  private func writePageTables(_ manager: KVCacheManager, on queue: any DeviceQueue) {
+  private func uploadPageTables(_ manager: KVCacheManager, on queue: any DeviceQueue) {
     var width = 1
     for sequence in 0..<numSeqs { width = max(width, (Int(kvLens[sequence]) + manager.pageSize - 1) / manager.pageSize) }
     if isCUDAGraph { width = manager.maxPagesPerSequence }
+    fillPageTables(manager, width: width)
     for pool in pageTables.indices {
-      let rows = pageTables[pool].host.unsafeStorage
-      for sequence in 0..<numSeqs {
-        manager.writePageTable(
-          requestIDs[sequence], length: Int(kvLens[sequence]), pool: pool,
-          into: UnsafeMutableBufferPointer(rebasing: rows[sequence * width..<(sequence + 1) * width]))
-      }
       pageTableViews[pool] = pageTables[pool].upload(numSeqs * width, on: queue).reshaped(Shape(numSeqs, width))
     }
   }
 
-  /// A metadata of the same kind for captured graphs: generations only, every buffer at its final size, never allocated again.
+  /// Writes the page tables `[numSeqs, width]` of all pools in host memory.
+  func fillPageTables(_ manager: KVCacheManager, width: Int) {
+    for pool in pageTables.indices {
+      let rows = pageTables[pool].host.unsafeStorage
+      for sequence in 0..<numSeqs {
+        let row = UnsafeMutableBufferPointer(rebasing: rows[sequence * width..<(sequence + 1) * width])
+        if isDummy(sequence) {
+          row.update(repeating: -1)
+        } else {
+          manager.writePageTable(requestIDs[sequence], length: Int(kvLens[sequence]), pool: pool, into: row)
+        }
+      }
+    }
+  }
+
+  private func dealStepPages(on queue: any DeviceQueue) throws {
+    // A metadata that has a cache makes pages for steps without one when the first such step comes.
+    if stepPages == nil && !isCUDAGraph { stepPages = try makeStepPages() }
+    stepPages?.deal(kvLens: kvLens, numRequests: numSeqs, on: queue)
+  }
+
+  /// A metadata of the same kind for captured graphs: generations only, every buffer allocated here at its final size, never again.
   ///
-  /// Lengths are preset to `queriesPerRequest`. Returns itself if it is such a metadata already.
+  /// Lengths are preset to `queriesPerRequest`. Returns itself if it is such a metadata already. Page tables are as wide as a sequence can
+  /// be; ``addDummyRequests(upTo:)`` fills a step up to the captured batch.
   public final func makeCUDAGraphMetadata(maxBatchSize: Int, queriesPerRequest: Int = 1) throws -> Self {
     if isCUDAGraph { return self }
     var setup = setup
     setup.isCUDAGraph = true
     setup.maxNumRequests = maxBatchSize
     setup.maxNumTokens = maxBatchSize * queriesPerRequest
+    // Generations bring the encoder nothing; one new token a request leaves room for experiments.
+    setup.maxNumKVTokens = isCross ? maxBatchSize : setup.maxNumTokens
+    setup.queriesPerRequest = queriesPerRequest
     let metadata = try Self(setup)
     metadata.setSeqLens(repeatElement(queriesPerRequest, count: maxBatchSize))
     return metadata
   }
-}
 
-// MARK: - Setting a step
-
-extension AttentionMetadata {
-  /// Empties the step, keeping all memory.
-  public final func removeAllRequests() {
-    numSeqs = 0
-    requestIDs.removeAll(keepingCapacity: true)
-    promptLens.removeAll(keepingCapacity: true)
-    kvCacheParams.numCachedTokensPerSeq.removeAll(keepingCapacity: true)
-    customMasks.removeAll(keepingCapacity: true)
-    positionIDs = nil
-    numContexts = 0
-  }
-
-  /// Appends a sequence to the step: contexts first.
-  /// - Parameters:
-  ///   - newTokens: its query tokens in this step.
-  ///   - cachedTokens: its tokens that are in the cache before this step.
-  ///   - promptLength: its request's full prompt length.
-  /// - Precondition: there is room; no generation was added before a context.
-  public final func addRequest(_ id: Int, newTokens: Int, cachedTokens: Int, promptLength: Int, isContext: Bool) {
-    precondition(numSeqs < maxNumRequests, "a batch of more than \(maxNumRequests) requests")
-    precondition(!isContext || numContexts == numSeqs, "the context of request \(id) comes after a generation; contexts come first")
-    seqLens[numSeqs] = Int32(newTokens)
-    numSeqs += 1
-    requestIDs.append(id)
-    promptLens.append(promptLength)
-    kvCacheParams.numCachedTokensPerSeq.append(cachedTokens)
-    if isContext { numContexts += 1 } else { countTokens() }
-  }
-
-  /// Sets the new query tokens of every sequence.
-  /// - Precondition: at most ``maxNumRequests``.
-  public final func setSeqLens(_ lengths: some Collection<Int>) {
-    precondition(lengths.count <= maxNumRequests, "\(lengths.count) requests in a batch of at most \(maxNumRequests)")
-    for (index, length) in lengths.enumerated() { seqLens[index] = Int32(length) }
-    numSeqs = lengths.count
-    countTokens()
-  }
-
-  /// What follows from ``seqLens`` and ``numContexts``, once they agree.
-  private func countTokens() {
-    numTokens = 0
-    numCtxTokens = 0
-    for sequence in 0..<numSeqs {
-      numTokens += Int(seqLens[sequence])
-      if sequence < numContexts { numCtxTokens += Int(seqLens[sequence]) }
-    }
-    numGenerations = max(0, numSeqs - numContexts)
-  }
-}
-
-// MARK: - Reading a step
-
-extension AttentionMetadata {
-  /// New query tokens of the contexts.
-  public final var contextLens: [Int] { (0..<min(numContexts, numSeqs)).map { Int(seqLens[$0]) } }
-
-  /// Whether the step reads and writes the key/value cache.
-  public final var usesCache: Bool { kvCacheManager != nil && kvCacheParams.useCache }
-
-  /// Tokens of a sequence that are in the cache before this step.
-  public final func numCachedTokens(of sequence: Int) -> Int {
-    usesCache ? kvCacheParams.numCachedTokensPerSeq[sequence] : 0
-  }
-
-  /// The mask bits of a sequence, where it has any.
-  public final func customMask(of sequence: Int) -> CustomAttentionMask? { customMasks.isEmpty ? nil : customMasks[sequence] }
-
-  /// The pages of a layer with the batch's page table.
-  /// - Precondition: the metadata was prepared with a cache, and the layer is one of its layers.
+  /// The pages of a layer with the batch's page table: the cache's, or in a step without a cache the step's own.
+  /// - Precondition: the metadata was prepared, the layer is one of its layers, and there are pages (``stepLayout(for:in:)``).
   public final func cache(ofLayer layerIndex: Int) -> PagedKV {
-    guard let manager = kvCacheManager else { preconditionFailure("layer \(layerIndex) asks for pages where there is no cache") }
     let layer = position(ofLayer: layerIndex)
-    return PagedKV(
-      layout: manager.layout(layer: layer), pages: manager.pages(layer: layer),
-      pageTable: pageTableViews[manager.pool(ofLayer: layer)])
+    if usesCache, let manager = kvCacheManager {
+      return PagedKV(
+        layout: manager.layout(layer: layer), pages: manager.pages(layer: layer),
+        pageTable: pageTableViews[manager.pool(ofLayer: layer)])
+    }
+    guard let stepPages else { preconditionFailure("layer \(layerIndex) asks for pages where there is no cache") }
+    return stepPages.cache(ofLayerAt: layer)
   }
 
   /// Where the layer is among the setup's layers, which is its number in the cache manager.
@@ -267,34 +275,7 @@ extension AttentionMetadata {
     }
     return position
   }
-}
 
-// MARK: - Workspace
-
-extension AttentionMetadata {
-  /// Device memory that layers use one after another within a step.
-  public enum Workspace: Int, CaseIterable, Sendable {
-    case fusedQKV, queries, keys, values
-  }
-
-  /// A float32 tensor `[numTokens, columns]` whose contents last until the next layer. Allocated on first use at the step's greatest size and
-  /// the widest layer's width.
-  public final func workspace(_ use: Workspace, columns: Int) throws -> Tensor {
-    let tensor: Tensor
-    if let existing = workspaces[use.rawValue] {
-      tensor = existing
-    } else {
-      let widths: [Int] = setup.layers.map { layer in
-        switch use {
-        case .fusedQKV: layer.fusedWidth
-        case .queries: layer.queryWidth
-        case .keys: layer.keyWidth
-        case .values: layer.valueWidth
-        }
-      }
-      tensor = try setup.context.device.makeTensor(Shape(maxNumTokens * (widths.max() ?? 1)), .f32)
-      workspaces[use.rawValue] = tensor
-    }
-    return tensor.prefix(numTokens * columns).reshaped(Shape(numTokens, columns))
-  }
+  /// Where each request's bits begin, −1 for one without; nil where the setup does not name the custom mask.
+  final var maskOffsets: HostBuffer<Int32>? { stepMaskBits?.offsetsOnHost }
 }

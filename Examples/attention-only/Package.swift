@@ -1,0 +1,16 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "attention-only",
+  dependencies: [.package(name: "martlet", path: "../..")],
+  targets: [
+    .executableTarget(
+      name: "attention-only",
+      dependencies: [
+        .product(name: "MartletAttention", package: "martlet"), .product(name: "MartletCore", package: "martlet"),
+        .product(name: "MartletCPU", package: "martlet"),
+      ])
+  ],
+  swiftLanguageModes: [.v6]
+)

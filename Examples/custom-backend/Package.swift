@@ -1,0 +1,21 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "custom-backend",
+  dependencies: [.package(name: "martlet", path: "../..")],
+  targets: [
+    .target(name: "CExampleAttention"),
+    .executableTarget(
+      name: "custom-backend",
+      dependencies: [
+        "CExampleAttention",
+        .product(name: "Martlet", package: "martlet"),
+        .product(name: "MartletAttention", package: "martlet"),
+        .product(name: "MartletAttentionTestKit", package: "martlet"),
+        .product(name: "MartletCore", package: "martlet"),
+        .product(name: "MartletCPU", package: "martlet"),
+      ]),
+  ],
+  swiftLanguageModes: [.v6]
+)
