@@ -45,6 +45,8 @@ public final class AttentionBench {
     public var usesCache = true
     public var maxNumRequests = 8
     public var maxNumTokens = 1024
+    /// nil = as many as queries.
+    public var maxNumKVTokens: Int?
     public var maxSequenceLength: Int?
     /// The workers that the planner is told of; a hint that never changes a result.
     public var workerCount = 1
@@ -109,9 +111,10 @@ public final class AttentionBench {
     self.requests = requests
     queue = device.makeQueue()
     let setup = AttentionMetadata.Setup(
-      context: context, layers: specs, kvCacheManager: manager, masks: options.masks, queue: queue)
+      context: context, layers: specs, kvCacheManager: manager, masks: options.masks, maxNumRequests: options.maxNumRequests,
+      maxNumTokens: options.maxNumTokens, maxNumKVTokens: options.maxNumKVTokens, isCross: options.isCross, queue: queue)
     metadata = try layers[0].makeMetadata(setup)
-    input = try specs.map { try LayerInput($0, options.input, maxNumTokens: options.maxNumTokens, on: device) }
+    input = try specs.map { try LayerInput($0, options.input, maxNumTokens: max(options.maxNumTokens, options.maxNumKVTokens ?? 0), on: device) }
     output = try specs.map { try LayerOutput($0, maxNumTokens: options.maxNumTokens, on: device) }
     rows = Array(repeating: [:], count: specs.count)
     positions = (
@@ -138,10 +141,11 @@ public final class AttentionBench {
       }
       let first = queryCounts[piece.id, default: 0]
       metadata.addRequest(
-        piece.id, newTokens: piece.newTokens, cachedTokens: cached, promptLength: cached + piece.keyCount, isContext: piece.isContext)
+        piece.id, newTokens: piece.newTokens, newKVTokens: piece.newKVTokens, cachedTokens: cached,
+        promptLength: cached + piece.keyCount, isContext: piece.isContext)
       if mask == .custom, let bits { metadata.customMasks.append(bits(piece.id, first, piece.newTokens, cached + piece.keyCount)) }
       for query in first..<first + piece.newTokens {
-        let own = requests[0][piece.id]?.queryPositions
+        let own = requests[0][piece.id]?.positions
         ownPositions = ownPositions || own != nil
         positions.host[token] = Int32(own?[query] ?? query)
         token += 1
@@ -171,7 +175,8 @@ public final class AttentionBench {
   /// What a layer stores of a request.
   public func contents(layer: Int, of id: Int) throws -> KVContents? {
     guard let manager, options.usesCache else { return nil }
-    return try manager.read(layer: layer, request: id, on: queue)
+    let scales = layers[layer].spec.quantConfig?.kvScales ?? KVScales()
+    return try manager.read(layer: layer, request: id, scales: scales, on: queue)
   }
 
   /// Takes a request out of the cache; its rows stay.

@@ -109,15 +109,14 @@ struct Comparison {
     _ name: String, _ id: Int, _ contents: KVContents, _ stored: [Float], _ exact: [Double], _ dims: Int, _ scale: Float, isComputed: Bool
   ) {
     let heads = contents.numKVHeads
-    let factor = scenario.layer.kvType == .f8e4m3 ? scale : 1
     for (index, position) in contents.positions.enumerated() {
       for head in 0..<heads {
         let mine = (index * heads + head) * dims
         let true0 = (position * heads + head) * dims
         let largest = exact[true0..<true0 + dims].reduce(0) { max($0, $1.magnitude) }
         for dim in 0..<dims {
-          // The cache gives e4m3 back as its codes say; the layer knows their scale. The truth of a scaled type has more digits than float32.
-          let (value, truth) = (Double(stored[mine + dim] * factor), Double(Float(exact[true0 + dim])))
+          // The cache gives float32 back; the truth of a scaled type has more digits.
+          let (value, truth) = (Double(stored[mine + dim]), Double(Float(exact[true0 + dim])))
           if value == truth { continue }
           let allowed = scenario.layer.storeTolerance(truth, largest: largest, scale: scale, isComputed: isComputed)
           let error = allowed > 0 ? (value - truth).magnitude / allowed : .infinity

@@ -78,11 +78,11 @@ extension ConformanceSubject {
         : nil)
     options.usesCache = scenario.usesCache
     options.maxNumRequests = scenario.requests.count + 1
-    options.maxNumTokens = scenario.steps.map { $0.reduce(0) { $0 + max($1.newTokens, $1.keyCount) } }.max() ?? 1
-    options.maxNumTokens = max(options.maxNumTokens, options.maxNumRequests)
+    options.maxNumTokens = max(scenario.steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1, options.maxNumRequests)
+    if scenario.isCross { options.maxNumKVTokens = scenario.steps.map { $0.reduce(0) { $0 + $1.keyCount } }.max() }
     options.maxSequenceLength = scenario.maxSequenceLength
     options.workerCount = target.workerCount
-    options.masks = [.causal, scenario.mask]
+    options.masks = [scenario.mask]
     options.isCross = scenario.isCross
     // Queries and keys of cross attention are different tokens, which no fused row holds.
     options.input = scenario.isCross ? .separate : input

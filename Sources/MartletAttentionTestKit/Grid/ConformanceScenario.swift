@@ -53,7 +53,7 @@ extension ConformanceScenario {
     let steps = Self.steps(example.phase, isLong: isLong, &random)
     let (queries, keys) = Self.lengths(steps)
     let longest = keys.values.max() ?? 1
-    let maxSequenceLength = (longest + 1 + 63) / 64 * 64
+    let maxSequenceLength = (longest + 4 + 63) / 64 * 64
     var spec = AttentionLayerSpec(
       layerIndex: 3, numHeads: numHeads, headDim: headDim, numKVHeads: numKVHeads,
       valueHeadDim: example.values == .narrower ? headDim - 16 : nil, qScaling: [1, 1.5, 0.75][random.index(below: 3)])
@@ -76,7 +76,12 @@ extension ConformanceScenario {
       isCross: example.phase == .cross, usesCache: example.phase != .noCache, maxSequenceLength: maxSequenceLength,
       outputScale: 37.5, seed: example.seed)
     if isCross && mask == .causal { mask = .full }
-    for id in queries.keys.sorted() { requests[id] = drawRows(id, queries: queries[id]!, keys: keys[id]!) }
+    // Queries of an encoder's keys have no cache positions of their own; now and then others have positions that are not the cache's.
+    let shift = isCross ? 1 : example.rope == .neoX || example.rope == .yarn ? 2 * random.index(below: 2) : 0
+    for id in queries.keys.sorted() {
+      let positions = shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { $0 + shift } : nil
+      requests[id] = drawRows(id, queries: queries[id]!, keys: keys[id]!, positions: positions)
+    }
   }
 
   private static func steps(_ phase: ConformanceCase.Phase, isLong: Bool, _ random: inout SeededNumbers) -> [[AttentionBench.Piece]] {
@@ -166,22 +171,22 @@ extension ConformanceScenario {
 extension ConformanceScenario {
   /// A request's rows. A token with a finished head that float32 and float64 may round apart is drawn again, so that what is compared is the
   /// backend's arithmetic and not the luck of a tie.
-  func drawRows(_ id: Int, queries: Int, keys: Int) -> RequestRows {
+  func drawRows(_ id: Int, queries: Int, keys: Int, positions: [Int]? = nil) -> RequestRows {
     let spec = layer.spec
     let rope = spec.positionalEmbedding.map { ReferenceRope($0, maxSequenceLength: layer.maxSequenceLength) }
     let keyRope = spec.positionalEmbedding?.kind == .deferred ? nil : rope
     let (queryTies, keyTies) = (layer.computedQueryRounding, layer.keyRounding)
-    var rows = RequestRows(q: [], k: [], v: [])
+    var rows = RequestRows(q: [], k: [], v: [], positions: positions, rotatesKeysByPositions: !isCross)
     rows.q.reserveCapacity(queries * spec.queryWidth)
     rows.k.reserveCapacity(keys * spec.keyWidth)
     rows.v.reserveCapacity(keys * spec.valueWidth)
     for token in 0..<queries {
       var random = SeededNumbers(seed: seed, id, token, 0)
-      for _ in 0..<spec.numHeads { rows.q += drawHead(layer.queryNorm, rope, token, queryTies, &random) }
+      for _ in 0..<spec.numHeads { rows.q += drawHead(layer.queryNorm, rope, rows.queryPosition(token), queryTies, &random) }
     }
     for token in 0..<keys {
       var random = SeededNumbers(seed: seed, id, token, 1)
-      for _ in 0..<spec.numKVHeads { rows.k += drawHead(layer.keyNorm, keyRope, token, keyTies, &random) }
+      for _ in 0..<spec.numKVHeads { rows.k += drawHead(layer.keyNorm, keyRope, rows.keyPosition(token), keyTies, &random) }
       rows.v += random.normals(spec.valueWidth)
     }
     return rows
@@ -226,8 +231,8 @@ extension ConformanceScenario {
 // MARK: - Masks
 
 extension ConformanceScenario {
-  /// Whether a request has custom bits; those that have none are causal.
-  func hasBits(_ id: Int) -> Bool { mask == .custom && id % 3 != 0 }
+  /// Whether a request has custom bits; those that have none are causal, which an encoder's keys cannot be.
+  func hasBits(_ id: Int) -> Bool { mask == .custom && (isCross || id % 3 != 0) }
 
   /// The custom bit of a (query, key): its own key and about two of three others, later ones too; query 5 of request 1 sees nothing.
   func bit(_ id: Int, query: Int, key: Int) -> Bool {

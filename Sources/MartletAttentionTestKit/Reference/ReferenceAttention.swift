@@ -20,14 +20,20 @@ public struct RequestRows: Sendable {
   /// `[keys][numKVHeads·valueHeadDim]`.
   public var v: [Float]
   /// The position of each query for rotation; nil = its number.
-  public var queryPositions: [Int]?
+  public var positions: [Int]?
+  /// Whether keys that are rotated before they are stored have the same positions; else a key's is its number.
+  public var rotatesKeysByPositions: Bool
 
-  public init(q: [Float], k: [Float], v: [Float], queryPositions: [Int]? = nil) {
+  public init(q: [Float], k: [Float], v: [Float], positions: [Int]? = nil, rotatesKeysByPositions: Bool = true) {
     self.q = q
     self.k = k
     self.v = v
-    self.queryPositions = queryPositions
+    self.positions = positions
+    self.rotatesKeysByPositions = rotatesKeysByPositions
   }
+
+  func queryPosition(_ query: Int) -> Int { positions?[query] ?? query }
+  func keyPosition(_ key: Int) -> Int { rotatesKeysByPositions ? queryPosition(key) : key }
 }
 
 /// The keys that one query sees.
@@ -75,7 +81,7 @@ public final class ReferenceAttention: Sendable {
         for head in 0..<spec.numKVHeads {
           let x = stored.baseAddress! + (key * spec.numKVHeads + head) * spec.headDim
           if let norm = layer.keyNorm { ReferenceLayer.normalise(x, norm) }
-          if let rope, !isDeferred { rope.rotate(x, position: key) }
+          if let rope, !isDeferred { rope.rotate(x, position: rows.keyPosition(key)) }
           if !keepsExactKeys { layer.store(x, count: spec.headDim, scale: layer.kvScales.key) }
         }
       }
@@ -119,7 +125,7 @@ public final class ReferenceAttention: Sendable {
       for head in 0..<spec.numHeads {
         let x = q.baseAddress! + head * spec.headDim
         if let norm = layer.queryNorm { ReferenceLayer.normalise(x, norm) }
-        if let rope { rope.rotate(x, position: rows.queryPositions?[query] ?? query) }
+        if let rope { rope.rotate(x, position: rows.queryPosition(query)) }
         layer.roundQuery(x)
       }
     }
