@@ -179,6 +179,23 @@ public final class AttentionBench {
     return try manager.read(layer: layer, request: id, scales: scales, on: queue)
   }
 
+  /// Attends once more with the queries of the step that runs, which read the cache only.
+  ///
+  /// Called from a step's `check`, while its metadata is prepared.
+  public func attendAgain(layer index: Int, _ pieces: [Piece]) throws -> Rows {
+    let spec = layers[index].spec
+    let queries = try LayerInput(spec, .separate, maxNumTokens: options.maxNumTokens, on: device)
+    let count = queries.fill(
+      pieces.map { (requests[index][$0.id]!, queryCounts[$0.id]! - $0.newTokens, keyCounts[$0.id]! - $0.keyCount, $0) }, on: queue)
+    let inputs = AttentionInputs(queries: queries.queries, mask: mask, outputScale: outputScale)
+    try layers[index].forward(
+      inputs, metadata: metadata, output: AttentionOutput(values: output[index].values, logSumExp: output[index].logSumExp), on: queue)
+    output[index].read(count, on: queue)
+    var again = Rows()
+    output[index].append(0..<count, to: &again)
+    return again
+  }
+
   /// Takes a request out of the cache; its rows stay.
   public func remove(_ id: Int) {
     manager?.remove(id)

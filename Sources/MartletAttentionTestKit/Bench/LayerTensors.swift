@@ -23,6 +23,9 @@ struct LayerInput {
     form == .fused ? AttentionInputs(fusedQKV: tensors[0]) : AttentionInputs(q: tensors[0], k: tensors[1], v: tensors[2])
   }
 
+  /// The query tensor of separate inputs.
+  var queries: Tensor { tensors[0] }
+
   /// Lays out the step's tokens; the rest keeps what an earlier step left there.
   /// - Returns: query tokens.
   func fill(
