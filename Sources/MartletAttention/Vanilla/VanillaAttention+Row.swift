@@ -27,7 +27,7 @@ extension VanillaAttention {
     // scores[j] = Σ_d q[d] · k[j][d], d ascending
     for key in 0..<count { scores[key] = 0 }
     for dim in 0..<layer.headDim {
-      let q = query[dim]
+      let q = roundsQueries ? Float(Float8E4M3(saturating: query[dim])) : query[dim]
       let keys = metadata.keyScratch + dim * request.keys.count + first
       for key in 0..<count { scores[key] += q * keys[key] }
     }

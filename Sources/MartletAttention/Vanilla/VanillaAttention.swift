@@ -15,6 +15,8 @@ public final class VanillaAttention: AttentionBackend {
   public static let name = "VANILLA"
 
   let layer: AttentionLayerSpec
+  /// Whether queries are rounded to e4m3.
+  let roundsQueries: Bool
   private let rope: RopeTable?
   private let keyPlane: StoredPlane
   private let valuePlane: StoredPlane
@@ -38,6 +40,7 @@ public final class VanillaAttention: AttentionBackend {
   public init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {
     let layout = Self.kvLayout(for: layer, in: context)
     self.layer = layer
+    roundsQueries = context.quantConfig(of: layer).fp8Inputs
     rope = try layer.positionalEmbedding.map { try context.ropeTable($0) }
     let scales = context.quantConfig(of: layer).kvScales
     keyPlane = StoredPlane(keysOf: layout, scales)
@@ -53,16 +56,22 @@ public final class VanillaAttention: AttentionBackend {
     let new: (keys: HeadRows, values: HeadRows)?
     switch inputs.form {
     case .separate(let q, let k, let v):
-      queries = rows(q, layer.numHeads, layer.headDim, metadata)
-      new = (rows(k, layer.numKVHeads, layer.headDim, metadata), rows(v, layer.numKVHeads, layer.valueHeadDim, metadata))
+      queries = rows(q, metadata.numTokens, layer.numHeads, layer.headDim)
+      new = (
+        rows(k, metadata.numNewKVTokens, layer.numKVHeads, layer.headDim),
+        rows(v, metadata.numNewKVTokens, layer.numKVHeads, layer.valueHeadDim)
+      )
     case .queriesOnly(let q):
       guard cache != nil else { throw AttentionError.invalidStep("queries alone read the key/value cache, and this step has none") }
-      queries = rows(q, layer.numHeads, layer.headDim, metadata)
+      queries = rows(q, metadata.numTokens, layer.numHeads, layer.headDim)
       new = nil
     case .fused: preconditionFailure("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
     }
+    var firstNewKey = 0
     for sequence in 0..<metadata.numSeqs {
-      let request = Request(sequence, layer, inputs.mask, metadata)
+      let request = Request(sequence, firstNewKey: firstNewKey, layer, inputs.mask, metadata)
+      firstNewKey += request.numNewKeys
+      if metadata.isDummy(sequence) { continue }
       let pages = cache.map { StoredPages($0, sequence: sequence) }
       if let pages, let new { append(new.keys, new.values, of: request, to: pages) }
       for kvHead in 0..<layer.numKVHeads {
@@ -89,7 +98,11 @@ extension VanillaAttention {
   struct Request {
     let firstToken: Int
     let numTokens: Int
-    /// Keys after this step's append; the request's token t is at cache position `keyLength − numTokens + t`.
+    /// Where its new keys and values begin among the step's.
+    let firstNewKey: Int
+    /// New keys and values; as many as tokens unless attention is cross.
+    let numNewKeys: Int
+    /// Keys after this step's append. Under a causal mask the request's token t is at cache position `keyLength − numTokens + t`.
     let keyLength: Int
     /// The cache positions that at least one query sees.
     let keys: Range<Int>
@@ -97,9 +110,11 @@ extension VanillaAttention {
     let isCausal: Bool
     let bits: CustomAttentionMask?
 
-    init(_ sequence: Int, _ layer: AttentionLayerSpec, _ mask: AttentionMask, _ metadata: AttentionMetadata) {
+    init(_ sequence: Int, firstNewKey: Int, _ layer: AttentionLayerSpec, _ mask: AttentionMask, _ metadata: AttentionMetadata) {
       firstToken = Int(metadata.queryIndptr[sequence])
       numTokens = Int(metadata.seqLens[sequence])
+      self.firstNewKey = firstNewKey
+      numNewKeys = Int(metadata.seqLensKV[sequence])
       keyLength = Int(metadata.kvLens[sequence])
       bits = mask == .custom ? metadata.customMask(of: sequence) : nil
       isCausal = mask != .full && bits == nil
@@ -117,11 +132,11 @@ extension VanillaAttention {
 
   /// Stores the request's new keys and values, rounded to the cache's type, at their cache positions.
   private func append(_ keys: HeadRows, _ values: HeadRows, of request: Request, to pages: StoredPages) {
-    for token in 0..<request.numTokens {
-      let position = request.keyLength - request.numTokens + token
+    for token in 0..<request.numNewKeys {
+      let position = request.keyLength - request.numNewKeys + token
       for head in 0..<layer.numKVHeads {
-        pages.store(keys.head(token: request.firstToken + token, head), keyPlane, position: position, head: head)
-        pages.store(values.head(token: request.firstToken + token, head), valuePlane, position: position, head: head)
+        pages.store(keys.head(token: request.firstNewKey + token, head), keyPlane, position: position, head: head)
+        pages.store(values.head(token: request.firstNewKey + token, head), valuePlane, position: position, head: head)
       }
     }
   }
@@ -137,9 +152,9 @@ extension VanillaAttention {
   /// Takes one head's keys and values from the step itself, where there is no cache.
   private func load(_ head: Int, of request: Request, keys: HeadRows, values: HeadRows, _ metadata: VanillaMetadata) {
     for (index, position) in request.keys.enumerated() {
-      let key = keys.head(token: request.firstToken + position, head)
+      let key = keys.head(token: request.firstNewKey + position, head)
       for dim in 0..<layer.headDim { metadata.keyScratch[dim * request.keys.count + index] = key[dim] }
-      let value = values.head(token: request.firstToken + position, head)
+      let value = values.head(token: request.firstNewKey + position, head)
       (metadata.valueScratch + index * layer.valueHeadDim).update(from: value, count: layer.valueHeadDim)
     }
   }
@@ -154,7 +169,7 @@ extension VanillaAttention {
     }
   }
 
-  private func rows(_ tensor: Tensor, _ numHeads: Int, _ headDim: Int, _ metadata: AttentionMetadata) -> HeadRows {
-    HeadRows(tensor, numTokens: metadata.numTokens, numHeads: numHeads, headDim: headDim)
+  private func rows(_ tensor: Tensor, _ numTokens: Int, _ numHeads: Int, _ headDim: Int) -> HeadRows {
+    HeadRows(tensor, numTokens: numTokens, numHeads: numHeads, headDim: headDim)
   }
 }

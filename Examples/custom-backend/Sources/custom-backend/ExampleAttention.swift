@@ -6,10 +6,14 @@ import MartletCore
 
 /// An attention backend from outside the house: NHD pages of float32 or bf16, one small C kernel, one thread.
 ///
-/// It fuses nothing, so `AttentionLayer` hands it queries, keys and values apart, normalised and rotated already. It plans nothing, so the
-/// step's description is `AttentionMetadata` as it is.
+/// It fuses nothing, so `AttentionLayer` hands it queries, keys and values apart, normalised and rotated already. It plans nothing, so its
+/// metadata only says how pages look in a step without a cache.
 final class ExampleAttention: AttentionBackend {
-  typealias Metadata = AttentionMetadata
+  final class Metadata: AttentionMetadata {
+    override class func stepLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout? {
+      ExampleAttention.kvLayout(for: layer, in: context)
+    }
+  }
 
   static let name = "EXAMPLE"
 
@@ -39,7 +43,7 @@ final class ExampleAttention: AttentionBackend {
     scores = try context.device.makeHostBuffer(of: Float.self, count: context.maxSequenceLength)
   }
 
-  func forward(_ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue) throws {
+  func forward(_ inputs: AttentionInputs, metadata: Metadata, output: AttentionOutput, on queue: any DeviceQueue) throws {
     queue.wait()  // everything below runs on this thread, at once
     let cache = metadata.cache(ofLayer: layer.layerIndex)
     var pages = example_cache(
