@@ -74,7 +74,7 @@ public final class AttentionBench {
   public let queue: any DeviceQueue
   public let layers: [AttentionLayer]
   public let manager: KVCacheManager?
-  public let metadata: AttentionMetadata
+  public private(set) var metadata: AttentionMetadata
   /// `[layer][request]`: what each layer takes from each request's tokens.
   public let requests: [[Int: RequestRows]]
   /// The mask of every forward.
@@ -90,6 +90,7 @@ public final class AttentionBench {
   public private(set) var keyCounts: [Int: Int] = [:]
 
   private let options: Options
+  private var graphBatchSize: Int?
   private let poison: HostBuffer<UInt8>?
   private let input: [LayerInput]
   private let output: [LayerOutput]
@@ -151,6 +152,7 @@ public final class AttentionBench {
         token += 1
       }
     }
+    if let graphBatchSize { metadata.addDummyRequests(upTo: graphBatchSize) }
     if ownPositions {
       queue.copy(positions.host, count: token, to: positions.device)
       metadata.positionIDs = positions.device
@@ -170,6 +172,28 @@ public final class AttentionBench {
     if let manager, options.usesCache {
       for piece in pieces { manager.computed(piece.id, upTo: keyCounts[piece.id]!) }
     }
+  }
+
+  /// Gives a new request its first keys and values without a step: `stored` is, for each layer, what the cache gives back, `[key][head][dim]`.
+  /// - Parameter queries: how many queries count as computed.
+  func fill(_ id: Int, keys: Int, queries: Int, stored: [(keys: [Double], values: [Double])]) throws {
+    guard let manager else { return }
+    precondition(manager.addSequence(id) && manager.extend(id, to: keys), "the bench's cache is too small")
+    let filler = CacheFiller(manager: manager, device: device, queue: queue)
+    for layer in layers.indices {
+      try filler.fill(
+        layer: layer, id, count: keys, keys: stored[layer].keys, values: stored[layer].values,
+        scales: layers[layer].spec.quantConfig?.kvScales ?? KVScales())
+    }
+    manager.computed(id, upTo: keys)
+    keyCounts[id] = keys
+    queryCounts[id] = queries
+  }
+
+  /// From now on steps run on metadata for captured graphs, filled up with dummies.
+  public func useGraphMetadata(maxBatchSize: Int) throws {
+    metadata = try metadata.makeCUDAGraphMetadata(maxBatchSize: maxBatchSize)
+    graphBatchSize = maxBatchSize
   }
 
   /// What a layer stores of a request.

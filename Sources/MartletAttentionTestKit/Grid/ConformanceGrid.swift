@@ -102,7 +102,7 @@ public struct ConformanceGrid: Sendable {
     var results: [ConformanceResult] = []
     let byName = Dictionary(subjects.map { ($0.name, $0) }) { first, _ in first }
     var next = 0
-    while next < groups.count {
+    while next < groups.count && !Task.isCancelled {
       let batch = Array(groups[next..<min(next + 4 * concurrency, groups.count)])
       next += batch.count
       let wanted = batch.map { group in

@@ -171,7 +171,7 @@ extension ConformanceScenario {
 extension ConformanceScenario {
   /// A request's rows. A token with a finished head that float32 and float64 may round apart is drawn again, so that what is compared is the
   /// backend's arithmetic and not the luck of a tie.
-  func drawRows(_ id: Int, queries: Int, keys: Int, positions: [Int]? = nil) -> RequestRows {
+  func drawRows(_ id: Int, queries: Int, keys: Int, firstQuery: Int = 0, positions: [Int]? = nil) -> RequestRows {
     let spec = layer.spec
     let rope = spec.positionalEmbedding.map { ReferenceRope($0, maxSequenceLength: layer.maxSequenceLength) }
     let keyRope = spec.positionalEmbedding?.kind == .deferred ? nil : rope
@@ -180,7 +180,7 @@ extension ConformanceScenario {
     rows.q.reserveCapacity(queries * spec.queryWidth)
     rows.k.reserveCapacity(keys * spec.keyWidth)
     rows.v.reserveCapacity(keys * spec.valueWidth)
-    for token in 0..<queries {
+    for token in firstQuery..<firstQuery + queries {
       var random = SeededNumbers(seed: seed, id, token, 0)
       for _ in 0..<spec.numHeads { rows.q += drawHead(layer.queryNorm, rope, rows.queryPosition(token), queryTies, &random) }
     }

@@ -40,8 +40,14 @@ public struct ConformanceSubject: Sendable {
   /// whose own obstacles are accepted and reported.
   public var obstacles: [ExpectedObstacle]?
 
-  public init(_ backend: any AttentionBackend.Type, usesDotType: Bool = false, obstacles: [ExpectedObstacle]? = nil) {
+  /// Whether it is spared rows that nobody looks at, where a scenario is large.
+  public var isSlow: Bool
+
+  public init(
+    _ backend: any AttentionBackend.Type, usesDotType: Bool = false, obstacles: [ExpectedObstacle]? = nil, isSlow: Bool = false
+  ) {
     self.backend = backend
+    self.isSlow = isSlow
     self.usesDotType = usesDotType
     self.obstacles = obstacles
   }
@@ -70,7 +76,7 @@ extension ConformanceSubject {
     ConformanceSubject(
       TrtllmAttention.self, usesDotType: true,
       obstacles: [ExpectedObstacle("linear") { $0.page == .linear && $0.phase != .noCache }]),
-    ConformanceSubject(VanillaAttention.self, obstacles: []),
+    ConformanceSubject(VanillaAttention.self, obstacles: [], isSlow: true),
   ]
 
   /// The subjects of a registry: built-in backends as the table has them, others as backends from outside.

@@ -18,7 +18,7 @@ public enum AttentionLaws {
   public static func all(_ setting: LawSetting) -> [LawResult] {
     [
       independence(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
-      queriesAlone(setting), saturation(setting), plans(setting),
+      queriesAlone(setting), saturation(setting),
     ]
   }
 
@@ -199,13 +199,6 @@ public enum AttentionLaws {
           "±1e4 are stored as \(contents.keys[3 * 64]) and \(contents.values[3 * 64])")
       }
       result.expect(!bench.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
-    }
-  }
-
-  /// What is planned is planned once for each distinct layer shape and mask of a step, whatever the number of layers.
-  public static func plans(_ setting: LawSetting) -> LawResult {
-    .of("one plan for each key and step", setting) { result in
-      result.refusal = "its metadata counts no plans"
     }
   }
 }
