@@ -5,7 +5,8 @@ package import MartletCore
 
 /// The attention kernels of one instruction set: each call checks its tensors and tables, fills in a C struct and shares out its tasks.
 ///
-/// `append` stores to any layout; `attend` reads packed pages, whose 32-bit lanes dot products take as they are. Nothing here allocates.
+/// Both kernels take pages of any ``KVLayout`` of f32, f16, bf16, e4m3 and int8. Packed pages of the first three, of 16 tokens or more, are
+/// read where they are; others tile by tile through a worker's scratch memory, with the same results bit for bit. Nothing here allocates.
 package struct CPUAttentionKernels: AttentionKernels {
   let instructionSet: InstructionSet
   let pool: WorkerPool
@@ -20,10 +21,10 @@ package struct CPUAttentionKernels: AttentionKernels {
     if !Self.isShared(numHeads, by: layout.numKVHeads) {
       reasons.append("\(numHeads) query heads cannot share \(layout.numKVHeads) key/value heads evenly")
     }
-    if layout.dataType.kvType == nil { reasons.append("keys and values are stored as f32, f16 or bf16, not as \(layout.dataType)") }
-    if !Self.isPageSize(layout.pageSize) {
-      reasons.append("the CPU's attention reads pages of a power of two of tokens, at least 16, not \(layout.pageSize)")
+    if layout.dataType.kvType == nil {
+      reasons.append("keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not as \(layout.dataType)")
     }
+    if !Self.isPageSize(layout.pageSize) { reasons.append("a page holds 1 to \(Int32.max) tokens, not \(layout.pageSize)") }
     for (name, dim) in [("key", layout.headDim), ("value", layout.valueHeadDim)] where !Self.isHeadDim(dim) {
       reasons.append("a \(name) head has \(dim) dimensions; the CPU's attention takes multiples of 8 up to \(Self.maxHeadDim)")
     }
@@ -32,20 +33,19 @@ package struct CPUAttentionKernels: AttentionKernels {
         "the worker pool has \(pool.scratchByteCount) bytes of scratch memory for each worker; attention needs "
           + "\(martlet_attention_scratch_bytes)")
     }
-    // What is left when the shape could be packed.
-    if reasons.isEmpty { reasons.append("the CPU's attention reads packed pages (KVLayout.packed), not other layouts") }
+    if reasons.isEmpty { reasons.append("the layout's strides lead out of its page of \(layout.pageByteCount) bytes") }
     return reasons
   }
 
-  /// Whether there is no obstacle, found without allocating. Only a shape that can be packed may be compared with the packed layout.
+  /// Whether there is no obstacle, found without allocating.
   private func canServe(_ layout: KVLayout, numHeads: Int) -> Bool {
     Self.isShared(numHeads, by: layout.numKVHeads) && layout.dataType.kvType != nil && Self.isPageSize(layout.pageSize)
       && Self.isHeadDim(layout.headDim) && Self.isHeadDim(layout.valueHeadDim)
-      && pool.scratchByteCount >= martlet_attention_scratch_bytes && layout.isPacked
+      && pool.scratchByteCount >= martlet_attention_scratch_bytes && layout.staysInItsPage
   }
 
   private static func isShared(_ heads: Int, by kvHeads: Int) -> Bool { heads > 0 && kvHeads > 0 && heads % kvHeads == 0 }
-  private static func isPageSize(_ size: Int) -> Bool { size >= 16 && size & (size - 1) == 0 }
+  private static func isPageSize(_ size: Int) -> Bool { size >= 1 && size <= Int32.max }
   private static func isHeadDim(_ dim: Int) -> Bool { dim > 0 && dim % 8 == 0 && dim <= maxHeadDim }
 
   package func append(_ arguments: AppendArguments, on queue: any DeviceQueue) {
@@ -69,13 +69,15 @@ package struct CPUAttentionKernels: AttentionKernels {
       precondition(
         layout.headDim == headDim && layout.valueHeadDim <= Self.maxHeadDim,
         "append: heads of \(headDim) dimensions for pages of \(layout.headDim) and \(layout.valueHeadDim); at most \(Self.maxHeadDim)")
-      c.cache = cache.cStruct(numRequests: ragged.numRequests, "append")
+      precondition(layout.staysInItsPage, "append: the layout's strides lead out of its page of \(layout.pageByteCount) bytes")
+      c.cache = cache.cStruct(numRequests: ragged.numRequests, scales: arguments.scales, "append")
       (c.key, c.key_stride) = keys.heads(tokens, of: layout.numKVHeads * headDim, "append: keys")
       (c.value, c.value_stride) = values.heads(tokens, of: layout.numKVHeads * layout.valueHeadDim, "append: values")
     }
     c.query_norm = arguments.queryNorm.cStruct(headDim: headDim, "append: queryNorm")
     c.key_norm = arguments.keyNorm.cStruct(headDim: headDim, "append: keyNorm")
     c.query_indptr = ragged.queryIndptr.indices(ragged.numRequests + 1, "append: queryIndptr")
+    c.kv_lens = ragged.kvLens.indices(ragged.numRequests, "append: kvLens")
     c.token_requests = ragged.tokenRequests.indices(tokens, "append: tokenRequests")
     c.token_positions = ragged.tokenPositions.indices(tokens, "append: tokenPositions")
     c.position_ids = ragged.positionIDs.indices(tokens, "append: positionIDs")
@@ -83,28 +85,24 @@ package struct CPUAttentionKernels: AttentionKernels {
     c.heads = Int32(heads)
     var ropePositions = Int.max
     if let rope = arguments.rope {
-      precondition(
-        rope.dim % 2 == 0 && rope.dim > 0 && rope.dim <= headDim,
-        "append: RoPE over \(rope.dim) of \(headDim) dimensions; an even number of them is needed")
-      ropePositions = rope.values.count / rope.dim
-      c.rope = rope.values.rows(ropePositions, of: rope.dim, "append: RoPE table")
+      (c.rope, ropePositions) = rope.rows(headDim: headDim, "append")
       c.rope_dim = Int32(rope.dim)
       c.rope_is_neox = rope.isNeoX
     }
+    c.rotates_keys = arguments.rotatesKeys
 
     // Kernels follow these numbers into memory: every one is checked.
-    let kvLens = ragged.kvLens.indices(ragged.numRequests, "append: kvLens")
     for token in 0..<tokens {
-      let id = Int(c.position_ids[token])
+      let id = Int(c.position_ids[token]), request = Int(c.token_requests[token]), position = Int(c.token_positions[token])
+      precondition(
+        request >= 0 && request < ragged.numRequests, "append: token \(token) is of request \(request) of \(ragged.numRequests)")
+      if c.kv_lens[request] == 0 { continue }  // a dummy
       precondition(
         id >= 0 && id < ropePositions, "append: token \(token) has position id \(id); the RoPE table has \(ropePositions) positions")
       guard let cache else { continue }
-      let request = Int(c.token_requests[token]), position = Int(c.token_positions[token])
       precondition(
-        request >= 0 && request < ragged.numRequests, "append: token \(token) is of request \(request) of \(ragged.numRequests)")
-      precondition(
-        position >= 0 && position < kvLens[request],
-        "append: token \(token) at position \(position) of a request of length \(kvLens[request])")
+        position >= 0 && position < c.kv_lens[request],
+        "append: token \(token) at position \(position) of a request of length \(c.kv_lens[request])")
       let entry = position / cache.layout.pageSize
       let pageCount = cache.pageCount
       precondition(entry < Int(c.cache.table_width), "append: page \(entry) of a table of \(c.cache.table_width)")
@@ -132,14 +130,63 @@ package struct CPUAttentionKernels: AttentionKernels {
     if work.numTasks == 0 { return }
 
     var c = martlet_attend_arguments()
-    c.cache = arguments.cache.cStruct(numRequests: ragged.numRequests, "attend")
+    c.cache = arguments.cache.cStruct(numRequests: ragged.numRequests, scales: arguments.scales, "attend")
     c.queries = arguments.queries.rows(ragged.numTokens, of: heads * layout.headDim, "attend: queries")
-    c.output = arguments.output.mutableRows(ragged.numTokens, of: heads * layout.valueHeadDim, "attend: output")
+    c.output = arguments.output.outputRows(ragged.numTokens, of: heads * layout.valueHeadDim, "attend: output")
+    c.output_is_e4m3 = arguments.output.dataType == .f8e4m3
+    c.output_scale = arguments.outputScale
     c.log_sum_exp = arguments.logSumExp?.mutableRows(ragged.numTokens, of: heads, "attend: logSumExp")
     c.query_indptr = ragged.queryIndptr.indices(ragged.numRequests + 1, "attend: queryIndptr")
     c.kv_lens = ragged.kvLens.indices(ragged.numRequests, "attend: kvLens")
     c.heads = Int32(heads)
     c.scale = arguments.scale
+    if let cap = arguments.softCap {
+      precondition(cap > 0 && cap.isFinite, "attend: a soft cap of \(cap)")
+      c.soft_cap = cap
+    }
+    c.sinks = arguments.sinks?.rows(heads, of: 1, "attend: sinks")
+    c.rounds_queries_to_e4m3 = arguments.roundsQueriesToE4M3
+    for request in 0..<ragged.numRequests {
+      precondition(
+        c.query_indptr[request] >= 0 && c.query_indptr[request] <= c.query_indptr[request + 1]
+          && Int(c.query_indptr[request + 1]) <= ragged.numTokens && c.kv_lens[request] >= 0,
+        "attend: request \(request) has tokens \(c.query_indptr[request]) to \(c.query_indptr[request + 1]) of \(ragged.numTokens), and "
+          + "\(c.kv_lens[request]) keys")
+    }
+    setMask(&c, arguments)
+    if let rope = arguments.keyRope {
+      let positions: Int
+      (c.key_rope, positions) = rope.rows(headDim: layout.headDim, "attend")
+      c.key_rope_dim = Int32(rope.dim)
+      c.key_rope_is_neox = rope.isNeoX
+      for request in 0..<ragged.numRequests {
+        precondition(
+          Int(c.kv_lens[request]) <= positions,
+          "attend: request \(request) has \(c.kv_lens[request]) keys; the RoPE table has \(positions) positions")
+      }
+    }
+    checkPages(c, arguments.cache, numRequests: ragged.numRequests)
+
+    let states = work.states.mutableRows(work.states.shape[0], of: layout.valueHeadDim + 2, "attend: states")
+    let tasks = work.tasks.indices(work.numTasks * MemoryLayout<AttentionTask>.size / 4, "attend: tasks")
+    let segments = work.segments.indices(work.numSegments * MemoryLayout<AttentionSegment>.size / 4, "attend: segments")
+    let merges = work.merges.indices(work.numMerges * MemoryLayout<AttentionMerge>.size / 4, "attend: merges")
+    c.states = states
+    c.finished = UnsafeMutablePointer(mutating: work.finished.indices(work.numMerges, "attend: finished"))
+    precondition(
+      MemoryLayout<AttentionTask>.size == MemoryLayout<martlet_attention_task>.size
+        && MemoryLayout<AttentionSegment>.size == MemoryLayout<martlet_attention_segment>.size
+        && MemoryLayout<AttentionMerge>.size == MemoryLayout<martlet_attention_merge>.size)
+    c.tasks = UnsafeRawPointer(tasks).assumingMemoryBound(to: martlet_attention_task.self)
+    c.segments = UnsafeRawPointer(segments).assumingMemoryBound(to: martlet_attention_segment.self)
+    c.merges = UnsafeRawPointer(merges).assumingMemoryBound(to: martlet_attention_merge.self)
+    checkWork(c, work, layout, numRequests: ragged.numRequests)
+
+    pool.run(taskCount: work.numTasks, function: kernels.attend, with: c)
+  }
+
+  /// Fills in the mask; every word that the kernel will follow must be there.
+  private func setMask(_ c: inout martlet_attend_arguments, _ arguments: AttendArguments) {
     switch arguments.mask {
     case .causal: c.causal = true
     case .slidingWindow(let window):
@@ -147,23 +194,20 @@ package struct CPUAttentionKernels: AttentionKernels {
       c.causal = true
       c.window = Int32(clamping: window)
     case .full: c.causal = false
-    case .custom: preconditionFailure("attend: custom masks")
+    case .custom(let window):
+      precondition(window ?? 1 > 0, "attend: a window of \(window ?? 0) keys")
+      c.causal = true
+      c.window = Int32(clamping: window ?? 0)
+      guard let bits = arguments.maskBits else { preconditionFailure("attend: a custom mask without bits") }
+      let wordCount = bits.words.count
+      c.mask_words = UnsafeRawPointer(bits.words.indices(wordCount, "attend: mask words")).assumingMemoryBound(to: UInt32.self)
+      c.mask_offsets = bits.offsets.indices(arguments.ragged.numRequests, "attend: mask offsets")
+      for request in 0..<arguments.ragged.numRequests where c.mask_offsets[request] >= 0 {
+        let queries = Int(c.query_indptr[request + 1] - c.query_indptr[request]), keys = Int(c.kv_lens[request])
+        let end = Int(c.mask_offsets[request]) + queries * ((keys + 63) / 64 * 2)
+        precondition(end <= wordCount, "attend: the mask of request \(request) ends at word \(end) of \(wordCount)")
+      }
     }
-    checkPages(c, arguments.cache, numRequests: ragged.numRequests)
-
-    let states = work.states.mutableRows(work.states.shape[0], of: layout.valueHeadDim + 2, "attend: states")
-    let tasks = work.tasks.indices(work.numTasks * MemoryLayout<AttentionTask>.size / 4, "attend: tasks")
-    let merges = work.merges.indices(work.numMerges * MemoryLayout<AttentionMerge>.size / 4, "attend: merges")
-    c.states = states
-    c.finished = UnsafeMutablePointer(mutating: work.finished.indices(work.numMerges, "attend: finished"))
-    precondition(
-      MemoryLayout<AttentionTask>.size == MemoryLayout<martlet_attention_task>.size
-        && MemoryLayout<AttentionMerge>.size == MemoryLayout<martlet_attention_merge>.size)
-    c.tasks = UnsafeRawPointer(tasks).assumingMemoryBound(to: martlet_attention_task.self)
-    c.merges = UnsafeRawPointer(merges).assumingMemoryBound(to: martlet_attention_merge.self)
-    checkWork(c, work, layout, numRequests: ragged.numRequests)
-
-    pool.run(taskCount: work.numTasks, function: kernels.attend, with: c)
   }
 
   /// Every page that holds a key some query sees must be there.
@@ -172,38 +216,45 @@ package struct CPUAttentionKernels: AttentionKernels {
     for request in 0..<numRequests {
       let queries = Int(c.query_indptr[request + 1] - c.query_indptr[request]), keys = Int(c.kv_lens[request])
       if queries == 0 || keys <= 0 { continue }
-      let firstKey = c.window > 0 ? max(0, keys - queries - Int(c.window) + 1) : 0
+      let hasBits = c.mask_offsets != nil && c.mask_offsets[request] >= 0
+      let firstKey = c.window > 0 && !hasBits ? min(max(0, keys - queries - Int(c.window) + 1), keys - 1) : 0
       precondition(
         (keys - 1) / pageSize < width, "attend: request \(request) of length \(keys) has a table of \(width) pages of \(pageSize) tokens")
       for entry in firstKey / pageSize...(keys - 1) / pageSize {
         let page = Int(c.cache.page_table[request * width + entry])
         precondition(
-          page >= 0 && page < pageCount,
+          page < pageCount && (page >= 0 || hasBits && !sees(c, request, entry * pageSize..<min((entry + 1) * pageSize, keys))),
           "attend: request \(request) has no page \(entry): its table entry is \(page), of \(pageCount) pages")
       }
     }
   }
 
-  /// Every task and merge must stay within the batch and the scratch for states.
+  /// Whether some query's bits show one of these keys.
+  private func sees(_ c: martlet_attend_arguments, _ request: Int, _ keys: Range<Int>) -> Bool {
+    let words = (Int(c.kv_lens[request]) + 63) / 64 * 2
+    for query in 0..<Int(c.query_indptr[request + 1] - c.query_indptr[request]) {
+      let row = c.mask_words + Int(c.mask_offsets[request]) + query * words
+      for key in keys where row[key / 32] >> UInt32(key % 32) & 1 != 0 { return true }
+    }
+    return false
+  }
+
+  /// Every task, segment and merge must stay within the batch and the scratch for states.
   private func checkWork(_ c: martlet_attend_arguments, _ work: AttentionWork, _ layout: KVLayout, numRequests: Int) {
-    let group = Int(c.heads) / layout.numKVHeads, stateRows = work.states.shape[0]
-    for index in 0..<work.numTasks {
-      let task = c.tasks[index]
+    let stateRows = work.states.shape[0], group = Int(c.heads) / layout.numKVHeads
+    func checkRows(_ what: StaticString, _ index: Int, _ request: Int32, _ firstRow: Int32, _ rowCount: Int32) {
+      precondition(request >= 0 && request < numRequests, "attend: \(what) \(index) is of request \(request) of \(numRequests)")
+      let rows = Int(c.query_indptr[Int(request) + 1] - c.query_indptr[Int(request)]) * group
       precondition(
-        task.request >= 0 && task.request < numRequests && task.kv_head >= 0 && task.kv_head < layout.numKVHeads,
-        "attend: task \(index) is of request \(task.request) of \(numRequests), head \(task.kv_head) of \(layout.numKVHeads)")
-      let rows = Int(c.query_indptr[Int(task.request) + 1] - c.query_indptr[Int(task.request)]) * group
+        rowCount >= 1 && rowCount <= AttentionTask.maxRows && firstRow >= 0 && Int(firstRow) + Int(rowCount) <= rows,
+        "attend: \(what) \(index) takes \(rowCount) rows from \(firstRow) on; its request has \(rows), and a task at most "
+          + "\(AttentionTask.maxRows)")
+    }
+    func checkMerge(_ what: StaticString, _ index: Int, _ merge: Int32, rowCount: Int32, stateRow: Int32) {
       precondition(
-        task.row_count >= 1 && task.row_count <= AttentionTask.maxRows && task.first_row >= 0
-          && Int(task.first_row) + Int(task.row_count) <= rows && task.first_chunk >= 0,
-        "attend: task \(index) takes \(task.row_count) rows from \(task.first_row), chunks from \(task.first_chunk); its request has "
-          + "\(rows) rows, and a task at most \(AttentionTask.maxRows)")
-      if task.merge < 0 { continue }
-      precondition(
-        task.merge < work.numMerges && task.end_chunk == task.first_chunk + 1 && task.state_row >= 0
-          && Int(task.state_row) + Int(task.row_count) <= stateRows,
-        "attend: task \(index) gives \(task.end_chunk - task.first_chunk) chunks at row \(task.state_row) of \(stateRows) to merge "
-          + "\(task.merge) of \(work.numMerges)")
+        merge >= 0 && merge < work.numMerges && stateRow >= 0 && Int(stateRow) + Int(rowCount) <= stateRows
+          && c.merges[Int(merge)].row_count == rowCount,
+        "attend: \(what) \(index) gives \(rowCount) states at row \(stateRow) of \(stateRows) to merge \(merge) of \(work.numMerges)")
     }
     for index in 0..<work.numMerges {
       let merge = c.merges[index]
@@ -211,6 +262,50 @@ package struct CPUAttentionKernels: AttentionKernels {
         merge.state_row >= 0 && merge.chunk_count >= 1 && merge.row_count >= 1 && merge.row_count <= AttentionTask.maxRows
           && Int(merge.state_row) + Int(merge.chunk_count) * Int(merge.row_count) <= stateRows,
         "attend: merge \(index) has \(merge.chunk_count) states of \(merge.row_count) rows from row \(merge.state_row) of \(stateRows)")
+    }
+    for index in 0..<work.numTasks {
+      let task = c.tasks[index]
+      precondition(
+        task.kv_head >= 0 && task.kv_head < layout.numKVHeads && task.first_chunk >= 0
+          && (task.merge == AttentionTask.whole || task.end_chunk == task.first_chunk + 1),
+        "attend: task \(index) takes chunks \(task.first_chunk) to \(task.end_chunk), head \(task.kv_head) of \(layout.numKVHeads), for "
+          + "merge \(task.merge)")
+      if task.merge != AttentionTask.cascade {
+        checkRows("task", index, task.request, task.first_row, task.row_count)
+        if task.merge != AttentionTask.whole {
+          checkMerge("task", index, task.merge, rowCount: task.row_count, stateRow: task.state_row)
+        }
+        continue
+      }
+      precondition(
+        task.request >= 0 && task.request < numRequests && task.first_row >= 0 && task.state_row >= 1
+          && Int(task.first_row) + Int(task.state_row) <= work.numSegments,
+        "attend: cascade task \(index) has \(task.state_row) segments from \(task.first_row) of \(work.numSegments), and reads the pages of "
+          + "request \(task.request) of \(numRequests)")
+      let chunk = Int(task.first_chunk) * AttentionWork.chunkSize..<Int(task.end_chunk) * AttentionWork.chunkSize
+      precondition(
+        chunk.upperBound <= Int(c.kv_lens[Int(task.request)]),
+        "attend: cascade task \(index) reads keys to \(chunk.upperBound) of request \(task.request) of length "
+          + "\(c.kv_lens[Int(task.request)])")
+      var rows = 0
+      for place in Int(task.first_row)..<Int(task.first_row + task.state_row) {
+        let segment = c.segments[place]
+        checkRows("segment", place, segment.request, segment.first_row, segment.row_count)
+        checkMerge("segment", place, segment.merge, rowCount: segment.row_count, stateRow: segment.state_row)
+        rows += Int(segment.row_count)
+        let request = Int(segment.request), keys = Int(c.kv_lens[request])
+        let queries = Int(c.query_indptr[request + 1] - c.query_indptr[request])
+        let firstPosition = keys - queries + Int(segment.first_row) / group
+        let lastPosition = keys - queries + Int(segment.first_row + segment.row_count - 1) / group
+        precondition(
+          (c.causal ? firstPosition + 1 : keys) >= chunk.upperBound
+            && (c.window == 0 || lastPosition - Int(c.window) + 1 <= chunk.lowerBound)
+            && (c.mask_offsets == nil || c.mask_offsets[request] < 0),
+          "attend: segment \(place) has rows that do not see all of keys \(chunk)")
+      }
+      precondition(
+        rows == Int(task.row_count) && rows <= AttentionTask.maxRows,
+        "attend: cascade task \(index) has \(task.row_count) rows, its segments \(rows), and a task at most \(AttentionTask.maxRows)")
     }
   }
 }
@@ -222,7 +317,9 @@ extension DataType {
     case .f32: martlet_kv_f32
     case .f16: martlet_kv_f16
     case .bf16: martlet_kv_bf16
-    case .f8e4m3, .i8, .i32: nil
+    case .f8e4m3: martlet_kv_e4m3
+    case .i8: martlet_kv_i8
+    case .i32: nil
     }
   }
 }
@@ -235,23 +332,57 @@ extension KVLayout.Plane {
   }
 }
 
+extension KVLayout.Plane {
+  /// Whether every element of `tokens` × `heads` × `dims` lies within as many elements from the plane's start.
+  fileprivate func holds(tokens: Int, heads: Int, dims: Int) -> Bool {
+    guard tokenGroup >= 1, dimGroup >= 1, headStride >= 0, tokenStride >= 0, dimStride >= 0 else { return false }
+    let last =
+      (heads - 1) * headStride + (tokens - 1) / tokenGroup * tokenStride + min(tokenGroup, tokens) - 1
+      + (dims - 1) / dimGroup * dimStride + min(dimGroup, dims) - 1
+    return last < tokens * heads * dims
+  }
+}
+
+extension KVLayout {
+  /// Whether the strides lead to the page's own bytes.
+  fileprivate var staysInItsPage: Bool {
+    keys.holds(tokens: pageSize, heads: numKVHeads, dims: headDim) && values.holds(tokens: pageSize, heads: numKVHeads, dims: valueHeadDim)
+  }
+}
+
+extension RopeTable {
+  /// The table and how many positions it has.
+  fileprivate func rows(headDim: Int, _ what: StaticString) -> (UnsafePointer<Float>, Int) {
+    precondition(
+      dim % 2 == 0 && dim > 0 && dim <= headDim,
+      "\(what): RoPE over \(dim) of \(headDim) dimensions; an even number of them is needed")
+    let positions = values.count / dim
+    return (values.rows(positions, of: dim, what), positions)
+  }
+}
+
 extension PagedKV {
   /// Whole pages in the storage.
   fileprivate var pageCount: Int { pages.byteCount / layout.pageByteCount }
 
-  fileprivate func cStruct(numRequests: Int, _ what: StaticString) -> martlet_paged_kv {
+  fileprivate func cStruct(numRequests: Int, scales: KVScales, _ what: StaticString) -> martlet_paged_kv {
     guard let type = layout.dataType.kvType else {
-      preconditionFailure("\(what): keys and values are stored as f32, f16 or bf16, not as \(layout.dataType)")
+      preconditionFailure("\(what): keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not as \(layout.dataType)")
     }
     guard let start = pages.buffer.hostAddress else { preconditionFailure("\(what): the pages lie in the memory of another device") }
     precondition(pageTable.shape.rank == 2, "\(what): the page table must be [requests, pages], not \(pageTable.shape)")
+    precondition(
+      layout.dataType != .f8e4m3 || scales.key > 0 && scales.value > 0 && scales.key.isFinite && scales.value.isFinite,
+      "\(what): e4m3 needs positive scales, not \(scales.key) and \(scales.value)")
     let width = pageTable.shape[1]
     return martlet_paged_kv(
       pages: (start + pages.byteOffset).assumingMemoryBound(to: UInt8.self), page_bytes: Int64(layout.pageByteCount),
-      values_offset: Int64(layout.valuesByteOffset), page_table: pageTable.indices(numRequests * width, "page table"),
+      values_offset: Int64(layout.valuesByteOffset), key_scales_offset: Int64(layout.scales?.keysByteOffset ?? 0),
+      value_scales_offset: Int64(layout.scales?.valuesByteOffset ?? 0), scale_head_stride: Int64(layout.scales?.headStride ?? 0),
+      scale_token_stride: Int64(layout.scales?.tokenStride ?? 0), page_table: pageTable.indices(numRequests * width, "page table"),
       table_width: Int32(width), type: Int32(type.rawValue), page_size: Int32(layout.pageSize), kv_heads: Int32(layout.numKVHeads),
       head_dim: Int32(layout.headDim), value_head_dim: Int32(layout.valueHeadDim), keys: layout.keys.cStruct,
-      values: layout.values.cStruct)
+      values: layout.values.cStruct, key_scale: scales.key, value_scale: scales.value)
   }
 }
 
@@ -284,6 +415,18 @@ extension Tensor {
 
   fileprivate func rows(_ count: Int, of columns: Int, _ what: StaticString) -> UnsafePointer<Float> {
     UnsafePointer(mutableRows(count, of: columns, what))
+  }
+
+  /// The same for rows of float32 or of e4m3.
+  fileprivate func outputRows(_ count: Int, of columns: Int, _ what: StaticString) -> UnsafeMutableRawPointer {
+    if dataType == .f32 { return UnsafeMutableRawPointer(mutableRows(count, of: columns, what)) }
+    precondition(dataType == .f8e4m3, "\(what) must be f32 or f8e4m3, not \(dataType)")
+    let width = shape[0] == 0 ? columns : self.count / shape[0]
+    precondition(shape[0] >= count && width == columns, "\(what) must have \(count) rows of \(columns), not \(shape)")
+    guard let pointer = unsafeHostPointer(to: UInt8.self)?.baseAddress else {
+      preconditionFailure("\(what) lies in the memory of another device, or is empty")
+    }
+    return UnsafeMutableRawPointer(pointer)
   }
 
   /// The first `count` of the tensor's int32 elements.

@@ -386,12 +386,25 @@ enum { attention_heads = 6, attention_kv_heads = 2, attention_group = 3, attenti
 // A batch: a prompt, a chunk over a cached prefix, and one generated token far out.
 static const int32_t query_indptr[] = {0, 21, 34, 35}, kv_lens[] = {21, 150, 1100};
 
-static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims, int32_t value_dims) {
-  int64_t width = type == martlet_kv_f32 ? 4 : 2, g = 4 / width;
+static const char *const type_names[] = {"f32", "f16", "bf16", "e4m3", "i8"};
+static const int64_t type_widths[] = {4, 2, 2, 1, 1};
+
+typedef enum page_order { in_lanes, nhd, hnd, crossed } page_order;
+static const char *const order_names[] = {"packed", "NHD", "HND", "crossed"};
+
+static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_size, int32_t dims, int32_t value_dims) {
+  int64_t width = type_widths[type], g = 4 / width, heads = attention_kv_heads;
   int32_t table_width = (1100 + page_size - 1) / page_size, pages = table_width * attention_requests;
   martlet_paged_kv cache = {0};
   cache.page_bytes = page_size * attention_kv_heads * (dims + value_dims) * width;
   cache.values_offset = page_size * attention_kv_heads * dims * width;
+  if (type == martlet_kv_i8) {
+    cache.key_scales_offset = (cache.page_bytes + 3) / 4 * 4;
+    cache.value_scales_offset = cache.key_scales_offset + 4 * page_size * attention_kv_heads;
+    cache.page_bytes = cache.value_scales_offset + 4 * page_size * attention_kv_heads;
+    cache.scale_head_stride = page_size, cache.scale_token_stride = 1;
+  }
+  cache.key_scale = type == martlet_kv_e4m3 ? 0.37f : 1, cache.value_scale = type == martlet_kv_e4m3 ? 0.011f : 1;
   cache.pages = guarded((size_t)(cache.page_bytes * pages));  // NaNs: what a former request may have left
   int32_t *table = zeroed((size_t)pages * 4);
   // Each page once, out of order, and the last one in memory for the last whole page of the last request: behind it reads fail.
@@ -400,9 +413,43 @@ static martlet_paged_kv make_cache(int32_t type, int32_t page_size, int32_t dims
   cache.page_table = table, cache.table_width = table_width;
   cache.type = type, cache.page_size = page_size, cache.kv_heads = attention_kv_heads;
   cache.head_dim = dims, cache.value_head_dim = value_dims;
-  cache.keys = (martlet_kv_plane){page_size * dims, g, page_size * g, 1, (int32_t)g};
-  cache.values = (martlet_kv_plane){page_size * value_dims, value_dims * g, g, (int32_t)g, 1};
+  switch (order) {
+    case in_lanes:
+      cache.keys = (martlet_kv_plane){page_size * dims, g, page_size * g, 1, (int32_t)g};
+      cache.values = (martlet_kv_plane){page_size * value_dims, value_dims * g, g, (int32_t)g, 1};
+      break;
+    case nhd:
+      cache.keys = (martlet_kv_plane){dims, heads * dims, 1, 1, 1};
+      cache.values = (martlet_kv_plane){value_dims, heads * value_dims, 1, 1, 1};
+      break;
+    case hnd:
+      cache.keys = (martlet_kv_plane){page_size * dims, dims, 1, 1, 1};
+      cache.values = (martlet_kv_plane){page_size * value_dims, value_dims, 1, 1, 1};
+      break;
+    case crossed:  // dims outermost, groups of 4 along the other axis than where the packed layout has them
+      cache.keys = (martlet_kv_plane){4, 4 * heads, heads * page_size, 4, 1};
+      cache.values = (martlet_kv_plane){4, 4 * heads, 4 * heads * page_size, 1, 4};
+      break;
+  }
   return cache;
+}
+
+// The value of an e4m3 code.
+static double e4m3_value(int code) {
+  int exponent = code >> 3 & 15, fraction = code & 7;
+  double value = (code & 127) == 127 ? NAN : exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+  return code & 128 ? -value : value;
+}
+
+// The nearest e4m3 value, by trying all; of two that are as near the one with an even code. Saturated.
+static double e4m3_nearest(double x) {
+  int best = 0;
+  if (isnan(x)) return NAN;
+  for (int code = 0; code < 127; code++) {
+    double distance = fabs(fabs(x) - e4m3_value(code)), least = fabs(fabs(x) - e4m3_value(best));
+    if (distance < least || (distance == least && code % 2 == 0)) best = code;
+  }
+  return copysign(e4m3_value(best), x);
 }
 
 static double half_value(uint16_t half) {
@@ -411,7 +458,7 @@ static double half_value(uint16_t half) {
   return half >> 15 ? -value : value;
 }
 
-static size_t stored_width(const martlet_paged_kv *cache) { return cache->type == martlet_kv_f32 ? 4 : 2; }
+static size_t stored_width(const martlet_paged_kv *cache) { return (size_t)type_widths[cache->type]; }
 
 // Where a number is stored, by the rule of martlet_kv_plane.
 static uint8_t *stored_at(const martlet_paged_kv *cache, bool is_value, int32_t request, int32_t position, int32_t head, int32_t dim) {
@@ -422,7 +469,14 @@ static uint8_t *stored_at(const martlet_paged_kv *cache, bool is_value, int32_t 
   return cache->pages + page * cache->page_bytes + (is_value ? cache->values_offset : 0) + at * (int64_t)stored_width(cache);
 }
 
-// A token's key or value of one head.
+// int8: where the scale of a token's key or value of one head is stored.
+static float *scale_at(const martlet_paged_kv *cache, bool is_value, int32_t request, int32_t position, int32_t head) {
+  int32_t page = cache->page_table[request * cache->table_width + position / cache->page_size], slot = position % cache->page_size;
+  uint8_t *scales = cache->pages + page * cache->page_bytes + (is_value ? cache->value_scales_offset : cache->key_scales_offset);
+  return (float *)(void *)scales + head * cache->scale_head_stride + slot * cache->scale_token_stride;
+}
+
+// A token's key or value of one head, as what it stands for.
 static void read_stored(const martlet_paged_kv *cache, bool is_value, int32_t request, int32_t position, int32_t head, float *values) {
   for (int32_t dim = 0; dim < (is_value ? cache->value_head_dim : cache->head_dim); dim++) {
     uint32_t bits = 0;
@@ -430,12 +484,14 @@ static void read_stored(const martlet_paged_kv *cache, bool is_value, int32_t re
     if (cache->type == martlet_kv_bf16) bits <<= 16;
     memcpy(values + dim, &bits, 4);
     if (cache->type == martlet_kv_f16) values[dim] = (float)half_value((uint16_t)bits);
+    if (cache->type == martlet_kv_e4m3) values[dim] = (float)(e4m3_value((int)bits) * (is_value ? cache->value_scale : cache->key_scale));
+    if (cache->type == martlet_kv_i8) values[dim] = (float)(int8_t)bits * *scale_at(cache, is_value, request, position, head);
   }
 }
 
 // A head as it is stored or asked: normalised where there is a norm, then rotated in pairs (i, i + dims / 2).
 static void true_head(const float *x, martlet_head_norm norm, const float *angles, int32_t dims, float *y) {
-  memcpy(y, x, (size_t)dims * 4);
+  memmove(y, x, (size_t)dims * 4);
   if (norm.weight) true_norm(x, norm.weight, norm.epsilon, dims, y);
   for (int32_t i = 0; angles && i < dims / 2; i++) {
     double first = y[i], second = y[i + dims / 2];
@@ -460,54 +516,96 @@ static void check_stored(const martlet_paged_kv *cache, const int32_t *indptr, c
         const float *keys = fused + (indptr[request] + position) * width + attention_heads * dims, *values = keys + attention_kv_heads * dims;
         true_head(keys + head * dims, (martlet_head_norm){0}, rope + position * dims, dims, expected + count);
         memcpy(expected + count + size, values + head * value_dims, (size_t)value_dims * 4);
+        // Values, which are not rotated, are known to the bit.
+        if (cache->type == martlet_kv_e4m3)
+          for (int32_t dim = 0; dim < value_dims; dim++) {
+            float *x = expected + count + size + dim;
+            *x = (float)(e4m3_nearest(*x * (1 / cache->value_scale)) * cache->value_scale);
+            failures += *x != stored[count + size + (size_t)dim];
+          }
       }
   }
-  // Half a step of the stored type.
-  compare("  and float64", stored, expected, count, cache->type == martlet_kv_f32 ? 2e-7 : cache->type == martlet_kv_f16 ? 5e-4 : 4e-3);
+  // Half a step of the stored type; of int8 half a step of 127, of e4m3 a sixteenth.
+  static const double steps[] = {2e-7, 5e-4, 4e-3, 6.5e-2, 5e-3};
+  compare("  and float64", stored, expected, count, steps[cache->type]);
   release(stored), release(expected);
 }
 
+// What a call of attention is asked for besides a window.
+typedef struct attention_case {
+  const char *name;
+  int32_t window;
+  bool causal, has_bits, has_sinks, is_deferred, rounds_queries;
+  float soft_cap;
+} attention_case;
+
+// float32 of the bf16 nearest.
+static double bf16_nearest(double x) {
+  int exponent;
+  double fraction = frexp(x, &exponent);
+  return ldexp(nearbyint(ldexp(fraction, 8)), exponent - 8);
+}
+
+// Whether a query of request `request`, its `query`-th, sees a key under the custom mask of these checks: holes of all lengths, whole tiles
+// and a whole chunk among them, and now and then nothing at all. Request 0 has no bits.
+static bool bit_of(int32_t request, int32_t query, int32_t key) {
+  if (query % 11 == 5) return false;
+  if (key >= 512 && key < 1024) return false;
+  return key / 64 % 3 != 2 && (key * 7 + query * (key / 32 % 2) * 5 + request) % 16 < 11;
+}
+
 static void true_attention(
-    const martlet_paged_kv *cache, const float *queries, int32_t window, bool causal, float *output, float *lse) {
+    const martlet_paged_kv *cache, const float *queries, const attention_case *c, const float *rope, const float *sinks, bool is_pair_dot,
+    float *output, float *lse) {
   int32_t dims = cache->head_dim, value_dims = cache->value_head_dim;
   float *keys = zeroed(1100 * (size_t)dims * 4), *values = zeroed(1100 * (size_t)value_dims * 4);
-  double *scores = zeroed(1100 * sizeof *scores), *sums = zeroed((size_t)value_dims * sizeof *sums);
+  double *scores = zeroed(1100 * sizeof *scores), *sums = zeroed((size_t)value_dims * sizeof *sums), *asked = zeroed((size_t)dims * sizeof *asked);
   for (int32_t request = 0; request < attention_requests; request++)
     for (int32_t kv_head = 0; kv_head < attention_kv_heads; kv_head++) {
       int32_t length = kv_lens[request];
       for (int32_t position = 0; position < length; position++) {
         read_stored(cache, false, request, position, kv_head, keys + position * dims);
         read_stored(cache, true, request, position, kv_head, values + position * value_dims);
+        if (c->is_deferred) true_head(keys + position * dims, (martlet_head_norm){0}, rope + position * dims, dims, keys + position * dims);
       }
       for (int32_t token = query_indptr[request]; token < query_indptr[request + 1]; token++)
         for (int32_t head = kv_head * attention_group; head < (kv_head + 1) * attention_group; head++) {
           const float *q = queries + (token * attention_heads + head) * dims;
+          for (int32_t dim = 0; dim < dims; dim++)
+            asked[dim] = c->rounds_queries ? e4m3_nearest(q[dim]) : is_pair_dot ? bf16_nearest(q[dim]) : q[dim];
           int32_t position = length - (query_indptr[request + 1] - token);
-          int32_t first = window && position >= window ? position - window + 1 : 0, end = causal ? position + 1 : length;
-          double greatest = -INFINITY, total = 0;
+          bool has_bits = c->has_bits && request > 0;
+          int32_t first = c->window && position >= c->window ? position - c->window + 1 : 0, end = c->causal ? position + 1 : length;
+          if (has_bits) first = 0, end = length;
+          double greatest = c->has_sinks ? sinks[head] : -INFINITY, total = 0;
           for (int32_t i = first; i < end; i++) {
             scores[i] = 0;
-            for (int32_t dim = 0; dim < dims; dim++) scores[i] += (double)q[dim] * keys[i * dims + dim];
-            greatest = fmax(greatest, scores[i] *= 0.125);
+            for (int32_t dim = 0; dim < dims; dim++) scores[i] += asked[dim] * keys[i * dims + dim];
+            scores[i] *= 0.125;
+            if (c->soft_cap > 0) scores[i] = c->soft_cap * tanh(scores[i] / c->soft_cap);
+            if (has_bits && !bit_of(request, token - query_indptr[request], i)) scores[i] = -INFINITY;
+            greatest = fmax(greatest, scores[i]);
           }
           memset(sums, 0, (size_t)value_dims * sizeof *sums);
+          if (c->has_sinks) total = exp(sinks[head] - greatest);
           for (int32_t i = first; i < end; i++) {
-            double weight = exp(scores[i] - greatest);
+            double weight = isinf(scores[i]) ? 0 : exp(scores[i] - greatest);
             total += weight;
             for (int32_t dim = 0; dim < value_dims; dim++) sums[dim] += weight * values[i * value_dims + dim];
           }
           for (int32_t dim = 0; dim < value_dims; dim++)
-            output[(token * attention_heads + head) * value_dims + dim] = (float)(sums[dim] / total);
-          lse[token * attention_heads + head] = (float)((greatest + log(total)) / log(2));
+            output[(token * attention_heads + head) * value_dims + dim] = total > 0 ? (float)(sums[dim] / total) : 0;
+          // Where there is nothing, −∞ is written, which cannot be compared: a number that the check below expects instead.
+          lse[token * attention_heads + head] = total > 0 ? (float)((greatest + log(total)) / log(2)) : -1000;
         }
     }
-  release(keys), release(values), release(scores), release(sums);
+  release(keys), release(values), release(scores), release(sums), release(asked);
 }
 
 // Appends `tokens` tokens: the last `lens[i]` positions of each request.
 static void append_all(
     const martlet_kernel_table *table, martlet_paged_kv cache, const int32_t *indptr, const float *fused, const float *rope,
-    martlet_head_norm norm, float *queries) {
+    bool rotates_keys, martlet_head_norm norm, float *queries) {
   int32_t tokens = indptr[attention_requests];
   int32_t *requests = zeroed((size_t)tokens * 4), *positions = zeroed((size_t)tokens * 4);
   for (int32_t i = 0; i < attention_requests; i++)
@@ -517,26 +615,34 @@ static void append_all(
   martlet_append_arguments a = {
       .cache = cache, .query = fused, .key = fused + query_width, .value = fused + query_width + key_width, .query_stride = width,
       .key_stride = width, .value_stride = width, .queries = queries, .rope = rope, .query_norm = norm, .key_norm = norm,
-      .query_indptr = indptr, .token_requests = requests, .token_positions = positions, .position_ids = positions, .tokens = tokens,
+      .query_indptr = indptr, .kv_lens = kv_lens, .rotates_keys = rotates_keys, .token_requests = requests, .token_positions = positions, .position_ids = positions, .tokens = tokens,
       .tokens_per_task = 4, .heads = attention_heads, .rope_dim = cache.head_dim, .rope_is_neox = true};
   run(table->attention.append, &a, (tokens + 3) / 4);
   release(requests), release(positions);
 }
 
-// Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one.
+// Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one. Output is float32, or e4m3 times 3.5.
 static void attend_all(
-    const martlet_kernel_table *table, martlet_paged_kv cache, const float *queries, int32_t window, bool causal, int32_t block,
-    bool split, float *output, float *lse) {
-  enum { chunks = 3 };
+    const martlet_kernel_table *table, martlet_paged_kv cache, const float *queries, const attention_case *c, const float *rope,
+    const float *sinks, int32_t block, bool split, bool as_e4m3, void *output, float *lse) {
   static martlet_attention_task tasks[4096];
   static martlet_attention_merge merges[1024];
   static int32_t finished[1024];
-  int32_t task_count = 0, merge_count = 0, state_rows = 0;
+  static uint32_t words[16384];
+  int32_t task_count = 0, merge_count = 0, state_rows = 0, offsets[attention_requests], word_count = 0;
   for (int32_t request = 0; request < attention_requests; request++) {
-    int32_t rows = (query_indptr[request + 1] - query_indptr[request]) * attention_group;
+    int32_t queries_of_request = query_indptr[request + 1] - query_indptr[request], rows = queries_of_request * attention_group;
     int32_t all_chunks = (kv_lens[request] + martlet_kv_chunk_size - 1) / martlet_kv_chunk_size;
-    int32_t first_chunk = window ? (kv_lens[request] - rows / attention_group - window + 1) / martlet_kv_chunk_size : 0;
+    int32_t first_chunk = c->window ? (kv_lens[request] - queries_of_request - c->window + 1) / martlet_kv_chunk_size : 0;
     if (first_chunk < 0) first_chunk = 0;
+    offsets[request] = request == 0 ? -1 : word_count;
+    if (c->has_bits && request > 0) {
+      int32_t width = (kv_lens[request] + 63) / 64 * 2;
+      memset(words + word_count, 0, (size_t)(queries_of_request * width) * 4);
+      for (int32_t query = 0; query < queries_of_request; query++, word_count += width)
+        for (int32_t key = 0; key < kv_lens[request]; key++)
+          if (bit_of(request, query, key)) words[word_count + key / 32] |= 1u << key % 32;
+    }
     for (int32_t head = 0; head < attention_kv_heads; head++) {
       for (int32_t row = 0; row < rows; row += block) {
         int32_t count = rows - row < block ? rows - row : block;
@@ -553,32 +659,53 @@ static void attend_all(
     }
   }
   float *states = zeroed((size_t)(state_rows + 1) * (size_t)(cache.value_head_dim + 2) * 4);
-  martlet_attend_arguments a = {cache, queries, output, lse, query_indptr, kv_lens, tasks, merges, states, finished, attention_heads,
-      window, 0.125f, causal};
+  martlet_attend_arguments a = {
+      .cache = cache, .queries = queries, .output = output, .log_sum_exp = lse, .query_indptr = query_indptr, .kv_lens = kv_lens,
+      .tasks = tasks, .merges = merges, .states = states, .finished = finished, .heads = attention_heads, .window = c->window,
+      .scale = 0.125f, .soft_cap = c->soft_cap, .output_scale = 3.5f, .causal = c->causal, .output_is_e4m3 = as_e4m3,
+      .rounds_queries_to_e4m3 = c->rounds_queries, .sinks = c->has_sinks ? sinks : NULL, .key_rope = c->is_deferred ? rope : NULL,
+      .key_rope_dim = cache.head_dim, .key_rope_is_neox = true, .mask_words = words, .mask_offsets = c->has_bits ? offsets : NULL};
   run_with_scratch(table->attention.attend, &a, task_count);
   release(states);
 }
 
-static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, int32_t value_dims) {
-  static const char *const types[] = {"f32", "f16", "bf16"};
+// Rows that see nothing have −∞, which is no number to compare.
+static void replace_infinities(float *lse, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (lse[i] == -INFINITY) lse[i] = -1000;
+}
+
+static const attention_case plain_cases[] = {
+    {.name = "causal", .causal = true}, {.name = "window of 70", .window = 70, .causal = true}, {.name = "full"}};
+static const attention_case special_cases[] = {
+    {.name = "soft cap", .causal = true, .soft_cap = 3},
+    {.name = "sinks, window of 70", .window = 70, .causal = true, .has_sinks = true},
+    {.name = "custom mask", .causal = true, .has_bits = true},
+    {.name = "custom mask, sinks, soft cap, q in e4m3", .causal = true, .has_bits = true, .has_sinks = true, .rounds_queries = true, .soft_cap = 5},
+    {.name = "keys rotated as they are read", .causal = true, .is_deferred = true},
+};
+
+static void check_attention_of(
+    int32_t type, page_order order, int32_t page_size, int32_t dims, int32_t value_dims, const attention_case *cases, int case_count) {
   int32_t width = attention_heads * dims + attention_kv_heads * (dims + value_dims), tokens = query_indptr[attention_requests];
-  char what[64];
+  char what[96];
   // The cached prefix: appended by the plain variant, all tokens of all requests at once.
   static const int32_t all[] = {0, 21, 171, 1271};
-  martlet_paged_kv cache = make_cache(type, page_size, dims, value_dims), other = make_cache(type, page_size, dims, value_dims);
+  martlet_paged_kv cache = make_cache(type, order, page_size, dims, value_dims);
+  martlet_paged_kv other = make_cache(type, order, page_size, dims, value_dims);
   float *prefix = random_floats((size_t)all[3] * (size_t)width, 2), *unused = zeroed((size_t)all[3] * attention_heads * (size_t)dims * 4);
-  float *rope = random_floats(1100 * (size_t)dims, 1), *weight = random_floats((size_t)dims, 1);
+  float *rope = random_floats(1100 * (size_t)dims, 1), *weight = random_floats((size_t)dims, 1), *sinks = random_floats(attention_heads, 4);
   martlet_head_norm none = {0}, norm = {weight, 1e-6f};
-  append_all(plain, cache, all, prefix, rope, none, unused);
-  append_all(tested, other, all, prefix, rope, none, unused);
-  snprintf(what, sizeof what, "append, %s, pages of %d, %d and %d dims", types[type], page_size, dims, value_dims);
+  append_all(plain, cache, all, prefix, rope, true, none, unused);
+  append_all(tested, other, all, prefix, rope, true, none, unused);
+  snprintf(what, sizeof what, "append, %s, %s pages of %d, %d and %d dims", type_names[type], order_names[order], page_size, dims, value_dims);
   same_bits(what, other.pages, cache.pages, (size_t)cache.page_bytes * (size_t)cache.table_width * attention_requests);
   check_stored(&other, all, prefix, rope);
   // This step's tokens, with a norm: queries differ by roundings. Both go on from the plain variant's pages.
   float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4),
       *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
-  append_all(tested, other, query_indptr, prefix, rope, norm, queries);
-  append_all(plain, cache, query_indptr, prefix, rope, norm, expected);
+  append_all(tested, other, query_indptr, prefix, rope, true, norm, queries);
+  append_all(plain, cache, query_indptr, prefix, rope, true, norm, expected);
   compare("  queries, normalised", queries, expected, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
   float *truth = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);
   for (int32_t request = 0; request < attention_requests; request++)
@@ -590,54 +717,73 @@ static void check_attention_of(int32_t type, int32_t page_size, int32_t dims, in
   compare("  and float64", queries, truth, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
   release(truth);
 
-  size_t count = (size_t)tokens * attention_heads * (size_t)value_dims;
-  float *y = zeroed(count * 4), *z = zeroed(count * 4), *lse = zeroed(tokens * attention_heads * 4),
-      *lse_plain = zeroed(tokens * attention_heads * 4);
-  for (int mask = 0; mask < 3; mask++) {
-    int32_t window = mask == 1 ? 70 : 0;
-    bool causal = mask != 2;
-    attend_all(plain, cache, expected, window, causal, 96, false, z, lse_plain);
-    attend_all(tested, cache, expected, window, causal, 96, false, y, lse);
-    // Where probabilities are rounded to bf16, one that lies at a tie may go the other way: 2⁻⁹ of itself, among many.
-    double tolerance = type == martlet_kv_bf16 && strstr(plain->name, "bf16") ? 1e-3 : 1e-5;
-    if (type == martlet_kv_bf16 && strcmp(tested->name, "bf16-model") == 0) tolerance = 2e-2;  // q too is rounded here, and not there
-    snprintf(what, sizeof what, "  attend, %s", mask == 0 ? "causal" : mask == 1 ? "window of 70" : "full");
+  size_t count = (size_t)tokens * attention_heads * (size_t)value_dims, rows = (size_t)tokens * attention_heads;
+  float *y = zeroed(count * 4), *z = zeroed(count * 4), *lse = zeroed(rows * 4), *lse_plain = zeroed(rows * 4);
+  uint8_t *codes = zeroed(count);
+  bool is_pair_type = type == martlet_kv_bf16 || type >= martlet_kv_e4m3;
+  bool is_pair_dot = is_pair_type && strstr(tested->name, "bf16") != NULL;
+  for (int i = 0; i < case_count; i++) {
+    const attention_case *c = &cases[i];
+    // Where probabilities are rounded to bf16, one that lies at a tie may go the other way: 2⁻⁹ of itself, among many. Probabilities that a
+    // wide range of scores makes err by the scores' own roundings.
+    bool plain_is_dot = is_pair_type && strstr(plain->name, "bf16") != NULL;
+    attend_all(plain, cache, expected, c, rope, sinks, 96, false, false, z, lse_plain);
+    attend_all(tested, cache, expected, c, rope, sinks, 96, false, false, y, lse);
+    replace_infinities(lse, rows), replace_infinities(lse_plain, rows);
+    double tolerance = plain_is_dot ? 2e-3 : is_pair_dot ? 2e-2 : 1e-5;
+    snprintf(what, sizeof what, "  attend, %s", c->name);
     compare(what, y, z, count, tolerance);
-    compare("  log-sum-exp", lse, lse_plain, (size_t)tokens * attention_heads, tolerance);
-    true_attention(&cache, expected, window, causal, z, lse_plain);
-    if (type == martlet_kv_bf16 && strstr(tested->name, "bf16")) tolerance = 2e-2;
+    compare("  log-sum-exp", lse, lse_plain, rows, tolerance);
+    true_attention(&cache, expected, c, rope, sinks, is_pair_dot, z, lse_plain);
+    tolerance = is_pair_dot ? 2e-2 : 1e-5;
     compare("  and float64", y, z, count, tolerance);
-    compare("  and float64, log-sum-exp", lse, lse_plain, (size_t)tokens * attention_heads, tolerance);
+    compare("  and float64, log-sum-exp", lse, lse_plain, rows, tolerance);
     int same = 1;
-    for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) {
       memset(z, 0xFF, count * 4);
-      attend_all(tested, cache, expected, window, causal, (int32_t[]){1, 5, 7, 96}[i], i != 1, z, lse_plain);
-      same &= memcmp(z, y, count * 4) == 0 && memcmp(lse, lse_plain, tokens * attention_heads * 4) == 0;
+      attend_all(tested, cache, expected, c, rope, sinks, (int32_t[]){1, 5, 7, 96}[j], j != 1, false, z, lse_plain);
+      replace_infinities(lse_plain, rows);
+      same &= memcmp(z, y, count * 4) == 0 && memcmp(lse, lse_plain, rows * 4) == 0;
     }
     failures += !same;
     printf("%-12s %-44s %20s  %s\n", tested->name, "  in tasks of 1 to 96 rows, chunks apart", "bit for bit", same ? "ok" : "WRONG");
+    if (i == 0) {
+      attend_all(tested, cache, expected, c, rope, sinks, 96, true, true, codes, lse);
+      for (size_t j = 0; j < count; j++) y[j] = (float)e4m3_nearest(y[j] * 3.5f), z[j] = (float)e4m3_value(codes[j]);
+      same_bits("  output in e4m3", z, y, count * 4);
+    }
   }
   // Tokens that a row does not see are left out, whatever they hold, though they share 32-bit lanes with those that it sees: positions
   // 140 … 144 of the second request (tokens 24 … 28), with a window of 70, see 71 … 144 at most.
-  attend_all(tested, cache, expected, 70, true, 96, false, y, lse);
+  const attention_case windowed = {.window = 70, .causal = true};
+  attend_all(tested, cache, expected, &windowed, rope, sinks, 96, false, false, y, lse);
   for (int32_t head = 0; head < attention_kv_heads; head++)
-    for (int i = 0; i < 2; i++) {
-      int32_t position = i == 0 ? 70 : 145;
+    for (int i = 0; i < 4; i++) {
+      int32_t position = i < 2 ? 70 - i : 143 + i;
       for (int32_t dim = 0; dim < dims; dim++) memset(stored_at(&cache, false, 1, position, head, dim), 0xFF, stored_width(&cache));
       for (int32_t dim = 0; dim < value_dims; dim++) memset(stored_at(&cache, true, 1, position, head, dim), 0xFF, stored_width(&cache));
+      if (type == martlet_kv_i8)
+        for (int is_value = 0; is_value < 2; is_value++) memset(scale_at(&cache, is_value, 1, position, head), 0xFF, 4);
     }
-  attend_all(tested, cache, expected, 70, true, 96, false, z, lse);
+  attend_all(tested, cache, expected, &windowed, rope, sinks, 96, false, false, z, lse);
   size_t row = attention_heads * (size_t)value_dims;
   same_bits("  beside NaNs out of sight", y + 24 * row, z + 24 * row, 5 * row * 4);
-  release(prefix), release(unused), release(rope), release(weight), release(queries), release(expected), release(y), release(z), release(lse), release(lse_plain);
+  release(prefix), release(unused), release(rope), release(weight), release(sinks), release(queries), release(expected), release(y), release(z);
+  release(lse), release(lse_plain), release(codes);
   release((void *)cache.page_table), release((void *)other.page_table);
 }
 
 static void check_attention(void) {
-  for (int32_t type = martlet_kv_f32; type <= martlet_kv_bf16; type++) {
-    check_attention_of(type, 32, 64, 64);
-    check_attention_of(type, 16, 72, 40);
-    check_attention_of(type, 128, 256, 256);
+  enum { plain_count = sizeof plain_cases / sizeof *plain_cases, special_count = sizeof special_cases / sizeof *special_cases };
+  for (int32_t type = martlet_kv_f32; type <= martlet_kv_i8; type++) {
+    check_attention_of(type, in_lanes, 32, 64, 64, plain_cases, plain_count);
+    check_attention_of(type, in_lanes, 16, 72, 40, special_cases, special_count);
+    check_attention_of(type, in_lanes, 128, 256, 256, plain_cases, 1);
+    check_attention_of(type, in_lanes, 4, 64, 64, plain_cases, 1);
+    check_attention_of(type, nhd, 1, 72, 40, plain_cases + 1, 1);
+    check_attention_of(type, hnd, 32, 72, 40, special_cases, special_count);
+    check_attention_of(type, nhd, 1100, 128, 64, plain_cases, 1);
+    check_attention_of(type, crossed, 8, 64, 64, special_cases + 3, 2);
   }
 }
 

@@ -152,6 +152,24 @@ struct AttentionMetadataTests {
     #expect(graph.cache(ofLayer: 0).pageTable.shape == Shape(1, 4))
   }
 
+  @Test("plans each distinct layer shape once a step, however many layers share it, and anew when prepared again")
+  func planCounts() throws {
+    let specs = (0..<6).map { AttentionLayerSpec(layerIndex: $0, numHeads: 4, headDim: 16, numKVHeads: 2, window: $0 % 3 == 2 ? 8 : nil) }
+    let bench = try AttentionRuntime(
+      "TRTLLM", specs, cache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 4))
+    let metadata = try #require(bench.metadata as? TrtllmMetadata)
+    #expect(Set(metadata.planKeys) == [AttentionPlanKey(specs[0], mask: .causal), AttentionPlanKey(specs[2], mask: .causal)])
+    for step in 1...3 {
+      try bench.step([.context(step, 5)])
+      #expect(metadata.planKeys.map(metadata.planCount) == [step, step])
+    }
+    bench.describe([.generation(1)])
+    try metadata.prepare()
+    try metadata.prepare()
+    #expect(metadata.planKeys.map(metadata.planCount) == [5, 5])
+    #expect(metadata.planCount(for: AttentionPlanKey(specs[0], mask: .full)) == 0)
+  }
+
   @Test("disagreeing with the cache cannot be made")
   func setupMismatch() throws {
     let bench = try bench()

@@ -18,7 +18,7 @@ struct PlanShape: Sendable, CustomTestStringConvertible {
   var testDescription: String { "\(heads)/\(kvHeads) heads, \(mask), \(workers) workers" }
 
   static let all: [PlanShape] = [(9, 3), (32, 8), (10, 2), (128, 1), (4, 4)].flatMap { heads, kvHeads in
-    [MaskView.causal, .slidingWindow(100), .slidingWindow(1000), .full].flatMap { mask in
+    [MaskView.causal, .slidingWindow(100), .slidingWindow(1000), .full, .custom(window: 300)].flatMap { mask in
       [1, 2, 16].map { PlanShape(heads: heads, kvHeads: kvHeads, mask: mask, workers: $0) }
     }
   }
@@ -57,7 +57,7 @@ struct AttentionPlannerTests {
       indptr[index + 1] = indptr[index] + Int32(request.tokens)
       lengths[index] = Int32(request.keys)
     }
-    planner.plan(queryIndptr: indptr, kvLens: lengths, numRequests: batch.count, into: &list)
+    planner.plan(PlannedBatch(numRequests: batch.count, queryIndptr: indptr, kvLens: lengths), into: &list)
   }
 
   /// One row of one key/value head of one request.
@@ -98,7 +98,8 @@ struct AttentionPlannerTests {
               switch shape.mask {
               case .causal: (0, position)
               case .slidingWindow(let window): (max(0, position - window + 1), position)
-              case .full, .custom: (0, keys - 1)
+              case .full: (0, keys - 1)
+              case .custom(let window): (max(0, position - (window ?? keys) + 1), position)  // nobody in this batch has bits
               }
             let chunks = (visits[Row(request: Int32(request), kvHead: Int32(head), row: Int32(row))] ?? []).sorted {
               $0.lowerBound < $1.lowerBound
@@ -145,6 +146,27 @@ struct AttentionPlannerTests {
     for index in 0..<first.taskCount where first.task(index).request == 0 {
       #expect(first.task(index).firstChunk == 5 && first.task(index).endChunk == 6)
     }
+  }
+
+  @Test("shows every key to requests with bits, and skips requests of no keys")
+  func bitsAndDummies() throws {
+    let device = try CPUDevice(threads: 1)
+    let planner = planner(PlanShape(heads: 4, kvHeads: 1, mask: .custom(window: 100), workers: 1))
+    var list = try AttentionTaskList(planner, on: device)
+    let offsets = try device.makeHostBuffer(of: Int32.self, count: 4)
+    let indptr = try device.makeHostBuffer(of: Int32.self, count: 5)
+    let lengths = try device.makeHostBuffer(of: Int32.self, count: 4)
+    for (index, (tokens, keys, offset)) in [(2, 1600, 0), (2, 1600, -1), (3, 0, -1), (1, 1, -1)].enumerated() {
+      indptr[index + 1] = indptr[index] + Int32(tokens)
+      lengths[index] = Int32(keys)
+      offsets[index] = Int32(offset)
+    }
+    planner.plan(PlannedBatch(numRequests: 4, queryIndptr: indptr, kvLens: lengths, maskOffsets: offsets), into: &list)
+    let chunks = Dictionary(uniqueKeysWithValues: (0..<list.taskCount).map { (list.task($0).request, list.task($0)) })
+    #expect(chunks.keys.sorted() == [0, 1, 3])
+    #expect(chunks[0].map { $0.firstChunk..<$0.endChunk } == 0..<4)
+    #expect(chunks[1].map { $0.firstChunk..<$0.endChunk } == 2..<4, "1499 is the first key that the window shows")
+    #expect(chunks[3].map { $0.firstChunk..<$0.endChunk } == 0..<1)
   }
 
   @Test("puts long tasks first")

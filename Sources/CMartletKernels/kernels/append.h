@@ -1,9 +1,10 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// One pass over a step's tokens: head norm and rotation of queries and keys, rounding, and the store into pages of any layout.
+// One pass over a step's tokens: head norm and rotation of queries and keys, rounding or quantisation, and the store into pages of any
+// layout.
 //
-// Two tasks never write the same byte: tokens that share a 32-bit lane of a packed layout are stored by their own 16 bits each, and what
-// follows a request's last token is zeroed by the task that owns this token.
+// Two tasks never write the same byte: tokens that share a 32-bit lane of a packed layout are stored by their own bytes, and what follows a
+// request's last token is zeroed by the task that owns this token.
 
 // dims values of x to y: y = x · w / √(mean(x²) + ε), the sum by 16 lanes and their tree. dims is a multiple of 8.
 MARTLET_INLINE void append_norm(const float *x, martlet_head_norm norm, int32_t dims, float *y) {
@@ -46,16 +47,51 @@ MARTLET_INLINE void append_finish(
   if (angles) append_rotate(y, angles, a->rope_dim, a->rope_is_neox);
 }
 
+// Bytes of a stored number.
+MARTLET_INLINE int32_t kv_width(int32_t type) { return type == martlet_kv_f32 ? 4 : type <= martlet_kv_bf16 ? 2 : 1; }
+
+// 16 values from x + i, zeros from dims on.
+MARTLET_INLINE f32x16 append_load(const float *x, int32_t i, int32_t dims) {
+  if (i + 16 <= dims) return f32x16_load(x + i);
+  float padded[16] = {0};
+  for (int32_t j = i; j < dims; j++) padded[j - i] = x[j];
+  return f32x16_load(padded);
+}
+
 // dims float32 values rounded to f16 or bf16. `rounded` has room for dims rounded up to 16.
 MARTLET_INLINE void append_round(int32_t type, const float *x, int32_t dims, uint16_t *rounded) {
   for (int32_t i = 0; i < dims; i += 16) {
-    float padded[16] = {0};
-    if (i + 16 > dims)
-      for (int32_t j = i; j < dims; j++) padded[j - i] = x[j];
-    f32x16 v = f32x16_load(i + 16 > dims ? padded : x + i);
+    f32x16 v = append_load(x, i, dims);
     u32x16 bits = type == martlet_kv_bf16 ? bf16_round(v) : f16_round(v);
     u16x16_store(rounded + i, __builtin_convertvector(bits, u16x16));
   }
+}
+
+// The same for e4m3: x · inverse, saturated.
+MARTLET_INLINE void append_round_e4m3(const float *x, float inverse, int32_t dims, uint8_t *codes) {
+  for (int32_t i = 0; i < dims; i += 16)
+    u8x16_store(codes + i, __builtin_convertvector(e4m3_round(append_load(x, i, dims) * inverse), u8x16));
+}
+
+// The same for int8: code = rint(x · (127 / amax)), and the scale amax / 127 is returned. A head that is 0 has scale 0 (so does one whose
+// 127 / amax would be no number, below 4e-37); one with an infinity or a NaN has scale NaN and codes 0.
+MARTLET_INLINE float append_round_i8(const float *x, int32_t dims, int8_t *codes) {
+  u32x16 greatest = (u32x16)(0);
+  for (int32_t i = 0; i < dims; i += 16) {
+    // Without their sign, the bits of floats are ordered as integers, infinity and NaN on top.
+    u32x16 magnitude = u32x16_bits(append_load(x, i, dims)) & 0x7FFFFFFFu;
+    greatest = magnitude > greatest ? magnitude : greatest;
+  }
+  uint32_t bits = __builtin_reduce_max(greatest);
+  float amax;
+  __builtin_memcpy(&amax, &bits, 4);
+  float inverse = 127.0f / amax;
+  bool coded = bits < 0x7F800000u && inverse <= __FLT_MAX__;
+  for (int32_t i = 0; i < dims; i += 16) {
+    i32x16 nearest = (i32x16)u32x16_bits(append_load(x, i, dims) * inverse + MARTLET_ROUNDER) - (i32x16)(0x4B400000);
+    *(i8x16_unaligned *)(codes + i) = __builtin_convertvector(coded ? nearest : (i32x16)(0), i8x16);
+  }
+  return coded ? amax / 127.0f : bits < 0x7F800000u ? 0.0f : __builtin_nanf("");
 }
 
 // `width`-byte elements of one token and head to their places. The common strides have loops of their own.
@@ -65,12 +101,14 @@ MARTLET_INLINE void append_scatter(
   int64_t stride = plane->dim_stride;
   if (plane->dim_group == 1 && stride == 1) {
     __builtin_memcpy(base, elements, (size_t)dims * (size_t)width);
-  } else if ((plane->dim_group == 2 && width == 2 && dims % 2 == 0) || (plane->dim_group == 1 && width == 4)) {
+  } else if (plane->dim_group * width == 4 && dims % plane->dim_group == 0) {
     // Whole 32-bit lanes of this token.
     int32_t lanes = dims * width / 4;
     for (int32_t i = 0; i < lanes; i++) __builtin_memcpy(base + i * stride * width, (const uint8_t *)elements + 4 * i, 4);
   } else if (plane->dim_group == 1 && width == 2) {
     for (int32_t i = 0; i < dims; i++) __builtin_memcpy(base + i * stride * 2, (const uint8_t *)elements + 2 * i, 2);
+  } else if (plane->dim_group == 1 && width == 1) {
+    for (int32_t i = 0; i < dims; i++) base[i * stride] = ((const uint8_t *)elements)[i];
   } else {
     for (int32_t i = 0; i < dims; i++) {
       int64_t offset = i / plane->dim_group * stride + i % plane->dim_group;
@@ -79,25 +117,35 @@ MARTLET_INLINE void append_scatter(
   }
 }
 
-// One head of keys or values, rounded and stored.
+// One head of keys or values, rounded or quantised, and stored; `inverse` is 1 / scale of e4m3, `scales` the plane's of int8.
 MARTLET_INLINE void append_store(
-    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, int64_t slot, int64_t head, int32_t dims,
-    const float *x) {
-  if (cache->type == martlet_kv_f32) {
-    append_scatter(base, plane, slot, head, dims, 4, x);
-  } else {
-    uint16_t rounded[martlet_attention_max_head_dim];
-    append_round(cache->type, x, dims, rounded);
-    append_scatter(base, plane, slot, head, dims, 2, rounded);
+    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, float *scales, int64_t slot, int64_t head, int32_t dims,
+    float inverse, const float *x) {
+  uint16_t rounded[martlet_attention_max_head_dim];
+  switch (cache->type) {
+    case martlet_kv_f32: append_scatter(base, plane, slot, head, dims, 4, x); break;
+    case martlet_kv_e4m3:
+      append_round_e4m3(x, inverse, dims, (uint8_t *)rounded);
+      append_scatter(base, plane, slot, head, dims, 1, rounded);
+      break;
+    case martlet_kv_i8:
+      scales[head * cache->scale_head_stride + slot * cache->scale_token_stride] = append_round_i8(x, dims, (int8_t *)rounded);
+      append_scatter(base, plane, slot, head, dims, 1, rounded);
+      break;
+    default:
+      append_round(cache->type, x, dims, rounded);
+      append_scatter(base, plane, slot, head, dims, 2, rounded);
   }
 }
 
-// Zeroes the slots from `first` to the page's end, every head and dim of one plane.
+// Zeroes the slots from `first` to the page's end, every head and dim of one plane, and their scales.
 MARTLET_INLINE void append_zero(
-    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, int64_t first, int32_t dims) {
-  size_t width = cache->type == martlet_kv_f32 ? 4 : 2;
+    const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, float *scales, int64_t first, int32_t dims) {
+  size_t width = (size_t)kv_width(cache->type);
   int64_t end = cache->page_size;
   for (int64_t head = 0; head < cache->kv_heads; head++) {
+    if (cache->type == martlet_kv_i8)
+      for (int64_t token = first; token < end; token++) scales[head * cache->scale_head_stride + token * cache->scale_token_stride] = 0;
     uint8_t *start = base + (size_t)(head * plane->head_stride) * width;
     if (plane->token_group == 1 && plane->token_stride == plane->dim_group) {
       // Packed keys: the slots of one group of dims are one run.
@@ -116,10 +164,10 @@ MARTLET_INLINE void append_zero(
       } else {
         for (int64_t i = 0; i < dims; i++) {
           uint8_t *element = slot + (size_t)(i / plane->dim_group * plane->dim_stride + i % plane->dim_group) * width;
-          if (width == 2)
-            __builtin_memset(element, 0, 2);
+          if (width == 1)
+            *element = 0;
           else
-            __builtin_memset(element, 0, 4);
+            __builtin_memset(element, 0, width == 2 ? 2 : 4);
         }
         token++;
       }
@@ -133,9 +181,12 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
   int32_t head_dim = cache->head_dim, value_dim = cache->value_head_dim;
   int32_t first = task * a->tokens_per_task, end = first + a->tokens_per_task;
   if (end > a->tokens) end = a->tokens;
+  float inverse_key = 1.0f / cache->key_scale, inverse_value = 1.0f / cache->value_scale;
   (void)worker, (void)scratch;
 
   for (int32_t token = first; token < end; token++) {
+    int32_t request = a->token_requests[token];
+    if (a->kv_lens[request] == 0) continue;
     const float *angles = a->rope ? a->rope + (size_t)a->position_ids[token] * (size_t)a->rope_dim : 0;
     if (a->query) {
       const float *query = a->query + token * a->query_stride;
@@ -145,21 +196,22 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
     }
     if (!a->key) continue;
 
-    int32_t request = a->token_requests[token], position = a->token_positions[token];
+    int32_t position = a->token_positions[token];
     int32_t page = a->cache.page_table[(size_t)request * (size_t)cache->table_width + (size_t)(position / cache->page_size)];
     int32_t slot = position % cache->page_size;
     uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes;
     uint8_t *values = keys + cache->values_offset;
+    float *key_scales = (float *)(void *)(keys + cache->key_scales_offset), *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
     const float *key = a->key + token * a->key_stride, *value = a->value + token * a->value_stride;
     for (int32_t head = 0; head < cache->kv_heads; head++) {
       float finished[martlet_attention_max_head_dim];
-      append_finish(a, key + (size_t)head * head_dim, a->key_norm, angles, finished);
-      append_store(cache, &cache->keys, keys, slot, head, head_dim, finished);
-      append_store(cache, &cache->values, values, slot, head, value_dim, value + (size_t)head * value_dim);
+      append_finish(a, key + (size_t)head * head_dim, a->key_norm, a->rotates_keys ? angles : 0, finished);
+      append_store(cache, &cache->keys, keys, key_scales, slot, head, head_dim, inverse_key, finished);
+      append_store(cache, &cache->values, values, value_scales, slot, head, value_dim, inverse_value, value + (size_t)head * value_dim);
     }
     if (token + 1 == a->query_indptr[request + 1]) {
-      append_zero(cache, &cache->keys, keys, slot + 1, head_dim);
-      append_zero(cache, &cache->values, values, slot + 1, value_dim);
+      append_zero(cache, &cache->keys, keys, key_scales, slot + 1, head_dim);
+      append_zero(cache, &cache->values, values, value_scales, slot + 1, value_dim);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Attention from query rows to packed pages, by online softmax over tiles of 64 tokens.
+// Attention from query rows to pages, by online softmax over tiles of 64 tokens. Packed pages of f32, f16 and bf16 are read where they are,
+// others brought tile by tile (attention_load.h).
 //
 // The key axis is cut at absolute positions: chunks of 512 tokens, tiles of 64. A row's state in a chunk, (m, d, o), starts empty and takes
 // in the tiles that the row sees, in ascending order; chunk states are folded in ascending order by `fold_chunk`. What a row does not see
@@ -8,7 +9,10 @@
 // not on the task, the page size, the batch or the chunks of a prefill.
 //
 // Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), and m is a maximum that is followed lazily: it moves only when a
-// tile exceeds it by more than 8, so p stays below 2⁸ and o is seldom rescaled.
+// tile exceeds it by more than 8, so p stays below 2⁸ and o is seldom rescaled. A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
+//
+// What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
+// others is the same code and gives the same bits.
 
 // The maximum may lag behind by this many powers of two.
 #define MARTLET_LAZY_MAXIMUM 8.0f
@@ -20,9 +24,12 @@ typedef struct attend_scratch {
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
   int32_t key_first[martlet_attention_max_rows], key_end[martlet_attention_max_rows];  // the keys that a row sees
+  int32_t row_index[martlet_attention_max_rows];  // token · heads + head
+  uint64_t seen[martlet_attention_max_rows];      // special: which tokens of the tile a row sees
   _Alignas(64) uint32_t queries[martlet_attention_max_rows * martlet_attention_max_head_dim];
   _Alignas(64) float chunk_o[martlet_attention_max_rows * martlet_attention_max_head_dim];
   _Alignas(64) float o[martlet_attention_max_rows * martlet_attention_max_head_dim];
+  load_scratch load;
 } attend_scratch;
 _Static_assert(sizeof(attend_scratch) <= martlet_attention_scratch_bytes, "a worker's scratch memory is too small");
 
@@ -31,12 +38,26 @@ typedef struct attend_view {
   const martlet_attend_arguments *a;
   const martlet_attention_task *task;
   attend_scratch *scratch;
-  float scale;         // of scores, to powers of two
-  int32_t lanes;       // of a query or key head
-  int32_t value_dims;  // of a value head
-  int32_t stride;      // of rows of o: value_dims rounded up to 16
-  int32_t segment;     // tokens of a tile that lie in one page
+  const int32_t *table;  // the request's pages
+  const uint32_t *bits;  // the request's mask, NULL where it has none
+  int32_t bit_words;     // of a query
+  int32_t key_count;     // of the request
+  float scale;           // of scores, to powers of two; with a soft cap, to its argument
+  float cap;             // in powers of two; 0 for none
+  int32_t lanes;         // of a query or key head
+  int32_t value_dims;    // of a value head
+  int32_t stride;        // of rows of o: value_dims rounded up to 16
+  int32_t segment;       // tokens of a tile that lie in one page
+  bool is_direct;        // register tiles read the pages themselves
+  bool has_factors;      // int8: scores and probabilities are scaled by token
 } attend_view;
+
+// A tile as the register tiles read it.
+typedef struct attend_source {
+  const uint32_t *keys[4];  // the first lane of each 16 tokens
+  size_t key_stride;        // from lane to lane
+  tile_values values;
+} attend_source;
 
 MARTLET_INLINE float exp2_of(float x) { return f32x16_exp2(f32x16_set(x))[0]; }
 
@@ -59,13 +80,19 @@ MARTLET_INLINE float log2_of(float x) {
 // Query rows to register tiles: for each MARTLET_ATTENTION_ROWS rows, dim by dim (or pair of dims), the rows' numbers side by side.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
-  const martlet_attention_task *task = view->task;
-  int32_t dims = a->cache.head_dim, group = a->heads / a->cache.kv_heads;
-  int32_t numbers = MARTLET_IS_DOT(type) ? dims / 2 : dims;
-  for (int32_t row = 0; row < task->row_count; row++) {
-    int32_t token = a->query_indptr[task->request] + (task->first_row + row) / group;
-    int32_t head = task->kv_head * group + (task->first_row + row) % group;
-    const float *q = a->queries + ((size_t)token * (size_t)a->heads + (size_t)head) * (size_t)dims;
+  int32_t dims = a->cache.head_dim, numbers = MARTLET_IS_DOT(type) ? dims / 2 : dims;
+  for (int32_t row = 0; row < view->task->row_count; row++) {
+    const float *q = a->queries + (size_t)view->scratch->row_index[row] * (size_t)dims;
+    float rounded[martlet_attention_max_head_dim];
+    if (a->rounds_queries_to_e4m3) {
+      for (int32_t i = 0; i < dims; i += 8) {
+        float eight[16] = {0};
+        __builtin_memcpy(eight, q + i, 8 * sizeof(float));
+        f32x16_store(eight, e4m3_widen(e4m3_round(f32x16_load(eight))));
+        __builtin_memcpy(rounded + i, eight, 8 * sizeof(float));
+      }
+      q = rounded;
+    }
     uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS +
                        row % MARTLET_ATTENTION_ROWS;
     // Vectorised, this becomes gathers and scatters, which are slower than the single loads and stores.
@@ -81,15 +108,33 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   }
 }
 
-// One row's scores become probabilities, in place, and the row's state follows. Tokens outside `first ..< end` of the tile are not seen.
-MARTLET_INLINE void softmax_row(int type, const attend_view *view, int32_t row, int first, int end, float *scores) {
+// Scores of one row of a special task to powers of two, −∞ where the row does not see the token.
+MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const float *scores, f32x16 t[4]) {
+  const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (int c = 0; c < 4; c++) {
+    f32x16 factor = view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
+    t[c] = f32x16_load(scores + 16 * c) * factor;
+    if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
+    u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
+    t[c] = bits != 0u ? t[c] : f32x16_set(-__builtin_inff());
+  }
+}
+
+// One row's scores become probabilities, in place, and the row's state follows. Tokens outside `first ..< end` of the tile, or, if
+// `special`, not among `seen`, are not seen.
+MARTLET_INLINE void softmax_row(
+    int type, bool special, const attend_view *view, int32_t row, int first, int end, uint64_t seen, float *scores) {
   attend_scratch *scratch = view->scratch;
   f32x16 t[4];
-  for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c) * view->scale;
-  if (first > 0 || end < martlet_kv_tile_size) {
-    const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int c = 0; c < 4; c++)
-      t[c] = ((lane + 16 * c >= first) & (lane + 16 * c < end)) ? t[c] : f32x16_set(-__builtin_inff());
+  if (special) {
+    special_scores(view, seen, scores, t);
+  } else {
+    for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c) * view->scale;
+    if (first > 0 || end < martlet_kv_tile_size) {
+      const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      for (int c = 0; c < 4; c++)
+        t[c] = ((lane + 16 * c >= first) & (lane + 16 * c < end)) ? t[c] : f32x16_set(-__builtin_inff());
+    }
   }
 
   float m = scratch->chunk_m[row];
@@ -108,6 +153,15 @@ MARTLET_INLINE void softmax_row(int type, const attend_view *view, int32_t row, 
 
   f32x16 p[4];
   for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
+  if (special && view->has_factors) {
+    // Values are codes: their scales go into the probabilities, but not into the sum. What is not seen may have a scale that is NaN.
+    const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
+    for (int c = 0; c < 4; c++) {
+      u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
+      p[c] = bits != 0u ? p[c] * f32x16_load(scratch->load.value_factors + 16 * c) : f32x16_set(0);
+    }
+  }
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
       // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1.
@@ -122,12 +176,42 @@ MARTLET_INLINE void softmax_row(int type, const attend_view *view, int32_t row, 
       f32x16_store(scores + 16 * c, p[c]);
     }
   }
-  f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
+  if (!(special && view->has_factors)) f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
+}
+
+// Tokens `first ..< end` of the tile, whole lanes that every row sees, into the output of `rows` rows from `row` on.
+MARTLET_INLINE void attend_output(
+    int type, int rows, const attend_view *view, int32_t row, const tile_values *values, int first, int end) {
+  const int columns = MARTLET_TILE_COLUMNS(rows);
+  const uint32_t *p = (const uint32_t *)(const void *)view->scratch->scores;
+  float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
+  int dim = 0;
+  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
+    tile_output(type, rows, columns, p, values, first, end, dim, o, (size_t)view->stride);
+  if (columns > 1)
+    for (; dim + 16 <= view->value_dims; dim += 16)
+      tile_output(type, rows, 1, p, values, first, end, dim, o, (size_t)view->stride);
+  if (dim < view->value_dims)
+    for (int i = 0; i < rows; i++)
+      tile_output_edge(
+          type, p + i * martlet_kv_tile_size, values, first, end, dim, view->value_dims, o + (size_t)i * (size_t)view->stride);
+}
+
+// Tokens `first ..< end` into the output of one row of a register tile, its `i`-th.
+MARTLET_INLINE void attend_edge(int type, const attend_view *view, int32_t row, int i, const tile_values *values, int first, int end) {
+  tile_output_edge(
+      type, (const uint32_t *)(const void *)view->scratch->scores + i * martlet_kv_tile_size, values, first, end, 0, view->value_dims,
+      view->scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride);
+}
+
+// The row's packed queries.
+MARTLET_INLINE const uint32_t *attend_queries(int type, const attend_view *view, int32_t row) {
+  int32_t numbers = MARTLET_IS_DOT(type) ? view->lanes : view->lanes * MARTLET_LANE(type);
+  return view->scratch->queries + (size_t)(row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
 }
 
 // Rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile that begins at token `start`.
-MARTLET_INLINE void attend_rows(
-    int type, int rows, const attend_view *view, int32_t row, int32_t start, const uint32_t *const *keys, const tile_values *values) {
+MARTLET_INLINE void attend_rows(int type, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
   attend_scratch *scratch = view->scratch;
   const int32_t *key_first = scratch->key_first + row, *key_end = scratch->key_end + row;
   int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
@@ -140,96 +224,177 @@ MARTLET_INLINE void attend_rows(
   // tile's other columns are computed from a page that exists, and masked.
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
-  int32_t tile_row = row / MARTLET_ATTENTION_ROWS;
-  int32_t numbers = MARTLET_IS_DOT(type) ? view->lanes : view->lanes * MARTLET_LANE(type);
-  const uint32_t *q = scratch->queries + (size_t)(tile_row * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
+  const uint32_t *q = attend_queries(type, view, row);
   for (int column = first_column / columns * columns; column < end_column; column += columns) {
     const uint32_t *k[4];
     for (int c = 0; c < columns; c++)
-      k[c] = keys[column + c >= first_column && column + c < end_column ? column + c : first_column];
-    tile_scores(type, rows, columns, q, k, (size_t)view->a->cache.page_size, view->lanes, scratch->scores + 16 * column);
+      k[c] = source->keys[column + c >= first_column && column + c < end_column ? column + c : first_column];
+    tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, scratch->scores + 16 * column);
   }
 
-  for (int i = 0; i < rows; i++) softmax_row(type, view, row + i, first[i], end[i], scratch->scores + i * martlet_kv_tile_size);
+  for (int i = 0; i < rows; i++)
+    softmax_row(type, false, view, row + i, first[i], end[i], 0, scratch->scores + i * martlet_kv_tile_size);
 
   // The tokens that every row sees, in whole lanes, go through the register tile; what single rows see before and after does not.
   int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
   int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
   if (whole_end < whole_first) whole_end = whole_first;
-  const uint32_t *p = (const uint32_t *)(const void *)scratch->scores;
-  float *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
-  for (int i = 0; i < rows; i++) {
-    int stop = whole_first < end[i] ? whole_first : end[i];
-    tile_output_edge(
-        type, p + i * martlet_kv_tile_size, values, first[i], stop, 0, view->value_dims, o + (size_t)i * (size_t)view->stride);
-  }
-  if (whole_first < whole_end) {
-    int dim = 0;
-    for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-      tile_output(type, rows, columns, p, values, whole_first, whole_end, dim, o, (size_t)view->stride);
-    if (columns > 1)
-      for (; dim + 16 <= view->value_dims; dim += 16)
-        tile_output(type, rows, 1, p, values, whole_first, whole_end, dim, o, (size_t)view->stride);
-    if (dim < view->value_dims)
-      for (int i = 0; i < rows; i++)
-        tile_output_edge(
-            type, p + i * martlet_kv_tile_size, values, whole_first, whole_end, dim, view->value_dims,
-            o + (size_t)i * (size_t)view->stride);
-  }
-  for (int i = 0; i < rows; i++) {
-    int resume = whole_end > first[i] ? whole_end : first[i];
-    tile_output_edge(
-        type, p + i * martlet_kv_tile_size, values, resume, end[i], 0, view->value_dims, o + (size_t)i * (size_t)view->stride);
-  }
+  for (int i = 0; i < rows; i++)
+    attend_edge(type, view, row, i, &source->values, first[i], whole_first < end[i] ? whole_first : end[i]);
+  if (whole_first < whole_end) attend_output(type, rows, view, row, &source->values, whole_first, whole_end);
+  for (int i = 0; i < rows; i++)
+    attend_edge(type, view, row, i, &source->values, whole_end > first[i] ? whole_end : first[i], end[i]);
 }
 
-// One tile of 64 tokens against the rows that see something of it. They are neighbours, because what a row sees moves on with the row.
-MARTLET_INLINE void attend_tile(int type, const attend_view *view, int32_t start) {
-  const martlet_attend_arguments *a = view->a;
-  const martlet_paged_kv *cache = &a->cache;
-  const attend_scratch *scratch = view->scratch;
-  int32_t row = 0, end = view->task->row_count;
-  while (row < end && scratch->key_end[row] <= start) row++;
-  while (row < end && scratch->key_first[end - 1] >= start + martlet_kv_tile_size) end--;
-  if (row == end) return;
+// The first token from `token` on whose bit is set, 64 if there is none.
+MARTLET_INLINE int next_bit(uint64_t bits, int token) {
+  if (token >= 64) return 64;
+  bits &= ~(uint64_t)0 << token;
+  return bits ? __builtin_ctzll(bits) : 64;
+}
 
-  // Only pages that hold a visible token are looked up: others may be gone.
-  int32_t first = scratch->key_first[row] > start ? scratch->key_first[row] : start;
-  int32_t last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
-  const int32_t *table = cache->page_table + (size_t)view->task->request * (size_t)cache->table_width;
-  const uint32_t *keys[4] = {0};
-  tile_values values = {.segment_size = view->segment, .stride = (size_t)view->value_dims};
-  size_t key_plane = (size_t)view->task->kv_head * (size_t)cache->page_size * (size_t)view->lanes;
-  size_t value_plane =
-      (size_t)view->task->kv_head * (size_t)(cache->page_size / MARTLET_LANE(type)) * (size_t)view->value_dims;
-  for (int32_t token = first / view->segment * view->segment; token <= last; token += view->segment) {
-    const uint8_t *page = cache->pages + (size_t)table[token / cache->page_size] * (size_t)cache->page_bytes;
-    size_t slot = (size_t)(token % cache->page_size);
-    int32_t segment = (token - start) / view->segment;
-    for (int32_t c = 0; c < view->segment / 16; c++)
-      keys[segment * view->segment / 16 + c] = (const uint32_t *)(const void *)page + key_plane + slot + 16 * c;
-    values.segments[segment] = (const uint32_t *)(const void *)(page + cache->values_offset) + value_plane +
-                               slot / MARTLET_LANE(type) * (size_t)view->value_dims;
+// The same for rows that see any tokens, or none.
+MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+  attend_scratch *scratch = view->scratch;
+  const uint64_t *seen = scratch->seen + row;
+  uint64_t all = ~(uint64_t)0, any = 0;
+  for (int i = 0; i < rows; i++) all &= seen[i], any |= seen[i];
+  if (any == 0) return;
+
+  const int columns = MARTLET_TILE_COLUMNS(rows);
+  int some_column = __builtin_ctzll(any) / 16;
+  const uint32_t *q = attend_queries(type, view, row);
+  for (int column = 0; column < 4; column += columns) {
+    const uint32_t *k[4];
+    bool is_seen = false;
+    for (int c = 0; c < columns; c++) {
+      bool column_is_seen = (any >> 16 * (column + c) & 0xFFFFu) != 0;
+      is_seen |= column_is_seen;
+      k[c] = source->keys[column_is_seen ? column + c : some_column];
+    }
+    if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, scratch->scores + 16 * column);
   }
+  for (int i = 0; i < rows; i++)
+    if (seen[i]) softmax_row(type, true, view, row + i, 0, 0, seen[i], scratch->scores + i * martlet_kv_tile_size);
 
-  for (int32_t stop; row < end; row = stop) {
-    stop = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
-    if (stop > end) stop = end;
-    switch (stop - row) {
-      case 1: attend_rows(type, 1, view, row, start, keys, &values); break;
-      case 2: attend_rows(type, 2, view, row, start, keys, &values); break;
-#if MARTLET_ATTENTION_ROWS > 2
-      case 3: attend_rows(type, 3, view, row, start, keys, &values); break;
-      case 4: attend_rows(type, 4, view, row, start, keys, &values); break;
-      case 5: attend_rows(type, 5, view, row, start, keys, &values); break;
-      case 6: attend_rows(type, 6, view, row, start, keys, &values); break;
-#endif
+  // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
+  uint64_t whole = all;
+  if (MARTLET_LANE(type) == 2) whole = (all & all >> 1 & 0x5555555555555555u) * 3;
+  for (int token = 0; token < martlet_kv_tile_size;) {
+    if (whole >> token & 1) {
+      int end = next_bit(~whole, token);
+      attend_output(type, rows, view, row, &source->values, token, end);
+      token = end;
+    } else {
+      int end = next_bit(whole, token);
+      for (int i = 0; i < rows; i++) {
+        for (int first = next_bit(seen[i], token), stop; first < end; first = next_bit(seen[i], stop)) {
+          stop = next_bit(~seen[i], first);
+          if (stop > end) stop = end;
+          attend_edge(type, view, row, i, &source->values, first, stop);
+        }
+      }
+      token = end;
     }
   }
 }
 
+// Pointers into pages that register tiles read themselves; only pages that hold a token from `first` to `last` are looked up.
+MARTLET_INLINE void attend_direct(int type, const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
+  const martlet_paged_kv *cache = &view->a->cache;
+  source->key_stride = (size_t)cache->page_size;
+  source->values.segment_size = view->segment;
+  source->values.stride = (size_t)view->value_dims;
+  size_t key_plane = (size_t)view->task->kv_head * (size_t)cache->page_size * (size_t)view->lanes;
+  size_t value_plane =
+      (size_t)view->task->kv_head * (size_t)(cache->page_size / MARTLET_LANE(type)) * (size_t)view->value_dims;
+  for (int32_t token = first / view->segment * view->segment; token <= last; token += view->segment) {
+    // A custom mask may leave a hole, which is not read: the address is that of another page.
+    int32_t entry = view->table[token / cache->page_size];
+    const uint8_t *page = cache->pages + (size_t)(entry < 0 ? 0 : entry) * (size_t)cache->page_bytes;
+    size_t slot = (size_t)(token % cache->page_size);
+    int32_t segment = (token - start) / view->segment;
+    for (int32_t c = 0; c < view->segment / 16; c++)
+      source->keys[segment * view->segment / 16 + c] = (const uint32_t *)(const void *)page + key_plane + slot + 16 * c;
+    source->values.segments[segment] = (const uint32_t *)(const void *)(page + cache->values_offset) + value_plane +
+                                       slot / MARTLET_LANE(type) * (size_t)view->value_dims;
+  }
+}
+
+// The tile brought to the worker's memory.
+MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
+  load_scratch *scratch = &view->scratch->load;
+  load_place place = {
+      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .start = start, .first = first, .last = last,
+      .value_stride = view->stride, .scale = view->scale};
+  load_tile(&place);
+  for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
+  source->key_stride = martlet_kv_tile_size;
+  source->values = (tile_values){.segments = {scratch->values}, .segment_size = martlet_kv_tile_size, .stride = (size_t)view->stride};
+}
+
+// The tokens of the tile that a row sees, as bits.
+MARTLET_INLINE uint64_t seen_of(const attend_view *view, int32_t row, int32_t start) {
+  int32_t first = view->scratch->key_first[row] - start, end = view->scratch->key_end[row] - start;
+  if (first < 0) first = 0;
+  if (end > martlet_kv_tile_size) end = martlet_kv_tile_size;
+  if (first >= end) return 0;
+  uint64_t seen = ~(uint64_t)0 << first & ~(uint64_t)0 >> (martlet_kv_tile_size - end);
+  if (view->bits) {
+    int32_t group = view->a->heads / view->a->cache.kv_heads;
+    const uint32_t *words = view->bits + (size_t)((view->task->first_row + row) / group) * (size_t)view->bit_words + start / 32;
+    seen &= words[0] | (uint64_t)words[1] << 32;
+  }
+  return seen;
+}
+
+// One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
+// a custom mask.
+MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view, int32_t start) {
+  attend_scratch *scratch = view->scratch;
+  int32_t row = 0, end = view->task->row_count, first, last;
+  if (special) {
+    uint64_t any = 0;
+    for (int32_t i = 0; i < end; i++) any |= scratch->seen[i] = seen_of(view, i, start);
+    if (any == 0) return;
+    while (scratch->seen[row] == 0) row++;
+    while (scratch->seen[end - 1] == 0) end--;
+    first = start + __builtin_ctzll(any);
+    last = start + 63 - __builtin_clzll(any);
+  } else {
+    while (row < end && scratch->key_end[row] <= start) row++;
+    while (row < end && scratch->key_first[end - 1] >= start + martlet_kv_tile_size) end--;
+    if (row == end) return;
+    first = scratch->key_first[row] > start ? scratch->key_first[row] : start;
+    last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
+  }
+  attend_source source = {0};
+  if (view->is_direct)
+    attend_direct(type, view, start, first, last, &source);
+  else
+    attend_brought(view, start, first, last, &source);
+
+  for (int32_t stop; row < end; row = stop) {
+    stop = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
+    if (stop > end) stop = end;
+#define MARTLET_ROWS(count) \
+  case count: special ? attend_special_rows(type, count, view, row, &source) : attend_rows(type, count, view, row, start, &source); break
+    switch (stop - row) {
+      MARTLET_ROWS(1);
+      MARTLET_ROWS(2);
+#if MARTLET_ATTENTION_ROWS > 2
+      MARTLET_ROWS(3);
+      MARTLET_ROWS(4);
+      MARTLET_ROWS(5);
+      MARTLET_ROWS(6);
+#endif
+    }
+#undef MARTLET_ROWS
+  }
+}
+
 // The task's rows against one chunk: chunk_m, chunk_d and chunk_o from empty.
-MARTLET_INLINE void attend_chunk(int type, const attend_view *view, int32_t chunk) {
+MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view, int32_t chunk) {
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
@@ -237,13 +402,30 @@ MARTLET_INLINE void attend_chunk(int type, const attend_view *view, int32_t chun
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
   int32_t start = chunk * martlet_kv_chunk_size, end = start + martlet_kv_chunk_size;
   if (end > scratch->key_end[rows - 1]) end = scratch->key_end[rows - 1];
-  for (; start < end; start += martlet_kv_tile_size) attend_tile(type, view, start);
+  for (; start < end; start += martlet_kv_tile_size) attend_tile(type, special, view, start);
 }
 
 // A function of its own for each type, so that the register tiles are compiled for it.
-static __attribute__((noinline)) void attend_chunk_f32(const attend_view *view, int32_t chunk) { attend_chunk(martlet_kv_f32, view, chunk); }
-static __attribute__((noinline)) void attend_chunk_f16(const attend_view *view, int32_t chunk) { attend_chunk(martlet_kv_f16, view, chunk); }
-static __attribute__((noinline)) void attend_chunk_bf16(const attend_view *view, int32_t chunk) { attend_chunk(martlet_kv_bf16, view, chunk); }
+#define MARTLET_CHUNK(name, type, special) \
+  static __attribute__((noinline)) void name(const attend_view *view, int32_t chunk) { attend_chunk(type, special, view, chunk); }
+MARTLET_CHUNK(attend_chunk_f32, martlet_kv_f32, false)
+MARTLET_CHUNK(attend_chunk_f16, martlet_kv_f16, false)
+MARTLET_CHUNK(attend_chunk_bf16, martlet_kv_bf16, false)
+MARTLET_CHUNK(attend_special_chunk_f32, martlet_kv_f32, true)
+MARTLET_CHUNK(attend_special_chunk_f16, martlet_kv_f16, true)
+MARTLET_CHUNK(attend_special_chunk_bf16, martlet_kv_bf16, true)
+#undef MARTLET_CHUNK
+
+typedef void (*attend_chunk_function)(const attend_view *view, int32_t chunk);
+
+// For the type that is multiplied.
+MARTLET_INLINE attend_chunk_function attend_chunk_of(int32_t type, bool special) {
+  switch (type) {
+    case martlet_kv_f32: return special ? attend_special_chunk_f32 : attend_chunk_f32;
+    case martlet_kv_f16: return special ? attend_special_chunk_f16 : attend_chunk_f16;
+    default: return special ? attend_special_chunk_bf16 : attend_chunk_bf16;
+  }
+}
 
 // (m, d, o) of a chunk into a row's state (M, D, O): the only way in which chunk states meet. A state without keys has d = 0.
 MARTLET_INLINE void fold_chunk(float *into_m, float *into_d, float *into_o, float m, float d, const float *o, int32_t dims) {
@@ -261,29 +443,92 @@ MARTLET_INLINE void fold_chunk(float *into_m, float *into_d, float *into_o, floa
   for (int32_t i = 0; i < dims; i++) into_o[i] = into_o[i] * into_weight + o[i] * weight;
 }
 
-// The output of one of the task's rows from its state.
-MARTLET_INLINE void write_row(const attend_view *view, int32_t row, float m, float d, const float *o) {
+// The output of row `index` (token · heads + head) from its state: the sink is counted here, once.
+MARTLET_INLINE void write_row(const attend_view *view, int32_t index, float m, float d, const float *o) {
   const martlet_attend_arguments *a = view->a;
-  const martlet_attention_task *task = view->task;
-  int32_t group = a->heads / a->cache.kv_heads;
-  int32_t token = a->query_indptr[task->request] + (task->first_row + row) / group;
-  int32_t head = task->kv_head * group + (task->first_row + row) % group;
-  size_t index = (size_t)token * (size_t)a->heads + (size_t)head;
-  float *output = a->output + index * (size_t)view->value_dims;
-  for (int32_t i = 0; i < view->value_dims; i++) output[i] = d == 0 ? 0 : o[i] / d;
-  if (a->log_sum_exp) a->log_sum_exp[index] = d == 0 ? -__builtin_inff() : m + log2_of(d);
+  float weight = 1, lse = d == 0 ? -__builtin_inff() : m + log2_of(d);
+  bool is_empty = d == 0;
+  if (a->sinks) {
+    float sink = (float)((double)a->sinks[index % a->heads] * 1.4426950408889634);
+    if (is_empty) {
+      lse = sink;
+    } else {
+      float greatest = m > sink ? m : sink;
+      weight = exp2_of(m - greatest);
+      d = d * weight + exp2_of(sink - greatest);
+      lse = greatest + log2_of(d);
+    }
+  }
+  if (a->log_sum_exp) a->log_sum_exp[index] = lse;
+
+  bool has_scale = a->cache.type == martlet_kv_e4m3;
+  for (int32_t i = 0; i < view->value_dims; i += 8) {
+    // Eight at a time, because that is what every head is a multiple of.
+    float eight[16] = {0};
+    for (int32_t j = 0; j < 8; j++) {
+      float x = is_empty ? 0 : a->sinks ? o[i + j] * weight / d : o[i + j] / d;
+      eight[j] = has_scale ? x * a->cache.value_scale : x;
+    }
+    size_t place = (size_t)index * (size_t)view->value_dims + (size_t)i;
+    if (a->output_is_e4m3) {
+      uint8_t codes[16];
+      u8x16_store(codes, __builtin_convertvector(e4m3_round(f32x16_load(eight) * a->output_scale), u8x16));
+      __builtin_memcpy((uint8_t *)a->output + place, codes, 8);
+    } else {
+      __builtin_memcpy((float *)a->output + place, eight, 8 * sizeof(float));
+    }
+  }
 }
 
-// Folds the chunk states of a merge, whose last task has finished, and writes its rows.
-MARTLET_INLINE void finish_merge(const attend_view *view, const martlet_attention_merge *merge) {
+// What a row is called outside a task: token · heads + head.
+MARTLET_INLINE int32_t row_index(const martlet_attend_arguments *a, int32_t request, int32_t kv_head, int32_t row) {
+  int32_t group = a->heads / a->cache.kv_heads;
+  return (a->query_indptr[request] + row / group) * a->heads + kv_head * group + row % group;
+}
+
+// One chunk of a merge is ready, in `states`; the last one folds them all and writes the merge's rows, from `first_row` of the request on.
+MARTLET_INLINE void finish_merge(const attend_view *view, int32_t merge_index, int32_t request, int32_t first_row) {
+  const martlet_attend_arguments *a = view->a;
+  const martlet_attention_merge *merge = &a->merges[merge_index];
+  // Releases this task's state and, for the last one, acquires all others'.
+  if (__atomic_add_fetch(&a->finished[merge_index], 1, __ATOMIC_ACQ_REL) < merge->chunk_count) return;
   size_t width = (size_t)view->value_dims + 2;
   for (int32_t row = 0; row < merge->row_count; row++) {
     float m = -__builtin_inff(), d = 0;
     for (int32_t chunk = 0; chunk < merge->chunk_count; chunk++) {
-      const float *state = view->a->states + ((size_t)merge->state_row + (size_t)(chunk * merge->row_count + row)) * width;
+      const float *state = a->states + ((size_t)merge->state_row + (size_t)(chunk * merge->row_count + row)) * width;
       fold_chunk(&m, &d, view->scratch->o, state[0], state[1], state + 2, view->value_dims);
     }
-    write_row(view, row, m, d, view->scratch->o);
+    write_row(view, row_index(a, request, view->task->kv_head, first_row + row), m, d, view->scratch->o);
+  }
+  a->finished[merge_index] = 0;
+}
+
+// `count` rows of a request, first in the task at `row`: what they are called and which keys they see.
+MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32_t first_row, int32_t row, int32_t count) {
+  const martlet_attend_arguments *a = view->a;
+  attend_scratch *scratch = view->scratch;
+  int32_t group = a->heads / a->cache.kv_heads, key_count = a->kv_lens[request];
+  int32_t queries = a->query_indptr[request + 1] - a->query_indptr[request];
+  for (int32_t i = 0; i < count; i++, row++) {
+    int32_t position = key_count - queries + (first_row + i) / group;
+    int32_t first = a->window > 0 && !view->bits ? position - a->window + 1 : 0, end = a->causal && !view->bits ? position + 1 : key_count;
+    scratch->row_index[row] = row_index(a, request, view->task->kv_head, first_row + i);
+    scratch->key_end[row] = end > 0 ? end : 0;
+    scratch->key_first[row] = first > 0 ? first : 0;
+    scratch->m[row] = -__builtin_inff();
+    scratch->d[row] = 0;
+  }
+}
+
+// The states of `count` rows of the task after one chunk, from `row` on, to `states` from `state_row` on.
+MARTLET_INLINE void store_states(const attend_view *view, int32_t row, int32_t count, int32_t state_row) {
+  const attend_scratch *scratch = view->scratch;
+  for (int32_t i = 0; i < count; i++, row++) {
+    float *state = view->a->states + ((size_t)state_row + (size_t)i) * ((size_t)view->value_dims + 2);
+    state[0] = scratch->chunk_m[row];
+    state[1] = f32x16_sum(f32x16_load(scratch->chunk_d + 16 * row));
+    __builtin_memcpy(state + 2, scratch->chunk_o + (size_t)row * (size_t)view->stride, (size_t)view->value_dims * sizeof(float));
   }
 }
 
@@ -293,63 +538,70 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
   const martlet_paged_kv *cache = &a->cache;
   attend_scratch *scratch = scratch_memory;
   (void)worker;
+  int32_t type = load_type(a);
+  // Powers of two, or, under a soft cap, what its tanh takes.
+  float scale = cache->type == martlet_kv_e4m3 ? a->scale * cache->key_scale : a->scale;
+  scale = a->soft_cap > 0 ? scale / a->soft_cap : (float)((double)scale * 1.4426950408889634);
   attend_view view = {
       .a = a,
       .task = task,
       .scratch = scratch,
-      .scale = (float)((double)a->scale * 1.4426950408889634),
-      .lanes = cache->head_dim / MARTLET_LANE(cache->type),
+      .table = cache->page_table + (size_t)task->request * (size_t)cache->table_width,
+      .key_count = a->kv_lens[task->request],
+      .scale = scale,
+      .cap = a->soft_cap > 0 ? (float)((double)a->soft_cap * 1.4426950408889634) : 0,
+      .lanes = cache->head_dim / MARTLET_LANE(type),
       .value_dims = cache->value_head_dim,
       .stride = (cache->value_head_dim + 15) / 16 * 16,
       .segment = cache->page_size < martlet_kv_tile_size ? cache->page_size : martlet_kv_tile_size,
+      .is_direct = load_is_needless(a),
+      .has_factors = cache->type == martlet_kv_i8,
   };
-
-  int32_t group = a->heads / cache->kv_heads, key_count = a->kv_lens[task->request];
-  int32_t queries = a->query_indptr[task->request + 1] - a->query_indptr[task->request];
-  for (int32_t row = 0; row < task->row_count; row++) {
-    int32_t position = key_count - queries + (task->first_row + row) / group;
-    int32_t first = a->window > 0 ? position - a->window + 1 : 0, end = a->causal ? position + 1 : key_count;
-    scratch->key_end[row] = end > 0 ? end : 0;
-    scratch->key_first[row] = first > 0 ? first : 0;
-    scratch->m[row] = -__builtin_inff();
-    scratch->d[row] = 0;
+  bool is_cascade = task->merge == martlet_attention_cascade;
+  if (a->mask_offsets && !is_cascade && a->mask_offsets[task->request] >= 0) {
+    view.bits = a->mask_words + a->mask_offsets[task->request];
+    view.bit_words = (view.key_count + 63) / 64 * 2;
   }
-  if (cache->type == martlet_kv_bf16)
+
+  if (is_cascade) {
+    int32_t row = 0;
+    for (int32_t i = task->first_row; i < task->first_row + task->state_row; i++) {
+      prepare_rows(&view, a->segments[i].request, a->segments[i].first_row, row, a->segments[i].row_count);
+      row += a->segments[i].row_count;
+    }
+  } else {
+    prepare_rows(&view, task->request, task->first_row, 0, task->row_count);
+  }
+  if (type == martlet_kv_bf16)
     pack_queries(martlet_kv_bf16, &view);
   else
     pack_queries(martlet_kv_f32, &view);  // f16 keys are widened: queries stay float32
 
-  for (int32_t chunk = task->first_chunk; chunk < task->end_chunk; chunk++) {
-    if (cache->type == martlet_kv_f32)
-      attend_chunk_f32(&view, chunk);
-    else if (cache->type == martlet_kv_f16)
-      attend_chunk_f16(&view, chunk);
-    else
-      attend_chunk_bf16(&view, chunk);
-    for (int32_t row = 0; row < task->row_count; row++) {
-      float m = scratch->chunk_m[row], d = f32x16_sum(f32x16_load(scratch->chunk_d + 16 * row));
-      const float *o = scratch->chunk_o + (size_t)row * (size_t)view.stride;
-      if (task->merge < 0) {
+  attend_chunk_function attend_one_chunk = attend_chunk_of(type, view.cap > 0 || view.has_factors || view.bits);
+  if (is_cascade) {
+    attend_one_chunk(&view, task->first_chunk);
+    int32_t row = 0;
+    for (int32_t i = task->first_row; i < task->first_row + task->state_row; i++) {
+      const martlet_attention_segment *segment = &a->segments[i];
+      store_states(&view, row, segment->row_count, segment->state_row);
+      finish_merge(&view, segment->merge, segment->request, segment->first_row);
+      row += segment->row_count;
+    }
+  } else if (task->merge >= 0) {
+    attend_one_chunk(&view, task->first_chunk);
+    store_states(&view, 0, task->row_count, task->state_row);
+    finish_merge(&view, task->merge, task->request, task->first_row);
+  } else {
+    for (int32_t chunk = task->first_chunk; chunk < task->end_chunk; chunk++) {
+      attend_one_chunk(&view, chunk);
+      for (int32_t row = 0; row < task->row_count; row++) {
+        size_t start = (size_t)row * (size_t)view.stride;
+        float d = f32x16_sum(f32x16_load(scratch->chunk_d + 16 * row));
         fold_chunk(
-            &scratch->m[row], &scratch->d[row], scratch->o + (size_t)row * (size_t)view.stride, m, d, o, view.value_dims);
-      } else {
-        float *state = a->states + ((size_t)task->state_row + (size_t)row) * ((size_t)view.value_dims + 2);
-        state[0] = m;
-        state[1] = d;
-        __builtin_memcpy(state + 2, o, (size_t)view.value_dims * sizeof(float));
+            &scratch->m[row], &scratch->d[row], scratch->o + start, scratch->chunk_m[row], d, scratch->chunk_o + start, view.value_dims);
       }
     }
-  }
-
-  if (task->merge < 0) {
     for (int32_t row = 0; row < task->row_count; row++)
-      write_row(&view, row, scratch->m[row], scratch->d[row], scratch->o + (size_t)row * (size_t)view.stride);
-    return;
-  }
-  const martlet_attention_merge *merge = &a->merges[task->merge];
-  // Releases this task's state and, for the last one, acquires all others'.
-  if (__atomic_add_fetch(&a->finished[task->merge], 1, __ATOMIC_ACQ_REL) == merge->chunk_count) {
-    finish_merge(&view, merge);
-    a->finished[task->merge] = 0;
+      write_row(&view, scratch->row_index[row], scratch->m[row], scratch->d[row], scratch->o + (size_t)row * (size_t)view.stride);
   }
 }

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Exponentials of 16 lanes: a polynomial on a short interval, scaled by a power of two that is built from its bits.
+// Exponentials of 16 lanes, and the hyperbolic tangent that is made of one: a polynomial on a short interval, scaled by a power of two that
+// is built from its bits.
 //
 // Every variant does the same operations in the same order, so that results differ only where fma rounds once instead of twice.
 
@@ -65,4 +66,22 @@ MARTLET_INLINE f32x16 f32x16_exp(f32x16 x) {
   p = f32x16_fma(p, r, f32x16_set(1.0f));
   p = f32x16_fma(p, r, f32x16_set(1.0f));
   return f32x16_scale_by_power(p, rounded);
+}
+
+// tanh x with a relative error of at most 2.4e-7 (4 steps of 2⁻²⁴). NaN stays NaN.
+MARTLET_INLINE f32x16 f32x16_tanh(f32x16 x) {
+  f32x16 magnitude = f32x16_from_bits(u32x16_bits(x) & 0x7FFFFFFFu);
+  // Near 0: x + x³ P(x²), minimax in relative error on |x| ≤ 0.625: 4.4e-9 before rounding.
+  f32x16 square = x * x;
+  f32x16 p = f32x16_set(-0x1.75e1cap-8f);
+  p = f32x16_fma(p, square, f32x16_set(0x1.52269ap-6f));
+  p = f32x16_fma(p, square, f32x16_set(-0x1.b83c5ap-5f));
+  p = f32x16_fma(p, square, f32x16_set(0x1.110726p-3f));
+  p = f32x16_fma(p, square, f32x16_set(-0x1.555532p-2f));
+  f32x16 near = f32x16_fma(p * square, x, x);
+  // Further out 1 − 2 / (e²ˣ + 1), which cancels too little to matter.
+  f32x16 e = f32x16_exp2(magnitude * f32x16_set(0x1.715476p+1f));
+  f32x16 far = 1.0f - 2.0f / (e + 1.0f);
+  far = f32x16_from_bits(u32x16_bits(far) | (u32x16_bits(x) & 0x80000000u));
+  return magnitude < 0.625f ? near : far;
 }

@@ -37,6 +37,7 @@ typedef i32x16 i32x16_unaligned __attribute__((aligned(4), may_alias));
 typedef u32x16 u32x16_unaligned __attribute__((aligned(4), may_alias));
 typedef u16x16 u16x16_unaligned __attribute__((aligned(2), may_alias));
 typedef u8x16 u8x16_unaligned __attribute__((aligned(1), may_alias));
+typedef i8x16 i8x16_unaligned __attribute__((aligned(1), may_alias));
 
 MARTLET_INLINE f32x16 f32x16_load(const void *p) { return *(const f32x16_unaligned *)p; }
 MARTLET_INLINE void f32x16_store(void *p, f32x16 v) { *(f32x16_unaligned *)p = v; }
@@ -47,6 +48,7 @@ MARTLET_INLINE void u32x16_store(void *p, u32x16 v) { *(u32x16_unaligned *)p = v
 MARTLET_INLINE u16x16 u16x16_load(const void *p) { return *(const u16x16_unaligned *)p; }
 MARTLET_INLINE void u16x16_store(void *p, u16x16 v) { *(u16x16_unaligned *)p = v; }
 MARTLET_INLINE u8x16 u8x16_load(const void *p) { return *(const u8x16_unaligned *)p; }
+MARTLET_INLINE void u8x16_store(void *p, u8x16 v) { *(u8x16_unaligned *)p = v; }
 
 MARTLET_INLINE f32x16 f32x16_set(float x) { return (f32x16)(x); }
 MARTLET_INLINE i32x16 i32x16_set(int32_t x) { return (i32x16)(x); }

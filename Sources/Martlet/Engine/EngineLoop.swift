@@ -80,7 +80,7 @@ final class EngineLoop {
 
   private func step(cancelled: Int) throws {
     scheduler.schedule(into: &plan)
-    runner.beginStep()
+    runner.beginStep(isDecode: plan.numContexts == 0)
     var promptTokens = 0
     for (index, entry) in plan.entries.enumerated() {
       let request = entry.request

@@ -7,12 +7,18 @@ package import MartletModels
 
 /// Runs one step on the device: prepare, forward, logits of chosen rows.
 ///
-/// All its memory is made once, for the largest step.
+/// All its memory is made once, for the largest step. Steps of generations alone, which is what most steps are, run on a metadata of their own
+/// whose buffers are those a graph would capture: the same addresses in every step.
 package final class ModelRunner {
   package let model: any LanguageModel
   package let cache: KVCacheManager
-  package let metadata: AttentionMetadata
   package let maxLogitRows: Int
+  /// For steps with contexts.
+  private let mixedMetadata: AttentionMetadata
+  /// For steps of one token of each request.
+  private let decodeMetadata: AttentionMetadata
+  /// The one that this step runs on.
+  package private(set) var metadata: AttentionMetadata
   private let queue: any DeviceQueue
   private let tokensOnHost: HostBuffer<Int32>
   private let tokens: Tensor
@@ -32,8 +38,10 @@ package final class ModelRunner {
     self.maxLogitRows = maxLogitRows
     queue = device.makeQueue()
     guard let layer = model.attention.first else { throw LLMError.unusableModel("it has no attention layers") }
-    metadata = try layer.makeMetadata(
+    mixedMetadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: model.attention.map(\.spec), kvCacheManager: cache, queue: queue))
+    decodeMetadata = try mixedMetadata.makeCUDAGraphMetadata(maxBatchSize: context.maxNumRequests)
+    metadata = mixedMetadata
     tokensOnHost = try device.makeHostBuffer(of: Int32.self, count: context.maxNumTokens)
     tokens = try device.makeTensor(Shape(context.maxNumTokens), .i32)
     rowsOnHost = try device.makeHostBuffer(of: Int32.self, count: maxLogitRows)
@@ -45,7 +53,9 @@ package final class ModelRunner {
   }
 
   /// Begins a step without requests.
-  package func beginStep() {
+  /// - Parameter isDecode: whether all that will come are generations of one token.
+  package func beginStep(isDecode: Bool) {
+    metadata = isDecode ? decodeMetadata : mixedMetadata
     metadata.removeAllRequests()
     tokenCount = 0
   }

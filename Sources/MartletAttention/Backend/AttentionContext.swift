@@ -55,6 +55,12 @@ public final class AttentionContext {
   /// Tokens in a page; without a cache the longest sequence.
   public var pageSize: Int { kvCache?.tokensPerPage ?? maxSequenceLength }
 
+  /// Tokens in a page of a step without a cache, where a backend reads pages only: the cache's, or 32.
+  public var stepPageSize: Int {
+    if let kvCache, kvCache.pageSize != .linear { return kvCache.tokensPerPage }
+    return 32
+  }
+
   /// The rotation table of these parameters for every position of the longest sequence, made on first use.
   public func ropeTable(_ parameters: PositionalEmbeddingParams) throws -> RopeTable {
     try ropeTables.table(parameters, maxPositions: maxSequenceLength, on: device)

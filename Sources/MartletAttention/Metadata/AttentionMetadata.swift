@@ -93,6 +93,7 @@ open class AttentionMetadata {
 
   let pageTables: [StepTable]
   private var pageTableViews: [Tensor]
+  private var pageTableWidth = 1
   private var stepPages: StepPages?
   private let stepMaskBits: StepMaskBits?
   private let seqLensTable: StepTable
@@ -210,6 +211,7 @@ open class AttentionMetadata {
     var width = 1
     for sequence in 0..<numSeqs { width = max(width, (Int(kvLens[sequence]) + manager.pageSize - 1) / manager.pageSize) }
     if isCUDAGraph { width = manager.maxPagesPerSequence }
+    pageTableWidth = width
     fillPageTables(manager, width: width)
     for pool in pageTables.indices {
       pageTableViews[pool] = pageTables[pool].upload(numSeqs * width, on: queue).reshaped(Shape(numSeqs, width))
@@ -276,6 +278,14 @@ open class AttentionMetadata {
     return position
   }
 
-  /// Where each request's bits begin, −1 for one without; nil where the setup does not name the custom mask.
-  final var maskOffsets: HostBuffer<Int32>? { stepMaskBits?.offsetsOnHost }
+  /// The prepared step as a planner reads it.
+  /// - Parameter pool: the pool whose shared chunks are to be found; nil where none are.
+  final func plannedBatch(pool: Int? = nil) -> PlannedBatch {
+    var batch = PlannedBatch(
+      numRequests: numSeqs, queryIndptr: queryIndptr, kvLens: kvLens, maskOffsets: stepMaskBits?.offsetsOnHost)
+    if let pool, usesCache, let manager = kvCacheManager {
+      batch.pages = PlannedBatch.Pages(table: pageTables[pool].host, width: pageTableWidth, pageSize: manager.pageSize)
+    }
+    return batch
+  }
 }

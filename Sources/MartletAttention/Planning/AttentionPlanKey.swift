@@ -21,14 +21,20 @@ public struct AttentionPlanKey: Sendable, Hashable {
   }
 
   /// The key of a layer under a mask.
-  /// - Precondition: the mask is causal or full; a plan knows no custom bits.
   public init(_ layer: AttentionLayerSpec, mask: AttentionMask) {
-    let view: MaskView =
+    self.init(
+      numHeads: layer.numHeads, numKVHeads: layer.numKVHeads, valueHeadDim: layer.valueHeadDim, mask: MaskView(mask, window: layer.window))
+  }
+}
+
+extension MaskView {
+  /// A mask over a layer, whose window narrows what is causal.
+  init(_ mask: AttentionMask, window: Int?) {
+    self =
       switch mask {
-      case .causal: layer.window.map { .slidingWindow($0) } ?? .causal
+      case .causal: window.map { .slidingWindow($0) } ?? .causal
       case .full: .full
-      case .custom: preconditionFailure("a plan under custom mask bits")
+      case .custom: .custom(window: window)
       }
-    self.init(numHeads: layer.numHeads, numKVHeads: layer.numKVHeads, valueHeadDim: layer.valueHeadDim, mask: view)
   }
 }

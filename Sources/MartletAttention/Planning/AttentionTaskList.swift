@@ -2,14 +2,18 @@
 
 public import MartletCore
 
-/// The tasks and merges of one plan, in host memory allocated once.
+/// The tasks, segments and merges of one plan, in host memory allocated once.
 public struct AttentionTaskList: Sendable {
   /// `[taskCapacity, 8]`: the first ``taskCount`` rows are ``AttentionTask``s, longest first.
   public let tasks: HostBuffer<Int32>
+  /// `[segmentCapacity, 8]`: the first ``segmentCount`` rows are ``AttentionSegment``s.
+  public let segments: HostBuffer<Int32>
   /// `[mergeCapacity, 4]`: the first ``mergeCount`` rows are ``AttentionMerge``s.
   public let merges: HostBuffer<Int32>
   /// Tasks of the plan.
   public private(set) var taskCount = 0
+  /// Segments of the plan's cascade tasks.
+  public private(set) var segmentCount = 0
   /// Merges of the plan.
   public private(set) var mergeCount = 0
   /// Rows of chunk states in use.
@@ -19,17 +23,26 @@ public struct AttentionTaskList: Sendable {
   private let unsorted: HostBuffer<AttentionTask>
   /// Cost in the upper half, the complement of the task's index in the lower: descending keys are longest first, then first come.
   private let order: HostBuffer<UInt64>
+  /// Who shares what, of planners that look for it.
+  let cascade: AttentionCascade
+  /// Where the segments of the cascade task that is being made begin.
+  private var firstSegment = 0
 
   /// Allocates everything that plans within the capacities need.
   public init(_ planner: AttentionPlanner, on device: any Device) throws {
     tasks = try device.makeHostBuffer(of: Int32.self, count: planner.taskCapacity * 8)
     merges = try device.makeHostBuffer(of: Int32.self, count: max(planner.mergeCapacity, 1) * 4)
+    segments = try device.makeHostBuffer(of: Int32.self, count: max(planner.segmentCapacity, 1) * 8)
+    cascade = try AttentionCascade(
+      pageCount: planner.cascadePageCount ?? 0, maxNumRequests: planner.cascadePageCount == nil ? 0 : planner.maxNumRequests, on: device)
     unsorted = try device.makeHostBuffer(of: AttentionTask.self, count: planner.taskCapacity)
     order = try device.makeHostBuffer(of: UInt64.self, count: planner.taskCapacity)
   }
 
   mutating func removeAll() {
     taskCount = 0
+    segmentCount = 0
+    firstSegment = 0
     mergeCount = 0
     stateRows = 0
   }
@@ -46,19 +59,51 @@ public struct AttentionTaskList: Sendable {
   /// One task for each chunk of a block, and the merge of their states.
   mutating func addSplit(_ block: AttentionPlanner.Block, kvHead: Int) {
     for (index, chunk) in block.chunks.enumerated() {
-      add(
-        AttentionTask(
-          request: Int32(block.request), kvHead: Int32(kvHead), firstRow: Int32(block.firstRow), rowCount: Int32(block.rows),
-          firstChunk: Int32(chunk), endChunk: Int32(chunk + 1), merge: Int32(mergeCount),
-          stateRow: Int32(stateRows + index * block.rows)),
-        cost: block.cost(of: chunk..<chunk + 1))
+      addChunk(chunk, of: block, kvHead: kvHead, merge: mergeCount, stateRow: stateRows + index * block.rows)
     }
+    addMerge(chunks: block.chunks.count, rows: block.rows)
+  }
+
+  /// The task of one chunk of a block, whose state belongs to a merge.
+  mutating func addChunk(_ chunk: Int, of block: AttentionPlanner.Block, kvHead: Int, merge: Int, stateRow: Int) {
+    add(
+      AttentionTask(
+        request: Int32(block.request), kvHead: Int32(kvHead), firstRow: Int32(block.firstRow), rowCount: Int32(block.rows),
+        firstChunk: Int32(chunk), endChunk: Int32(chunk + 1), merge: Int32(merge), stateRow: Int32(stateRow)),
+      cost: block.cost(of: chunk..<chunk + 1))
+  }
+
+  /// A merge of the next states, for which it takes room.
+  mutating func addMerge(chunks: Int, rows: Int) {
     merges[mergeCount * 4] = Int32(stateRows)
-    merges[mergeCount * 4 + 1] = Int32(block.chunks.count)
-    merges[mergeCount * 4 + 2] = Int32(block.rows)
+    merges[mergeCount * 4 + 1] = Int32(chunks)
+    merges[mergeCount * 4 + 2] = Int32(rows)
     merges[mergeCount * 4 + 3] = 0
     mergeCount += 1
-    stateRows += block.chunks.count * block.rows
+    stateRows += chunks * rows
+  }
+
+  /// A segment of the cascade task that ``endShared(chunk:leader:kvHead:rows:)`` will make.
+  mutating func addSegment(_ segment: AttentionSegment) {
+    precondition(segmentCount * 8 < segments.count, "a plan of more than \(segments.count / 8) segments")
+    let row = segmentCount * 8
+    segments[row] = segment.request
+    segments[row + 1] = segment.firstRow
+    segments[row + 2] = segment.rowCount
+    segments[row + 3] = segment.merge
+    segments[row + 4] = segment.stateRow
+    for column in 5..<8 { segments[row + column] = 0 }
+    segmentCount += 1
+  }
+
+  /// The cascade task of the segments that were added last.
+  mutating func endShared(chunk: Int, leader: Int, kvHead: Int, rows: Int) {
+    add(
+      AttentionTask(
+        request: Int32(leader), kvHead: Int32(kvHead), firstRow: Int32(firstSegment), rowCount: Int32(rows), firstChunk: Int32(chunk),
+        endChunk: Int32(chunk + 1), merge: AttentionTask.cascade, stateRow: Int32(segmentCount - firstSegment)),
+      cost: AttentionWork.chunkSize / AttentionWork.tileSize * (rows + 8))
+    firstSegment = segmentCount
   }
 
   private mutating func add(_ task: AttentionTask, cost: Int) {
@@ -114,5 +159,12 @@ public struct AttentionTaskList: Sendable {
   public func merge(_ index: Int) -> AttentionMerge {
     precondition(index >= 0 && index < mergeCount, "merge \(index) of \(mergeCount)")
     return AttentionMerge(stateRow: merges[index * 4], chunkCount: merges[index * 4 + 1], rowCount: merges[index * 4 + 2])
+  }
+
+  /// Segment `index`, as kernels read it.
+  public func segment(_ index: Int) -> AttentionSegment {
+    precondition(index >= 0 && index < segmentCount, "segment \(index) of \(segmentCount)")
+    func field(_ column: Int) -> Int32 { segments[index * 8 + column] }
+    return AttentionSegment(request: field(0), firstRow: field(1), rowCount: field(2), merge: field(3), stateRow: field(4))
   }
 }

@@ -1,42 +1,42 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import MartletCore
+public import MartletCore
 
 /// The step as ``TrtllmAttention`` needs it: with one work plan for each distinct layer shape and mask.
 public final class TrtllmMetadata: AttentionMetadata {
-  private var plans: [AttentionPlan]
-  private let planOfKey: [AttentionPlanKey: Int]
+  private var plans: AttentionPlanTable<AttentionPlanKey>
 
   public required init(_ setup: Setup) throws {
     let context = setup.context
-    var plans: [AttentionPlan] = []
-    var planOfKey: [AttentionPlanKey: Int] = [:]
-    for layer in setup.layers {
-      for mask in AttentionMask.allCases where mask != .custom && setup.masks.contains(mask) {
-        let key = AttentionPlanKey(layer, mask: mask)
-        if planOfKey[key] != nil { continue }
-        planOfKey[key] = plans.count
-        let planner = AttentionPlanner(
-          key, maxNumRequests: setup.maxNumRequests, maxNumTokens: setup.maxNumTokens, maxSequenceLength: context.maxSequenceLength,
-          workerCount: context.workerCount)
-        plans.append(try AttentionPlan(planner, on: context.device))
-      }
+    let keys = setup.layers.flatMap { layer in
+      AttentionMask.allCases.filter(setup.masks.contains).map { AttentionPlanKey(layer, mask: $0) }
     }
-    self.plans = plans
-    self.planOfKey = planOfKey
+    plans = try AttentionPlanTable(keys, on: context.device) {
+      AttentionPlanner(
+        $0, maxNumRequests: setup.maxNumRequests, maxNumTokens: setup.maxNumTokens, maxSequenceLength: context.maxSequenceLength,
+        workerCount: context.workerCount)
+    }
     try super.init(setup)
+  }
+
+  public override class func stepLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout? {
+    .packed(
+      dataType: .f32, pageSize: context.stepPageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
+      valueHeadDim: layer.valueHeadDim)
   }
 
   public override func prepare() throws {
     try super.prepare()
-    guard usesCache else {
-      throw AttentionError.invalidStep("the TRTLLM backend always uses the key/value cache; choose VANILLA for steps without one")
-    }
-    for plan in plans.indices {
-      plans[plan].update(queryIndptr: queryIndptr, kvLens: kvLens, numRequests: numSeqs, on: setup.queue)
-    }
+    let batch = plannedBatch()
+    plans.update(on: setup.queue) { _ in batch }
   }
 
+  /// The plan keys of the setup's layers and masks.
+  public var planKeys: [AttentionPlanKey] { plans.keys }
+
+  /// How often a key was planned: once for each `prepare()`, however many layers share it. 0 for a key that no layer has.
+  public func planCount(for key: AttentionPlanKey) -> Int { plans.planCount(key) ?? 0 }
+
   /// The step's work for layers of this key; nil where the setup's masks did not name it.
-  func work(_ key: AttentionPlanKey) -> AttentionWork? { planOfKey[key].map { plans[$0].work } }
+  func work(_ key: AttentionPlanKey) -> AttentionWork? { plans.work(key) }
 }

@@ -11,14 +11,16 @@ import Testing
 /// Engines on real models, for tests.
 enum RealModel {
   static func llm(
-    _ name: String, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: Int = 32, context: Int = 640, maxBatchSize: Int = 8,
+    _ name: String, backend: String = "TRTLLM", dataType: DataType? = nil, fp8Inputs: Bool = false, pageSize: Int = 32, context: Int = 640,
+    maxBatchSize: Int = 8,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2
   ) async throws -> LLM {
     try LLM(
       model: await RealModelFile.path(name),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
-        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: .tokens(pageSize)), maxSequenceLength: context,
+        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: .tokens(pageSize), fp8Inputs: fp8Inputs),
+        maxSequenceLength: context,
         maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
   }
 }

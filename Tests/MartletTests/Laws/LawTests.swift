@@ -59,7 +59,7 @@ struct LawTests {
       defer { for id in sequences.indices { runner.cache.remove(id) } }
       var done = 0
       while done < sequences.map(\.count).max()! {
-        runner.beginStep()
+        runner.beginStep(isDecode: false)
         // The first request stands last among the contexts, so that its rows move with the others' lengths.
         for id in sequences.indices.reversed() where done < sequences[id].count {
           let end = min(done + chunk, sequences[id].count)

@@ -1,0 +1,44 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// `custom-backend verify` proves the backend against float64; `custom-backend generate MODEL.gguf` writes text through it.
+
+import Martlet
+import MartletAttention
+import MartletAttentionTestKit
+import MartletCPU
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+let registry = AttentionBackendRegistry.builtIn.adding(ExampleAttention.self)
+
+switch CommandLine.arguments.dropFirst().first {
+case "verify":
+  let device = try CPUDevice(threads: 1)
+  var verification = Verification(
+    [ConformanceSubject(ExampleAttention.self)], on: ConformanceTarget(device: device, hasBF16Dots: false),
+    lawDevices: [device, try CPUDevice(threads: 2)], concurrency: 2)
+  verification.strength = .pairs
+  let report = await verification.run()
+  for cell in report.failedCells { print(cell) }
+  for law in report.brokenLaws { print(law) }
+  let refused = report.cells.filter { if case .refused = $0.verdict { true } else { false } }
+  print("\(report.cells.count) cells, of which \(refused.count) refused, and \(report.laws.count) laws: \(report.isPassed ? "passed" : "FAILED")")
+  if refused.count == report.cells.count || !report.isPassed { exit(1) }
+
+case "generate" where CommandLine.arguments.count == 3:
+  let configuration = EngineConfiguration(attentionBackend: ExampleAttention.name, attentionBackends: registry)
+  let llm = try LLM(model: CommandLine.arguments[2], configuration: configuration)
+  for try await chunk in try llm.generate("The capital of France is", sampling: SamplingParams(maxTokens: 16)) {
+    print(chunk.text, terminator: "")
+  }
+  print()
+  await llm.shutdown()
+
+default:
+  print("custom-backend verify | custom-backend generate MODEL.gguf")
+  exit(1)
+}

@@ -1,0 +1,388 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Brings one tile, 64 tokens of keys and values of one head, from pages of any layout and type to where register tiles read it.
+//
+// A tile is brought once for all rows of a task, in packed form of the type that is multiplied: float32, f16, or bf16, which is what one-byte
+// numbers become. All of this is exact, so that a row has the same bits from pages of every layout; only keys that are rotated as they are
+// read are rounded, once, after the rotation in float32. What of the tile lies in pages without a visible token is not read; it becomes 0.
+
+// A worker's memory for one tile.
+typedef struct load_scratch {
+  _Alignas(64) uint32_t keys[martlet_attention_max_head_dim * martlet_kv_tile_size];    // [lanes][64]
+  _Alignas(64) uint32_t values[martlet_kv_tile_size * martlet_attention_max_head_dim];  // [64 / tokens of a lane][value_stride]
+  // 16 tokens, while they are rotated: dims, and cosines and sines.
+  _Alignas(64) float turned[martlet_attention_max_head_dim * 16];
+  _Alignas(64) float angles[martlet_attention_max_head_dim * 16];
+  // int8: what a token's scores are multiplied by, and its probability.
+  _Alignas(64) float score_factors[martlet_kv_tile_size];
+  _Alignas(64) float value_factors[martlet_kv_tile_size];
+} load_scratch;
+
+// What is brought.
+typedef struct load_place {
+  const martlet_attend_arguments *a;
+  const int32_t *table;  // of the request
+  load_scratch *scratch;
+  int32_t kv_head;
+  int32_t start;        // the tile's first token
+  int32_t first, last;  // the first and the last that some row sees
+  int32_t value_stride;
+  float scale;  // goes into score_factors
+} load_place;
+
+// Where each token's first number of the head lies; a row of zeros where nothing is read.
+typedef struct load_tokens {
+  const uint8_t *keys[martlet_kv_tile_size], *values[martlet_kv_tile_size];
+} load_tokens;
+
+static const _Alignas(64) uint8_t load_zeros[martlet_attention_max_head_dim * 4] = {0};
+
+typedef uint32_t u32x4 __attribute__((ext_vector_type(4)));
+typedef uint32_t u32x8 __attribute__((ext_vector_type(8)));
+typedef u32x4 u32x4_unaligned __attribute__((aligned(1), may_alias));
+
+// `words` (2 or 4) words from p.
+MARTLET_INLINE u32x4 load_quarter(const uint8_t *p, int words) {
+  if (words >= 4) return *(const u32x4_unaligned *)p;
+  u32x4 two = {0};
+  __builtin_memcpy(&two, p, 8);
+  return two;
+}
+
+// Four words of each of 16 rows to four vectors: out[w] holds word w of rows 0 … 15. `words`, 2 or 4, is how many exist.
+MARTLET_INLINE void load_transposed(const uint8_t *const *rows, size_t offset, int words, u32x16 out[4]) {
+  u32x16 a[4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++) {
+    u32x4 quarters[4];
+#pragma clang loop unroll(full)
+    for (int j = 0; j < 4; j++) quarters[j] = load_quarter(rows[4 * j + i] + offset, words);
+    u32x8 low = __builtin_shufflevector(quarters[0], quarters[1], 0, 1, 2, 3, 4, 5, 6, 7);
+    u32x8 high = __builtin_shufflevector(quarters[2], quarters[3], 0, 1, 2, 3, 4, 5, 6, 7);
+    a[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  // A transposition of 4 × 4 words in each quarter, which holds rows 4·quarter … 4·quarter + 3.
+#define MARTLET_LOW(x, y) __builtin_shufflevector(x, y, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define MARTLET_HIGH(x, y) __builtin_shufflevector(x, y, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define MARTLET_LOW_PAIRS(x, y) __builtin_shufflevector(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define MARTLET_HIGH_PAIRS(x, y) __builtin_shufflevector(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+  u32x16 t0 = MARTLET_LOW(a[0], a[1]), t1 = MARTLET_HIGH(a[0], a[1]), t2 = MARTLET_LOW(a[2], a[3]), t3 = MARTLET_HIGH(a[2], a[3]);
+  out[0] = MARTLET_LOW_PAIRS(t0, t2);
+  out[1] = MARTLET_HIGH_PAIRS(t0, t2);
+  out[2] = MARTLET_LOW_PAIRS(t1, t3);
+  out[3] = MARTLET_HIGH_PAIRS(t1, t3);
+#undef MARTLET_LOW
+#undef MARTLET_HIGH
+#undef MARTLET_LOW_PAIRS
+#undef MARTLET_HIGH_PAIRS
+}
+
+// A number's place from that of its token, in numbers.
+MARTLET_INLINE int64_t load_dim(const martlet_kv_plane *plane, int32_t dim) {
+  return dim / plane->dim_group * plane->dim_stride + dim % plane->dim_group;
+}
+
+// One word made of neighbours: `count` numbers of `width` bytes along dims of one token, or along tokens.
+MARTLET_INLINE uint32_t load_word(const uint8_t *const *numbers, int width) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4 / width; i++) __builtin_memcpy((uint8_t *)&word + i * width, numbers[i], (size_t)width);
+  return word;
+}
+
+// Up to four words of keys, `lane` … `lane` + `words` − 1, of the 16 tokens from `token` of the tile on.
+MARTLET_INLINE void load_key_words(
+    int width, const martlet_paged_kv *cache, const load_tokens *tokens, int token, int lane, int words, u32x16 out[4]) {
+  const martlet_kv_plane *plane = &cache->keys;
+  int group = 4 / width;
+  if (plane->dim_group == group && plane->token_stride == group && plane->token_group == 1 && cache->page_size % 16 == 0) {
+    // Packed: neighbouring tokens' words side by side.
+    const uint8_t *p = tokens->keys[token] + (int64_t)lane * plane->dim_stride * width;
+    int64_t step = tokens->keys[token] == load_zeros ? 0 : plane->dim_stride * width;
+    if (step == 0) p = load_zeros;
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 4; i++) out[i] = u32x16_load(p + (i < words ? i : 0) * step);
+  } else if (plane->dim_group == 1 && plane->dim_stride == 1) {
+    if (words >= 4)
+      load_transposed(tokens->keys + token, (size_t)lane * 4, 4, out);
+    else
+      load_transposed(tokens->keys + token, (size_t)lane * 4, 2, out);
+  } else {
+    for (int i = 0; i < words; i++) {
+      uint32_t row[16];
+      for (int t = 0; t < 16; t++) {
+        const uint8_t *base = tokens->keys[token + t], *numbers[4];
+        for (int j = 0; j < group; j++)
+          numbers[j] = base == load_zeros ? base : base + load_dim(plane, (lane + i) * group + j) * width;
+        row[t] = load_word(numbers, width);
+      }
+      out[i] = u32x16_load(row);
+    }
+  }
+}
+
+// The words of 16 dims (8 at the end) of values of the 4 / `width` tokens from `token` of the tile on.
+MARTLET_INLINE u32x16 load_value_words(int width, const martlet_paged_kv *cache, const load_tokens *tokens, int token, int dim) {
+  const martlet_kv_plane *plane = &cache->values;
+  const uint8_t *const *rows = tokens->values + token;
+  int group = 4 / width, dims = cache->value_head_dim - dim < 16 ? 8 : 16;
+  uint32_t padded[16] = {0};
+  if (plane->token_group == group && plane->dim_stride == group && plane->dim_group == 1 && cache->page_size % group == 0) {
+    // Packed: neighbouring dims' words side by side.
+    const uint8_t *p = rows[0] == load_zeros ? load_zeros : rows[0] + (size_t)dim * 4;
+    if (dims == 16) return u32x16_load(p);
+    __builtin_memcpy(padded, p, 32);
+  } else if (plane->dim_group == 1 && plane->dim_stride == 1) {
+    size_t offset = (size_t)dim * (size_t)width;
+    if (dims == 16) {
+      if (width == 2)
+        return __builtin_convertvector(u16x16_load(rows[0] + offset), u32x16) |
+               __builtin_convertvector(u16x16_load(rows[1] + offset), u32x16) << 16;
+      u32x16 words = (u32x16)(0);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < 4; i++) words |= __builtin_convertvector(u8x16_load(rows[i] + offset), u32x16) << (uint32_t)(8 * i);
+      return words;
+    }
+    for (int i = 0; i < 8; i++) {
+      const uint8_t *numbers[4];
+      for (int j = 0; j < group; j++) numbers[j] = rows[j] + offset + (size_t)(i * width);
+      padded[i] = load_word(numbers, width);
+    }
+  } else {
+    for (int i = 0; i < dims; i++) {
+      const uint8_t *numbers[4];
+      for (int j = 0; j < group; j++) numbers[j] = rows[j] == load_zeros ? rows[j] : rows[j] + load_dim(plane, dim + i) * width;
+      padded[i] = load_word(numbers, width);
+    }
+  }
+  return u32x16_load(padded);
+}
+
+// The numbers of each word as float32, exactly; how many there are is 4 / their width.
+MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
+  switch (type) {
+    case martlet_kv_f32: out[0] = f32x16_from_bits(words); break;
+    case martlet_kv_f16: f16_pair_split(words, &out[0], &out[1]); break;
+    case martlet_kv_bf16:
+      out[0] = bf16_pair_first(words);
+      out[1] = bf16_pair_second(words);
+      break;
+    default: {
+      u32x16 first, second;
+      if (type == martlet_kv_e4m3)
+        e4m3_pairs(words, &first, &second);
+      else
+        i8_pairs(words, &first, &second);
+      out[0] = bf16_pair_first(first);
+      out[1] = bf16_pair_second(first);
+      out[2] = bf16_pair_first(second);
+      out[3] = bf16_pair_second(second);
+    }
+  }
+}
+
+// Where the tile's tokens lie, those of every page of which some row sees a token; and int8's scales.
+MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
+  const martlet_paged_kv *cache = &place->a->cache;
+  int32_t width = kv_width(cache->type), page_size = cache->page_size;
+  for (int i = 0; i < martlet_kv_tile_size; i++) tokens->keys[i] = tokens->values[i] = load_zeros;
+  if (cache->type == martlet_kv_i8) {
+    __builtin_memset(place->scratch->score_factors, 0, sizeof place->scratch->score_factors);
+    __builtin_memset(place->scratch->value_factors, 0, sizeof place->scratch->value_factors);
+  }
+  int32_t entry = place->first / page_size;
+  for (int32_t page_start = entry * page_size; page_start <= place->last; page_start += page_size, entry++) {
+    if (place->table[entry] < 0) continue;
+    const uint8_t *page = cache->pages + (size_t)place->table[entry] * (size_t)cache->page_bytes;
+    const uint8_t *keys = page + place->kv_head * cache->keys.head_stride * width;
+    const uint8_t *values = page + cache->values_offset + place->kv_head * cache->values.head_stride * width;
+    int32_t first = page_start > place->start ? page_start : place->start;
+    int32_t end = page_start + page_size < place->start + martlet_kv_tile_size ? page_start + page_size : place->start + martlet_kv_tile_size;
+    for (int32_t token = first; token < end; token++) {
+      int32_t slot = token - page_start, i = token - place->start;
+      const martlet_kv_plane *plane = &cache->keys;
+      int64_t at = plane->token_group == 1 ? slot * plane->token_stride
+                                           : slot / plane->token_group * plane->token_stride + slot % plane->token_group;
+      tokens->keys[i] = keys + at * width;
+      plane = &cache->values;
+      at = plane->token_group == 1 ? slot * plane->token_stride
+                                   : slot / plane->token_group * plane->token_stride + slot % plane->token_group;
+      tokens->values[i] = values + at * width;
+      if (cache->type == martlet_kv_i8) {
+        int64_t scale = place->kv_head * cache->scale_head_stride + slot * cache->scale_token_stride;
+        place->scratch->score_factors[i] = ((const float *)(const void *)(page + cache->key_scales_offset))[scale] * place->scale;
+        place->scratch->value_factors[i] = ((const float *)(const void *)(page + cache->value_scales_offset))[scale];
+      }
+    }
+  }
+}
+
+// The tile as it is multiplied: words of f32, f16 and bf16 as they are, one-byte numbers as pairs of bf16.
+MARTLET_INLINE void load_plain(int type, const load_place *place) {
+  const martlet_paged_kv *cache = &place->a->cache;
+  const int width = type == martlet_kv_f32 ? 4 : type <= martlet_kv_bf16 ? 2 : 1, group = 4 / width, parts = width == 1 ? 2 : 1;
+  load_tokens tokens;
+  load_find(place, &tokens);
+  int first = (place->first - place->start) / 16 * 16, end = place->last - place->start + 1;
+  int lanes = cache->head_dim / group;
+  for (int token = first; token < end; token += 16)
+    for (int lane = 0; lane < lanes; lane += 4) {
+      int words = lanes - lane < 4 ? lanes - lane : 4;
+      u32x16 w[4];
+      load_key_words(width, cache, &tokens, token, lane, words, w);
+      for (int i = 0; i < words; i++) {
+        uint32_t *out = place->scratch->keys + (lane + i) * parts * martlet_kv_tile_size + token;
+        if (parts == 1) {
+          u32x16_store(out, w[i]);
+        } else {
+          u32x16 low, high;
+          if (type == martlet_kv_e4m3)
+            e4m3_pairs(w[i], &low, &high);
+          else
+            i8_pairs(w[i], &low, &high);
+          u32x16_store(out, low);
+          u32x16_store(out + martlet_kv_tile_size, high);
+        }
+      }
+    }
+
+  first = (place->first - place->start) / group * group;
+  size_t stride = (size_t)place->value_stride;
+  for (int token = first; token < end; token += group)
+    for (int dim = 0; dim < cache->value_head_dim; dim += 16) {
+      u32x16 w = load_value_words(width, cache, &tokens, token, dim);
+      uint32_t *out = place->scratch->values + (size_t)(token / group * parts) * stride + dim;
+      if (parts == 1) {
+        u32x16_store(out, w);
+      } else {
+        u32x16 low, high;
+        if (type == martlet_kv_e4m3)
+          e4m3_pairs(w, &low, &high);
+        else
+          i8_pairs(w, &low, &high);
+        u32x16_store(out, low);
+        u32x16_store(out + stride, high);
+      }
+    }
+}
+
+// The tile with its keys rotated by their cache positions, in float32; as bf16 pairs, or as float32.
+MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *place) {
+  const martlet_attend_arguments *a = place->a;
+  const martlet_paged_kv *cache = &a->cache;
+  load_scratch *scratch = place->scratch;
+  int group = 4 / width, dims = cache->head_dim, rope_dim = a->key_rope_dim, half = rope_dim / 2;
+  int step = a->key_rope_is_neox ? 1 : 2, distance = a->key_rope_is_neox ? half : 1;
+  load_tokens tokens;
+  load_find(place, &tokens);
+  int first = (place->first - place->start) / 16 * 16, end = place->last - place->start + 1;
+  for (int token = first; token < end; token += 16) {
+    const uint8_t *rows[16];
+    for (int i = 0; i < 16; i++)
+      rows[i] = tokens.keys[token + i] == load_zeros || place->start + token + i > place->last
+                    ? load_zeros
+                    : (const uint8_t *)(const void *)(a->key_rope + (size_t)(place->start + token + i) * (size_t)rope_dim);
+    for (int i = 0; i < rope_dim; i += 4) {
+      u32x16 w[4];
+      load_transposed(rows, (size_t)i * 4, rope_dim - i < 4 ? 2 : 4, w);
+      for (int j = 0; j < 4 && i + j < rope_dim; j++) u32x16_store(scratch->angles + (i + j) * 16, w[j]);
+    }
+    int lanes = dims / group;
+    for (int lane = 0; lane < lanes; lane += 4) {
+      int words = lanes - lane < 4 ? lanes - lane : 4;
+      u32x16 w[4];
+      load_key_words(width, cache, &tokens, token, lane, words, w);
+      for (int i = 0; i < words; i++) {
+        f32x16 parts[4];
+        load_numbers(cache->type, w[i], parts);
+        for (int j = 0; j < group; j++) f32x16_store(scratch->turned + ((lane + i) * group + j) * 16, parts[j]);
+      }
+    }
+    for (int i = 0; i < half; i++) {
+      f32x16 cosine = f32x16_load(scratch->angles + 32 * i), sine = f32x16_load(scratch->angles + 32 * i + 16);
+      float *one = scratch->turned + 16 * i * step, *other = one + 16 * distance;
+      f32x16 x1 = f32x16_load(one), x2 = f32x16_load(other);
+      f32x16_store(one, x1 * cosine - x2 * sine);
+      f32x16_store(other, x2 * cosine + x1 * sine);
+    }
+    for (int dim = 0; dim < dims; dim += as_pairs ? 2 : 1) {
+      f32x16 x = f32x16_load(scratch->turned + 16 * dim);
+      if (as_pairs) {
+        u32x16 pairs = bf16_round(x) | bf16_round(f32x16_load(scratch->turned + 16 * dim + 16)) << 16;
+        u32x16_store(scratch->keys + dim / 2 * martlet_kv_tile_size + token, pairs);
+      } else {
+        f32x16_store(scratch->keys + dim * martlet_kv_tile_size + token, x);
+      }
+    }
+  }
+
+  first = (place->first - place->start) / 4 * 4;
+  size_t stride = (size_t)place->value_stride;
+  for (int token = first; token < end; token += group)
+    for (int dim = 0; dim < cache->value_head_dim; dim += 16) {
+      u32x16 w = load_value_words(width, cache, &tokens, token, dim);
+      uint32_t *out = scratch->values + dim;
+      if (!as_pairs) {
+        f32x16 parts[4];
+        load_numbers(cache->type, w, parts);
+        for (int j = 0; j < group; j++) f32x16_store(out + (size_t)(token + j) * stride, parts[j]);
+      } else if (width == 2) {
+        u32x16_store(out + (size_t)(token / 2) * stride, w);
+      } else {
+        u32x16 low, high;
+        if (cache->type == martlet_kv_e4m3)
+          e4m3_pairs(w, &low, &high);
+        else
+          i8_pairs(w, &low, &high);
+        u32x16_store(out + (size_t)(token / 2) * stride, low);
+        u32x16_store(out + (size_t)(token / 2 + 1) * stride, high);
+      }
+    }
+}
+
+static __attribute__((noinline)) void load_words(const load_place *place) { load_plain(martlet_kv_f32, place); }
+static __attribute__((noinline)) void load_pairs(const load_place *place) { load_plain(martlet_kv_bf16, place); }
+static __attribute__((noinline)) void load_e4m3(const load_place *place) { load_plain(martlet_kv_e4m3, place); }
+static __attribute__((noinline)) void load_i8(const load_place *place) { load_plain(martlet_kv_i8, place); }
+static __attribute__((noinline)) void load_turned_floats(const load_place *place) {
+  load_turned(kv_width(place->a->cache.type), false, place);
+}
+static __attribute__((noinline)) void load_turned_pairs(const load_place *place) { load_turned(kv_width(place->a->cache.type), true, place); }
+
+// The type that keys, values and queries are multiplied in.
+MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a) {
+  int32_t type = a->cache.type >= martlet_kv_e4m3 ? (int32_t)martlet_kv_bf16 : a->cache.type;
+  return a->key_rope && !MARTLET_IS_DOT(type) ? (int32_t)martlet_kv_f32 : type;
+}
+
+MARTLET_INLINE void load_tile(const load_place *place) {
+  const martlet_attend_arguments *a = place->a;
+  if (a->key_rope) {
+    if (MARTLET_IS_DOT(load_type(a)))
+      load_turned_pairs(place);
+    else
+      load_turned_floats(place);
+    return;
+  }
+  switch (a->cache.type) {
+    case martlet_kv_f32: load_words(place); break;
+    case martlet_kv_e4m3: load_e4m3(place); break;
+    case martlet_kv_i8: load_i8(place); break;
+    default: load_pairs(place);
+  }
+}
+
+// Whether register tiles can read the pages themselves: packed, of a type that is multiplied, no rotation to come, and no page that ends
+// within 16 tokens.
+MARTLET_INLINE bool load_is_needless(const martlet_attend_arguments *a) {
+  const martlet_paged_kv *cache = &a->cache;
+  if (cache->type >= martlet_kv_e4m3 || a->key_rope || cache->page_size % 16 != 0) return false;
+  if (cache->page_size > 16 && cache->page_size % 32 != 0) return false;
+  if (cache->page_size > 32 && cache->page_size % 64 != 0) return false;
+  int32_t group = MARTLET_LANE(cache->type);
+  int64_t size = cache->page_size;
+  const martlet_kv_plane *keys = &cache->keys, *values = &cache->values;
+  return keys->head_stride == size * cache->head_dim && keys->token_stride == group && keys->dim_stride == size * group &&
+         keys->token_group == 1 && keys->dim_group == group && values->head_stride == size * cache->value_head_dim &&
+         values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
+         values->dim_group == 1;
+}

@@ -1,0 +1,81 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Keys and values of one byte: e4m3 (OCP: 4 bits of exponent, 3 of fraction, ±448 the greatest, no infinities) and int8.
+//
+// Every value of both is a bfloat16, so that a 32-bit word of four becomes two pairs of bf16 without any rounding.
+
+typedef uint16_t u16x32 __attribute__((ext_vector_type(32)));
+
+// The nearest e4m3 of each lane, ties to even, in the low 8 bits; beyond ±448, infinities too, ±448. NaN becomes NaN.
+MARTLET_INLINE u32x16 e4m3_round(f32x16 x) {
+  u32x16 bits = u32x16_bits(x);
+  u32x16 sign = (bits >> 24) & 0x80u, magnitude = bits & 0x7FFFFFFFu;
+  u32x16 normal = ((magnitude + 0x7FFFFu + ((magnitude >> 20) & 1u)) >> 20) - (120u << 3);
+  // Adding 2¹⁴ makes the float's own rounding drop all bits below 2⁻⁹, the subnormal step.
+  u32x16 subnormal = u32x16_bits(f32x16_from_bits(magnitude) + 0x1p14f) - 0x46800000u;
+  u32x16 code = magnitude < 0x3C800000u ? subnormal : normal;    // 2⁻⁶
+  code = magnitude >= 0x43E00000u ? (u32x16)(0x7Eu) : code;      // 448
+  code = magnitude > 0x7F800000u ? (u32x16)(0x7Fu) : code;
+  return code | sign;
+}
+
+// float32 of the e4m3 in the low 8 bits of each lane; the other bits are 0. Exact.
+MARTLET_INLINE f32x16 e4m3_widen(u32x16 code) {
+  u32x16 magnitude = code & 0x7Fu;
+  u32x16 subnormal = u32x16_bits(__builtin_convertvector(magnitude, f32x16) * 0x1p-9f);
+  u32x16 bits = magnitude < 8u ? subnormal : (magnitude + (120u << 3)) << 20;
+  bits = magnitude == 0x7Fu ? (u32x16)(0x7FC00000u) : bits;
+  return f32x16_from_bits(bits | (code & 0x80u) << 24);
+}
+
+// bf16 of e4m3 codes, each twice in its 16 bits (code · 257).
+MARTLET_INLINE u32x16 e4m3_halves_widen(u32x16 doubled) {
+#if MARTLET_AVX512
+  // The fraction moves to the top of bf16's, the exponent is biased by 127 instead of 7; eight subnormals and NaN are looked up.
+  const __m512i subnormals = _mm512_broadcast_i32x4(
+      _mm_setr_epi16(0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60));  // 0 … 7 times 2⁻⁹
+  __m512i codes = (__m512i)doubled;
+  __m512i placed = _mm512_and_si512(_mm512_srai_epi16(codes, 4), _mm512_set1_epi16((short)0x87F0));
+  __m512i value = _mm512_add_epi16(placed, _mm512_set1_epi16(120 << 7));
+  __mmask32 is_subnormal = _mm512_testn_epi16_mask(codes, _mm512_set1_epi16(0x78));
+  value = _mm512_mask_permutexvar_epi16(value, is_subnormal, codes, subnormals);
+  __mmask32 is_nan = _mm512_cmpeq_epi16_mask(_mm512_and_si512(codes, _mm512_set1_epi16(0x7F)), _mm512_set1_epi16(0x7F));
+  value = _mm512_mask_mov_epi16(value, is_nan, _mm512_set1_epi16(0x7FC0));
+  return (u32x16)_mm512_ternarylogic_epi32(value, placed, _mm512_set1_epi16((short)0x8000), 0xF8);  // value | (placed & sign)
+#else
+  // bf16's bits are a concave function of the magnitude, linear in each octave: the least of the four lines below is the right one.
+  u16x32 codes = (u16x32)doubled, magnitude = codes & (u16x32)(0x7F);
+  u16x32 value = (magnitude << 4) + (u16x32)(0x3C00), line = (magnitude << 5) + (u16x32)(0x3B80);
+  value = line < value ? line : value;
+  line = (magnitude << 6) + (u16x32)(0x3B00);
+  value = line < value ? line : value;
+  line = (magnitude << 7) + (u16x32)(0x3A80);
+  value = line < value ? line : value;
+  value = magnitude == (u16x32)(0) ? (u16x32)(0) : value;
+  value = magnitude == (u16x32)(0x7F) ? (u16x32)(0x7FC0) : value;
+  return (u32x16)(value | (codes & (u16x32)(0x8000)));
+#endif
+}
+
+// Four codes in each word, lowest first, to two pairs of bf16: exact.
+MARTLET_INLINE void e4m3_pairs(u32x16 words, u32x16 *first, u32x16 *second) {
+#if MARTLET_AVX512
+  const __m512i low = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13));
+  const __m512i high = _mm512_broadcast_i32x4(_mm_setr_epi8(2, 2, 3, 3, 6, 6, 7, 7, 10, 10, 11, 11, 14, 14, 15, 15));
+  u32x16 a = (u32x16)_mm512_shuffle_epi8((__m512i)words, low), b = (u32x16)_mm512_shuffle_epi8((__m512i)words, high);
+#else
+  u32x16 a = (words & 0xFFu) | (words & 0xFF00u) << 8, b = (words >> 16 & 0xFFu) | (words >> 8 & 0xFF0000u);
+  a |= a << 8, b |= b << 8;
+#endif
+  *first = e4m3_halves_widen(a);
+  *second = e4m3_halves_widen(b);
+}
+
+// The same of four int8: 8 bits of significance are enough for every integer up to 256.
+MARTLET_INLINE void i8_pairs(u32x16 words, u32x16 *first, u32x16 *second) {
+  i32x16 w = (i32x16)words;
+  u32x16 a = u32x16_bits(f32x16_from_i32(w << 24 >> 24)), b = u32x16_bits(f32x16_from_i32(w << 16 >> 24));
+  u32x16 c = u32x16_bits(f32x16_from_i32(w << 8 >> 24)), d = u32x16_bits(f32x16_from_i32(w >> 24));
+  *first = a >> 16 | b;
+  *second = c >> 16 | d;
+}
