@@ -115,7 +115,9 @@ public final class AttentionBench {
       context: context, layers: specs, kvCacheManager: manager, masks: options.masks, maxNumRequests: options.maxNumRequests,
       maxNumTokens: options.maxNumTokens, maxNumKVTokens: options.maxNumKVTokens, isCross: options.isCross, queue: queue)
     metadata = try layers[0].makeMetadata(setup)
-    input = try specs.map { try LayerInput($0, options.input, maxNumTokens: max(options.maxNumTokens, options.maxNumKVTokens ?? 0), on: device) }
+    input = try specs.map {
+      try LayerInput($0, options.input, maxNumTokens: max(options.maxNumTokens, options.maxNumKVTokens ?? 0), on: device)
+    }
     output = try specs.map { try LayerOutput($0, maxNumTokens: options.maxNumTokens, on: device) }
     rows = Array(repeating: [:], count: specs.count)
     positions = (

@@ -96,6 +96,7 @@ struct LayerOutput {
     } else {
       rows.codes += UnsafeBufferPointer(rebasing: codes.unsafeStorage[range])
     }
-    rows.logSumExp += UnsafeBufferPointer(rebasing: sums.unsafeStorage[tokens.lowerBound * spec.numHeads..<tokens.upperBound * spec.numHeads])
+    rows.logSumExp += UnsafeBufferPointer(
+      rebasing: sums.unsafeStorage[tokens.lowerBound * spec.numHeads..<tokens.upperBound * spec.numHeads])
   }
 }

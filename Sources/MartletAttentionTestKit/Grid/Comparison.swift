@@ -51,14 +51,17 @@ struct Comparison {
         var error = 0.0
         for (dim, value) in exact.enumerated() {
           if isFP8 {
-            error = larger(error, errorOfCode(rows.codes[start + dim], value, rms: rms, "request \(id) query \(number) head \(head) dim \(dim)"))
+            error = larger(
+              error, errorOfCode(rows.codes[start + dim], value, rms: rms, "request \(id) query \(number) head \(head) dim \(dim)"))
           } else {
             let difference = (Double(rows.values[start + dim]) - value).magnitude
             error = larger(error, rms > 0 ? difference / rms : difference == 0 ? 0 : .infinity)
           }
         }
         largestError = larger(largestError, error)
-        if !(error <= tolerance) { fail("output", "output of request \(id) query \(number) head \(head) is off by \(Self.short(error)) of its rms") }
+        if !(error <= tolerance) {
+          fail("output", "output of request \(id) query \(number) head \(head) is off by \(Self.short(error)) of its rms")
+        }
         let sum = Double(rows.logSumExp[query * spec.numHeads + head])
         let exactSum = truth.logSumExp[row * spec.numHeads + head]
         let sumError = sum == exactSum ? 0 : (sum - exactSum).magnitude / max(1, exactSum.isFinite ? exactSum.magnitude : 1)
@@ -104,7 +107,8 @@ struct Comparison {
     let isDeferred = layer.spec.positionalEmbedding?.kind == .deferred
     let computesKeys = layer.keyNorm != nil || layer.spec.positionalEmbedding != nil && !isDeferred
     compareStored("key", id, contents, contents.keys, truth.storedKeys, layer.spec.headDim, layer.kvScales.key, isComputed: computesKeys)
-    compareStored("value", id, contents, contents.values, truth.storedValues, layer.spec.valueHeadDim, layer.kvScales.value, isComputed: false)
+    compareStored(
+      "value", id, contents, contents.values, truth.storedValues, layer.spec.valueHeadDim, layer.kvScales.value, isComputed: false)
   }
 
   private mutating func compareStored(

@@ -65,7 +65,8 @@ public enum AttentionLaws {
       result.expectSameBits(
         plain, try LawRun(chunk: 2000, device: setting.devices.count - 1, workers: 16).run(setting, prompts: prompts), "for 16 workers")
       result.expectSameBits(
-        plain, try LawRun(chunk: 300, workers: 5, isTogether: false).run(setting, prompts: prompts), "in chunks of 300, for 5 workers, alone")
+        plain, try LawRun(chunk: 300, workers: 5, isTogether: false).run(setting, prompts: prompts),
+        "in chunks of 300, for 5 workers, alone")
     }
   }
 

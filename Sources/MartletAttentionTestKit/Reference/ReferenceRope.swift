@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import MartletAttention
+package import MartletAttention
 
 #if canImport(Glibc)
   import Glibc
@@ -11,16 +11,16 @@ import MartletAttention
 #endif
 
 /// Rotary positions in float64, from the papers' formulas: it reads `RopeParams` and calls none of its functions.
-struct ReferenceRope: Sendable {
+package struct ReferenceRope: Sendable {
   let dim: Int
   let isNeoX: Bool
   /// Radians per position of each pair.
-  let frequencies: [Double]
+  package let frequencies: [Double]
   /// What multiplies every cosine and sine.
-  let magnitude: Double
+  package let magnitude: Double
 
   /// - Parameter maxSequenceLength: the engine's longest sequence, which chooses LongRoPE's list.
-  init(_ parameters: PositionalEmbeddingParams, maxSequenceLength: Int) {
+  package init(_ parameters: PositionalEmbeddingParams, maxSequenceLength: Int) {
     let rope = parameters.rope
     dim = rope.dim
     isNeoX = parameters.isNeoX

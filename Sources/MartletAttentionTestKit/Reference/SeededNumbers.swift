@@ -32,5 +32,9 @@ public struct SeededNumbers: RandomNumberGenerator, Sendable {
     return (Float(sum) / 65536 - 2) * 1.7320508
   }
 
+  /// Evenly distributed, with mean 0 and deviation 1: at most √3 in size.
+  mutating func even() -> Float { (Float(next() >> 40) / 0x1p23 - 1) * 1.7320508 }
+
+  mutating func evens(_ count: Int) -> [Float] { (0..<count).map { _ in even() } }
   mutating func normals(_ count: Int) -> [Float] { (0..<count).map { _ in normal() } }
 }

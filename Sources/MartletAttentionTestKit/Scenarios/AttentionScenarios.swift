@@ -121,7 +121,8 @@ public enum AttentionScenarios {
       let cross = OriginalScenario(
         name: "T6, in flight over encoders", specs: specs, kvType: type, pageSize: 256,
         sequences: Array(repeating: .init(cached: 0, queries: 32, newKeys: 64, isContext: true), count: 2)
-          + Array(repeating: .init(cached: 1024, queries: 1, newKeys: 0, isContext: false), count: 5), mask: .full, isCross: true, seed: 106)
+          + Array(repeating: .init(cached: 1024, queries: 1, newKeys: 0, isContext: false), count: 5), mask: .full, isCross: true, seed: 106
+      )
       return [own, cross]
     }
   }

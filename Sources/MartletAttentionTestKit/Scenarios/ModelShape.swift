@@ -11,7 +11,8 @@ struct ModelShape: Sendable {
   var window: Int?
   var positional: PositionalEmbeddingParams?
 
-  private init(_ name: String, _ heads: Int, _ kvHeads: Int, _ headDim: Int, window: Int? = nil, rope: Bool? = true, theta: Double = 10000) {
+  private init(_ name: String, _ heads: Int, _ kvHeads: Int, _ headDim: Int, window: Int? = nil, rope: Bool? = true, theta: Double = 10000)
+  {
     self.name = name
     self.heads = heads
     self.kvHeads = kvHeads

@@ -48,7 +48,11 @@ struct OriginalScenario: Sendable {
       let scales = spec.quantConfig?.kvScales ?? KVScales()
       let layer = ReferenceLayer(spec, kvType: kvType, kvScales: scales, maxSequenceLength: maxSequenceLength)
       // Queries are numbered from the first that is computed: those of a cached prefix are never asked for, and are zeros.
-      let steps = [sequences.enumerated().map { AttentionBench.Piece(id: $0, newTokens: firstQuery($1) + $1.queries, newKVTokens: $1.keys, isContext: true) }]
+      let steps = [
+        sequences.enumerated().map {
+          AttentionBench.Piece(id: $0, newTokens: firstQuery($1) + $1.queries, newKVTokens: $1.keys, isContext: true)
+        }
+      ]
       var scenario = ConformanceScenario(
         layer: layer, requests: [:], steps: steps, mask: mask, isCross: isCross, maxSequenceLength: maxSequenceLength,
         seed: seed &+ UInt64(spec.layerIndex))

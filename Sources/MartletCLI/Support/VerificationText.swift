@@ -125,7 +125,8 @@ extension VerificationText {
       let broken = group.members.filter { $0.verdict == "broken" }.count
       text += Self.row(
         [
-          group.key.0, group.key.1, "\(group.members.count)", "\(group.members.filter { $0.verdict == "refused" }.count)", "\(broken)", "", "",
+          group.key.0, group.key.1, "\(group.members.count)", "\(group.members.filter { $0.verdict == "refused" }.count)", "\(broken)", "",
+          "",
           broken > 0 ? "BROKEN" : "hold",
         ])
     }
@@ -140,7 +141,8 @@ extension VerificationText {
     for scenario in scenarios where scenario.verdict == "failed" {
       text += "\nFAILED \(scenario.backend) \(scenario.kv): \(scenario.name)\n  " + scenario.words.joined(separator: "\n  ")
     }
-    let failures = cells.count { $0.verdict == "failed" } + laws.count { $0.verdict == "broken" } + scenarios.count { $0.verdict == "failed" }
+    let failures =
+      cells.count { $0.verdict == "failed" } + laws.count { $0.verdict == "broken" } + scenarios.count { $0.verdict == "failed" }
     text += failures == 0 ? "\neverything holds: " : "\n\n\(failures) failed: "
     text += "\(cells.count) cells, \(laws.count) laws" + (scenarios.isEmpty ? "\n" : ", \(scenarios.count) scenarios\n")
     return text
