@@ -461,21 +461,22 @@ MARTLET_INLINE void write_row(const attend_view *view, int32_t index, float m, f
   }
   if (a->log_sum_exp) a->log_sum_exp[index] = lse;
 
-  bool has_scale = a->cache.type == martlet_kv_e4m3;
-  for (int32_t i = 0; i < view->value_dims; i += 8) {
-    // Eight at a time, because that is what every head is a multiple of.
-    float eight[16] = {0};
-    for (int32_t j = 0; j < 8; j++) {
-      float x = is_empty ? 0 : a->sinks ? o[i + j] * weight / d : o[i + j] / d;
-      eight[j] = has_scale ? x * a->cache.value_scale : x;
-    }
-    size_t place = (size_t)index * (size_t)view->value_dims + (size_t)i;
+  float value_scale = a->cache.type == martlet_kv_e4m3 ? a->cache.value_scale : 1;
+  size_t start = (size_t)index * (size_t)view->value_dims;
+  for (int32_t i = 0; i < view->value_dims; i += 16) {
+    // Rows of o have room for whole vectors; outputs end with 8 dims where their number is no multiple of 16.
+    f32x16 x = is_empty ? f32x16_set(0) : f32x16_load(o + i) * weight / d * value_scale;
+    size_t count = view->value_dims - i < 16 ? 8 : 16;
     if (a->output_is_e4m3) {
-      uint8_t codes[16];
-      u8x16_store(codes, __builtin_convertvector(e4m3_round(f32x16_load(eight) * a->output_scale), u8x16));
-      __builtin_memcpy((uint8_t *)a->output + place, codes, 8);
+      u8x16 codes = __builtin_convertvector(e4m3_round(x * a->output_scale), u8x16);
+      if (count == 16)
+        u8x16_store((uint8_t *)a->output + start + i, codes);
+      else
+        __builtin_memcpy((uint8_t *)a->output + start + i, &codes, 8);
+    } else if (count == 16) {
+      f32x16_store((float *)a->output + start + i, x);
     } else {
-      __builtin_memcpy((float *)a->output + place, eight, 8 * sizeof(float));
+      __builtin_memcpy((float *)a->output + start + i, &x, 8 * sizeof(float));
     }
   }
 }

@@ -9,7 +9,7 @@ public struct AttentionBackendRegistry: Sendable {
   public init(_ backends: [any AttentionBackend.Type] = []) { self.backends = backends }
 
   /// The house's own backends.
-  public static let builtIn = AttentionBackendRegistry([TrtllmAttention.self, VanillaAttention.self])
+  public static let builtIn = AttentionBackendRegistry([TrtllmAttention.self, FlashInferAttention.self, VanillaAttention.self])
 
   /// The names of all backends.
   public var names: [String] { backends.map { $0.name } }

@@ -6,7 +6,7 @@ public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomString
 
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  /// It takes one fused QKV input (and nothing else when keys and values come along).
+  /// It takes queries, keys and values side by side in one input, as well as apart.
   public static let fusedQKV = AttentionCapabilities(rawValue: 1 << 0)
   /// It rotates queries and keys.
   public static let fusedRoPE = AttentionCapabilities(rawValue: 1 << 1)

@@ -21,6 +21,8 @@ public final class AttentionContext {
   public let workerCount: Int
   /// How layers are quantised that do not say so themselves.
   public let quantConfig: QuantConfig
+  /// The order of a page's elements in the FLASHINFER backend.
+  public let flashInferLayout: FlashInferAttention.Layout
 
   var ropeTables = RopeTableCache()
 
@@ -29,7 +31,7 @@ public final class AttentionContext {
   public init(
     device: any Device, kvCache: KVCacheConfig?, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int? = nil,
     workerCount: Int = 1,
-    quantConfig: QuantConfig = QuantConfig()
+    quantConfig: QuantConfig = QuantConfig(), flashInferLayout: FlashInferAttention.Layout = .hnd
   ) {
     precondition(
       maxNumRequests > 0 && maxNumTokens > 0 && workerCount > 0,
@@ -41,6 +43,7 @@ public final class AttentionContext {
     self.maxSequenceLength = maxSequenceLength ?? kvCache?.maxSequenceLength ?? maxNumTokens
     self.workerCount = workerCount
     self.quantConfig = quantConfig
+    self.flashInferLayout = flashInferLayout
   }
 
   /// How the layer is quantised.

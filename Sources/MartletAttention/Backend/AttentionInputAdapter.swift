@@ -2,18 +2,20 @@
 
 import MartletCore
 
-/// Brings a layer's inputs into the form that its backend takes, in the metadata's workspace; the caller's tensors are never written.
+/// Brings a layer's inputs into the form that its backend takes; the caller's tensors are never written.
 ///
-/// A backend that fuses QKV gets `.fused`, another `.separate`. Queries that come alone reach every backend normalised and rotated.
+/// A backend gets what came, uncopied, where it does itself what the layer wants: then q, k and v are columns of one tensor or of three, and
+/// queries that come alone are unfinished. What it does not do itself (splitting, norm, rotation) is done here, on the host, in the
+/// metadata's workspace.
 struct AttentionInputAdapter {
   let spec: AttentionLayerSpec
-  let joins: Bool
+  let splits: Bool
   let normalises: Bool
   let rotates: Bool
 
   init(_ spec: AttentionLayerSpec, capabilities: AttentionCapabilities) {
     self.spec = spec
-    joins = capabilities.contains(.fusedQKV)
+    splits = !capabilities.contains(.fusedQKV)
     normalises = !capabilities.contains(.fusedHeadNorm) && (spec.queryNorm != nil || spec.keyNorm != nil)
     rotates = !capabilities.contains(.fusedRoPE) && spec.positionalEmbedding != nil
   }
@@ -24,39 +26,32 @@ struct AttentionInputAdapter {
   func adapt(
     _ inputs: AttentionInputs, rope: RopeTable?, metadata: AttentionMetadata, on queue: any DeviceQueue
   ) throws -> AttentionInputs {
-    let numTokens = metadata.numTokens
     var adapted = inputs
     switch inputs.form {
-    case .queriesOnly(let q): adapted.form = .queriesOnly(try finish(q, column: 0, rope, metadata, queue))
-    case .fused(let qkv) where !inputs.updatesCache: adapted.form = .queriesOnly(try finish(qkv, column: 0, rope, metadata, queue))
-    case .separate(let q, _, _) where !inputs.updatesCache: adapted.form = .queriesOnly(try finish(q, column: 0, rope, metadata, queue))
+    case .queriesOnly(let q):
+      adapted.updatesCache = false
+      if computesOnHost { adapted.form = .queriesOnly(try finish(q, rope, metadata, queue)) } else { check(q, spec.queryWidth, metadata) }
     case .fused(let qkv):
-      if joins && !computesOnHost {
-        check(qkv, columns: spec.fusedWidth, numTokens)
-      } else if joins {
-        let fused = try metadata.workspace(.fusedQKV, columns: spec.fusedWidth)
-        write(
-          q: (qkv, 0), k: (qkv, spec.queryWidth), v: (qkv, spec.queryWidth + spec.keyWidth), q: (fused, 0), k: (fused, spec.queryWidth),
-          v: (fused, spec.queryWidth + spec.keyWidth), rope, metadata, queue)
-        adapted.form = .fused(fused)
-      } else {
+      check(qkv, spec.fusedWidth, metadata)
+      if metadata.isCross {
+        throw AttentionError.invalidStep(
+          "cross attention has queries and keys of different tokens; give layer \(spec.layerIndex) q, k and v apart")
+      }
+      if !inputs.updatesCache {
+        if computesOnHost || splits { adapted.form = .queriesOnly(try finish(qkv, rope, metadata, queue)) }
+      } else if computesOnHost || splits {
         adapted.form = try separate(
           q: (qkv, 0), k: (qkv, spec.queryWidth), v: (qkv, spec.queryWidth + spec.keyWidth), rope, metadata, queue)
       }
     case .separate(let q, let k, let v):
-      if joins {
-        let fused = try metadata.workspace(.fusedQKV, columns: spec.fusedWidth)
-        write(
-          q: (q, 0), k: (k, 0), v: (v, 0), q: (fused, 0), k: (fused, spec.queryWidth), v: (fused, spec.queryWidth + spec.keyWidth), rope,
-          metadata, queue)
-        adapted.form = .fused(fused)
-      } else if computesOnHost {
-        adapted.form = try separate(q: (q, 0), k: (k, 0), v: (v, 0), rope, metadata, queue)
-      } else {
-        check(q, columns: spec.queryWidth, numTokens)
-        check(k, columns: spec.keyWidth, numTokens)
-        check(v, columns: spec.valueWidth, numTokens)
+      check(q, spec.queryWidth, metadata)
+      if !inputs.updatesCache {
+        adapted.form = .queriesOnly(computesOnHost ? try finish(q, rope, metadata, queue) : q)
+        break
       }
+      check(k, spec.keyWidth, metadata, rows: metadata.numNewKVTokens)
+      check(v, spec.valueWidth, metadata, rows: metadata.numNewKVTokens)
+      if computesOnHost { adapted.form = try separate(q: (q, 0), k: (k, 0), v: (v, 0), rope, metadata, queue) }
     }
     return adapted
   }
@@ -66,67 +61,59 @@ extension AttentionInputAdapter {
   /// A tensor and the column at which heads begin in it.
   private typealias Place = (tensor: Tensor, column: Int)
 
-  /// Queries that come alone, normalised and rotated.
+  /// The queries of an input that begins with them.
   private func finish(
-    _ q: Tensor, column: Int, _ rope: RopeTable?, _ metadata: AttentionMetadata, _ queue: any DeviceQueue
+    _ q: Tensor, _ rope: RopeTable?, _ metadata: AttentionMetadata, _ queue: any DeviceQueue
   ) throws -> Tensor {
-    if spec.queryNorm == nil && rope == nil && q.shape[q.shape.rank - 1] == spec.queryWidth { return q }
     queue.wait()
     let result = try metadata.workspace(.queries, columns: spec.queryWidth)
-    let target = rows((result, 0), spec.numHeads, spec.headDim, metadata)
-    target.copy(from: rows((q, column), spec.numHeads, spec.headDim, metadata))
-    if let norm = spec.queryNorm { target.normalise(norm) }
-    if let rope { rotate(target, rope, metadata) }
+    finish(queries: (q, 0), in: (result, 0), rope, metadata)
     return result
   }
 
+  /// Copies q, k and v apart, and does there what the backend does not.
   private func separate(
     q: Place, k: Place, v: Place, _ rope: RopeTable?, _ metadata: AttentionMetadata, _ queue: any DeviceQueue
   ) throws -> AttentionInputs.Form {
+    queue.wait()
     let queries = try metadata.workspace(.queries, columns: spec.queryWidth)
     let keys = try metadata.workspace(.keys, columns: spec.keyWidth)
     let values = try metadata.workspace(.values, columns: spec.valueWidth)
-    write(q: q, k: k, v: v, q: (queries, 0), k: (keys, 0), v: (values, 0), rope, metadata, queue)
+    finish(queries: q, in: (queries, 0), rope, metadata)
+    let tokens = metadata.raggedKV
+    let k = rows(k, spec.numKVHeads, spec.headDim, tokens)
+    let targetK = rows((keys, 0), spec.numKVHeads, spec.headDim, tokens)
+    targetK.copy(from: k)
+    if normalises, let norm = spec.keyNorm { targetK.normalise(norm) }
+    // Deferred keys are cached as they are and rotated when they are read.
+    if rotates, let rope, spec.positionalEmbedding?.kind == .rope { rotate(targetK, rope, tokens) }
+    rows((values, 0), spec.numKVHeads, spec.valueHeadDim, tokens).copy(from: rows(v, spec.numKVHeads, spec.valueHeadDim, tokens))
     return .separate(q: queries, k: keys, v: values)
   }
 
-  /// Copies q, k and v from where they are to where they are wanted, and does there what the backend does not.
-  private func write(
-    q sourceQ: Place, k sourceK: Place, v sourceV: Place, q targetQ: Place, k targetK: Place, v targetV: Place, _ rope: RopeTable?,
-    _ metadata: AttentionMetadata, _ queue: any DeviceQueue
-  ) {
-    queue.wait()
-    let q = rows(targetQ, spec.numHeads, spec.headDim, metadata)
-    let k = rows(targetK, spec.numKVHeads, spec.headDim, metadata)
-    let v = rows(targetV, spec.numKVHeads, spec.valueHeadDim, metadata)
-    q.copy(from: rows(sourceQ, spec.numHeads, spec.headDim, metadata))
-    k.copy(from: rows(sourceK, spec.numKVHeads, spec.headDim, metadata))
-    v.copy(from: rows(sourceV, spec.numKVHeads, spec.valueHeadDim, metadata))
-    if normalises {
-      if let norm = spec.queryNorm { q.normalise(norm) }
-      if let norm = spec.keyNorm { k.normalise(norm) }
-    }
-    if rotates, let rope {
-      rotate(q, rope, metadata)
-      // Deferred keys are cached as they are and rotated when they are read.
-      if spec.positionalEmbedding?.kind == .rope { rotate(k, rope, metadata) }
-    }
+  private func finish(queries: Place, in target: Place, _ rope: RopeTable?, _ metadata: AttentionMetadata) {
+    let target = rows(target, spec.numHeads, spec.headDim, metadata.ragged)
+    target.copy(from: rows(queries, spec.numHeads, spec.headDim, metadata.ragged))
+    if normalises, let norm = spec.queryNorm { target.normalise(norm) }
+    if rotates, let rope { rotate(target, rope, metadata.ragged) }
   }
 
-  private func rotate(_ rows: HeadRows, _ rope: RopeTable, _ metadata: AttentionMetadata) {
-    guard let positions = metadata.ragged.positionIDs.unsafeHostPointer(to: Int32.self)?.baseAddress else {
+  private func rotate(_ rows: HeadRows, _ rope: RopeTable, _ tokens: RaggedQueries) {
+    if rows.numTokens == 0 { return }
+    guard let positions = tokens.positionIDs.unsafeHostPointer(to: Int32.self)?.baseAddress else {
       preconditionFailure("the host cannot reach the positions of the step")
     }
     rows.rotate(rope, positions: UnsafePointer(positions))
   }
 
-  private func rows(_ place: Place, _ numHeads: Int, _ headDim: Int, _ metadata: AttentionMetadata) -> HeadRows {
-    HeadRows(place.tensor, column: place.column, numTokens: metadata.numTokens, numHeads: numHeads, headDim: headDim)
+  private func rows(_ place: Place, _ numHeads: Int, _ headDim: Int, _ tokens: RaggedQueries) -> HeadRows {
+    HeadRows(place.tensor, column: place.column, numTokens: tokens.numTokens, numHeads: numHeads, headDim: headDim)
   }
 
-  private func check(_ tensor: Tensor, columns: Int, _ numTokens: Int) {
+  private func check(_ tensor: Tensor, _ columns: Int, _ metadata: AttentionMetadata, rows: Int? = nil) {
+    let rows = rows ?? metadata.numTokens
     precondition(
-      tensor.dataType == .f32 && tensor.shape[tensor.shape.rank - 1] == columns && tensor.count >= numTokens * columns,
-      "layer \(spec.layerIndex): an input of \(tensor.shape) \(tensor.dataType) where [\(numTokens), \(columns)] f32 is wanted")
+      tensor.dataType == .f32 && tensor.shape[tensor.shape.rank - 1] == columns && tensor.count >= rows * columns,
+      "layer \(spec.layerIndex): an input of \(tensor.shape) \(tensor.dataType) where [\(rows), \(columns)] f32 is wanted")
   }
 }

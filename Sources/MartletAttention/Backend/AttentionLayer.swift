@@ -5,8 +5,8 @@ public import MartletKVCache
 
 /// One layer's attention as a model holds it: a backend of any kind behind one type.
 ///
-/// It erases the backend's metadata type and adapts inputs to what the backend fuses: it splits or joins QKV, normalises and rotates where
-/// the backend does not.
+/// It erases the backend's metadata type and does what the backend does not: it splits fused QKV, normalises, rotates, and rounds the output
+/// to e4m3.
 public final class AttentionLayer {
   /// The layer as the model described it.
   public let spec: AttentionLayerSpec
@@ -29,9 +29,13 @@ public final class AttentionLayer {
     if adapter.computesOnHost && !context.isHostAddressable {
       obstacles.append("it leaves rotation or q/k norm to the host, which cannot reach the memory of \(context.device.name)")
     }
+    if spec.quantConfig?.fp8Output == true && !Backend.capabilities(on: context.device).contains(.fp8Output) && !context.isHostAddressable {
+      obstacles.append("it leaves FP8 output to the host, which cannot reach the memory of \(context.device.name)")
+    }
     guard obstacles.isEmpty else {
       throw AttentionError.obstacles(backend: Backend.name, layer: spec.layerIndex, reasons: obstacles)
     }
+    let roundsOutput = spec.quantConfig?.fp8Output == true && !Backend.capabilities(on: context.device).contains(.fp8Output)
     let rope = try spec.positionalEmbedding.map { try context.ropeTable($0) }
     let object = try Backend(spec, in: context)
     self.spec = spec
@@ -44,9 +48,30 @@ public final class AttentionLayer {
           backend: Backend.name, expected: "\(Backend.Metadata.self)", found: "\(type(of: metadata))")
       }
       let adapted = try adapter.adapt(inputs, rope: rope, metadata: metadata, on: queue)
-      try object.forward(adapted, metadata: metadata, output: output, on: queue)
+      if !roundsOutput { return try object.forward(adapted, metadata: metadata, output: output, on: queue) }
+      let values = try metadata.workspace(.output, columns: spec.outputWidth)
+      try object.forward(
+        adapted, metadata: metadata, output: AttentionOutput(values: values, logSumExp: output.logSumExp), on: queue)
+      queue.wait()
+      Self.round(values, scale: inputs.outputScale, to: output.values, metadata)
     }
     metadataMaker = { try Backend.Metadata($0) }
+  }
+
+  /// The type of the output: e4m3 where the layer's `QuantConfig` has FP8 output.
+  public var outputDataType: DataType { spec.quantConfig?.fp8Output == true ? .f8e4m3 : .f32 }
+
+  /// Rounds output of a backend that leaves it to the layer. Rows of dummies stay as they were.
+  private static func round(_ values: Tensor, scale: Float, to output: Tensor, _ metadata: AttentionMetadata) {
+    guard let source = values.unsafeHostPointer(to: Float.self), let target = output.unsafeHostPointer(to: UInt8.self) else {
+      preconditionFailure("the host cannot reach the output that it is to round")
+    }
+    let columns = values.shape[1]
+    for sequence in 0..<metadata.numSeqs where !metadata.isDummy(sequence) {
+      for index in Int(metadata.queryIndptr[sequence]) * columns..<Int(metadata.queryIndptr[sequence + 1]) * columns {
+        target[index] = Float8E4M3(saturating: source[index] * scale).bitPattern
+      }
+    }
   }
 
   /// The metadata that this layer's backend wants; one serves all layers of the same backend.
@@ -60,9 +85,9 @@ public final class AttentionLayer {
     _ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue
   ) throws {
     precondition(
-      output.values.dataType == .f32 && output.values.count >= metadata.numTokens * spec.outputWidth,
+      output.values.dataType == outputDataType && output.values.count >= metadata.numTokens * spec.outputWidth,
       "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
-        + "\(spec.outputWidth) f32")
+        + "\(spec.outputWidth) \(outputDataType)")
     try metadata.validateUse(of: inputs.mask)
     try run(inputs, metadata, output, queue)
   }
@@ -73,7 +98,7 @@ public final class AttentionLayer {
   public func forward(
     q: Tensor, k: Tensor? = nil, v: Tensor? = nil, metadata: AttentionMetadata, mask: AttentionMask = .causal, on queue: any DeviceQueue
   ) throws -> Tensor {
-    let output = try device.makeTensor(Shape(metadata.numTokens, spec.outputWidth), .f32)
+    let output = try device.makeTensor(Shape(metadata.numTokens, spec.outputWidth), outputDataType)
     let inputs: AttentionInputs
     if let k, let v {
       inputs = AttentionInputs(q: q, k: k, v: v, mask: mask)

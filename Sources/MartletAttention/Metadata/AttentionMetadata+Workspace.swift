@@ -5,8 +5,6 @@ public import MartletCore
 extension AttentionMetadata {
   /// Device memory that layers use one after another within a step.
   public enum Workspace: Int, CaseIterable, Sendable {
-    /// Queries, keys and values side by side.
-    case fusedQKV
     /// Finished queries.
     case queries
     /// Keys and values that the host has finished: a row for each new key/value token.
@@ -38,7 +36,6 @@ extension AttentionMetadata {
     let rows = use == .keys || use == .values ? maxNumKVTokens : maxNumTokens
     let widths: [Int] = setup.layers.map { layer in
       switch use {
-      case .fusedQKV: layer.fusedWidth
       case .queries: layer.queryWidth
       case .keys: layer.keyWidth
       case .values: layer.valueWidth
