@@ -54,6 +54,8 @@ public final class AttentionBench {
     /// Whether keys and values are an encoder's.
     public var isCross = false
     public var input = ConformanceCase.Input.fused
+    /// The order of a page's elements in the FLASHINFER backend.
+    public var flashInferLayout = FlashInferAttention.Layout.hnd
     /// Whether pages that no request holds are filled with NaN before each step.
     public var poisonsFreePages = true
 
@@ -104,7 +106,8 @@ public final class AttentionBench {
   ) throws {
     let context = AttentionContext(
       device: device, kvCache: options.cache, maxNumRequests: options.maxNumRequests, maxNumTokens: options.maxNumTokens,
-      maxSequenceLength: options.maxSequenceLength, workerCount: options.workerCount)
+      maxSequenceLength: options.maxSequenceLength, workerCount: options.workerCount,
+      flashInferLayout: options.flashInferLayout)
     layers = try specs.map { try AttentionLayer($0, backend: backend, in: context) }
     manager = try options.cache.map { [layers] in try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: $0, on: device) }
     self.device = device

@@ -82,6 +82,7 @@ extension ConformanceSubject {
     if scenario.isCross { options.maxNumKVTokens = scenario.steps.map { $0.reduce(0) { $0 + $1.keyCount } }.max() }
     options.maxSequenceLength = scenario.maxSequenceLength
     options.workerCount = target.workerCount
+    options.flashInferLayout = scenario.seed % 2 == 0 ? .nhd : .hnd
     options.masks = [scenario.mask]
     options.isCross = scenario.isCross
     // Queries and keys of cross attention are different tokens, which no fused row holds.

@@ -59,8 +59,9 @@ public struct ConformanceSubject: Sendable {
 
   /// How the subject rounds queries of a case on a target.
   func rounding(_ example: ConformanceCase, on target: ConformanceTarget) -> QueryRounding {
-    if example.fp8.hasInputs { return .e4m3 }
-    guard usesDotType, target.hasBF16Dots else { return .float32 }
+    let hasPairs = usesDotType && target.hasBF16Dots
+    if example.fp8.hasInputs { return hasPairs ? .e4m3InPairs : .e4m3 }
+    if !hasPairs { return .float32 }
     switch example.kvType {
     case .bf16, .f8e4m3, .i8: return .bfloat16
     case .f32, .f16, .i32: return .float32
@@ -73,11 +74,13 @@ public struct ConformanceSubject: Sendable {
 extension ConformanceSubject {
   /// The built-in backends with the table of what each refuses.
   public static let builtIn: [ConformanceSubject] = [
-    ConformanceSubject(
-      TrtllmAttention.self, usesDotType: true,
-      obstacles: [ExpectedObstacle("linear") { $0.page == .linear && $0.phase != .noCache }]),
+    ConformanceSubject(TrtllmAttention.self, usesDotType: true, obstacles: [linearCache]),
+    ConformanceSubject(FlashInferAttention.self, usesDotType: true, obstacles: [linearCache]),
     ConformanceSubject(VanillaAttention.self, obstacles: [], isSlow: true),
   ]
+
+  /// Backends that read pages serve no linear cache; without a cache there is none.
+  private static let linearCache = ExpectedObstacle("linear") { $0.page == .linear && $0.phase != .noCache }
 
   /// The subjects of a registry: built-in backends as the table has them, others as backends from outside.
   public static func subjects(of registry: AttentionBackendRegistry) -> [ConformanceSubject] {

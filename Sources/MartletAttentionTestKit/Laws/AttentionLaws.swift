@@ -19,7 +19,7 @@ public enum AttentionLaws {
     [
       independence(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
       queriesAlone(setting), saturation(setting),
-    ]
+    ] + [plans(setting)].compactMap(\.self)
   }
 
   /// A request's rows and what the cache stores have the same bits alone or among others, whole or in chunks, whatever the pages, the threads,
@@ -201,5 +201,39 @@ public enum AttentionLaws {
       }
       result.expect(!bench.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
     }
+  }
+
+  /// What is planned is planned once for each distinct layer shape and step, whatever the number of layers.
+  ///
+  /// Asked of backends whose metadata counts plans: FLASHINFER's. nil for others.
+  public static func plans(_ setting: LawSetting) -> LawResult? {
+    var counts = false
+    let result = LawResult.of("one plan for each layer shape and step", setting) { result in
+      func layer(_ index: Int, kvHeads: Int, window: Int? = nil) -> AttentionLayerSpec {
+        AttentionLayerSpec(layerIndex: index, numHeads: 8, headDim: 64, numKVHeads: kvHeads, window: window)
+      }
+      // Two distinct head counts and a window among five layers.
+      let specs = [
+        layer(0, kvHeads: 2), layer(1, kvHeads: 4), layer(2, kvHeads: 2), layer(4, kvHeads: 2, window: 20), layer(5, kvHeads: 4),
+      ]
+      let requests = specs.map { spec in Dictionary(uniqueKeysWithValues: [1, 2].map { ($0, LawRun.rows(spec, $0, count: 60)) }) }
+      let bench = try AttentionBench(
+        setting.backend, specs, requests: requests, on: setting.devices[0],
+        AttentionBench.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 2)))
+      guard let metadata = bench.metadata as? FlashInferMetadata else { return }
+      counts = true
+      result.expect(metadata.planParams.count == 3, "\(metadata.planParams.count) layer shapes among 5 layers, not 3")
+      for (step, pieces) in [[.context(1, 40)], [.context(2, 7), .generation(1)], [.generation(1), .generation(2)]].enumerated()
+        as EnumeratedSequence<[[AttentionBench.Piece]]>
+      {
+        try bench.step(pieces)
+        for params in metadata.planParams {
+          let count = metadata.planCount(for: params)
+          result.expect(count == step + 1, "after \(step + 1) steps \(params) was planned \(count) times")
+        }
+      }
+    }
+    return counts || result.isBroken ? result : nil
   }
 }

@@ -99,7 +99,11 @@ public final class ReferenceAttention: Sendable {
         for kvHead in 0..<spec.numKVHeads {
           let row = key * spec.numKVHeads + kvHead
           for dim in 0..<spec.headDim { x[dim] = storedKeys[row * spec.headDim + dim] }
-          if let rope, isDeferred { rope.rotate(x.baseAddress!, position: key) }
+          if let rope, isDeferred {
+            let largest = x.reduce(0) { max($0, $1.magnitude) }
+            rope.rotate(x.baseAddress!, position: key)
+            layer.roundRotatedKey(x.baseAddress!, largestStored: largest)
+          }
           for dim in 0..<spec.headDim { keys[(kvHead * spec.headDim + dim) * numKeys + key] = x[dim] }
           for dim in 0..<spec.valueHeadDim {
             values[(kvHead * numKeys + key) * spec.valueHeadDim + dim] = storedValues[row * spec.valueHeadDim + dim]

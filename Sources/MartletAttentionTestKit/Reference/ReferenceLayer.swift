@@ -11,6 +11,11 @@ public enum QueryRounding: Sendable, Hashable {
   case bfloat16
   /// To e4m3, saturated: `QuantConfig.fp8Inputs`.
   case e4m3
+  /// To e4m3, in a product of bf16 pairs.
+  case e4m3InPairs
+
+  /// Whether the product is of bf16 pairs: then keys that are rotated as they are read are rounded to bf16 too.
+  var isOfPairs: Bool { self == .bfloat16 || self == .e4m3InPairs }
 }
 
 /// One attention layer as plain numbers: what the float64 reference reads.
@@ -66,7 +71,7 @@ extension ReferenceLayer {
     switch queryRounding {
     case .float32: return
     case .bfloat16: format = .bfloat16
-    case .e4m3: format = .e4m3
+    case .e4m3, .e4m3InPairs: format = .e4m3
     }
     for dim in 0..<spec.headDim { x[dim] = format.round(x[dim]) }
   }
@@ -93,6 +98,19 @@ extension ReferenceLayer {
       for dim in 0..<count { x[dim] = Double((Float(x[dim]) * factor).rounded(.toNearestOrEven)) * step }
     case .i32: preconditionFailure("keys and values are not stored as i32")
     }
+  }
+
+  /// Rounds a stored key head that was rotated as it was read to what the product takes: in units of its codes, for scales come later.
+  func roundRotatedKey(_ x: UnsafeMutablePointer<Double>, largestStored: Double) {
+    guard queryRounding.isOfPairs, largestStored > 0 else { return }
+    let unit: Double
+    switch kvType {
+    case .f32, .f16, .i32: return
+    case .bf16: unit = 1
+    case .f8e4m3: unit = Double(kvScales.key)
+    case .i8: unit = largestStored / 127
+    }
+    for dim in 0..<spec.headDim { x[dim] = FloatFormat.bfloat16.round(x[dim] / unit) * unit }
   }
 
   /// How far a stored element may be from what float64 would store: nothing where it is only rounded, one step of the type where it was
