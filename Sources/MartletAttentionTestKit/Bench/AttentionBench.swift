@@ -91,6 +91,9 @@ public final class AttentionBench {
   public private(set) var queryCounts: [Int: Int] = [:]
   public private(set) var keyCounts: [Int: Int] = [:]
 
+  /// Rows of dummies that a backend wrote, which it may not.
+  public private(set) var writtenDummyRows = 0
+
   private let options: Options
   private var graphBatchSize: Int?
   private let poison: HostBuffer<UInt8>?
@@ -238,9 +241,11 @@ public final class AttentionBench {
     var inputs = input[index].inputs
     inputs.mask = mask
     inputs.outputScale = outputScale
+    if graphBatchSize != nil { output[index].poison(on: queue) }
     try layers[index].forward(
       inputs, metadata: metadata, output: AttentionOutput(values: output[index].values, logSumExp: output[index].logSumExp), on: queue)
-    output[index].read(count, on: queue)
+    output[index].read(metadata.numTokens, on: queue)
+    writtenDummyRows += output[index].writtenRows(count..<metadata.numTokens)
     var token = 0
     for piece in pieces {
       output[index].append(token..<token + piece.newTokens, to: &rows[index][piece.id, default: Rows()])

@@ -18,7 +18,7 @@ public enum AttentionLaws {
   public static func all(_ setting: LawSetting) -> [LawResult] {
     [
       independence(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
-      queriesAlone(setting), saturation(setting),
+      queriesAlone(setting), saturation(setting), graphs(setting),
     ] + [plans(setting)].compactMap(\.self)
   }
 
@@ -200,6 +200,33 @@ public enum AttentionLaws {
           "±1e4 are stored as \(contents.keys[3 * 64]) and \(contents.values[3 * 64])")
       }
       result.expect(!bench.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
+    }
+  }
+
+  /// Generations on metadata for captured graphs, filled up with dummies, have the same bits as others, and rows of dummies are not written.
+  public static func graphs(_ setting: LawSetting) -> LawResult {
+    .of("graphs change nothing, and dummies get nothing", setting) { result in
+      let specs = try LawRun.specs(setting.kvType, on: setting.devices[0])
+      let prompts = [1: 70, 2: 33, 3: 5]
+      let requests = specs.map { spec in
+        Dictionary(uniqueKeysWithValues: prompts.map { ($0, LawRun.rows(spec, $0, count: $1 + 4)) })
+      }
+      func run(isGraph: Bool) throws -> LawRun.Outcome {
+        let bench = try AttentionBench(
+          setting.backend, specs, requests: requests, on: setting.devices[0],
+          AttentionBench.Options(
+            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 80, maxSequences: 4)))
+        try bench.step(prompts.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
+        if isGraph { try bench.useGraphMetadata(maxBatchSize: 5) }
+        try bench.step([.generation(1), .generation(2), .generation(3)])
+        try bench.step([.generation(3), .generation(1)])
+        try bench.step([.generation(2)])
+        if isGraph { result.expect(bench.writtenDummyRows == 0, "\(bench.writtenDummyRows) rows of dummies were written") }
+        var contents: [[Int: KVContents]] = specs.map { _ in [:] }
+        for layer in specs.indices { for id in prompts.keys { contents[layer][id] = try bench.contents(layer: layer, of: id) } }
+        return LawRun.Outcome(rows: bench.rows, contents: contents)
+      }
+      result.expectSameBits(try run(isGraph: false), try run(isGraph: true), "on graph metadata")
     }
   }
 
