@@ -65,6 +65,7 @@ let package = Package(
 
     .target(
       name: "MartletTestSupport", dependencies: ["Martlet", "MartletFormats"], path: "Tests/MartletTestSupport",
+      resources: [.copy("Checkpoints")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCLITests", dependencies: ["MartletCLI", "Martlet", "MartletTokenizers", "MartletTestSupport"],

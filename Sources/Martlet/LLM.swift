@@ -34,21 +34,29 @@ public final class LLM: Sendable {
   /// Loads a model.
   ///
   /// - Parameters:
-  ///   - path: a `.gguf` file.
+  ///   - path: a `.gguf` file, or a directory as Hugging Face's hub has it.
   ///   - configuration: where and how the model runs.
   ///   - progress: told, on the calling thread, the share of the model that is loaded, 0…1.
-  /// - Throws: ``LLMError``, `GGUFError`, `TokenizerError`, `ModelError`, `AttentionError`, `KVCacheError` or `DeviceError`: each names the
+  /// - Throws: ``LLMError``, `GGUFError`, `CheckpointError`, `TokenizerError`, `ModelError`, `AttentionError`, `KVCacheError` or `DeviceError`: each names the
   ///   thing and the way out.
   public convenience init(
     model path: String, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil
   ) throws {
-    try self.init(file: GGUFFile(path: path), configuration: configuration, progress: progress)
+    try self.init(files: ModelFiles(path: path), configuration: configuration, progress: progress)
   }
 
   /// The same from a file that is open already.
-  public init(file: GGUFFile, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
-    let tokenizer = try makeTokenizer(from: file)
-    let parts = try EngineParts(file, configuration: configuration, progress: progress)
+  public convenience init(
+    file: GGUFFile, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil
+  ) throws {
+    try self.init(files: .gguf(file), configuration: configuration, progress: progress)
+  }
+
+  /// The same from files that are open already.
+  public init(files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
+    let source = try files.source(for: configuration.models)
+    let (tokenizer, filesTemplate) = try files.readTokenizer()
+    let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration
     guard tokenizer.vocabularySize <= model.vocabularySize else {
       throw LLMError.unusableModel(
@@ -56,11 +64,7 @@ public final class LLM: Sendable {
     }
     self.model = model
     self.tokenizer = tokenizer
-    if let template = configuration.chatTemplate {
-      chatTemplate = .success(template)
-    } else {
-      chatTemplate = Result { () throws(TokenizerError) in try ChatTemplate(from: file) }
-    }
+    chatTemplate = configuration.chatTemplate.map { .success($0) } ?? filesTemplate
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity

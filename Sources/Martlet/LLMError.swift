@@ -8,6 +8,8 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   case invalidConfiguration(option: String, value: String, reason: String)
   /// A value of ``SamplingParams`` out of its range.
   case invalidSampling(option: String, value: String, reason: String)
+  /// Weights and cache need more memory than the device has; in bytes. Nothing was loaded.
+  case modelTooLarge(weights: Int, cache: Int, available: Int, device: String)
   case emptyPrompt
   /// A token id that the model does not have.
   case unknownToken(id: Int, vocabularySize: Int)
@@ -25,6 +27,9 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     case .unusableModel(let reason): "this model cannot be served: \(reason)"
     case .invalidConfiguration(let option, let value, let reason): "configuration: \(option) is \(value): \(reason)"
     case .invalidSampling(let option, let value, let reason): "sampling: \(option) is \(value): it \(reason)"
+    case .modelTooLarge(let weights, let cache, let available, let device):
+      "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache), device \(device) has about "
+        + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (--kv-cache-memory), or end other programs"
     case .emptyPrompt: "the prompt has no tokens, and this model puts none before it; give it at least one"
     case .unknownToken(let id, let vocabularySize): "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)"
     case .promptTooLong(let tokens, let maxSequenceLength):

@@ -56,6 +56,10 @@ public final class CPUDevice: Device {
     try CPUPreparedWeight(parts, instructionSet: instructionSet, pool: pool)
   }
 
+  public func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
+    CPUPreparedWeight.byteCount(format, rows: rows, columns: columns)
+  }
+
   /// An outside backend finds the ``WorkerPool`` and the ``InstructionSet`` here.
   public func service<Service>(_ type: Service.Type) -> Service? {
     if let pool = pool as? Service { return pool }

@@ -32,6 +32,15 @@ package struct CPUTensorKernels: TensorKernels {
     pool.run(taskCount: rows.taskCount, function: kernels.add, with: arguments)
   }
 
+  package func addRow(_ row: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
+    let rows = RowTasks(accumulator.shape, in: pool)
+    let arguments = martlet_add_row_arguments(
+      addend: row.pointer(.f32, Shape(rows.columns), "addRow: row"),
+      accumulator: accumulator.pointer(.f32, accumulator.shape, "addRow: accumulator"),
+      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask))
+    pool.run(taskCount: rows.taskCount, function: kernels.add_row, with: arguments)
+  }
+
   package func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue) {
     // An exponential and a quotient cost about as much as four loads and stores.
     let rows = RowTasks(output.shape, costOfValue: 4, in: pool)

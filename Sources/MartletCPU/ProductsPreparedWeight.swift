@@ -49,11 +49,8 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     rows = weights.reduce(0) { $0 + $1.rows }
     groupCount = weights.reduce(0) { $0 + ($1.rows + Self.lanes - 1) / Self.lanes }
     readsCodedInputs = weights.contains { $0.format.blockSize > 1 }
-    // Each part starts on a cache line.
-    let partByteCounts = weights.map { weight in
-      (weight.rows + Self.lanes - 1) / Self.lanes * Int(martlet_packed_group_bytes(weight.format.code, Int32(weight.columns)))
-    }
-    byteCount = partByteCounts.reduce(0) { $0 + ($1 + 63) / 64 * 64 }
+    let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
+    byteCount = partByteCounts.reduce(0, +)
     memory = try HostMemory.allocate(byteCount: byteCount)
     parts = .allocate(capacity: weights.count)
 
@@ -73,10 +70,21 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
           file: weight.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self), groups: groups,
           row_bytes: Int64(weight.format.byteCount(ofRow: weight.columns)), group_bytes: groupBytes,
           format: weight.format.code, rows: Int32(weight.rows), columns: Int32(weight.columns), groups_per_task: Int32(groupsPerTask)))
-      offset += (partByteCounts[index] + 63) / 64 * 64
+      offset += partByteCounts[index]
       firstRow += weight.rows
       firstGroup += groupCount
     }
+  }
+
+  /// Bytes of one part: whole groups of 16 rows, rounded up so that each part starts on a cache line. A matrix beyond the kernels' limits, which
+  /// cannot be prepared, counts as its file's bytes.
+  static func byteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
+    guard max(rows, columns) <= mostRowsOrColumns else {
+      let (bytes, overflow) = format.byteCount(ofRow: columns).multipliedReportingOverflow(by: rows)
+      return overflow ? .max : bytes
+    }
+    let groups = (rows + lanes - 1) / lanes
+    return (groups * Int(martlet_packed_group_bytes(format.code, Int32(columns))) + 63) / 64 * 64
   }
 
   deinit {

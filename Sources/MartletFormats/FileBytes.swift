@@ -13,13 +13,21 @@
 /// `@unchecked Sendable`: nobody writes the bytes. A map shows what the file holds: a file that another program shortens while it is mapped
 /// ends the process with SIGBUS when a lost page is read, as for every program that maps files.
 final class FileBytes: @unchecked Sendable {
+  /// Why a file could not be mapped: the system's words, or ours. The readers say it in their own error.
+  struct Failure: Error {
+    let reason: String
+  }
+
   let bytes: UnsafeRawBufferPointer
   private let isMapped: Bool
 
+  /// Whether something has this path.
+  static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
   /// Maps the regular file at `path`.
-  init(path: String) throws(GGUFError) {
-    func failure(_ reason: String) -> GGUFError { .cannotOpen(path: path, reason: reason) }
-    func systemFailure() -> GGUFError { failure(String(cString: strerror(errno))) }
+  init(path: String) throws(Failure) {
+    func failure(_ reason: String) -> Failure { Failure(reason: reason) }
+    func systemFailure() -> Failure { failure(String(cString: strerror(errno))) }
 
     // O_NONBLOCK: a named pipe must not make us wait before fstat can refuse it.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -28,7 +36,7 @@ final class FileBytes: @unchecked Sendable {
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw systemFailure() }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw failure(status.st_mode & S_IFMT == S_IFDIR ? "it is a directory; name the .gguf file inside it" : "it is not a regular file")
+      throw failure(status.st_mode & S_IFMT == S_IFDIR ? "it is a directory; name the file inside it" : "it is not a regular file")
     }
     let count = Int(status.st_size)
     guard count > 0 else { throw failure("the file is empty; fetch it again") }

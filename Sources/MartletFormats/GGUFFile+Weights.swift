@@ -27,21 +27,13 @@ extension GGUFFile {
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
   public func floats(_ name: String, count: Int? = nil) throws(GGUFError) -> [Float] {
     let tensor = try requiredTensor(name)
-    let size: Int
-    let widen: (UnsafeRawBufferPointer, Int) -> Float
-    switch tensor.type.weightFormat {
-    case .f32: (size, widen) = (4, { Float(bitPattern: UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt32.self))) })
-    case .f16: (size, widen) = (2, { Float(halfBits: UInt16(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt16.self))) })
-    case .bf16:
-      (size, widen) = (
-        2, { Float(BFloat16(bitPattern: UInt16(littleEndian: $0.loadUnaligned(fromByteOffset: $1, as: UInt16.self)))) }
-      )
-    default: throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: ["F32", "F16", "BF16"])
-    }
     guard count.map({ $0 == tensor.count }) ?? true else {
       throw .wrongShape(tensor: name, found: tensor.shape, expected: "\(count!) values")
     }
-    return (0..<tensor.count).map { widen(file.bytes, tensor.offset + $0 * size) }
+    guard let format = tensor.type.weightFormat,
+      let values = format.widened(UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset...]), count: tensor.count)
+    else { throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: ["F32", "F16", "BF16"]) }
+    return values
   }
 
   private func requiredTensor(_ name: String) throws(GGUFError) -> GGUFTensor {

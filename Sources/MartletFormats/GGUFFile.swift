@@ -33,7 +33,9 @@ public final class GGUFFile: Sendable {
 
   /// Maps and checks the file at `path`.
   public convenience init(path: String) throws(GGUFError) {
-    try self.init(FileBytes(path: path), path: path)
+    let file: FileBytes
+    do { file = try FileBytes(path: path) } catch { throw .cannotOpen(path: path, reason: error.reason) }
+    try self.init(file, path: path)
   }
 
   /// Checks a file that is in memory; the bytes are copied.

@@ -35,6 +35,27 @@ extension KVCacheManager {
     return true
   }
 
+  /// Gives a new sequence the first tokens of another one, which it holds together with it: nothing is copied, and neither writes there again.
+  ///
+  /// Afterwards the sequence has `tokens` tokens, all computed. A page returns to its pool when the last sequence that holds it is removed.
+  /// - Parameter tokens: whole pages; computed by the source.
+  /// - Returns: false where the source has returned pages behind a sliding window that the new sequence's next token would see; nothing has
+  ///   changed then.
+  /// - Precondition: both sequences are in the cache, `id` with no tokens.
+  public func share(prefixOf source: Int, tokens: Int, with id: Int) -> Bool {
+    let from = slot(of: source)
+    let slot = slot(of: id)
+    precondition(lengths[slot] == 0, "sequence \(id) has \(lengths[slot]) tokens already and cannot take those of \(source)")
+    precondition(
+      tokens >= 0 && tokens % pageSize == 0 && tokens <= computedLengths[from],
+      "\(tokens) tokens of sequence \(source) cannot be shared: whole pages of \(pageSize) of its \(computedLengths[from]) computed tokens")
+    for pool in pools where !pool.canShare(from: from, length: tokens) { return false }
+    for pool in pools.indices { pools[pool].share(from: from, length: tokens, with: slot) }
+    lengths[slot] = tokens
+    computedLengths[slot] = tokens
+    return true
+  }
+
   /// Says that the keys and values of the first `length` tokens are written and attended to: pages that no later query can see return to
   /// their pools.
   /// - Precondition: `length` is neither less than what was computed before nor above the sequence's length.
@@ -47,7 +68,7 @@ extension KVCacheManager {
     for pool in pools.indices { pools[pool].returnPages(slot: slot, behind: length) }
   }
 
-  /// Takes the sequence out and returns all its pages.
+  /// Takes the sequence out and returns its pages, those apart that another sequence holds too.
   /// - Precondition: the sequence is in the cache.
   public func remove(_ id: Int) {
     let slot = slot(of: id)
@@ -87,9 +108,9 @@ extension KVCacheManager {
   public func pageCount(pool: Int) -> Int { pools[pool].pageCount }
   /// Pages of the pool that no sequence holds.
   public func freePages(pool: Int) -> Int { pools[pool].freeCount }
-  /// Pages of the pool that sequences hold.
+  /// Pages of the pool that sequences hold; one that several hold counts once.
   public func heldPages(pool: Int) -> Int { pools[pool].heldCount }
-  /// Pages of the pool that this sequence holds.
+  /// Pages of the pool that this sequence holds, alone or with others.
   public func heldPages(pool: Int, by id: Int) -> Int {
     let slot = slot(of: id)
     return pools[pool].endEntry[slot] - pools[pool].firstEntry[slot]

@@ -6,6 +6,8 @@ import MartletCore
 ///
 /// A page id names a page in the storage of *every* layer of the pool. The pool keeps its own free list and, for each sequence slot, a page
 /// table: entry p is the page that holds tokens p·pageSize ..< (p + 1)·pageSize, −1 where there is none (behind the window, or not yet).
+///
+/// Sequences with a common prefix may hold the same page; it is free again when the last of them has let it go.
 struct KVPool {
   /// What makes two layers share a pool.
   struct Key: Hashable {
@@ -35,6 +37,8 @@ struct KVPool {
 
   /// Free page ids; the last is handed out next.
   private(set) var freePages: [Int32]
+  /// `[pageCount]`: how many sequences hold each page.
+  private(set) var holders: [Int32]
   /// `[slots, maxPagesPerSequence]`.
   private(set) var table: [Int32]
   /// For each slot, the first table entry still held and one past the last.
@@ -49,6 +53,7 @@ struct KVPool {
     self.maxPagesPerSequence = maxPagesPerSequence
     self.pageCount = pageCount
     freePages = (0..<Int32(pageCount)).reversed()
+    holders = Array(repeating: 0, count: pageCount)
     table = Array(repeating: -1, count: slots * maxPagesPerSequence)
     firstEntry = Array(repeating: 0, count: slots)
     endEntry = Array(repeating: 0, count: slots)
@@ -74,9 +79,28 @@ struct KVPool {
   mutating func extend(slot: Int, to length: Int) {
     let end = pageCovering(length)
     while endEntry[slot] < end {
-      table[slot * maxPagesPerSequence + endEntry[slot]] = freePages.removeLast()
+      let page = freePages.removeLast()
+      table[slot * maxPagesPerSequence + endEntry[slot]] = page
+      holders[Int(page)] = 1
       endEntry[slot] += 1
     }
+  }
+
+  /// Whether the source still holds what a query at `length` or later sees of its first `length` tokens.
+  func canShare(from source: Int, length: Int) -> Bool { firstEntry[source] <= firstVisibleEntry(from: length) }
+
+  /// Gives an empty slot those of the source's pages for its first `length` tokens that a query at `length` or later sees.
+  /// - Precondition: the source holds them; `length` is whole pages.
+  mutating func share(from source: Int, length: Int, with slot: Int) {
+    let end = length / pageSize
+    let first = min(firstVisibleEntry(from: length), end)
+    for entry in first..<end {
+      let page = table[source * maxPagesPerSequence + entry]
+      table[slot * maxPagesPerSequence + entry] = page
+      holders[Int(page)] += 1
+    }
+    firstEntry[slot] = first
+    endEntry[slot] = end
   }
 
   /// Returns the pages that no query at `position` or later can see.
@@ -100,8 +124,10 @@ struct KVPool {
 
   private mutating func release(slot: Int, entry: Int) {
     let index = slot * maxPagesPerSequence + entry
-    freePages.append(table[index])
+    let page = table[index]
     table[index] = -1
+    holders[Int(page)] -= 1
+    if holders[Int(page)] == 0 { freePages.append(page) }
   }
 
   private func pageCovering(_ length: Int) -> Int { (length + pageSize - 1) / pageSize }

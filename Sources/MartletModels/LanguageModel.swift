@@ -2,7 +2,6 @@
 
 public import MartletAttention
 public import MartletCore
-public import MartletFormats
 
 /// A decoder-only language model: token ids in, hidden states out, logits for the rows that are asked for.
 ///
@@ -13,16 +12,19 @@ public import MartletFormats
 ///
 /// Write one file like `Llama.swift`, conform to this protocol, and add the type to a ``ModelRegistry``.
 public protocol LanguageModel: AnyObject, SendableMetatype {
-  /// `general.architecture` of the files that it reads.
+  /// `general.architecture` of the GGUF files that it reads.
   static var architecture: String { get }
 
-  /// The attention layers that a file's model has, without loading its large weights.
+  /// How Hugging Face directories of this architecture are read; none by default.
+  static var checkpoints: [CheckpointTranslation] { get }
+
+  /// The attention layers that a source's model has, without loading its large weights.
   ///
   /// - Parameter device: holds the small tensors that are part of a layer, such as the norms of query and key heads.
-  static func attentionLayers(of file: GGUFFile, on device: any Device) throws -> [AttentionLayerSpec]
+  static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec]
 
   /// Loads the model.
-  init(_ file: GGUFFile, in context: ModelContext) throws
+  init(_ source: any ModelSource, in context: ModelContext) throws
 
   var configuration: ModelConfiguration { get }
 
@@ -41,6 +43,10 @@ public protocol LanguageModel: AnyObject, SendableMetatype {
   ///   - rows: int32 `[m]`, m at most the context's `maxLogitRows`.
   ///   - output: float32 `[m, vocabularySize]`.
   func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+}
+
+extension LanguageModel {
+  public static var checkpoints: [CheckpointTranslation] { [] }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

@@ -1,7 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletCore
-public import MartletFormats
 
 /// The sizes that every decoder has, read from `<architecture>.…` keys and checked against each other.
 public struct ModelConfiguration: Sendable, Hashable {
@@ -28,20 +27,20 @@ public struct ModelConfiguration: Sendable, Hashable {
   /// The most that a size may be. Far above any model, and products of two of them stay far below `Int.max`.
   static let largestSize = 1 << 24
 
-  /// - Throws: `GGUFError` or ``ModelError`` naming the key.
-  public init(_ file: GGUFFile) throws {
-    let architecture = try file.string("general.architecture")
+  /// - Throws: the source's error, or ``ModelError`` naming the key.
+  public init(_ source: any ModelSource) throws {
+    let architecture = try source.string("general.architecture")
     func key(_ suffix: String) -> String { "\(architecture).\(suffix)" }
     func size(_ suffix: String, default fallback: Int? = nil) throws -> Int {
       let name = key(suffix)
-      let value = try fallback.map { try file.integer(ifPresent: name) ?? $0 } ?? file.integer(name)
+      let value = try fallback.map { try source.integer(ifPresent: name) ?? $0 } ?? source.integer(name)
       guard value >= 1 && value <= Self.largestSize else {
-        throw ModelError.invalid(key: name, value: "\(value)", reason: "it must be within 1…\(Self.largestSize)")
+        throw source.invalid(name, value, "it must be within 1…\(Self.largestSize)")
       }
       return value
     }
     self.architecture = architecture
-    name = try file.string(ifPresent: "general.name") ?? ""
+    name = try source.string(ifPresent: "general.name") ?? ""
     contextLength = try size("context_length")
     numLayers = try size("block_count")
     hiddenSize = try size("embedding_length")
@@ -49,25 +48,21 @@ public struct ModelConfiguration: Sendable, Hashable {
     numHeads = try size("attention.head_count")
     numKVHeads = try size("attention.head_count_kv", default: numHeads)
     guard numHeads % numKVHeads == 0 else {
-      throw ModelError.invalid(
-        key: key("attention.head_count_kv"), value: "\(numKVHeads)", reason: "it must divide the \(numHeads) query heads")
+      throw source.invalid(key("attention.head_count_kv"), numKVHeads, "it must divide the \(numHeads) query heads")
     }
-    if try file.integer(ifPresent: key("attention.key_length")) == nil && hiddenSize % numHeads != 0 {
-      throw ModelError.invalid(
-        key: key("attention.head_count"), value: "\(numHeads)",
-        reason: "it does not divide embedding_length = \(hiddenSize), and there is no attention.key_length")
+    if try source.integer(ifPresent: key("attention.key_length")) == nil && hiddenSize % numHeads != 0 {
+      throw source.invalid(
+        key("attention.head_count"), numHeads, "it does not divide embedding_length = \(hiddenSize), and there is no attention.key_length")
     }
     headDim = try size("attention.key_length", default: max(hiddenSize / numHeads, 1))
     valueHeadDim = try size("attention.value_length", default: headDim)
-    normEpsilon = try file.float(key("attention.layer_norm_rms_epsilon"))
+    normEpsilon = try source.float(key("attention.layer_norm_rms_epsilon"))
     guard normEpsilon >= 0 && normEpsilon < 1 else {
-      throw ModelError.invalid(
-        key: key("attention.layer_norm_rms_epsilon"), value: "\(normEpsilon)", reason: "it must be within 0..<1")
+      throw source.invalid(key("attention.layer_norm_rms_epsilon"), normEpsilon, "it must be within 0..<1")
     }
-    vocabularySize = try file.weight("token_embd.weight", columns: hiddenSize).rows
-    if let stated = try file.integer(ifPresent: key("vocab_size")), stated != vocabularySize {
-      throw ModelError.invalid(
-        key: key("vocab_size"), value: "\(stated)", reason: "token_embd.weight has \(vocabularySize) rows")
+    vocabularySize = try source.weight("token_embd.weight", rows: nil, columns: hiddenSize).rows
+    if let stated = try source.integer(ifPresent: key("vocab_size")), stated != vocabularySize {
+      throw source.invalid(key("vocab_size"), stated, "token_embd.weight has \(vocabularySize) rows")
     }
   }
 }

@@ -10,7 +10,7 @@ public struct ModelRegistry: Sendable {
   public init(_ models: [any LanguageModel.Type] = []) { self.models = models }
 
   /// The house's own architectures.
-  public static let builtIn = ModelRegistry([Llama.self, Gemma3.self])
+  public static let builtIn = ModelRegistry([Llama.self, Gemma3.self, Qwen2.self, Qwen3.self])
 
   /// The names of all architectures.
   public var architectures: [String] { models.map { $0.architecture } }
@@ -20,13 +20,24 @@ public struct ModelRegistry: Sendable {
     ModelRegistry(models.filter { $0.architecture != model.architecture } + [model])
   }
 
-  /// The type that reads this file.
-  /// - Throws: ``ModelError/unknownArchitecture(_:known:)``, or `GGUFError` where the file names none.
-  public func model(for file: GGUFFile) throws -> any LanguageModel.Type {
-    let architecture = try file.string("general.architecture")
+  /// The type that reads this source.
+  /// - Throws: ``ModelError/unknownArchitecture(_:known:)``, or the source's error where it names none.
+  public func model(for source: any ModelSource) throws -> any LanguageModel.Type {
+    let architecture = try source.string("general.architecture")
     guard let model = models.first(where: { $0.architecture == architecture }) else {
       throw ModelError.unknownArchitecture(architecture, known: architectures)
     }
     return model
+  }
+
+  /// A Hugging Face directory as a source: its settings and tensors under GGUF's names.
+  /// - Throws: ``ModelError`` naming the `model_type` that no architecture here reads, or the setting that is missing, unknown or not supported.
+  public func source(_ directory: HuggingFaceDirectory) throws -> any ModelSource {
+    guard let type = directory.config["model_type"]?.string else { throw ModelError.missingSetting("model_type") }
+    for model in models {
+      guard let translation = model.checkpoints.first(where: { $0.modelType == type }) else { continue }
+      return try TranslatedCheckpoint(directory, architecture: model.architecture, translation: translation)
+    }
+    throw ModelError.unknownArchitecture(type, known: models.flatMap { $0.checkpoints.map(\.modelType) })
   }
 }

@@ -2,38 +2,43 @@
 
 import MartletAttention
 import MartletCore
-import MartletFormats
 
 /// Reads a model's tensors by name, brings them to the device, and knows which were read.
 ///
 /// A tensor that nobody asked for is an error at the end: a formula that ignores a part of the model gives wrong text without a word.
 struct WeightLoader {
-  let file: GGUFFile
+  let source: any ModelSource
   let device: any Device
   private let architecture: String
   private let progress: ((Double) -> Void)?
+  private let tensors: [ModelTensor]
+  private let byteCounts: [String: Int]
   private let totalByteCount: Int
   private var loadedByteCount = 0
   private var names: Set<String> = []
 
-  init(_ file: GGUFFile, architecture: String, on device: any Device, progress: ((Double) -> Void)? = nil) {
-    self.file = file
+  init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) -> Void)? = nil) {
+    self.source = source
     self.architecture = architecture
     self.device = device
     self.progress = progress
-    totalByteCount = max(file.tensors.reduce(0) { $0 + ($1.byteCount ?? 0) }, 1)
+    tensors = source.modelTensors
+    byteCounts = Dictionary(tensors.map { ($0.name, $0.byteCount ?? 0) }, uniquingKeysWith: { $1 })
+    totalByteCount = max(byteCounts.values.reduce(0, +), 1)
   }
 
-  func has(_ name: String) -> Bool { file.tensor(name) != nil }
+  func has(_ name: String) -> Bool { byteCounts[name] != nil }
 
-  /// Matrices with the same columns, stacked by rows into one product.
-  mutating func projection(_ parts: [(name: String, rows: Int)], columns: Int) throws -> Projection {
+  /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
+  mutating func projection(_ parts: [(name: String, rows: Int)], columns: Int, hasBias: Bool = false) throws -> Projection {
     var weights: [Weight] = []
+    var bias: [Float] = []
     for part in parts {
-      weights.append(try file.weight(part.name, rows: part.rows, columns: columns))
-      note(part.name)
+      weights.append(try source.weight("\(part.name).weight", rows: part.rows, columns: columns))
+      note("\(part.name).weight")
+      if hasBias { bias += try floats("\(part.name).bias", count: part.rows) }
     }
-    return Projection(weight: try device.prepare(weights))
+    return Projection(weight: try device.prepare(weights), bias: hasBias ? try vector(bias) : nil)
   }
 
   mutating func projection(_ name: String, rows: Int, columns: Int) throws -> Projection {
@@ -50,32 +55,33 @@ struct WeightLoader {
 
   /// Small values that the host needs.
   mutating func floats(_ name: String, count: Int) throws -> [Float] {
-    let values = try file.floats(name, count: count)
+    let values = try source.floats(name, count: count)
     note(name)
     return values
   }
 
   /// - Throws: ``ModelError/unusedTensor(name:architecture:)`` for the first tensor of the file that was not read.
   func finish() throws {
-    if let unused = file.tensors.first(where: { !names.contains($0.name) }) {
-      throw ModelError.unusedTensor(name: unused.name, architecture: architecture)
+    if let unused = tensors.first(where: { !names.contains($0.name) }) {
+      throw ModelError.unusedTensor(name: source.spelling(of: unused.name), architecture: architecture)
     }
   }
 
-  private mutating func vector(_ name: String, count: Int) throws -> Tensor {
-    let values = try floats(name, count: count)
-    let host = try device.makeHostBuffer(of: Float.self, count: count)
+  private mutating func vector(_ name: String, count: Int) throws -> Tensor { try vector(floats(name, count: count)) }
+
+  private func vector(_ values: [Float]) throws -> Tensor {
+    let host = try device.makeHostBuffer(of: Float.self, count: values.count)
     for (index, value) in values.enumerated() { host[index] = value }
-    let tensor = try device.makeTensor(Shape(count), .f32)
+    let tensor = try device.makeTensor(Shape(values.count), .f32)
     let queue = device.makeQueue()
-    queue.copy(host, count: count, to: tensor)
+    queue.copy(host, count: values.count, to: tensor)
     queue.wait()
     return tensor
   }
 
   private mutating func note(_ name: String) {
     guard names.insert(name).inserted else { return }
-    loadedByteCount += file.tensor(name)?.byteCount ?? 0
+    loadedByteCount += byteCounts[name] ?? 0
     progress?(Double(loadedByteCount) / Double(totalByteCount))
   }
 }

@@ -10,18 +10,12 @@ import MartletFormats
 struct ByteLevelBPE: Tokenizer {
   private let vocabulary: Vocabulary
   private let preTokenizer: PreTokenizer
-  /// From two neighbours (left in the upper half) to the merge's place in the list and its token.
-  private let merges: [UInt64: Merge]
+  private let merges: MergeTable
   /// Tokens of the 256 bytes, -1 where there is none.
   private let byteTokens: [Int32]
   private let special: SpecialTokens
   /// Found in every text, and in texts whose special tokens count.
   private let userDefined, allSpecial: SpecialTokenMatcher
-
-  private struct Merge {
-    var priority: UInt32
-    var token: Int32
-  }
 
   init(_ file: GGUFFile) throws(TokenizerError) {
     let name: String?
@@ -46,13 +40,13 @@ struct ByteLevelBPE: Tokenizer {
   /// Reads the list of merges: two tokens in the file's alphabet with one space between.
   private static func merges(
     _ file: GGUFFile, _ vocabulary: Vocabulary, _ alphabet: ByteAlphabet
-  ) throws(TokenizerError) -> [UInt64: Merge] {
+  ) throws(TokenizerError) -> MergeTable {
     let key = "tokenizer.ggml.merges"
     let lines: GGUFArray
     do { lines = try file.array(key) } catch { throw .format(error) }
     guard lines.elementType == .string else { throw .malformed(field: key, problem: "holds \(lines.elementType), not strings") }
     guard lines.count < Int(UInt32.max) else { throw .malformed(field: key, problem: "has \(lines.count) entries") }
-    var merges = [UInt64: Merge](minimumCapacity: lines.count)
+    var merges = MergeTable(minimumCapacity: lines.count)
     var joined: [UInt8] = []
     try lines.forEachString { (index, line) throws(TokenizerError) in
       joined.removeAll(keepingCapacity: true)
@@ -69,9 +63,8 @@ struct ByteLevelBPE: Tokenizer {
         let text = line.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
         throw .malformed(field: "\(key)[\(index)]", problem: "is \"\(text)\", which does not join two tokens to a third")
       }
-      let pair = UInt64(UInt32(left)) << 32 | UInt64(UInt32(right))
       // Of two merges of the same pair the first counts.
-      if merges[pair] == nil { merges[pair] = Merge(priority: UInt32(index), token: whole) }
+      if merges[left, right] == nil { merges[left, right] = MergeTable.Merge(priority: UInt32(index), token: whole) }
     }
     return merges
   }
@@ -104,60 +97,15 @@ struct ByteLevelBPE: Tokenizer {
     merger.reset()
     for index in word.indices { merger.append(Symbol(start: index, end: index + 1, token: byteTokens[Int(word[index])])) }
     merger.run { left, right in
-      guard left.token >= 0, right.token >= 0 else { return nil }
-      return merges[UInt64(UInt32(left.token)) << 32 | UInt64(UInt32(right.token))].map { ($0.priority, $0.token) }
+      merges[left.token, right.token].map { ($0.priority, $0.token) }
     } output: { symbol in
       if symbol.token >= 0 { tokens.append(symbol.token) }
     }
   }
 
-  func isControl(_ token: Int32) -> Bool {
-    switch vocabulary.kinds[Int(token)] {
-    case .control, .unknown, .unused: true
-    case .undefined, .normal, .userDefined, .byte: false
-    }
-  }
+  func isControl(_ token: Int32) -> Bool { vocabulary.isControl(token) }
 
   func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8]) {
     if showsControlTokens || !isControl(token) { bytes += vocabulary.bytes(of: token) }
-  }
-}
-
-/// GPT-2's table that writes each byte as a printable character: the printable bytes of Latin-1 as themselves, the others as U+0100 upwards.
-private struct ByteAlphabet {
-  /// From a scalar below 0x180 to its byte; nil if it stands for none.
-  private var byteOfScalar = [UInt8?](repeating: nil, count: 0x180)
-
-  init() {
-    var next = 0x100
-    for byte in 0..<256 {
-      switch byte {
-      case 0x21...0x7E, 0xA1...0xAC, 0xAE...0xFF: byteOfScalar[byte] = UInt8(byte)
-      default:
-        byteOfScalar[next] = UInt8(byte)
-        next += 1
-      }
-    }
-  }
-
-  /// Appends the bytes that `text` stands for; false, with nothing appended, if it has a character that stands for none.
-  func appendBytes(_ text: Span<UInt8>, to bytes: inout [UInt8]) -> Bool {
-    let start = bytes.count
-    var index = 0
-    while index < text.count {
-      let lead = text[index]
-      var scalar = Int(lead)
-      if lead >= 0x80 {
-        // All characters of the table take one or two bytes.
-        guard lead & 0xE0 == 0xC0, index + 1 < text.count else { break }
-        scalar = Int(lead & 0x1F) << 6 | Int(text[index + 1] & 0x3F)
-      }
-      guard scalar < byteOfScalar.count, let byte = byteOfScalar[scalar] else { break }
-      bytes.append(byte)
-      index += lead < 0x80 ? 1 : 2
-    }
-    if index == text.count { return true }
-    bytes.removeLast(bytes.count - start)
-    return false
   }
 }

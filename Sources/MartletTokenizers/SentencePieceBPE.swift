@@ -18,17 +18,15 @@ struct SentencePieceBPE: Tokenizer {
   private let userDefined, allSpecial: SpecialTokenMatcher
   private let addsSpacePrefix: Bool
 
-  private static let space = [UInt8]("\u{2581}".utf8)
-
   init(_ file: GGUFFile) throws(TokenizerError) {
     vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
       text.withUnsafeBufferPointer { arena.append(contentsOf: $0) }
     }
     priorities = try Self.priorities(file, count: vocabulary.count)
     special = try SpecialTokens(file, vocabulary, addsBOSByDefault: true)
-    byteTokens = try Self.byteTokens(vocabulary, unknown: special.unknown ?? -1)
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined, text: Self.writingSpaces)
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural], text: Self.writingSpaces)
+    byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: special.unknown ?? -1, field: "tokenizer.ggml.tokens")
+    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined, text: SentencePieceText.writingSpaces)
+    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural], text: SentencePieceText.writingSpaces)
     do { addsSpacePrefix = try file.bool(ifPresent: "tokenizer.ggml.add_space_prefix") ?? true } catch { throw .format(error) }
   }
 
@@ -46,25 +44,6 @@ struct SentencePieceBPE: Tokenizer {
     }
   }
 
-  private static func byteTokens(_ vocabulary: Vocabulary, unknown: Int32) throws(TokenizerError) -> [Int32] {
-    var tokens = [Int32](repeating: unknown, count: 256)
-    for id in 0..<Int32(vocabulary.count) where vocabulary.kinds[Int(id)] == .byte {
-      tokens[Int(try byteValue(vocabulary.bytes(of: id), id))] = id
-    }
-    return tokens
-  }
-
-  /// The byte that `<0xAB>` names.
-  private static func byteValue(_ name: ArraySlice<UInt8>, _ id: Int32) throws(TokenizerError) -> UInt8 {
-    let text = String(decoding: name, as: UTF8.self)
-    guard text.utf8.count == 6, text.hasPrefix("<0x"), text.hasSuffix(">"),
-      let value = UInt8(text.dropFirst(3).dropLast(), radix: 16)
-    else {
-      throw .malformed(field: "tokenizer.ggml.tokens[\(id)]", problem: "is a byte token named \"\(text)\", not \"<0xAB>\"")
-    }
-    return value
-  }
-
   var vocabularySize: Int { vocabulary.count }
   var bosToken: Int32? { special.bos }
   var eosToken: Int32? { special.eos }
@@ -73,7 +52,7 @@ struct SentencePieceBPE: Tokenizer {
   var dropsLeadingSpace: Bool { addsSpacePrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Self.writingSpaces(Array(text.utf8)[...])
+    let bytes = SentencePieceText.writingSpaces(Array(text.utf8)[...])
     // A space becomes three bytes; symbols count bytes in 32 bits.
     precondition(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
@@ -89,30 +68,13 @@ struct SentencePieceBPE: Tokenizer {
     return tokens
   }
 
-  /// The text with every "▁" as a space.
-  private static func writingSpaces(_ text: ArraySlice<UInt8>) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count)
-    var index = text.startIndex
-    while index < text.endIndex {
-      if text[index] == space[0], text[index...].starts(with: space) {
-        result.append(UInt8(ascii: " "))
-        index += space.count
-      } else {
-        result.append(text[index])
-        index += 1
-      }
-    }
-    return result
-  }
-
   /// Encodes text without special tokens.
   private func encode(_ run: ArraySlice<UInt8>, prefixed: Bool, _ merger: inout PairMerger, to tokens: inout [Int32]) {
     var text: [UInt8] = []
     text.reserveCapacity(run.count + run.count / 2)
-    if prefixed { text += Self.space }
+    if prefixed { text += SentencePieceText.space }
     for byte in run {
-      if byte == UInt8(ascii: " ") { text += Self.space } else { text.append(byte) }
+      if byte == UInt8(ascii: " ") { text += SentencePieceText.space } else { text.append(byte) }
     }
     let span = text.span
     merger.reset()
@@ -135,28 +97,10 @@ struct SentencePieceBPE: Tokenizer {
     }
   }
 
-  func isControl(_ token: Int32) -> Bool {
-    switch vocabulary.kinds[Int(token)] {
-    case .control, .unknown, .unused: true
-    case .undefined, .normal, .userDefined, .byte: false
-    }
-  }
+  func isControl(_ token: Int32) -> Bool { vocabulary.isControl(token) }
 
   func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8]) {
-    let text = vocabulary.bytes(of: token)
-    switch vocabulary.kinds[Int(token)] {
-    case .control, .unknown, .unused:
-      if showsControlTokens { bytes += text }
-    case .byte:
-      // The name was checked when the file was read: the two digits are at 3 and 4.
-      func digit(_ index: Int) -> UInt8 {
-        let character = text[text.startIndex + index]
-        return character > UInt8(ascii: "9") ? (character | 0x20) - UInt8(ascii: "a") + 10 : character - UInt8(ascii: "0")
-      }
-      bytes.append(digit(3) << 4 | digit(4))
-    case .undefined, .normal, .userDefined:
-      bytes += Self.writingSpaces(text)
-    }
+    SentencePieceText.appendBytes(of: token, in: vocabulary, showsControlTokens: showsControlTokens, to: &bytes)
   }
 }
 

@@ -29,16 +29,27 @@ struct SpecialTokens: Sendable {
     bos = try token("bos")
     eos = try token("eos")
     unknown = try token("unknown")
-    var ends = Set([eos, try token("eot"), try token("eom")].compactMap { $0 })
-    for id in 0..<Int32(vocabulary.count) where vocabulary.kinds[Int(id)] == .control {
-      if Self.endNames.contains(String(decoding: vocabulary.bytes(of: id), as: UTF8.self)) { ends.insert(id) }
-    }
-    self.ends = ends
+    ends = Set([eos, try token("eot"), try token("eom")].compactMap { $0 }).union(Self.namedEnds(vocabulary))
     let asksForBOS: Bool?
     do { asksForBOS = try file.bool(ifPresent: "tokenizer.ggml.add_bos_token") } catch { throw .format(error) }
     if asksForBOS == true && bos == nil {
       throw .malformed(field: "tokenizer.ggml.add_bos_token", problem: "is true, but there is no tokenizer.ggml.bos_token_id")
     }
     addsBOS = asksForBOS ?? (addsBOSByDefault && bos != nil)
+  }
+
+  /// - Parameter ends: Further tokens that end an answer, besides `eos` and those of known names.
+  init(bos: Int32?, eos: Int32?, unknown: Int32?, ends: [Int32], addsBOS: Bool, _ vocabulary: Vocabulary) {
+    self.bos = bos
+    self.eos = eos
+    self.unknown = unknown
+    self.ends = Set(ends + [eos].compactMap { $0 }).union(Self.namedEnds(vocabulary))
+    self.addsBOS = addsBOS
+  }
+
+  private static func namedEnds(_ vocabulary: Vocabulary) -> [Int32] {
+    (0..<Int32(vocabulary.count)).filter {
+      vocabulary.kinds[Int($0)] == .control && endNames.contains(String(decoding: vocabulary.bytes(of: $0), as: UTF8.self))
+    }
   }
 }

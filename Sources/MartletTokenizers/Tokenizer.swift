@@ -55,13 +55,14 @@ extension Tokenizer {
 
 /// The tokenizer that a model file describes.
 ///
-/// `tokenizer.ggml.model` chooses: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE.
+/// `tokenizer.ggml.model` chooses: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE, "t5" SentencePiece's unigram model.
 public func makeTokenizer(from file: GGUFFile) throws(TokenizerError) -> any Tokenizer {
   let model: String
   do { model = try file.string("tokenizer.ggml.model") } catch { throw .format(error) }
   switch model {
   case "gpt2": return try ByteLevelBPE(file)
   case "llama": return try SentencePieceBPE(file)
-  default: throw .unsupportedModel(model, supported: ["gpt2", "llama"])
+  case "t5": return try SentencePieceUnigram(file)
+  default: throw .unsupportedModel(model, supported: ["gpt2", "llama", "t5"])
   }
 }

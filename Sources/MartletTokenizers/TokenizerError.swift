@@ -6,6 +6,12 @@ public import MartletFormats
 public enum TokenizerError: Error, Hashable {
   /// The file lacks something, or has it in another type.
   case format(GGUFError)
+  /// A JSON file beside the model cannot be read.
+  case json(JSONError, file: String)
+  /// A directory without `tokenizer.json`.
+  case noTokenizerFile(directory: String)
+  /// A part of a `tokenizer.json` that this build does not have, and that would change token ids or text; `found` is what the file has.
+  case unsupportedPart(field: String, found: String, supported: [String])
   /// A kind of tokenizer that this build does not have.
   case unsupportedModel(String, supported: [String])
   /// A way to cut text into words that this build does not have; nil if the file does not say.
@@ -27,6 +33,14 @@ extension TokenizerError: CustomStringConvertible {
     switch self {
     case .format(let error):
       error.description
+    case .json(let error, let file):
+      "tokenizer: \(file): \(error.description)"
+    case .noTokenizerFile(let directory):
+      "tokenizer: \"\(directory)\" has no tokenizer.json (a tokenizer.model or vocab.json is not read); save_pretrained of the transformers "
+        + "package's tokenizer writes one"
+    case .unsupportedPart(let field, let found, let supported):
+      "tokenizer: \(field) is \"\(found)\", which this build does not have"
+        + (supported.isEmpty ? "" : " (has: \(supported.joined(separator: ", ")))") + "; convert the model to GGUF, or report the file"
     case .unsupportedModel(let model, let supported):
       "tokenizer: the file's tokenizer.ggml.model is \"\(model)\", which this build cannot read (reads: \(supported.joined(separator: ", ")))"
     case .unsupportedPreTokenizer(let name?, let supported):

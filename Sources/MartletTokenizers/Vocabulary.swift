@@ -55,9 +55,26 @@ struct Vocabulary: Sendable {
       try append(text, kinds[index], &arena)
       ends.append(arena.count)
     }
+    let known = kinds
+    fillTable { inTable.contains(known[$0]) }
+  }
 
-    slots = [Int32](repeating: -1, count: Self.slotCount(for: texts.count))
-    for index in 0..<texts.count where inTable.contains(kinds[index]) {
+  /// Tokens of these kinds, in order, of which `isInTable` says which can be found by ``token(_:)``. `append` puts token `index`'s bytes at the end
+  /// of the arena.
+  init(kinds: [TokenKind], isInTable: (_ index: Int) -> Bool, append: (_ index: Int, inout [UInt8]) -> Void) {
+    self.kinds = kinds
+    ends.reserveCapacity(kinds.count)
+    arena.reserveCapacity(8 * kinds.count)
+    for index in kinds.indices {
+      append(index, &arena)
+      ends.append(arena.count)
+    }
+    fillTable(isInTable)
+  }
+
+  private mutating func fillTable(_ isInTable: (Int) -> Bool) {
+    slots = [Int32](repeating: -1, count: Self.slotCount(for: count))
+    for index in 0..<count where isInTable(index) {
       let range = range(of: Int32(index))
       let slot = slot(for: arena.span.extracting(range))
       if slots[slot] < 0 { slots[slot] = Int32(index) }
@@ -95,6 +112,14 @@ struct Vocabulary: Sendable {
   private func range(of token: Int32) -> Range<Int> {
     precondition(token >= 0 && token < ends.count, "token \(token) of a vocabulary of \(ends.count)")
     return (token == 0 ? 0 : ends[Int(token) - 1])..<ends[Int(token)]
+  }
+
+  /// Whether the token stands for structure, not text.
+  func isControl(_ token: Int32) -> Bool {
+    switch kinds[Int(token)] {
+    case .control, .unknown, .unused: true
+    case .undefined, .normal, .userDefined, .byte: false
+    }
   }
 
   /// The bytes of a token.

@@ -200,6 +200,10 @@ static void check_add_and_gather(int32_t columns) {
   run(tested->tensor.add, &a, 2);
   for (size_t i = 0; i < count; i++) z[i] += x[i];
   same_bits(named("add, %d columns", columns, 0), y, z, count * 4);
+  martlet_add_row_arguments b = {x, y, rows, columns, 3};
+  run(tested->tensor.add_row, &b, 2);
+  for (size_t i = 0; i < count; i++) z[i] += x[i % (size_t)columns];
+  same_bits(named("add_row, %d columns", columns, 0), y, z, count * 4);
   const int32_t indices[rows] = {3, 0, 0, 2};
   martlet_gather_rows_arguments g = {x, indices, y, rows, columns, 3};
   run(tested->tensor.gather_rows, &g, 2);
@@ -621,13 +625,16 @@ static void append_all(
   release(requests), release(positions);
 }
 
-// Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one. Output is float32, or e4m3 times 3.5.
+// Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one. Then the last request's rows, which all see its first
+// two chunks, are segments of cascade tasks there, unless a mask hides something from them. Output is float32, or e4m3 times 3.5.
 static void attend_all(
     const martlet_kernel_table *table, martlet_paged_kv cache, const float *queries, const attention_case *c, const float *rope,
     const float *sinks, int32_t block, bool split, bool as_e4m3, void *output, float *lse) {
   static martlet_attention_task tasks[4096];
+  static martlet_attention_segment segments[256];
   static martlet_attention_merge merges[1024];
   static int32_t finished[1024];
+  int32_t segment_count = 0;
   static uint32_t words[16384];
   int32_t task_count = 0, merge_count = 0, state_rows = 0, offsets[attention_requests], word_count = 0;
   for (int32_t request = 0; request < attention_requests; request++) {
@@ -643,25 +650,35 @@ static void attend_all(
         for (int32_t key = 0; key < kv_lens[request]; key++)
           if (bit_of(request, query, key)) words[word_count + key / 32] |= 1u << key % 32;
     }
+    bool cascades = split && request == 2 && !c->window && !c->has_bits;
     for (int32_t head = 0; head < attention_kv_heads; head++) {
+      int32_t first_merge = merge_count;
       for (int32_t row = 0; row < rows; row += block) {
         int32_t count = rows - row < block ? rows - row : block;
         if (!split || all_chunks - first_chunk < 2) {
           tasks[task_count++] = (martlet_attention_task){request, head, row, count, first_chunk, all_chunks, -1, 0};
           continue;
         }
-        for (int32_t chunk = first_chunk; chunk < all_chunks; chunk++)
+        for (int32_t chunk = cascades ? 2 : first_chunk; chunk < all_chunks; chunk++)
           tasks[task_count++] = (martlet_attention_task){request, head, row, count, chunk, chunk + 1, merge_count,
               state_rows + (chunk - first_chunk) * count};
         merges[merge_count++] = (martlet_attention_merge){state_rows, all_chunks - first_chunk, count, 0};
         state_rows += (all_chunks - first_chunk) * count;
+      }
+      for (int32_t chunk = 0; cascades && chunk < 2; chunk++) {
+        int32_t first_segment = segment_count;
+        for (int32_t merge = first_merge, row = 0; merge < merge_count; row += merges[merge++].row_count)
+          segments[segment_count++] = (martlet_attention_segment){request, row, merges[merge].row_count, merge,
+              merges[merge].state_row + chunk * merges[merge].row_count, {0}};
+        tasks[task_count++] = (martlet_attention_task){request, head, first_segment, rows, chunk, chunk + 1, martlet_attention_cascade,
+            segment_count - first_segment};
       }
     }
   }
   float *states = zeroed((size_t)(state_rows + 1) * (size_t)(cache.value_head_dim + 2) * 4);
   martlet_attend_arguments a = {
       .cache = cache, .queries = queries, .output = output, .log_sum_exp = lse, .query_indptr = query_indptr, .kv_lens = kv_lens,
-      .tasks = tasks, .merges = merges, .states = states, .finished = finished, .heads = attention_heads, .window = c->window,
+      .tasks = tasks, .segments = segments, .merges = merges, .states = states, .finished = finished, .heads = attention_heads, .window = c->window,
       .scale = 0.125f, .soft_cap = c->soft_cap, .output_scale = 3.5f, .causal = c->causal, .output_is_e4m3 = as_e4m3,
       .rounds_queries_to_e4m3 = c->rounds_queries, .sinks = c->has_sinks ? sinks : NULL, .key_rope = c->is_deferred ? rope : NULL,
       .key_rope_dim = cache.head_dim, .key_rope_is_neox = true, .mask_words = words, .mask_offsets = c->has_bits ? offsets : NULL};

@@ -21,13 +21,14 @@ struct AttentionBackendTests {
   func registry() throws {
     let registry = AttentionBackendRegistry.builtIn
     #expect(try registry.backend(named: "trtllm") == TrtllmAttention.self)
+    #expect(try registry.backend(named: "FlashInfer") == FlashInferAttention.self)
     #expect(try registry.backend(named: "Vanilla") == VanillaAttention.self)
     let error = #expect(throws: AttentionError.self) { try registry.backend(named: "FLASH") }
-    #expect("\(error!)" == "attention backend \"FLASH\" is unknown (known: TRTLLM, VANILLA)")
+    #expect("\(error!)" == "attention backend \"FLASH\" is unknown (known: TRTLLM, FLASHINFER, VANILLA)")
     let extended = registry.adding(DoublingAttention.self)
     #expect(try extended.backend(named: "doubling") == DoublingAttention.self)
-    #expect(registry.names == ["TRTLLM", "VANILLA"])
-    #expect(extended.adding(DoublingAttention.self).names == ["TRTLLM", "VANILLA", "Doubling"])
+    #expect(registry.names == ["TRTLLM", "FLASHINFER", "VANILLA"])
+    #expect(extended.adding(DoublingAttention.self).names == ["TRTLLM", "FLASHINFER", "VANILLA", "Doubling"])
   }
 
   @Test("say in words what they cannot serve, before anything is made")
@@ -36,33 +37,35 @@ struct AttentionBackendTests {
       TrtllmAttention.obstacles(to: spec, in: context).joined(separator: "; ")
     }
     let plain = AttentionLayerSpec(layerIndex: 5, numHeads: 4, headDim: 64, numKVHeads: 2)
-    var capped = plain
-    capped.softCap = 30
-    var deferred = plain
-    deferred.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 64), kind: .deferred)
+    var odd = plain
+    odd.headDim = 63
     #expect(trtllm(plain, try context()).isEmpty)
-    #expect(trtllm(capped, try context()).contains("soft cap"))
-    #expect(trtllm(deferred, try context()).contains("deferred"))
-    #expect(trtllm(plain, try context(.linear)).contains("linear"))
-    #expect(trtllm(plain, try context(.tokens(8))).contains("at least 16 tokens, not 8"))
-    let noCache = AttentionContext(device: try CPUDevice(threads: 1), kvCache: nil, maxNumRequests: 1, maxNumTokens: 1)
-    #expect(trtllm(plain, noCache).contains("needs a key/value cache"))
-    let error = #expect(throws: AttentionError.self) {
-      try AttentionLayer(capped, backend: TrtllmAttention.self, in: try context(.linear))
+    #expect(trtllm(odd, try context()).contains("multiple of 2, not 63"))
+    for backend in [TrtllmAttention.self, FlashInferAttention.self] as [any AttentionBackend.Type] {
+      #expect(backend.obstacles(to: plain, in: try context(.linear)).joined().contains("not a linear cache"))
     }
-    #expect("\(error!)".contains("TRTLLM cannot serve layer 5") && "\(error!)".contains("soft cap") && "\(error!)".contains("linear"))
+    #expect(trtllm(plain, try context(.tokens(8))).contains("at least 16 tokens, not 8"))
+    #expect(FlashInferAttention.obstacles(to: plain, in: try context(.tokens(1))).isEmpty)
+    let noCache = AttentionContext(device: try CPUDevice(threads: 1), kvCache: nil, maxNumRequests: 1, maxNumTokens: 1)
+    for backend in AttentionBackendRegistry.builtIn.backends {
+      #expect(backend.obstacles(to: plain, in: noCache).isEmpty, "\(backend.name) runs without a cache")
+    }
+    let error = #expect(throws: AttentionError.self) { try AttentionLayer(plain, backend: TrtllmAttention.self, in: try context(.linear)) }
+    #expect("\(error!)".contains("TRTLLM cannot serve layer 5") && "\(error!)".contains("linear"))
 
     for (change, word) in [
       ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 128)) }, "128 rotated dims"),
       ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 63)) }, "even number"),
       ({ $0.quantConfig = QuantConfig(kvCacheDataType: .i32) }, "i32"),
+      ({ $0.quantConfig = QuantConfig(fp8Inputs: true) }, "FP8 inputs go with an e4m3 cache"),
     ] as [((inout AttentionLayerSpec) -> Void, String)] {
       var spec = plain
       change(&spec)
       #expect(VanillaAttention.obstacles(to: spec, in: try context()).joined().contains(word))
       #expect(trtllm(spec, try context()).contains(word))
+      #expect(FlashInferAttention.obstacles(to: spec, in: try context()).joined().contains(word))
     }
-    #expect(VanillaAttention.obstacles(to: capped, in: try context(.linear)).isEmpty)
+    #expect(VanillaAttention.obstacles(to: plain, in: try context(.linear)).isEmpty)
   }
 
   @Test("refuse another backend's metadata by name")

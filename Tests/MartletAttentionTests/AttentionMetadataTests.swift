@@ -126,7 +126,7 @@ struct AttentionMetadataTests {
       [
         metadata.seqLensCUDA, metadata.ragged.kvLens, metadata.ragged.queryIndptr, metadata.ragged.tokenRequests,
         metadata.ragged.tokenPositions, metadata.cache(ofLayer: 0).pageTable, metadata.cache(ofLayer: 2).pageTable,
-        metadata.cache(ofLayer: 2).pages, try metadata.workspace(.queries, columns: 64), try metadata.workspace(.fusedQKV, columns: 128),
+        metadata.cache(ofLayer: 2).pages, try metadata.workspace(.queries, columns: 64), try metadata.workspace(.output, columns: 64),
       ].map(\.address)
     }
     try bench.step([.context(1, 5)])

@@ -22,6 +22,14 @@ struct Piece {
 /// How the runtime hands queries, keys and values to a layer.
 enum InputForm: CaseIterable { case separate, fused }
 
+extension Tensor {
+  /// Float32 or e4m3 elements as floats.
+  var floats: [Float] {
+    dataType == .f8e4m3
+      ? unsafeHostPointer(to: UInt8.self)!.map { Float(Float8E4M3(bitPattern: $0)) } : Array(unsafeHostPointer(to: Float.self)!)
+  }
+}
+
 final class AttentionRuntime {
   let device: CPUDevice
   let queue: any DeviceQueue
@@ -31,6 +39,10 @@ final class AttentionRuntime {
   let maxTokens: Int
   var form = InputForm.fused
   var mask = AttentionMask.causal
+  /// Changes the metadata that a step has described.
+  var beforePrepare: ((AttentionMetadata) -> Void)?
+  /// Multiplies e4m3 output.
+  var outputScale: Float = 1
   /// Bits for (request id, query position, key position), under the custom mask.
   var isVisible: ((Int, Int, Int) -> Bool)?
   /// Of each layer, request and position: the attention's output and log-sum-exp.
@@ -43,12 +55,13 @@ final class AttentionRuntime {
 
   init(
     _ backend: String, _ specs: [AttentionLayerSpec], cache: KVCacheConfig?, maxRequests: Int = 8, maxTokens: Int = 512, threads: Int = 1,
-    workers: Int? = nil, masks: Set<AttentionMask> = [.causal], maxSequenceLength: Int? = nil, instructionSet: String? = nil
+    workers: Int? = nil, masks: Set<AttentionMask> = [.causal], maxSequenceLength: Int? = nil, instructionSet: String? = nil,
+    flashInferLayout: FlashInferAttention.Layout = .hnd
   ) throws {
     let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
     let context = AttentionContext(
       device: device, kvCache: cache, maxNumRequests: maxRequests, maxNumTokens: maxTokens, maxSequenceLength: maxSequenceLength,
-      workerCount: workers ?? threads)
+      workerCount: workers ?? threads, flashInferLayout: flashInferLayout)
     let type = try AttentionBackendRegistry.builtIn.backend(named: backend)
     let layers = try specs.map { try AttentionLayer($0, backend: type, in: context) }
     let manager = try cache.map { try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: $0, on: device) }
@@ -60,7 +73,7 @@ final class AttentionRuntime {
     metadata = try layers[0].makeMetadata(
       AttentionMetadata.Setup(context: context, layers: specs, kvCacheManager: manager, masks: masks, queue: queue))
     input = try specs.map { try device.makeTensor(Shape(maxTokens, $0.fusedWidth), .f32) }
-    output = try specs.map { try device.makeTensor(Shape(maxTokens, $0.outputWidth), .f32) }
+    output = try layers.map { try device.makeTensor(Shape(maxTokens, $0.spec.outputWidth), $0.outputDataType) }
     logSumExp = try specs.map { try device.makeTensor(Shape(maxTokens, $0.numHeads), .f32) }
     outputs = Array(repeating: [:], count: specs.count)
     logSumExps = Array(repeating: [:], count: specs.count)
@@ -98,6 +111,7 @@ final class AttentionRuntime {
   /// One step of all layers. `check` runs before pages behind windows are given back.
   func step(_ pieces: [Piece], check: () throws -> Void = {}) throws {
     describe(pieces)
+    beforePrepare?(metadata)
     try metadata.prepare()
     try runLayers(pieces)
     for piece in pieces { positions[piece.id, default: 0] += piece.count }
@@ -125,15 +139,16 @@ final class AttentionRuntime {
         let v = try part(index, columns: spec.queryWidth + spec.keyWidth..<spec.fusedWidth, tokens: token)
         inputs = AttentionInputs(q: q, k: k, v: v, mask: mask)
       }
+      inputs.outputScale = outputScale
       try layer.forward(
         inputs, metadata: metadata, output: AttentionOutput(values: output[index], logSumExp: logSumExp[index]), on: queue)
       queue.wait()
       token = 0
       for piece in pieces {
         for _ in 0..<piece.count {
-          let values = output[index].rows(token..<token + 1).unsafeHostPointer(to: Float.self)!
+          let values = output[index].rows(token..<token + 1).floats
           let sums = logSumExp[index].rows(token..<token + 1).unsafeHostPointer(to: Float.self)!
-          outputs[index][piece.id, default: []].append(Array(values))
+          outputs[index][piece.id, default: []].append(values)
           logSumExps[index][piece.id, default: []].append(Array(sums))
           token += 1
         }

@@ -24,6 +24,8 @@ struct TruthCase: Sendable, CustomTestStringConvertible {
   var hasNorm = false
   var positional: PositionalEmbeddingParams?
   var scale: Float?
+  var kvScales = KVScales()
+  var fp8Inputs = false
 
   var testDescription: String { name }
 
@@ -50,23 +52,29 @@ struct TruthCase: Sendable, CustomTestStringConvertible {
       name: "yarn", positional: PositionalEmbeddingParams(RopeParams(dim: 32, scaling: .yarn(factor: 4, originalMaxPositions: 64)))),
   ]
 
-  /// What only the golden backend serves today.
-  static let golden: [TruthCase] = [
+  /// What has paths of its own somewhere.
+  static let special: [TruthCase] = [
     TruthCase(name: "soft cap", softCap: 2),
     TruthCase(name: "sinks", type: .bf16, hasSinks: true),
     TruthCase(name: "sinks, soft cap and window", window: 9, softCap: 3, hasSinks: true),
-    TruthCase(name: "narrow values", headDim: 32, valueHeadDim: 20),
-    TruthCase(name: "partial rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 20))),
-    TruthCase(name: "deferred rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 32), kind: .deferred)),
-    TruthCase(name: "linear cache", type: .bf16, pageSize: .linear, window: 30),
-    TruthCase(name: "pages of 1", type: .f16, pageSize: .tokens(1)),
-  ]
-
-  /// What the packed backend has special paths for.
-  static let packed: [TruthCase] = [
     TruthCase(name: "narrow values", headDim: 32, valueHeadDim: 24, type: .bf16),
     TruthCase(name: "partial rotation", type: .bf16, positional: PositionalEmbeddingParams(RopeParams(dim: 20))),
+    TruthCase(name: "deferred rotation", positional: PositionalEmbeddingParams(RopeParams(dim: 32), kind: .deferred)),
     TruthCase(name: "more heads than a task has rows", heads: 100, kvHeads: 1, headDim: 16, type: .bf16),
+    TruthCase(name: "e4m3", type: .f8e4m3, hasNorm: true, positional: PositionalEmbeddingParams(RopeParams(dim: 32))),
+    TruthCase(name: "e4m3 with scales", headDim: 64, type: .f8e4m3, window: 40, kvScales: KVScales(key: 0.0625, value: 0.5)),
+    TruthCase(name: "e4m3 inputs", type: .f8e4m3, kvScales: KVScales(key: 0.25, value: 2), fp8Inputs: true),
+    TruthCase(name: "int8", type: .i8, hasNorm: true, positional: PositionalEmbeddingParams(RopeParams(dim: 32))),
+    TruthCase(name: "int8, sinks, soft cap and window", headDim: 64, type: .i8, window: 33, softCap: 5, hasSinks: true),
+  ]
+
+  /// What backends of packed pages do not serve.
+  static let anyPage: [TruthCase] = [TruthCase(name: "pages of 1", type: .f16, pageSize: .tokens(1))]
+
+  /// What only the golden backend serves.
+  static let golden: [TruthCase] = [
+    TruthCase(name: "odd heads", headDim: 30, valueHeadDim: 20),
+    TruthCase(name: "linear cache", type: .bf16, pageSize: .linear, window: 30),
   ]
 
   func spec(_ device: CPUDevice) throws -> AttentionLayerSpec {
@@ -77,7 +85,8 @@ struct TruthCase: Sendable, CustomTestStringConvertible {
     }
     return AttentionLayerSpec(
       layerIndex: 3, numHeads: heads, headDim: headDim, numKVHeads: kvHeads, valueHeadDim: valueHeadDim, scale: scale, softCap: softCap,
-      window: window, sinks: hasSinks ? try tensor(heads) { Float($0) - 1.5 } : nil, positionalEmbedding: positional,
+      window: window, sinks: hasSinks ? try tensor(heads) { Float($0) - 1.5 } : nil,
+      quantConfig: QuantConfig(kvScales: kvScales, fp8Inputs: fp8Inputs), positionalEmbedding: positional,
       queryNorm: hasNorm ? HeadNorm(weight: try tensor(headDim) { 1 + Float($0 % 5) / 8 }, epsilon: 1e-6) : nil,
       keyNorm: hasNorm ? HeadNorm(weight: try tensor(headDim) { 1.25 - Float($0 % 3) / 8 }, epsilon: 1e-6) : nil)
   }
@@ -97,20 +106,27 @@ struct AttentionTruthTests {
   ]
 
   private func bench(
-    _ backend: String, _ example: TruthCase, masks: Set<AttentionMask> = [.causal], workers: Int = 1, instructionSet: String? = nil
+    _ backend: String, _ example: TruthCase, masks: Set<AttentionMask> = [.causal], workers: Int = 1, instructionSet: String? = nil,
+    flashInferLayout: FlashInferAttention.Layout = .hnd
   ) throws -> AttentionRuntime {
     try AttentionRuntime(
       backend, [example.spec(try CPUDevice(threads: 1))],
       cache: KVCacheConfig(dataType: example.type, pageSize: example.pageSize, maxSequenceLength: Self.maxLength, maxSequences: 4),
-      workers: workers, masks: masks, instructionSet: instructionSet)
+      workers: workers, masks: masks, instructionSet: instructionSet, flashInferLayout: flashInferLayout)
   }
 
   /// Every variant that this machine can run.
   private static let instructionSets = InstructionSet.all.filter(\.isSupported).map(\.name)
 
+  /// What the layer's queries are rounded to.
+  private func queryType(_ bench: AttentionRuntime) -> DataType {
+    if bench.layers[0].spec.quantConfig?.fp8Inputs == true { return .f8e4m3 }
+    return usesPairDots(bench) ? .bf16 : .f32
+  }
+
   /// Whether the layer's products are dot products of bf16 pairs: then queries and probabilities are rounded to bf16.
   private func usesPairDots(_ bench: AttentionRuntime) -> Bool {
-    bench.layers[0].backendName == "TRTLLM" && bench.layers[0].kvLayerSpec.layout.dataType == .bf16
+    bench.layers[0].backendName != "VANILLA" && [.bf16, .f8e4m3, .i8].contains(bench.layers[0].kvLayerSpec.layout.dataType)
       && bench.device.instructionSet.name.contains("bf16")
   }
 
@@ -118,20 +134,14 @@ struct AttentionTruthTests {
   private func check(_ bench: AttentionRuntime, _ step: [Piece], isVisible: ((Int, Int, Int) -> Bool)? = nil) throws {
     let spec = bench.layers[0].spec
     let manager = try #require(bench.manager)
-    let epsilon: Double =
-      switch manager.layout(layer: 0).dataType {
-      case .f16: 0x1p-11
-      case .bf16: 0x1p-8
-      default: 0x1p-20  // norm and rotation in float32: a few roundings of 2⁻²⁴
-      }
-    let pairDots = usesPairDots(bench)
-    let tolerance = pairDots ? Self.pairTolerance : Self.tolerance
+    let tolerance = usesPairDots(bench) ? Self.pairTolerance : Self.tolerance
     for piece in step {
       let reference = ReferenceAttention(
-        spec, maxSequenceLength: Self.maxLength, roundsQueries: pairDots,
+        spec, maxSequenceLength: Self.maxLength, queryType: queryType(bench),
         isVisible: isVisible.map { visible in { visible(piece.id, $0, $1) } })
       let length = try #require(bench.positions[piece.id])
-      let contents = try manager.read(layer: 0, request: piece.id, on: bench.queue)
+      let contents = try manager.read(
+        layer: 0, request: piece.id, scales: spec.quantConfig?.kvScales ?? KVScales(), on: bench.queue)
       var keys = Array(repeating: [[Double]](), count: length)
       var values = keys
       for (index, position) in contents.positions.enumerated() {
@@ -139,7 +149,7 @@ struct AttentionTruthTests {
         values[position] = heads(contents.values, index, spec.numKVHeads, spec.valueHeadDim)
         if spec.positionalEmbedding?.kind == .deferred { keys[position] = rotate(keys[position], spec, position, reference) }
       }
-      try checkStored(contents, piece, from: length - piece.count, spec, epsilon)
+      try checkStored(contents, piece, from: length - piece.count, spec, manager.layout(layer: 0).dataType)
       let outputs = try #require(bench.outputs[0][piece.id])
       let sums = try #require(bench.logSumExps[0][piece.id])
       for position in length - piece.count..<length {
@@ -153,18 +163,34 @@ struct AttentionTruthTests {
   }
 
   /// Compares what is stored of the step's new positions with its float64 value.
-  private func checkStored(_ contents: KVContents, _ piece: Piece, from first: Int, _ spec: AttentionLayerSpec, _ epsilon: Double) throws {
+  private func checkStored(_ contents: KVContents, _ piece: Piece, from first: Int, _ spec: AttentionLayerSpec, _ type: DataType) throws {
     var stored = spec
     if spec.positionalEmbedding?.kind == .deferred { stored.positionalEmbedding = nil }
     let reference = ReferenceAttention(stored, maxSequenceLength: Self.maxLength)
+    let scales = spec.quantConfig?.kvScales ?? KVScales()
     for (index, position) in contents.positions.enumerated() where position >= first {
-      let keys = (heads(contents.keys, index, spec.numKVHeads, spec.headDim), reference.keys(id: piece.id, position: position))
-      let values = (heads(contents.values, index, spec.numKVHeads, spec.valueHeadDim), reference.values(id: piece.id, position: position))
-      for (stored, exact) in [keys, values] {
-        // Half a step of the type, and a little for exact values beside a rounding boundary.
-        let isRounded = zip(stored.joined(), exact.joined()).allSatisfy { abs($0 - $1) <= epsilon * 1.01 * max(abs($1), 0x1p-14) + 1e-6 }
+      let keys = (heads(contents.keys, index, spec.numKVHeads, spec.headDim), reference.keys(id: piece.id, position: position), scales.key)
+      let values = (
+        heads(contents.values, index, spec.numKVHeads, spec.valueHeadDim), reference.values(id: piece.id, position: position), scales.value
+      )
+      for (stored, exact, scale) in [keys, values] {
+        let isRounded = zip(stored, exact).allSatisfy { stored, exact in
+          let greatest = exact.map(abs).max() ?? 0
+          return zip(stored, exact).allSatisfy { abs($0 - $1) <= step(type, $1, greatest, Double(scale)) * 1.01 + 1e-6 }
+        }
         #expect(isRounded, "what is stored of request \(piece.id) position \(position)")
       }
+    }
+  }
+
+  /// Half a step of the type at x, in a head whose greatest is `greatest`; a little is added for exact values beside a rounding boundary.
+  private func step(_ type: DataType, _ x: Double, _ greatest: Double, _ scale: Double) -> Double {
+    switch type {
+    case .f16: 0x1p-11 * max(abs(x), 0x1p-14)
+    case .bf16: 0x1p-8 * abs(x)
+    case .f8e4m3: max(0x1p-4 * abs(x), 0x1p-10 * scale)
+    case .i8: greatest / 254
+    default: 0x1p-20 * abs(x)  // norm and rotation in float32: a few roundings of 2⁻²⁴
     }
   }
 
@@ -182,7 +208,7 @@ struct AttentionTruthTests {
     heads.map { reference.rotated($0, spec.positionalEmbedding!, position) }
   }
 
-  @Test("the golden backend computes attention", arguments: TruthCase.common + TruthCase.golden)
+  @Test("the golden backend computes attention", arguments: TruthCase.common + TruthCase.special + TruthCase.anyPage + TruthCase.golden)
   func golden(example: TruthCase) throws {
     let bench = try bench("VANILLA", example)
     for step in Self.schedule {
@@ -190,7 +216,7 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("the packed backend computes attention", arguments: TruthCase.common + TruthCase.packed, Self.instructionSets)
+  @Test("the packed backend computes attention", arguments: TruthCase.common + TruthCase.special, Self.instructionSets)
   func packed(example: TruthCase, instructionSet: String) throws {
     // Two workers are promised, so that long rows may be cut, and there is one thread.
     let bench = try bench("TRTLLM", example, workers: 2, instructionSet: instructionSet)
@@ -199,16 +225,18 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("the packed backend shows every key under the full mask")
-  func packedFullMask() throws {
-    let bench = try bench("TRTLLM", TruthCase(name: "full", type: .bf16), masks: [.causal, .full])
-    bench.mask = .full
-    let step: [Piece] = [.context(1, 70), .context(2, 9)]
-    try bench.step(step) { try check(bench, step) { _, _, _ in true } }
+  @Test(
+    "the FlashInfer backend computes attention", arguments: TruthCase.common + TruthCase.special + TruthCase.anyPage,
+    FlashInferAttention.Layout.allCases)
+  func flashInfer(example: TruthCase, layout: FlashInferAttention.Layout) throws {
+    let bench = try bench("FLASHINFER", example, workers: 2, flashInferLayout: layout)
+    for step in Self.schedule {
+      try bench.step(step) { try check(bench, step) }
+    }
   }
 
-  @Test("both backends agree over several chunks of keys, cut or whole, windowed or not")
-  func longSequences() throws {
+  @Test("all backends agree over several chunks of keys, cut or whole, windowed or not", arguments: ["TRTLLM", "FLASHINFER"])
+  func longSequences(backend: String) throws {
     func outputs(_ backend: String, threads: Int, workers: Int) throws -> [[Int: [[Float]]]] {
       // Without norm and rotation both backends store the same keys, so that the tolerance is the arithmetic's alone.
       let specs = [nil, 600].enumerated().map { index, window in
@@ -224,7 +252,7 @@ struct AttentionTruthTests {
     }
     let golden = try outputs("VANILLA", threads: 1, workers: 1)
     for (threads, workers) in [(1, 1), (2, 8)] {
-      let packed = try outputs("TRTLLM", threads: threads, workers: workers)
+      let packed = try outputs(backend, threads: threads, workers: workers)
       for layer in 0..<2 {
         for (id, rows) in golden[layer] {
           let largest = zip(rows, packed[layer][id] ?? []).map { distance($1, $0.map(Double.init)) }.max() ?? .infinity
@@ -237,35 +265,71 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("the full mask shows every key, and custom bits replace causal and window")
-  func masks() throws {
+  @Test("the full mask shows every key, and custom bits replace causal and window", arguments: OneArithmeticTests.backends)
+  func masks(backend: String) throws {
     for (mask, visible) in [
       (AttentionMask.full, { (id: Int, query: Int, key: Int) in true }),
       (.custom, { (id: Int, query: Int, key: Int) in key % 3 == query % 3 || key == query }),
       // One row sees nothing at all.
       (.custom, { (id: Int, query: Int, key: Int) in query != 5 && key <= query }),
     ] {
-      let bench = try bench("VANILLA", TruthCase(name: "masks", type: .bf16), masks: [.causal, mask])
+      let bench = try bench(backend, TruthCase(name: "masks", type: .bf16, window: mask == .custom ? 20 : nil), masks: [.causal, mask])
       bench.mask = mask
       bench.isVisible = visible
-      let step: [Piece] = [.context(1, 40), .context(2, 9)]
+      let step: [Piece] = [.context(1, 70), .context(2, 9)]
       try bench.step(step) { try check(bench, step, isVisible: visible) }
     }
   }
 
-  @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases)
-  func noCache(form: InputForm) throws {
-    let spec = try TruthCase(name: "", positional: PositionalEmbeddingParams(RopeParams(dim: 32))).spec(CPUDevice(threads: 1))
-    let bench = try AttentionRuntime("VANILLA", [spec], cache: nil, maxSequenceLength: Self.maxLength)
-    bench.form = form
-    try bench.step([.context(1, 40), .context(2, 9)])
-    for (id, length) in [(1, 40), (2, 9)] {
-      let reference = ReferenceAttention(spec, maxSequenceLength: Self.maxLength)
-      let keys = (0..<length).map { reference.keys(id: id, position: $0) }
-      let values = (0..<length).map { reference.values(id: id, position: $0) }
-      for position in 0..<length {
-        let truth = reference.attend(id: id, position: position, keys: keys, values: values)
-        #expect(distance(bench.outputs[0][id]![position], truth.output) < Self.tolerance)
+  @Test("requests without bits are causal, within the window, beside those that have some", arguments: OneArithmeticTests.backends)
+  func someBits(backend: String) throws {
+    let bench = try bench(backend, TruthCase(name: "some bits", window: 20), masks: [.custom])
+    bench.mask = .custom
+    let bits = { (query: Int, key: Int) in key % 2 == 0 || key == query }
+    let step: [Piece] = [.context(1, 70), .context(2, 50)]
+    bench.beforePrepare = { $0.customMasks = [CustomAttentionMask(queryLength: 70, keyLength: 70, isVisible: bits), nil] }
+    try bench.step(step) {
+      try check(bench, step) { id, query, key in id == 1 ? bits(query, key) : key <= query && query - key < 20 }
+    }
+  }
+
+  @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases, OneArithmeticTests.backends)
+  func noCache(form: InputForm, backend: String) throws {
+    for kind in [PositionalEmbeddingParams.Kind.rope, .deferred] {
+      let spec = try TruthCase(name: "", positional: PositionalEmbeddingParams(RopeParams(dim: 32), kind: kind)).spec(CPUDevice(threads: 1))
+      let bench = try AttentionRuntime(backend, [spec], cache: nil, maxSequenceLength: Self.maxLength)
+      bench.form = form
+      try bench.step([.context(1, 70), .context(2, 9)])
+      for (id, length) in [(1, 70), (2, 9)] {
+        let reference = ReferenceAttention(spec, maxSequenceLength: Self.maxLength)
+        let keys = (0..<length).map { reference.keys(id: id, position: $0) }
+        let values = (0..<length).map { reference.values(id: id, position: $0) }
+        for position in 0..<length {
+          let truth = reference.attend(id: id, position: position, keys: keys, values: values)
+          #expect(distance(bench.outputs[0][id]![position], truth.output) < Self.tolerance)
+        }
+      }
+    }
+  }
+
+  @Test("e4m3 output is the float32 output, scaled, rounded and saturated", arguments: OneArithmeticTests.backends)
+  func fp8Output(backend: String) throws {
+    func outputs(_ config: QuantConfig, scale: Float) throws -> AttentionRuntime {
+      var spec = AttentionLayerSpec(layerIndex: 0, numHeads: 4, headDim: 32, numKVHeads: 2)
+      spec.quantConfig = config
+      let bench = try AttentionRuntime(backend, [spec], cache: KVCacheConfig(maxSequenceLength: 64, maxSequences: 2))
+      bench.outputScale = scale
+      try bench.step([.context(1, 33), .context(2, 5)])
+      try bench.step([.generation(1), .generation(2)])
+      return bench
+    }
+    for scale in [1, 0.37, 1000] as [Float] {
+      let wide = try outputs(QuantConfig(), scale: 1), narrow = try outputs(QuantConfig(fp8Output: true), scale: scale)
+      #expect(narrow.layers[0].outputDataType == .f8e4m3)
+      for (id, rows) in wide.outputs[0] {
+        let expected = rows.map { $0.map { Float(Float8E4M3(saturating: $0 * scale)) } }
+        #expect(narrow.outputs[0][id] == expected && narrow.logSumExps[0][id] == wide.logSumExps[0][id])
+        if scale == 1000 { #expect(expected.joined().contains(448)) }
       }
     }
   }

@@ -10,7 +10,7 @@ import Testing
 
 @Suite("One arithmetic for every row")
 struct OneArithmeticTests {
-  static let backends = ["VANILLA", "TRTLLM"]
+  static let backends = ["VANILLA", "TRTLLM", "FLASHINFER"]
 
   /// How the same requests are run.
   struct Run {
@@ -88,7 +88,9 @@ struct OneArithmeticTests {
     }
   }
 
-  @Test("alone or among others, whole or in chunks, whatever the pages, threads and drafts", arguments: backends, [DataType.bf16, .f32])
+  @Test(
+    "alone or among others, whole or in chunks, whatever the pages, threads and drafts", arguments: backends,
+    [DataType.bf16, .f32, .f16, .f8e4m3, .i8])
   func sameBits(backend: String, type: DataType) throws {
     let plain = try outputs(backend, Run(), type: type)
     for (id, length) in Self.prompts { #expect(plain[0][id]?.count == length + Self.generated) }

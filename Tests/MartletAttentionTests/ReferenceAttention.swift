@@ -12,13 +12,13 @@ struct ReferenceAttention {
   let maxSequenceLength: Int
   /// Whether (query position, key position) is visible.
   var isVisible: (Int, Int) -> Bool
-  /// Whether finished queries are rounded to bf16, as dot products of bf16 pairs take them.
-  var roundsQueries: Bool
+  /// What finished queries are rounded to: bf16, as dot products of bf16 pairs take them, or e4m3 under FP8 inputs.
+  var queryType: DataType
 
   init(
-    _ spec: AttentionLayerSpec, maxSequenceLength: Int, roundsQueries: Bool = false, isVisible: ((Int, Int) -> Bool)? = nil
+    _ spec: AttentionLayerSpec, maxSequenceLength: Int, queryType: DataType = .f32, isVisible: ((Int, Int) -> Bool)? = nil
   ) {
-    self.roundsQueries = roundsQueries
+    self.queryType = queryType
     self.spec = spec
     self.maxSequenceLength = maxSequenceLength
     self.isVisible = isVisible ?? { query, key in key <= query && query - key < spec.window ?? Int.max }
@@ -26,7 +26,15 @@ struct ReferenceAttention {
 
   func queries(id: Int, position: Int) -> [[Double]] {
     let queries = heads(id, position, first: 0, count: spec.numHeads, norm: spec.queryNorm)
-    return roundsQueries ? queries.map { $0.map { Double(Float(BFloat16(Float($0)))) } } : queries
+    return queries.map { head in
+      head.map { x in
+        switch queryType {
+        case .bf16: Double(Float(BFloat16(Float(x))))
+        case .f8e4m3: Double(Float(Float8E4M3(saturating: Float(x))))
+        default: x
+        }
+      }
+    }
   }
 
   func keys(id: Int, position: Int) -> [[Double]] {

@@ -127,6 +127,24 @@ import Testing
     #expect(found.attention_backends[1].obstacles == [])
   }
 
+  @Test func `inspect describes a Hugging Face directory`() throws {
+    let found = try CommandLine.run(["inspect", TinyCheckpoint.file("qwen3"), "--json"]).json(Inspection.self)
+    #expect(found.model.architecture == "qwen3" && found.model.layers == 2 && found.model.head_dim == 32)
+    #expect(found.problems == [])
+    #expect(found.formats.map(\.format) == ["BF16"] && found.formats.reduce(0) { $0 + $1.count } == found.tensor_count)
+    #expect(found.attention_backends.allSatisfy { $0.obstacles.isEmpty })
+  }
+
+  @Test func `generate runs a Hugging Face directory`() throws {
+    let checkpoint = TinyCheckpoint.file("qwen3")
+    let result = try CommandLine.run(["generate", "The swift", "--model", checkpoint, "--max-tokens", "3", "--json"])
+    #expect(result.status == 0, "\(result.error)")
+    let empty = try TemporaryFolder()
+    let missing = try CommandLine.run(["generate", "a", "--model", empty.path])
+    #expect(missing.status == 1)
+    #expect(missing.error.hasPrefix("Error: checkpoint: the directory"), "\(missing.error)")
+  }
+
   @Test func `a cut file is an error that names what is missing`() throws {
     let folder = try TemporaryFolder()
     let path = folder.path + "/cut.gguf"

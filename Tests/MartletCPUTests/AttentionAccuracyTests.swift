@@ -8,29 +8,37 @@ import Testing
 
 func exponential(_ x: Double) -> Double { exp(x) }
 func logarithm(_ x: Double) -> Double { log(x) }
+func hyperbolicTangent(_ x: Double) -> Double { tanh(x) }
+func power(_ x: Double, _ y: Double) -> Double { pow(x, y) }
+func sineAndCosine(_ x: Double) -> (Double, Double) { (sin(x), cos(x)) }
 
 /// One point of the grid: drawn, so that each value of each axis meets many of the others.
 struct AttentionCase: CustomTestStringConvertible, Sendable {
   var instructionSet: String
   var dataType: DataType
   var shape: AttentionShape
+  var order: PageOrder
   var pageSize: Int
   var mask: MaskView
+  var extras: AttentionExtras
   /// For each request, tokens cached before the step and tokens in it.
   var requests: [(cached: Int, new: Int)]
   var cut: WorkCut
   var seed: UInt64
 
   var testDescription: String {
-    "\(instructionSet), \(dataType), \(shape), pages of \(pageSize), \(mask), \(requests.map { "\($0.cached)+\($0.new)" }), "
-      + "blocks of \(cut.rows)\(cut.isSplit ? ", split" : ""), seed \(seed)"
+    "\(instructionSet), \(dataType), \(shape), \(order) pages of \(pageSize), \(mask), \(extras), "
+      + "\(requests.map { "\($0.cached)+\($0.new)" }), blocks of \(cut.rows)\(cut.isSplit ? ", split" : ""), seed \(seed)"
   }
 
   /// Every instruction set × type × head dim, the rest drawn without repetition until an axis is used up.
   static let grid: [AttentionCase] = {
     var random = SeededGenerator(seed: 7)
-    var groups = Deck([1, 3, 4, 8]), pages = Deck([16, 32, 64, 128]), cuts = Deck([false, true])
-    var masks = Deck([MaskView.causal, .slidingWindow(17), .slidingWindow(100), .full])
+    var groups = Deck([1, 3, 4, 8]), pages = Deck([4, 8, 16, 32, 64, 128]), cuts = Deck([false, true])
+    var orders = Deck([PageOrder.packed, .packed, .nhd, .hnd, .crossed])
+    var masks = Deck([MaskView.causal, .slidingWindow(17), .slidingWindow(100), .full, .custom(window: nil), .custom(window: 50)])
+    var caps = Deck([nil, nil, Float(30), 2]), sinks = Deck([false, true]), ropes = Deck([0, 0, 0, 1, 2]),
+      rounding = Deck([false, false, true])
     var rows = Deck([96, 24, 7])
     var batches = Deck([
       [(0, 1), (0, 63), (0, 65), (0, 513)],  // contexts
@@ -40,24 +48,29 @@ struct AttentionCase: CustomTestStringConvertible, Sendable {
     ])
     var cases: [AttentionCase] = []
     for instructionSet in runnableInstructionSets {
-      for dataType in [DataType.f32, .f16, .bf16] {
+      for dataType in [DataType.f32, .f16, .bf16, .f8e4m3, .i8] {
         for dim in [64, 80, 128, 256, 40] {
           let group = groups.draw(&random), kvHeads = group == 8 ? 1 : 2
           let shape = AttentionShape(heads: group * kvHeads, kvHeads: kvHeads, dim: dim, valueDim: dim == 80 ? 72 : dim)
+          var extras = AttentionExtras(softCap: caps.draw(&random), roundsQueries: dataType == .f8e4m3 && rounding.draw(&random))
+          if dataType == .f8e4m3 { extras.scales = KVScales(key: 0.013, value: 0.24) }
+          if sinks.draw(&random) { extras.sinks = random.floats(shape.heads, scale: 3) }
+          let rope = ropes.draw(&random)
+          if rope > 0 { extras.deferredRope = (dim: rope == 1 ? dim : dim / 4 * 2 - 6, isNeoX: rope == 1) }
+          // Holes, whole tiles among them; keys that come later are seen too; now and then a query that sees nothing.
+          extras.bits = { _, position, key in position % 13 != 4 && key / 64 % 4 != 1 && (key * 5 + position * 3) % 11 < 7 }
           cases.append(
             AttentionCase(
-              instructionSet: instructionSet, dataType: dataType, shape: shape, pageSize: pages.draw(&random), mask: masks.draw(&random),
-              requests: batches.draw(&random), cut: WorkCut(rows: rows.draw(&random), isSplit: cuts.draw(&random)), seed: random.next()))
+              instructionSet: instructionSet, dataType: dataType, shape: shape, order: orders.draw(&random),
+              pageSize: pages.draw(&random), mask: masks.draw(&random), extras: extras, requests: batches.draw(&random),
+              cut: WorkCut(rows: rows.draw(&random), isSplit: cuts.draw(&random)), seed: random.next()))
         }
       }
     }
     return cases
   }()
 
-  func layout() -> KVLayout {
-    .packed(
-      dataType: dataType, pageSize: pageSize, numKVHeads: shape.kvHeads, headDim: shape.dim, valueHeadDim: shape.valueDim)
-  }
+  func layout() -> KVLayout { order.layout(dataType, pageSize: pageSize, shape) }
 }
 
 /// Cards drawn without repetition; shuffled anew when none is left.
@@ -74,14 +87,16 @@ private struct Deck<Card> {
 }
 
 @Suite struct `Attention kernels agree with float64` {
-  /// f32, f16 and bf16 pages are widened exactly and multiplied in float32, where a chain of n products errs by some √n · 2⁻²⁴. Products of
-  /// bf16 pairs round each probability by up to 2⁻⁹ = 2e-3; the reference has the queries rounded.
+  /// Pages of every type are widened exactly and multiplied in float32, where a chain of n products errs by some √n · 2⁻²⁴. Products of
+  /// bf16 pairs round each probability by up to 2⁻⁹ = 2e-3; the reference has the queries rounded, but not keys that are rotated as they are
+  /// read.
   @Test(arguments: AttentionCase.grid)
-  func `in every phase, type and mask`(point: AttentionCase) throws {
+  func `in every phase, type, layout and mask`(point: AttentionCase) throws {
     var random = SeededGenerator(seed: point.seed)
     let sequences = point.requests.map { TokenSequence($0.cached + $0.new, point.shape, &random) }
     let scene = try AttentionScene(
-      instructionSet: point.instructionSet, shape: point.shape, layout: point.layout(), mask: point.mask, sequences: sequences)
+      instructionSet: point.instructionSet, shape: point.shape, layout: point.layout(), mask: point.mask, extras: point.extras,
+      sequences: sequences)
     let cached = point.requests.indices.filter { point.requests[$0].cached > 0 }
     if !cached.isEmpty { try scene.append(cached.map { StepPart(request: $0, range: 0..<point.requests[$0].cached) }) }
     try scene.step(
@@ -163,6 +178,63 @@ private struct Deck<Card> {
       }
     }
   }
+
+  @Test(arguments: runnableInstructionSets) func `and give a sink alone its own log-sum-exp`(instructionSet: String) throws {
+    let shape = AttentionShape(heads: 2, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 14)
+    let scene = try AttentionScene(
+      instructionSet: instructionSet, shape: shape, layout: PageOrder.packed.layout(.f32, pageSize: 16, shape), mask: .causal,
+      extras: AttentionExtras(sinks: [1.5, -.infinity]), sequences: [TokenSequence(3, shape, &random)])
+    try scene.append([StepPart(request: 0, range: 0..<3)])
+    let queries = try scene.device.tensor(random.floats(4 * shape.queryWidth), Shape(4, shape.queryWidth))
+    try scene.attend([StepPart(request: 0, range: -1..<3)], queries: queries)
+    let results = try (0..<2).map { try #require(scene.results[RowKey(request: 0, position: -1, head: $0)]) }
+    #expect(results.allSatisfy { $0.output.allSatisfy { $0 == 0 } })
+    #expect(results.map { Float(bitPattern: $0.logSumExp) } == [Float(1.5 * 1.4426950408889634), -.infinity])
+  }
+
+  /// 1e4 is stored as 448 · scale, and a mean of equal values is that value; its roundings are those of the probabilities' sum.
+  @Test(arguments: runnableInstructionSets) func `and saturate e4m3 at 448 times its scale`(instructionSet: String) throws {
+    let shape = AttentionShape(heads: 1, kvHeads: 1, dim: 64)
+    let fused = (0..<40).flatMap { position in
+      (0..<192).map { place in place < 64 ? Float(0.01) : place % 2 == 0 ? 1e4 : -1e4 }
+    }
+    for order in [PageOrder.packed, .hnd] {
+      let scene = try AttentionScene(
+        instructionSet: instructionSet, shape: shape, layout: order.layout(.f8e4m3, pageSize: 16, shape), mask: .causal,
+        extras: AttentionExtras(scales: KVScales(key: 2, value: 0.5)), sequences: [TokenSequence(fused, of: shape)])
+      try scene.step([StepPart(request: 0, range: 0..<40)])
+      for result in scene.results.values {
+        for (dim, bits) in result.output.enumerated() {
+          #expect(abs(Float(bitPattern: bits) - (dim % 2 == 0 ? 224 : -224)) <= 224 * 0x1p-20)
+        }
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets) func `and round output to e4m3 as Float8E4M3 does`(instructionSet: String) throws {
+    for (valueDim, scale) in [(64, Float(1)), (40, 300)] {
+      let shape = AttentionShape(heads: 3, kvHeads: 1, dim: 64, valueDim: valueDim)
+      func results(_ outputScale: Float?, _ cut: WorkCut) throws -> [RowKey: RowResult] {
+        var random = SeededGenerator(seed: 15)
+        let scene = try AttentionScene(
+          instructionSet: instructionSet, shape: shape, layout: PageOrder.packed.layout(.f8e4m3, pageSize: 16, shape), mask: .causal,
+          extras: AttentionExtras(roundsQueries: true, outputScale: outputScale), sequences: [TokenSequence(600, shape, &random)])
+        try scene.append([StepPart(request: 0, range: 0..<550)])
+        try scene.step([StepPart(request: 0, range: 550..<600)], cut: cut)
+        return scene.results
+      }
+      let plain = try results(nil, WorkCut())
+      for cut in [WorkCut(), WorkCut(isSplit: true)] {
+        for (key, result) in try results(scale, cut) {
+          let expected = try #require(plain[key]).output.map { bits in
+            UInt32(Float8E4M3(saturating: Float(bitPattern: bits) * scale).bitPattern)
+          }
+          #expect(result.output == expected)
+        }
+      }
+    }
+  }
 }
 
 @Suite struct `Attention kernels say what they cannot do` {
@@ -197,6 +269,10 @@ private struct Deck<Card> {
       request: 1, kvHead: 2, firstRow: 3, rowCount: 4, firstChunk: 5, endChunk: 6, merge: 7, stateRow: 8)
     let c = unsafeBitCast(task, to: martlet_attention_task.self)
     #expect([c.request, c.kv_head, c.first_row, c.row_count, c.first_chunk, c.end_chunk, c.merge, c.state_row] == Array(1...8))
+    let segment = unsafeBitCast(
+      AttentionSegment(request: 1, firstRow: 2, rowCount: 3, merge: 4, stateRow: 5), to: martlet_attention_segment.self)
+    #expect([segment.request, segment.first_row, segment.row_count, segment.merge, segment.state_row] == Array(1...5))
+    #expect(AttentionTask.cascade == Int32(martlet_attention_cascade))
     let merge = unsafeBitCast(AttentionMerge(stateRow: 1, chunkCount: 2, rowCount: 3), to: martlet_attention_merge.self)
     #expect([merge.state_row, merge.chunk_count, merge.row_count] == [1, 2, 3])
     #expect(Int(martlet_kv_chunk_size) == AttentionWork.chunkSize)

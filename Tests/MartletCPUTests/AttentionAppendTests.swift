@@ -6,28 +6,20 @@ import MartletCore
 import Testing
 
 @Suite struct `The append of keys and values` {
-  enum Order: CaseIterable, Sendable { case packed, nhd, hnd, crossed }
-
-  /// The layouts that have names, and one that has none: dims outermost, pairs along the other axis than where the packed layout has them.
-  static func layout(_ order: Order, _ type: DataType, pageSize: Int, _ shape: AttentionShape) -> KVLayout {
-    let (heads, dim, valueDim) = (shape.kvHeads, shape.dim, shape.valueDim)
-    switch order {
-    case .packed: return .packed(dataType: type, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim)
-    case .nhd: return .nhd(dataType: type, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim)
-    case .hnd: return .hnd(dataType: type, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim)
-    case .crossed:
-      return KVLayout(
-        dataType: type, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim,
-        keys: .init(headStride: 4, tokenStride: 4 * heads, dimStride: heads * pageSize, tokenGroup: 4),
-        values: .init(headStride: 4, tokenStride: 4 * heads, dimStride: 4 * heads * pageSize, dimGroup: 4))
-    }
-  }
-
   static func bits(_ value: Float, _ type: DataType) -> UInt32 {
     switch type {
     case .f16: UInt32(value.halfBits)
     case .bf16: UInt32(BFloat16(value).bitPattern)
     default: value.bitPattern
+    }
+  }
+
+  /// A whole head, quantised where the type asks for it.
+  static func bits(_ head: [Float], _ type: DataType, scale: Float) -> [UInt32] {
+    switch type {
+    case .f8e4m3: head.map { UInt32(Float8E4M3(saturating: $0 * (1 / scale)).bitPattern) }
+    case .i8: AttentionScene.int8(head).codes.map { UInt32(UInt8(bitPattern: $0)) }
+    default: head.map { bits($0, type) }
     }
   }
 
@@ -39,12 +31,12 @@ import Testing
     }
   }
 
-  @Test(arguments: runnableInstructionSets, [DataType.f32, .f16, .bf16])
+  @Test(arguments: runnableInstructionSets, [DataType.f32, .f16, .bf16, .f8e4m3, .i8])
   func `stores each element rounded once, zeroes the rest of the last page, and touches nothing else`(
     instructionSet: String, dataType: DataType
   ) throws {
     var random = SeededGenerator(seed: 31)
-    for order in Order.allCases {
+    for order in PageOrder.allCases {
       let shape = AttentionShape(heads: 4, kvHeads: 2, dim: 64, valueDim: order == .crossed ? 64 : 40)
       // Lengths that end on a page, in a pair, between pairs; values up to where f16 overflows.
       let lengths = [48, 33, 150, 1]
@@ -55,9 +47,11 @@ import Testing
         return TokenSequence(fused, of: shape)
       }
       for threads in [1, 2] {
-        let layout = Self.layout(order, dataType, pageSize: 16, shape)
+        let layout = order.layout(dataType, pageSize: 16, shape)
+        let scales = dataType == .f8e4m3 ? KVScales(key: 37.3, value: 0.011) : KVScales()
         let scene = try AttentionScene(
-          instructionSet: instructionSet, threads: threads, shape: shape, layout: layout, mask: .causal, sequences: sequences)
+          instructionSet: instructionSet, threads: threads, shape: shape, layout: layout, mask: .causal,
+          extras: AttentionExtras(scales: scales), sequences: sequences)
         // The truth, by the layout's own arithmetic, written beside it.
         var expected = [UInt8](repeating: 0xFF, count: scene.bytes.count)
         let steps = [[0..<5, 0..<33, 0..<47, 0..<1], [5..<6, nil, 47..<48, nil], [6..<48, nil, 48..<150, nil]]
@@ -71,10 +65,25 @@ import Testing
               let isToken = part.range.contains(position)
               for head in 0..<shape.kvHeads {
                 for (isValue, dims) in [(false, shape.dim), (true, shape.valueDim)] {
+                  let first = (isValue ? shape.queryWidth + shape.kvHeads * shape.dim : shape.queryWidth) + head * dims
+                  let stored: [UInt32]
+                  if isToken {
+                    let place = position * shape.fusedWidth + first
+                    let x = Array(sequences[part.request].fused[place..<place + dims])
+                    stored = Self.bits(x, dataType, scale: isValue ? scales.value : scales.key)
+                    if dataType == .i8 {
+                      let offset = scene.scaleByteOffset(isValue: isValue, request: part.request, position: position, head: head)
+                      withUnsafeBytes(of: AttentionScene.int8(x).scale) { expected.replaceSubrange(offset..<offset + 4, with: $0) }
+                    }
+                  } else {
+                    stored = [UInt32](repeating: 0, count: dims)
+                    if dataType == .i8 {
+                      let offset = scene.scaleByteOffset(isValue: isValue, request: part.request, position: position, head: head)
+                      for byte in offset..<offset + 4 { expected[byte] = 0 }
+                    }
+                  }
                   for dim in 0..<dims {
-                    let start = isValue ? shape.queryWidth + shape.kvHeads * shape.dim : shape.queryWidth
-                    let place = position * shape.fusedWidth + start + head * dims + dim
-                    let bits = isToken ? Self.bits(sequences[part.request].fused[place], dataType) : 0
+                    let bits = stored[dim]
                     let offset = scene.byteOffset(isValue: isValue, request: part.request, position: position, head: head, dim: dim)
                     for byte in 0..<dataType.byteCount { expected[offset + byte] = UInt8(truncatingIfNeeded: bits >> (8 * UInt32(byte))) }
                   }
@@ -115,7 +124,7 @@ import Testing
       var random = SeededGenerator(seed: 41)
       let sequence = TokenSequence(37, shape, &random)
       let scene = try AttentionScene(
-        instructionSet: instructionSet, shape: shape, layout: Self.layout(.packed, dataType, pageSize: 16, shape), mask: .causal,
+        instructionSet: instructionSet, shape: shape, layout: PageOrder.packed.layout(dataType, pageSize: 16, shape), mask: .causal,
         sequences: [sequence])
       let weights = [random.floats(80), random.floats(80)]
       var angles: [Float] = []
@@ -178,6 +187,78 @@ import Testing
         }
       }
     }
+  }
+
+  /// e4m3 rounds as `Float8E4M3` does; int8 of a head that is not finite stays visible as a scale that is NaN.
+  @Test(arguments: runnableInstructionSets) func `quantises the edges of its types`(instructionSet: String) throws {
+    let shape = AttentionShape(heads: 1, kvHeads: 1, dim: 64)
+    // Around every e4m3 value and every middle between two, and what lies beyond them.
+    var edges: [Float] = [0, -0, .infinity, -.infinity, .nan, 1e4, -1e4, 1e-30, 464, 463.9, 448, 449]
+    for code in UInt8(0)..<0x7E {
+      let value = Float(Float8E4M3(bitPattern: code)), next = Float(Float8E4M3(bitPattern: code + 1))
+      for x in [value, (value + next) / 2] { edges += [x, x.nextUp, -x.nextDown, -x] }
+    }
+    edges += [Float](repeating: 1, count: (64 - edges.count % 64) % 64)
+    var fused: [Float] = []
+    for start in stride(from: 0, to: edges.count, by: 64) {
+      let head = Array(edges[start..<start + 64])
+      fused += [Float](repeating: 1, count: 64)
+      fused += head + head
+    }
+    let sequence = TokenSequence(fused, of: shape)
+    for dataType in [DataType.f8e4m3, .i8] {
+      let scene = try AttentionScene(
+        instructionSet: instructionSet, shape: shape, layout: PageOrder.packed.layout(dataType, pageSize: 16, shape), mask: .causal,
+        sequences: [sequence])
+      try scene.append([StepPart(request: 0, range: 0..<sequence.length)])
+      for position in 0..<sequence.length {
+        let head = Array(edges[position * 64..<(position + 1) * 64])
+        let isFinite = head.allSatisfy(\.isFinite)
+        if dataType == .i8 {
+          let offset = scene.scaleByteOffset(isValue: true, request: 0, position: position, head: 0)
+          let scale = scene.bytes.load(fromByteOffset: offset, as: Float.self)
+          #expect(isFinite ? scale == AttentionScene.int8(head).scale : scale.isNaN)
+        }
+        let stored = (0..<64).map { scene.stored(isValue: true, request: 0, position: position, head: 0, dim: $0) }
+        let expected = dataType == .i8 && !isFinite ? [UInt32](repeating: 0, count: 64) : Self.bits(head, dataType, scale: 1)
+        #expect(stored == expected, "\(dataType), position \(position)")
+      }
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets) func `leaves dummies out, and finishes queries or keys alone`(instructionSet: String) throws {
+    let shape = AttentionShape(heads: 2, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 53)
+    let sequence = TokenSequence(3, shape, &random)
+    let scene = try AttentionScene(
+      instructionSet: instructionSet, shape: shape, layout: PageOrder.packed.layout(.bf16, pageSize: 16, shape), mask: .causal,
+      sequences: [sequence, sequence])
+    let whole = try scene.append([StepPart(request: 0, range: 0..<3)]).floats
+    let pages = Array(scene.bytes)
+    for byte in scene.bytes.indices { scene.bytes[byte] = 0xFF }
+
+    // The same request before a dummy of one token, whose position, position id and page are nonsense.
+    let device = scene.device
+    func ints(_ values: [Int32]) throws -> Tensor { try device.tensor(values, Shape(values.count), .i32) }
+    let ragged = RaggedQueries(
+      numRequests: 2, numTokens: 4, queryIndptr: try ints([0, 3, 4]), kvLens: try ints([3, 0]), tokenRequests: try ints([0, 0, 0, 1]),
+      tokenPositions: try ints([0, 1, 2, -1]), positionIDs: try ints([0, 1, 2, -7]))
+    let rows = try device.tensor(sequence.fused + [Float](repeating: .nan, count: shape.fusedWidth), Shape(4, shape.fusedWidth))
+    let queries = try device.makeTensor(Shape(4, shape.queryWidth), .f32)
+    queries.unsafeHostPointer(to: Float.self)!.update(repeating: 12345)
+    let table = try device.tensor([scene.table(0)[0], -1], Shape(2, 1), .i32)
+    var arguments = AppendArguments(
+      numHeads: 2, headDim: 64, query: HeadInput(rows), queries: queries, ragged: ragged)
+    device.attentionKernels.append(arguments, on: device.makeQueue())
+    #expect(queries.floats == whole + [Float](repeating: 12345, count: shape.queryWidth))
+    #expect(scene.bytes.allSatisfy { $0 == 0xFF }, "queries alone")
+    arguments.query = nil
+    arguments.queries = nil
+    arguments.keys = HeadInput(rows, column: shape.queryWidth)
+    arguments.values = HeadInput(rows, column: shape.queryWidth + 64)
+    arguments.cache = PagedKV(layout: scene.layout, pages: scene.cache.pages, pageTable: table)
+    device.attentionKernels.append(arguments, on: device.makeQueue())
+    #expect(scene.bytes.elementsEqual(pages), "keys and values alone")
   }
 
   @Test func `refuses a token whose page is not there`() async {

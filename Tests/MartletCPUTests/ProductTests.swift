@@ -58,7 +58,9 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     var random = SeededGenerator(seed: 3)
     let device = try CPUDevice(threads: 1)
     let weight = TestWeight.random(format, rows: 160, columns: 512, using: &random)
-    let ratio = Double(try weight.prepared(on: device).byteCount) / Double(weight.bytes.count)
+    let byteCount = try weight.prepared(on: device).byteCount
+    #expect(device.preparedByteCount(format, rows: 160, columns: 512) == byteCount, "what is announced is what is taken")
+    let ratio = Double(byteCount) / Double(weight.bytes.count)
     // Twelve bytes of 6-bit scales become sixteen of 8 bits: 4 bytes more for 144 of Q4_K, 176 of Q5_K, 110 of Q3_K.
     #expect(ratio <= (format == .q4_K || format == .q5_K ? 1.03 : format == .q3_K ? 1.04 : 1))
   }

@@ -99,7 +99,7 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
   }
 
   @Test(arguments: runnableInstructionSets, rowLengths)
-  func `add and gatherRows are exact`(instructionSet: String, columns: Int) throws {
+  func `add, addRow and gatherRows are exact`(instructionSet: String, columns: Int) throws {
     let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
     var random = SeededGenerator(seed: 3)
     let rows = 7
@@ -107,6 +107,10 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
     let accumulator = try device.tensor(a, Shape(rows, columns)), addend = try device.tensor(b, Shape(rows, columns))
     device.tensorKernels.add(addend, to: accumulator, on: queue)
     #expect(accumulator.floats == zip(a, b).map(+))
+
+    let row = random.floats(columns)
+    device.tensorKernels.addRow(try device.tensor(row, Shape(columns)), to: accumulator, on: queue)
+    #expect(accumulator.floats == (0..<rows * columns).map { a[$0] + b[$0] + row[$0 % columns] })
 
     let chosen: [Int32] = [6, 0, 0, 3, 6, 1, 2, 5, 4]
     let output = try device.makeTensor(Shape(chosen.count, columns), .f32)
@@ -144,6 +148,7 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
         kernels.gatherRows(input, rows: order, output: output, on: queue)
         gathered += output.floats
         kernels.add(try device.tensor(Array(y[elements]), shape), to: input, on: queue)
+        kernels.addRow(weight, to: input, on: queue)
         sums += input.floats
       }
       results.append([normed, sums, silu, gelu, gathered])

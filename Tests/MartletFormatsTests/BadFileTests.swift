@@ -125,6 +125,40 @@ private let badFiles: [BadFile] = [
     file(metadata: 1, .text("k"), .u32(9), .u32(9), .u64(1), .u32(9), .u64(1), .u32(9), .u64(1), .u32(9), .u64(1), .u32(0), .u64(0)),
     .malformed(field: "metadata \"k\"", problem: "nests arrays more than 4 deep")),
   BadFile(
+    "an array of 2⁶³ bytes", file(metadata: 1, .text("k"), .u32(9), .u32(0), .u64(1 << 63)),
+    .truncated(field: "metadata \"k\", 9223372036854775808 elements of type uint8,", offset: 49, needed: 1 << 63, available: 0)),
+  BadFile(
+    "an array of 2⁶³ arrays", file(metadata: 1, .text("k"), .u32(9), .u32(9), .u64(1 << 63), .data(64)),
+    .truncated(field: "metadata \"k\", 9223372036854775808 elements of type array,", offset: 49, needed: .max, available: 79)),
+  BadFile(
+    "an array within an array that is too long",
+    file(metadata: 1, .text("k"), .u32(9), .u32(9), .u64(2), .u32(0), .u64(1), .u8(0), .u32(10), .u64(1 << 32)),
+    .truncated(field: "metadata \"k\", 4294967296 elements of type uint64,", offset: 74, needed: 8 << 32, available: 0)),
+  BadFile(
+    "a vocabulary of 2⁶³ tokens", file(metadata: 1, .text("tokenizer.ggml.tokens"), .u32(9), .u32(8), .u64(1 << 63), .data(32)),
+    .truncated(
+      field: "metadata \"tokenizer.ggml.tokens\", 9223372036854775808 elements of type string,", offset: 69, needed: .max, available: 59)),
+  BadFile(
+    "a vocabulary whose first token is the rest of the file and more",
+    file(metadata: 1, .text("tokenizer.ggml.tokens"), .u32(9), .u32(8), .u64(1), .u64(.max)),
+    .truncated(field: "metadata \"tokenizer.ggml.tokens\"[0]", offset: 77, needed: .max, available: 0)),
+  BadFile(
+    "a key longer than the format allows", file(metadata: 1, .text(String(repeating: "k", count: 65536)), .u32(4), .u32(1)),
+    .malformed(field: "metadata key 0", problem: "is 65536 bytes long, which is not within 1 to 65535")),
+  BadFile(
+    "alignment of 3", file(metadata: 1, .text("general.alignment"), .u32(4), .u32(3)),
+    .malformed(field: "metadata \"general.alignment\"", problem: "is 3, not a power of two of at least 8")),
+  BadFile(
+    "alignment of 4", file(metadata: 1, .text("general.alignment"), .u32(4), .u32(4)),
+    .malformed(field: "metadata \"general.alignment\"", problem: "is 4, not a power of two of at least 8")),
+  BadFile(
+    "alignment of 2³¹", file(tensors: 1, metadata: 1, .text("general.alignment"), .u32(4), .u32(1 << 31), .tensor("w", [1]), .data(64)),
+    .truncated(field: "the data of tensor \"w\" (offset 0 after the table)", offset: 1 << 31, needed: 4, available: 0)),
+  BadFile(
+    "an offset within an alignment of 2³¹",
+    file(tensors: 1, metadata: 1, .text("general.alignment"), .u32(4), .u32(1 << 31), .tensor("w", [1], offset: 32), .data(64)),
+    .malformed(field: "tensor \"w\"", problem: "lies at offset 32, not a multiple of the alignment 2147483648")),
+  BadFile(
     "alignment of 24", file(metadata: 1, .text("general.alignment"), .u32(4), .u32(24)),
     .malformed(field: "metadata \"general.alignment\"", problem: "is 24, not a power of two of at least 8")),
   BadFile(
@@ -150,6 +184,30 @@ private let badFiles: [BadFile] = [
   BadFile(
     "a dimension of 2⁶³", file(tensors: 1, .tensor("w", [1 << 63]), .data(64)),
     .malformed(field: "tensor \"w\"", problem: "has 9223372036854775808 as the size of dimension 0")),
+  BadFile(
+    "2⁶³ tensors", file(tensors: 1 << 63, .data(64)),
+    .truncated(field: "the tensor table, 9223372036854775808 tensors,", offset: 24, needed: .max, available: 72)),
+  BadFile(
+    "a name without a letter", file(tensors: 1, .tensor("", [4]), .data(64)),
+    .malformed(field: "the name of tensor 0", problem: "is 0 bytes long, which is not within 1 to 65535")),
+  BadFile(
+    "a name of 2⁶³ bytes", file(tensors: 1, .u64(1 << 63), .data(64)),
+    .truncated(field: "the name of tensor 0", offset: 32, needed: 1 << 63, available: 64)),
+  BadFile(
+    "a name that is not UTF-8", file(tensors: 1, .u64(2), Field([0xC3, 0x28]), .data(64)),
+    .malformed(field: "the name of tensor 0", problem: "is not valid UTF-8")),
+  BadFile(
+    "5 dimensions", file(tensors: 1, .tensor("w", [1, 1, 1, 1, 1]), .data(64)),
+    .malformed(field: "tensor \"w\"", problem: "has 5 dimensions, not 1 to 4")),
+  BadFile(
+    "a first dimension of 0", file(tensors: 1, .tensor("w", [0, 4], type: 2), .data(64)),
+    .malformed(field: "tensor \"w\"", problem: "has 0 as the size of dimension 0")),
+  BadFile(
+    "2⁶³ values in four dimensions", file(tensors: 1, .tensor("w", [1 << 16, 1 << 16, 1 << 16, 1 << 15]), .data(64)),
+    .malformed(field: "tensor \"w\"", problem: "has more values than 63 bits can count")),
+  BadFile(
+    "2⁶² values in blocks", file(tensors: 1, .tensor("w", [1 << 31, 1 << 31], type: 8), .data(64)),
+    .truncated(field: "the data of tensor \"w\" (offset 0 after the table)", offset: 96, needed: 34 << 57, available: 64)),
   BadFile(
     "2⁶⁴ values", file(tensors: 1, .tensor("w", [1 << 32, 1 << 32]), .data(64)),
     .malformed(field: "tensor \"w\"", problem: "has more values than 63 bits can count")),
@@ -184,6 +242,14 @@ private let badFiles: [BadFile] = [
     "a tensor inside another",
     file(tensors: 2, .tensor("b", [4], offset: 32), .tensor("a", [16]), .data(64)),
     .malformed(field: "tensor \"b\"", problem: "overlaps tensor \"a\" at byte 128")),
+  BadFile(
+    "a tensor that reaches into the next by one row",
+    file(tensors: 2, .tensor("a", [8, 2]), .tensor("b", [8], offset: 32), .data(64)),
+    .malformed(field: "tensor \"b\"", problem: "overlaps tensor \"a\" at byte 160")),
+  BadFile(
+    "two of an unknown type in one place",
+    file(tensors: 2, .tensor("a", [4], type: 999), .tensor("b", [4], type: 999), .data(64)),
+    .malformed(field: "tensor \"b\"", problem: "overlaps tensor \"a\" at byte 96")),
   BadFile(
     "a name twice",
     file(tensors: 2, .tensor("a", [4]), .tensor("a", [4], offset: 32), .data(64)),
@@ -262,6 +328,34 @@ private let badFiles: [BadFile] = [
     #expect(try reason("/dev/zero") == "it is not a regular file")
     try Data().write(to: URL(fileURLWithPath: path.string))
     #expect(try reason(path.string).hasPrefix("the file is empty"))
+  }
+
+  /// Every length, so every border of a field too: nothing is a whole file but the whole file.
+  @Test func `a file that is cut anywhere says which field is cut, and where`() throws {
+    let valid = try validFile()
+    // Behind the last tensor there is only padding, which nobody misses.
+    let end = try #require(GGUFFile(bytes: valid).tensors.map { $0.offset + ($0.byteCount ?? 0) }.max())
+    var fields: Set<String> = []
+    for length in 0..<end {
+      let error = #expect(throws: GGUFError.self, "cut to \(length) of \(end) bytes") {
+        try GGUFFile(bytes: Array(valid.prefix(length)))
+      }
+      guard case .truncated(let field, let offset, let needed, let available)? = error else {
+        Issue.record("cut to \(length) bytes: \(String(describing: error))")
+        continue
+      }
+      // What is left ends at the cut, and is too little. (Tensors' data begin behind the table, maybe behind the cut.)
+      #expect(available == max(length - offset, 0), "cut to \(length) bytes: \(field)")
+      #expect(needed > UInt64(available), "cut to \(length) bytes: \(field)")
+      fields.insert(field)
+    }
+    // Counts, keys, types, values, names, dimensions, offsets and data have all been missed.
+    for part in [
+      "the version", "the tensor count", "metadata key", "the type of", "the element count of", "the length of", "dimension",
+      "the format of", "the offset of", "the data of",
+    ] {
+      #expect(fields.contains { $0.contains(part) }, "\(part)")
+    }
   }
 
   @Test func `no mutation of a file makes reading it trap`() throws {

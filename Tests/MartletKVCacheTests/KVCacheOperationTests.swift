@@ -32,15 +32,17 @@ struct KVCacheOperationTests {
     var computed: [Int: Int] = [:]
     var nextID = 0
     var refusals = 0
+    var shares = 0
+    var shareRefusals = 0
     for _ in 0..<10_000 {
       let id = lengths.keys.sorted().randomElement(using: &random)
-      switch Int.random(in: 0..<10, using: &random) {
-      case 0...1:
+      switch Int.random(in: 0..<11, using: &random) {
+      case 0:
         let added = manager.addSequence(nextID)
         #expect(added == (lengths.count < 12))
         if added { (lengths[nextID], computed[nextID]) = (0, 0) }
         nextID += 1
-      case 2...5:
+      case 1...4:
         guard let id, let length = lengths[id] else { continue }
         let target = min(maxLength, length + Int.random(in: 0...64, using: &random))
         let free = (0..<3).map { manager.freePages(pool: $0) }
@@ -49,10 +51,22 @@ struct KVCacheOperationTests {
         #expect(manager.extend(id, to: target) == fits)
         #expect((0..<3).map { manager.freePages(pool: $0) } == (fits ? zip(free, needed).map { $0 - $1 } : free))
         if fits { lengths[id] = target } else { refusals += 1 }
-      case 6...8:
+      case 5...7:
         guard let id, let length = lengths[id], let done = computed[id] else { continue }
         computed[id] = Int.random(in: done...length, using: &random)
         manager.computed(id, upTo: computed[id]!)
+      case 8:
+        // The prefix of a sequence for a new one: what its next token sees must still be there, in every pool.
+        guard let id, let done = computed[id], lengths.count < 12 else { continue }
+        let tokens = (Bool.random(using: &random) ? done / pageSize : Int.random(in: 0...done / pageSize, using: &random)) * pageSize
+        #expect(manager.addSequence(nextID))
+        let free = (0..<3).map { manager.freePages(pool: $0) }
+        let fits = [40, 7].allSatisfy { max(0, done - $0 + 1) / pageSize <= max(0, tokens - $0 + 1) / pageSize }
+        #expect(manager.share(prefixOf: id, tokens: tokens, with: nextID) == fits)
+        #expect((0..<3).map { manager.freePages(pool: $0) } == free, "sharing takes no page")
+        (lengths[nextID], computed[nextID]) = fits ? (tokens, tokens) : (0, 0)
+        if fits && tokens > 0 { shares += 1 } else if !fits { shareRefusals += 1 }
+        nextID += 1
       default:
         guard let id else { continue }
         manager.remove(id)
@@ -62,6 +76,7 @@ struct KVCacheOperationTests {
       for (id, length) in lengths { #expect(manager.length(id) == length && manager.computedLength(id) == computed[id]) }
     }
     #expect(refusals > 100, "the budget was to be tight enough that extending is refused")
+    #expect(shares > 20 && shareRefusals > 20, "\(shares) prefixes were shared, \(shareRefusals) were behind a window")
     for id in lengths.keys { manager.remove(id) }
     try manager.checkIntegrity()
     for pool in 0..<3 { #expect(manager.freePages(pool: pool) == manager.pageCount(pool: pool)) }
@@ -110,6 +125,43 @@ struct KVCacheOperationTests {
     #expect(whole.map { $0 >= 0 } == [true, true, true, true, false, false])
     #expect(table(2, length: 9, pool: 0).map { $0 >= 0 } == [true, true, false, false, false, false])
     #expect(Set(table(1, length: 40, pool: 0)).intersection(table(2, length: 9, pool: 0)) == [-1])
+  }
+
+  @Test("let sequences hold the pages of a common prefix together, until the last of them is removed")
+  func sharing() throws {
+    let manager = try KVCacheManager(
+      layers: layers(pageSize: 8, windows: [nil, 16]),
+      config: KVCacheConfig(pageSize: .tokens(8), maxSequenceLength: 64, maxSequences: 3), on: CPUDevice(threads: 1))
+    func table(_ id: Int, _ length: Int, pool: Int = 0) -> [Int32] {
+      withUnsafeTemporaryAllocation(of: Int32.self, capacity: 8) { row in
+        manager.writePageTable(id, length: length, pool: pool, into: row)
+        return Array(row)
+      }
+    }
+    #expect(manager.addSequence(1) && manager.extend(1, to: 37))
+    manager.computed(1, upTo: 37)
+    #expect(manager.addSequence(2) && manager.share(prefixOf: 1, tokens: 32, with: 2))
+    #expect((manager.length(2), manager.computedLength(2)) == (32, 32))
+    #expect(table(2, 32)[..<4] == table(1, 37)[..<4] && table(2, 32)[4] == -1)
+    // A query at 32 sees keys from 17 on: entries 2 and 3 of the window pool.
+    #expect(table(2, 32, pool: 1)[..<4] == [-1, -1] + table(1, 37, pool: 1)[2..<4])
+    #expect(manager.heldPages(pool: 0) == 5 && manager.heldPages(pool: 0, by: 2) == 4)
+    #expect(manager.statistics.pools[0].heldPages == 5)
+    // Each goes on in pages of its own.
+    #expect(manager.extend(2, to: 40) && table(2, 40)[4] != table(1, 37)[4])
+    // 16 tokens of sequence 1 are behind its window: a query at 16 would see keys from 1 on.
+    #expect(manager.addSequence(3) && !manager.share(prefixOf: 1, tokens: 16, with: 3))
+    #expect(manager.length(3) == 0 && manager.heldPages(pool: 0, by: 3) == 0)
+    try manager.checkIntegrity()
+    let prefix = Array(table(1, 37)[..<4])
+    manager.remove(1)
+    try manager.checkIntegrity()
+    #expect(Array(table(2, 40)[..<4]) == prefix && manager.heldPages(pool: 0) == 5)
+    #expect(manager.share(prefixOf: 2, tokens: 32, with: 3))
+    manager.remove(2)
+    manager.remove(3)
+    try manager.checkIntegrity()
+    #expect((0..<2).allSatisfy { manager.heldPages(pool: $0) == 0 })
   }
 
   @Test("of a linear cache give each sequence one page")

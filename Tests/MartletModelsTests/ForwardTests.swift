@@ -19,6 +19,14 @@ struct ForwardTests {
       }
     ),
     ("Llama with one key/value head for each query head", TinyModel(.llama, seed: 3) { $0.numKVHeads = 4 }),
+    ("Qwen 2", TinyModel(.qwen2, seed: 6) { $0.ropeTheta = 1_000_000 }),
+    (
+      "Qwen 3 with heads that are wider than the model is",
+      TinyModel(.qwen3, seed: 7) { model in
+        model.headDim = 64
+        model.hasOutput = true
+      }
+    ),
     ("Gemma 3", TinyModel(.gemma3, seed: 4) { $0.ropeTheta = 1_000_000 }),
     (
       "Gemma 3 with a global layer in every place",

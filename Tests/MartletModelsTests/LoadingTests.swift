@@ -25,7 +25,7 @@ struct LoadingTests {
     var model = TinyModel(.llama, seed: 1)
     model.overrides["general.architecture"] = .string("mamba")
     let message = try message(model)
-    #expect(message.contains("\"mamba\"") && message.contains("llama, gemma3"), "\(message)")
+    #expect(message.contains("\"mamba\"") && message.contains("llama, gemma3, qwen2, qwen3"), "\(message)")
   }
 
   @Test(

@@ -3,7 +3,6 @@
 import MartletAttention
 import MartletCPU
 import MartletCore
-import MartletFormats
 import MartletKVCache
 import MartletModels
 import MartletTestSupport
@@ -17,15 +16,15 @@ final class ModelHarness {
   private let queue: any DeviceQueue
   private var nextRequest = 0
 
-  init(_ file: GGUFFile, backend: String, dataType: DataType = .f32, pageSize: Int = 16, maxSequenceLength: Int = 64) throws {
+  init(_ source: any ModelSource, backend: String, dataType: DataType = .f32, pageSize: Int = 16, maxSequenceLength: Int = 64) throws {
     device = try CPUDevice(threads: 2)
     queue = device.makeQueue()
     let config = KVCacheConfig(
       dataType: dataType, pageSize: .tokens(pageSize), maxSequenceLength: maxSequenceLength, maxSequences: 2)
     let context = AttentionContext(
       device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: maxSequenceLength, workerCount: 2)
-    model = try ModelRegistry.builtIn.model(for: file).init(
-      file,
+    model = try ModelRegistry.builtIn.model(for: source).init(
+      source,
       in: ModelContext(
         attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: maxSequenceLength))
     cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: config, on: device)

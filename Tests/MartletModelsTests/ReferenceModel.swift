@@ -52,10 +52,11 @@ struct ReferenceModel {
     let isGlobal = !isGemma || (layer + 1) % 6 == 0
     func heads(_ name: String, _ count: Int, norm normName: String?, rotated: Bool) -> [[[Double]]] {
       inputs.enumerated().map { position, input in
-        let values = product(input, matrix("\(prefix).\(name).weight"))
+        var values = product(input, matrix("\(prefix).\(name).weight"))
+        if let bias = model.vectors["\(prefix).\(name).bias"] { values = zip(values, bias).map { $0 + Double($1) } }
         return (0..<count).map { head in
           var head = Array(values[head * dim..<(head + 1) * dim])
-          if isGemma, let normName { head = norm(head, "\(prefix).\(normName).weight") }
+          if model.architecture.hasHeadNorms, let normName { head = norm(head, "\(prefix).\(normName).weight") }
           return rotated ? rotate(head, position, isGlobal: isGlobal) : head
         }
       }
@@ -86,7 +87,7 @@ struct ReferenceModel {
       var frequency = pow(theta, -2 * Double(pair) / Double(dim))
       if let divisors = model.vectors["rope_freqs.weight"] { frequency /= Double(divisors[pair]) }
       let angle = Double(position) * frequency
-      let (first, second) = model.architecture == .gemma3 ? (pair, pair + dim / 2) : (2 * pair, 2 * pair + 1)
+      let (first, second) = model.architecture.isNeoX ? (pair, pair + dim / 2) : (2 * pair, 2 * pair + 1)
       result[first] = head[first] * cos(angle) - head[second] * sin(angle)
       result[second] = head[first] * sin(angle) + head[second] * cos(angle)
     }

@@ -7,7 +7,14 @@ package import MartletFormats
 /// Its tokenizer has the 256 bytes and a few control tokens; its text is noise.
 package struct TinyModel: Sendable {
   package enum Architecture: String, Sendable, CaseIterable {
-    case llama, gemma3
+    case llama, gemma3, qwen2, qwen3
+
+    /// A norm on every query and key head.
+    package var hasHeadNorms: Bool { self == .gemma3 || self == .qwen3 }
+    /// Biases on queries, keys and values.
+    package var hasBiases: Bool { self == .qwen2 }
+    /// Whether RoPE turns halves; Llama's files have it turn pairs.
+    package var isNeoX: Bool { self != .llama }
   }
 
   package struct Matrix: Sendable {
@@ -80,8 +87,15 @@ package struct TinyModel: Sendable {
       if architecture == .gemma3 {
         vectors["\(prefix).post_attention_norm.weight"] = vector(hiddenSize)
         vectors["\(prefix).post_ffw_norm.weight"] = vector(hiddenSize)
+      }
+      if architecture.hasHeadNorms {
         vectors["\(prefix).attn_q_norm.weight"] = vector(headDim)
         vectors["\(prefix).attn_k_norm.weight"] = vector(headDim)
+      }
+      if architecture.hasBiases {
+        vectors["\(prefix).attn_q.bias"] = (0..<numHeads * headDim).map { _ in 0.5 * generator.normal() }
+        vectors["\(prefix).attn_k.bias"] = (0..<numKVHeads * headDim).map { _ in 0.5 * generator.normal() }
+        vectors["\(prefix).attn_v.bias"] = (0..<numKVHeads * headDim).map { _ in 0.5 * generator.normal() }
       }
     }
   }
@@ -95,7 +109,10 @@ package struct TinyModel: Sendable {
   }
 
   /// The model as a file in memory.
-  package func file() throws -> GGUFFile {
+  package func file() throws -> GGUFFile { try GGUFFile(bytes: writer().bytes()) }
+
+  /// The file, to be written.
+  package func writer() -> GGUFWriter {
     var writer = GGUFWriter()
     for (key, value) in metadata() {
       if let override = overrides[key] {
@@ -112,7 +129,7 @@ package struct TinyModel: Sendable {
       writer.addTensor(name, shape: [matrix.rows, matrix.columns], floats: matrix.values)
     }
     for (name, vector) in vectors.sorted(by: { $0.key < $1.key }) { writer.addTensor(name, shape: [vector.count], floats: vector) }
-    return try GGUFFile(bytes: writer.bytes())
+    return writer
   }
 
   private func metadata() -> [(String, GGUFWriter.Value)] {

@@ -26,6 +26,13 @@ typedef struct martlet_add_arguments {
   int32_t rows, columns, rows_per_task;
 } martlet_add_arguments;
 
+// Rows of accumulator[r, :] += addend.
+typedef struct martlet_add_row_arguments {
+  const float *addend;   // [columns]
+  float *accumulator;    // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_add_row_arguments;
+
 enum martlet_activation {
   martlet_activation_silu = 0,       // x·σ(x)
   martlet_activation_gelu_tanh = 1,  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
@@ -50,6 +57,7 @@ typedef struct martlet_gather_rows_arguments {
 typedef struct martlet_tensor_kernels {
   martlet_task_function rms_norm;
   martlet_task_function add;
+  martlet_task_function add_row;
   martlet_task_function gated_activation;
   martlet_task_function gather_rows;
 } martlet_tensor_kernels;

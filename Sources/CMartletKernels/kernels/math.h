@@ -68,7 +68,7 @@ MARTLET_INLINE f32x16 f32x16_exp(f32x16 x) {
   return f32x16_scale_by_power(p, rounded);
 }
 
-// tanh x with a relative error of at most 2.4e-7 (4 steps of 2⁻²⁴). NaN stays NaN.
+// tanh x with a relative error of at most 1.9e-7, so 1.1e-7 of 1 (measured over every float32 from 2⁻³¹ to 20). NaN stays NaN.
 MARTLET_INLINE f32x16 f32x16_tanh(f32x16 x) {
   f32x16 magnitude = f32x16_from_bits(u32x16_bits(x) & 0x7FFFFFFFu);
   // Near 0: x + x³ P(x²), minimax in relative error on |x| ≤ 0.625: 4.4e-9 before rounding.

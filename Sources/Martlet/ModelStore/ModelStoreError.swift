@@ -4,7 +4,6 @@
 public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible {
   case unknownModel(name: String, known: [String], directory: String)
   case fileNotFound(path: String)
-  case notAFile(path: String)
   case directoryUnusable(path: String, reason: String)
   case pythonMissing(model: String)
   case pipMissing(model: String)
@@ -16,9 +15,9 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
     switch self {
     case .unknownModel(let name, let known, let directory):
       "no model is called \"\(name)\" (known, kept in \(directory): \(known.joined(separator: ", "))); "
-        + "for a file of your own give its path, such as ./\(name).gguf"
-    case .fileNotFound(let path): "there is no file \"\(path)\"; give the path of a .gguf file or the name of a known model"
-    case .notAFile(let path): "\"\(path)\" is a directory; give the path of a .gguf file in it"
+        + "for a model of your own give the path of its file or directory, such as ./\(name).gguf or ./\(name)"
+    case .fileNotFound(let path):
+      "there is no file \"\(path)\"; give the path of a .gguf file or of a model's directory, or the name of a known model"
     case .directoryUnusable(let path, let reason):
       "the model folder \"\(path)\" cannot be used: \(reason); choose another (the command line takes MARTLET_CACHE)"
     case .pythonMissing(let model):

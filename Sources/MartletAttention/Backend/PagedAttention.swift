@@ -23,13 +23,7 @@ struct PagedAttention {
   /// What stands in the way of pages of this layout on the context's device.
   static func obstacles(to layer: AttentionLayerSpec, layout: () -> KVLayout, in context: AttentionContext) -> [String] {
     var reasons = layer.generalObstacles(in: context)
-    if let cache = context.kvCache {
-      if cache.pageSize == .linear {
-        reasons.append("it reads pages, not a linear cache; give a page size, or choose VANILLA")
-      } else if cache.tokensPerPage < 16 {
-        reasons.append("its pages hold at least 16 tokens, not \(cache.tokensPerPage); raise the page size")
-      }
-    }
+    if context.kvCache?.pageSize == .linear { reasons.append("it reads pages, not a linear cache; give a page size, or choose VANILLA") }
     return reasons.isEmpty ? context.device.attentionKernels.obstacles(layout: layout(), numHeads: layer.numHeads) : reasons
   }
 

@@ -19,12 +19,17 @@ public final class TrtllmAttention: AttentionBackend {
   public static func capabilities(on device: any Device) -> AttentionCapabilities { [.fusedQKV, .fusedRoPE, .fusedHeadNorm, .fp8Output] }
 
   public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {
+    var reasons: [String] = []
     let type = context.kvDataType(of: layer)
     let group = 4 / type.byteCount
     if layer.headDim % group != 0 {
-      return layer.generalObstacles(in: context)
-        + ["packed pages of \(type) need a head dimension that is a multiple of \(group), not \(layer.headDim)"]
+      reasons.append("packed pages of \(type) need a head dimension that is a multiple of \(group), not \(layer.headDim)")
     }
+    if let cache = context.kvCache, cache.pageSize != .linear, cache.tokensPerPage < 16 {
+      reasons.append("its pages hold at least 16 tokens, not \(cache.tokensPerPage); raise the page size")
+    }
+    // Only a shape that can be packed has a packed layout.
+    if !reasons.isEmpty { return layer.generalObstacles(in: context) + reasons }
     return PagedAttention.obstacles(to: layer, layout: { kvLayout(for: layer, in: context) }, in: context)
   }
 

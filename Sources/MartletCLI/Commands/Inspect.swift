@@ -10,8 +10,8 @@ import MartletModels
 
 struct Inspect: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Shows what a model file is, what can run it, and the memory it takes.",
-    discussion: "Reads the file's head only; no weights are loaded.")
+    abstract: "Shows what a model file or directory is, what can run it, and the memory it takes.",
+    discussion: "Reads the files' heads only; no weights are loaded.")
 
   @Argument(help: "Name or path.")
   var model: String
@@ -30,7 +30,7 @@ struct Inspect: AsyncParsableCommand {
     try await interruptible { [self] in
       let path = try await ModelFile.path(of: model)
       let inspection = try Inspection(
-        GGUFFile(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+        ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
       if json { try Terminal.writeJSON(inspection) } else { try Terminal.write(inspection.text) }
     }
   }

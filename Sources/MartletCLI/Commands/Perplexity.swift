@@ -40,20 +40,20 @@ struct Perplexity: AsyncParsableCommand {
     try await interruptible { [self] in
       guard let data = FileManager.default.contents(atPath: file) else { throw CommandError("the file \"\(file)\" cannot be read") }
       guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("the file \"\(file)\" is not UTF-8") }
-      let gguf = try GGUFFile(path: try await ModelFile.path(of: model))
-      let tokenizer = try makeTokenizer(from: gguf)
+      let files = try ModelFiles(path: try await ModelFile.path(of: model))
+      let tokenizer = try files.makeTokenizer()
       // As `generate` reads a prompt: no special tokens, and the beginning-of-text token where the model wants one.
       let beginning = tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil
       let tokenIDs = [beginning].compactMap(\.self) + tokenizer.encode(text, parsesSpecialTokens: false).map(Int.init)
-      if whole { try await scoreWhole(tokenIDs, gguf) } else { try await scoreWindows(tokenIDs, beginning, gguf) }
+      if whole { try await scoreWhole(tokenIDs, files) } else { try await scoreWindows(tokenIDs, beginning, files) }
     }
   }
 
-  private func scoreWhole(_ tokenIDs: [Int], _ gguf: GGUFFile) async throws {
+  private func scoreWhole(_ tokenIDs: [Int], _ files: ModelFiles) async throws {
     guard tokenIDs.count >= 2 else {
       throw CommandError("\"\(file)\" has \(tokenIDs.count) tokens; at least 2 are needed, for the first is not scored")
     }
-    let llm = try load(gguf, longest: tokenIDs.count)
+    let llm = try load(files, longest: tokenIDs.count)
     let logprobs = try await llm.score(tokenIDs)
     let perplexity = exp(-mean(logprobs))
     if json {
@@ -63,13 +63,13 @@ struct Perplexity: AsyncParsableCommand {
     }
   }
 
-  private func scoreWindows(_ tokenIDs: [Int], _ beginning: Int?, _ gguf: GGUFFile) async throws {
+  private func scoreWindows(_ tokenIDs: [Int], _ beginning: Int?, _ files: ModelFiles) async throws {
     let count = tokenIDs.count / context
     guard count >= 1 else {
       throw CommandError(
         "\"\(file)\" has \(tokenIDs.count) tokens and a window \(context); give a longer text, a smaller --context, or --whole")
     }
-    let llm = try load(gguf, longest: context)
+    let llm = try load(files, longest: context)
     let progress = ProgressLine()
     var logprobs: [Float] = []
     for index in 0..<count {
@@ -94,9 +94,9 @@ struct Perplexity: AsyncParsableCommand {
     }
   }
 
-  private func load(_ gguf: GGUFFile, longest: Int) throws -> LLM {
+  private func load(_ files: ModelFiles, longest: Int) throws -> LLM {
     let progress = ProgressLine()
-    let llm = try LLM(file: gguf, configuration: try engine.configuration(cache: cache, context: longest)) { share in
+    let llm = try LLM(files: files, configuration: try engine.configuration(cache: cache, context: longest)) { share in
       progress.show("loading \(model): \(Int(share * 100)) %")
     }
     progress.clear()

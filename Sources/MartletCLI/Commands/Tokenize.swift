@@ -21,7 +21,7 @@ struct Tokenize: AsyncParsableCommand {
 
   func run() async throws {
     try await interruptible { [self] in
-      let tokenizer = try makeTokenizer(from: GGUFFile(path: try await ModelFile.path(of: model)))
+      let tokenizer = try ModelFiles(path: try await ModelFile.path(of: model)).makeTokenizer()
       let tokenIDs = tokenizer.encode(text, parsesSpecialTokens: true)
       if json {
         try Terminal.writeJSON(Report(tokenIDs: tokenIDs.map(Int.init)))

@@ -132,38 +132,50 @@ struct Inspection: Encodable {
     case backends = "attention_backends"
   }
 
-  init(_ file: GGUFFile, path: String, device: any Device, cache: EngineConfiguration.KVCache, contextLength: Int?) throws {
+  init(_ files: ModelFiles, path: String, device: any Device, cache: EngineConfiguration.KVCache, contextLength: Int?) throws {
     self.path = path
     self.device = device.summary
-    fileBytes = file.byteCount
-    tensorCount = file.tensors.count
-    weightBytes = file.tensors.reduce(0) { $0 + ($1.byteCount ?? 0) }
-    formats = Dictionary(grouping: file.tensors, by: \.type).map { type, tensors in
+    fileBytes = files.byteCount
+    var tensors: [ModelTensor] = []
+    var source: (any ModelSource)?
+    problems = []
+    backends = []
+    do { source = try files.source(for: .builtIn) } catch { problems.append("\(error)") }
+    if let source {
+      tensors = source.modelTensors
+    } else if case .directory(let directory) = files {
+      tensors = directory.tensors.map {
+        ModelTensor(name: $0.name, shape: $0.shape, formatName: $0.type, format: $0.weightFormat, byteCount: $0.byteCount)
+      }
+    }
+    tensorCount = tensors.count
+    weightBytes = tensors.reduce(0) { $0 + ($1.byteCount ?? 0) }
+    formats = Dictionary(grouping: tensors, by: \.formatName).map { name, tensors in
       Format(
-        format: type.name, isReadable: type.weightFormat != nil, count: tensors.count,
+        format: name, isReadable: tensors.allSatisfy { $0.format != nil }, count: tensors.count,
         bytes: tensors.contains { $0.byteCount == nil } ? nil : tensors.reduce(0) { $0 + $1.byteCount! })
     }
     .sorted { ($1.bytes ?? 0, $0.format) < ($0.bytes ?? 0, $1.format) }
-    problems = []
-    backends = []
 
     do {
-      let tokenizer = try makeTokenizer(from: file)
+      let (tokenizer, template) = try files.readTokenizer()
+      let (kind, preTokenizer) = try Self.tokenizerNames(files)
       self.tokenizer = TokenizerSummary(
-        model: try file.string("tokenizer.ggml.model"), preTokenizer: try file.string(ifPresent: "tokenizer.ggml.pre"),
+        model: kind, preTokenizer: preTokenizer,
         vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil,
-        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: Self.chatTemplate(of: file))
+        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: try? template.get().name)
     } catch {
       problems.append("\(error)")
     }
+    guard let source else { return }
     do {
-      let configuration = try ModelConfiguration(file)
+      let configuration = try ModelConfiguration(source)
       model = Model(
         architecture: configuration.architecture, name: configuration.name, contextLength: configuration.contextLength,
         layers: configuration.numLayers, hiddenSize: configuration.hiddenSize, feedForwardSize: configuration.feedForwardSize,
         heads: configuration.numHeads, kvHeads: configuration.numKVHeads, headDim: configuration.headDim,
         vocabularySize: configuration.vocabularySize)
-      let layers = try ModelRegistry.builtIn.model(for: file).attentionLayers(of: file, on: device)
+      let layers = try ModelRegistry.builtIn.model(for: source).attentionLayers(of: source, on: device)
       let length = contextLength ?? min(configuration.contextLength, EngineConfiguration.defaultMaxSequenceLength)
       backends = AttentionBackendRegistry.builtIn.backends.map {
         Backend($0, layers: layers, device: device, cache: cache, contextLength: length)
@@ -206,7 +218,13 @@ extension Inspection.Backend {
 }
 
 extension Inspection {
-  private static func chatTemplate(of file: GGUFFile) -> String? { try? ChatTemplate(from: file).name }
+  /// The kind of tokenizer and how it cuts text into words, as the files name them.
+  private static func tokenizerNames(_ files: ModelFiles) throws -> (String, String?) {
+    switch files {
+    case .gguf(let file): (try file.string("tokenizer.ggml.model"), try file.string(ifPresent: "tokenizer.ggml.pre"))
+    case .directory: ("tokenizer.json", nil)
+    }
+  }
 
   /// For people.
   var text: String {

@@ -25,6 +25,8 @@ public protocol Device: AnyObject, Sendable {
   /// Brings the weights, stacked by rows, into the order that this device's kernels read.
   /// - Throws: ``DeviceError/unsupportedWeight`` where the device has no kernel for a format or a shape.
   func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight
+  /// Bytes that a matrix takes once it is prepared, alone or stacked.
+  func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int
   /// What only this device has, by type; nil where it has none. An outside backend finds its worker pool or module loader here.
   func service<Service>(_ type: Service.Type) -> Service?
 }

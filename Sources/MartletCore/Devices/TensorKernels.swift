@@ -20,6 +20,9 @@ public protocol TensorKernels: Sendable {
   /// `accumulator[r, :] += addend[r, :]`.
   func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
 
+  /// `accumulator[r, :] += row`; row `[columns]`.
+  func addRow(_ row: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
+
   /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`.
   func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue)
 

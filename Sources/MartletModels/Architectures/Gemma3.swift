@@ -2,7 +2,6 @@
 
 public import MartletAttention
 public import MartletCore
-public import MartletFormats
 
 /// Gemma 3, text (`general.architecture = gemma3`; arXiv 2503.19786).
 ///
@@ -15,9 +14,28 @@ public import MartletFormats
 /// ```
 ///
 /// Five local layers, which see a window and turn by the local base, are followed by one global layer. Gemma multiplies norms by
-/// 1 + weight; its files hold that sum.
+/// 1 + weight; GGUF files hold that sum, Hugging Face's directories the weight.
 public final class Gemma3: LanguageModel {
   public static let architecture = "gemma3"
+
+  public static let checkpoints = [
+    CheckpointTranslation(
+      modelType: "gemma3_text",
+      settings: [
+        .fixed("hidden_activation", .string("gelu_pytorch_tanh")), .fixed("hidden_act", .string("gelu_pytorch_tanh")),
+        .fixed("attention_bias", .bool(false)), .fixed("use_bidirectional_attention", .bool(false)),
+        .fixed("attn_logit_softcapping", .null), .fixed("final_logit_softcapping", .null),
+        .float("query_pre_attn_scalar", as: "attention.query_pre_attn_scalar"),
+      ],
+      windows: .pattern(6), tiesEmbeddings: true, ropeTheta: 1_000_000,
+      tensors: CheckpointTranslation.decoderTensors.merging(["model.norm.weight": norm("output_norm")]) { $1 },
+      layerTensors: CheckpointTranslation.decoderLayer.merging([
+        "input_layernorm.weight": norm("attn_norm"), "self_attn.q_norm.weight": norm("attn_q_norm"),
+        "self_attn.k_norm.weight": norm("attn_k_norm"), "post_attention_layernorm.weight": norm("post_attention_norm"),
+        "pre_feedforward_layernorm.weight": norm("ffn_norm"), "post_feedforward_layernorm.weight": norm("post_ffw_norm"),
+      ]) { $1 })
+  ]
+  private static func norm(_ name: String) -> CheckpointTranslation.TensorName { .init("\(name).weight", addend: 1) }
 
   struct Layer {
     let attentionNorm: RMSNorm
@@ -61,9 +79,9 @@ public final class Gemma3: LanguageModel {
     vocabulary.logits(of: hidden, rows: rows, into: output, memory, on: queue, kernels)
   }
 
-  public init(_ file: GGUFFile, in context: ModelContext) throws {
-    let configuration = try ModelConfiguration(file)
-    var loader = WeightLoader(file, architecture: Self.architecture, on: context.device, progress: context.progress)
+  public init(_ source: any ModelSource, in context: ModelContext) throws {
+    let configuration = try ModelConfiguration(source)
+    var loader = WeightLoader(source, architecture: Self.architecture, on: context.device, progress: context.progress)
     let specs = try Self.specs(configuration, &loader)
     var layers: [Layer] = []
     for spec in specs {
@@ -88,46 +106,43 @@ public final class Gemma3: LanguageModel {
     kernels = context.device.tensorKernels
   }
 
-  public static func attentionLayers(of file: GGUFFile, on device: any Device) throws -> [AttentionLayerSpec] {
-    var loader = WeightLoader(file, architecture: architecture, on: device)
-    return try specs(ModelConfiguration(file), &loader)
+  public static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec] {
+    var loader = WeightLoader(source, architecture: architecture, on: device)
+    return try specs(ModelConfiguration(source), &loader)
   }
 
   private static func specs(_ configuration: ModelConfiguration, _ loader: inout WeightLoader) throws -> [AttentionLayerSpec] {
-    let file = loader.file
+    let source = loader.source
     for cap in ["attn_logit_softcapping", "final_logit_softcapping"] {
-      if let value = try file.float(ifPresent: "\(architecture).\(cap)"), value != 0 {
-        throw ModelError.invalid(key: "\(architecture).\(cap)", value: "\(value)", reason: "Gemma 3 has no soft caps")
+      if let value = try source.float(ifPresent: "\(architecture).\(cap)"), value != 0 {
+        throw source.invalid("\(architecture).\(cap)", value, "Gemma 3 has no soft caps")
       }
     }
-    let window = try file.integer(architecture + ".attention.sliding_window")
-    guard window >= 1 else {
-      throw ModelError.invalid(key: "\(architecture).attention.sliding_window", value: "\(window)", reason: "it must be at least 1")
-    }
-    let global = try RopeParams(file, configuration, defaultTheta: 1_000_000)
+    _ = try source.integer(architecture + ".attention.sliding_window")  // a Gemma 3 without is no Gemma 3
+    let windows = try source.windows(configuration, usualPattern: 6)
+    let global = try RopeParams(source, configuration, defaultTheta: 1_000_000)
     // Stretching is for the global layers: the local ones never see a distance beyond their window.
-    let localTheta = try file.float(ifPresent: "\(architecture).rope.freq_base_swa") ?? 10000
+    let localTheta = try source.float(ifPresent: "\(architecture).rope.freq_base_swa") ?? 10000
     let local = RopeParams(dim: global.dim, theta: Double(localTheta))
     if let problem = local.problem {
-      throw ModelError.invalid(key: "\(architecture).rope.freq_base_swa", value: "\(localTheta)", reason: problem)
+      throw source.invalid("\(architecture).rope.freq_base_swa", localTheta, problem)
     }
-    let patternKey = "\(architecture).attention.sliding_window_pattern"
-    let pattern = try file.integer(ifPresent: patternKey) ?? 6
-    guard pattern >= 1 else { throw ModelError.invalid(key: patternKey, value: "\(pattern)", reason: "it must be at least 1") }
     // Only the 27B model, known by its 62 layers, scales by the width of its heads in the residual stream instead of by headDim.
     let scaledDim = configuration.numLayers == 62 ? configuration.hiddenSize / configuration.numHeads : configuration.headDim
-    let scale = try file.float(ifPresent: "\(architecture).attention.scale") ?? 1 / Float(scaledDim).squareRoot()
+    let scalarKey = "\(architecture).attention.query_pre_attn_scalar"
+    let scalar = try source.float(ifPresent: scalarKey) ?? Float(scaledDim)
+    guard scalar > 0 else { throw source.invalid(scalarKey, scalar, "it must be above 0") }
+    let scale = try source.float(ifPresent: "\(architecture).attention.scale") ?? 1 / scalar.squareRoot()
     var specs: [AttentionLayerSpec] = []
     for layer in 0..<configuration.numLayers {
-      let isGlobal = (layer + 1) % pattern == 0
       func norm(_ name: String) throws -> HeadNorm {
         try loader.headNorm("blk.\(layer).\(name).weight", count: configuration.headDim, epsilon: configuration.normEpsilon)
       }
       specs.append(
         AttentionLayerSpec(
           layerIndex: layer, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
-          valueHeadDim: configuration.valueHeadDim, scale: scale, window: isGlobal ? nil : window,
-          positionalEmbedding: PositionalEmbeddingParams(isGlobal ? global : local, isNeoX: true),
+          valueHeadDim: configuration.valueHeadDim, scale: scale, window: windows[layer],
+          positionalEmbedding: PositionalEmbeddingParams(windows[layer] == nil ? global : local, isNeoX: true),
           queryNorm: try norm("attn_q_norm"), keyNorm: try norm("attn_k_norm")))
     }
     return specs

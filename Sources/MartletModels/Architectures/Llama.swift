@@ -2,7 +2,6 @@
 
 public import MartletAttention
 public import MartletCore
-public import MartletFormats
 
 /// Llama and its family under `general.architecture = llama`: Llama 2 and 3, SmolLM2, TinyLlama, Mistral.
 ///
@@ -14,9 +13,17 @@ public import MartletFormats
 /// logits = W_out · norm(x)
 /// ```
 ///
-/// These files store the rows of W_q and W_k so that RoPE turns neighbouring pairs (GPT-J), not halves.
+/// GGUF files store the rows of W_q and W_k so that RoPE turns neighbouring pairs (GPT-J); Hugging Face's directories so that it turns halves.
 public final class Llama: LanguageModel {
   public static let architecture = "llama"
+
+  public static let checkpoints = [
+    CheckpointTranslation(modelType: "llama", settings: withoutBias),
+    CheckpointTranslation(modelType: "mistral", settings: withoutBias, windows: .all),
+  ]
+  private static let withoutBias: [CheckpointTranslation.Setting] = [
+    .fixed("hidden_act", .string("silu")), .fixed("attention_bias", .bool(false)), .fixed("mlp_bias", .bool(false)),
+  ]
 
   struct Layer {
     let attentionNorm: RMSNorm
@@ -56,9 +63,9 @@ public final class Llama: LanguageModel {
     vocabulary.logits(of: hidden, rows: rows, into: output, memory, on: queue, kernels)
   }
 
-  public init(_ file: GGUFFile, in context: ModelContext) throws {
-    let configuration = try ModelConfiguration(file)
-    var loader = WeightLoader(file, architecture: Self.architecture, on: context.device, progress: context.progress)
+  public init(_ source: any ModelSource, in context: ModelContext) throws {
+    let configuration = try ModelConfiguration(source)
+    var loader = WeightLoader(source, architecture: Self.architecture, on: context.device, progress: context.progress)
     let specs = try Self.specs(configuration, &loader)
     let epsilon = configuration.normEpsilon
     var layers: [Layer] = []
@@ -79,25 +86,26 @@ public final class Llama: LanguageModel {
     kernels = context.device.tensorKernels
   }
 
-  public static func attentionLayers(of file: GGUFFile, on device: any Device) throws -> [AttentionLayerSpec] {
-    var loader = WeightLoader(file, architecture: architecture, on: device)
-    return try specs(ModelConfiguration(file), &loader)
+  public static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec] {
+    var loader = WeightLoader(source, architecture: architecture, on: device)
+    return try specs(ModelConfiguration(source), &loader)
   }
 
   private static func specs(_ configuration: ModelConfiguration, _ loader: inout WeightLoader) throws -> [AttentionLayerSpec] {
-    let file = loader.file
-    var rope = try RopeParams(file, configuration, defaultTheta: 10000)
+    let source = loader.source
+    var rope = try RopeParams(source, configuration, defaultTheta: 10000)
     if loader.has("rope_freqs.weight") {  // Llama 3.1's stretching, worked out by whoever made the file
       rope.frequencyDivisors = try loader.floats("rope_freqs.weight", count: rope.dim / 2).map(Double.init)
-      if let problem = rope.problem { throw ModelError.invalid(key: "rope_freqs.weight", value: "a tensor", reason: problem) }
+      if let problem = rope.problem { throw source.invalid("rope_freqs.weight", "a tensor", problem) }
     }
-    let window = try file.integer(ifPresent: "\(architecture).attention.sliding_window")
-    let scale = try file.float(ifPresent: "\(architecture).attention.scale")
+    let isNeoX = try source.bool(ifPresent: "\(architecture).rope.is_neox") ?? false
+    let windows = try source.windows(configuration)
+    let scale = try source.float(ifPresent: "\(architecture).attention.scale")
     return (0..<configuration.numLayers).map {
       AttentionLayerSpec(
         layerIndex: $0, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
-        valueHeadDim: configuration.valueHeadDim, scale: scale, window: window.flatMap { $0 > 0 ? $0 : nil },
-        positionalEmbedding: PositionalEmbeddingParams(rope, isNeoX: false))
+        valueHeadDim: configuration.valueHeadDim, scale: scale, window: windows[$0],
+        positionalEmbedding: PositionalEmbeddingParams(rope, isNeoX: isNeoX))
     }
   }
 }

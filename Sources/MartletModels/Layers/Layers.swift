@@ -15,12 +15,14 @@ struct RMSNorm {
   }
 }
 
-/// y = x · Wᵀ, for one weight or several that are stacked by rows.
+/// y = x · Wᵀ + b, for one weight or several that are stacked by rows; most have no b.
 struct Projection {
   let weight: any PreparedWeight
+  let bias: Tensor?
 
   func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
     kernels.product(input, weight, output: output, on: queue)
+    if let bias { kernels.addRow(bias, to: output, on: queue) }
   }
 }
 
@@ -36,10 +38,10 @@ struct GatedMLP {
     let prefix = "blk.\(layer)"
     self.activation = activation
     gateUp = try loader.projection(
-      [("\(prefix).ffn_gate.weight", configuration.feedForwardSize), ("\(prefix).ffn_up.weight", configuration.feedForwardSize)],
+      [("\(prefix).ffn_gate", configuration.feedForwardSize), ("\(prefix).ffn_up", configuration.feedForwardSize)],
       columns: configuration.hiddenSize)
     down = try loader.projection(
-      "\(prefix).ffn_down.weight", rows: configuration.hiddenSize, columns: configuration.feedForwardSize)
+      "\(prefix).ffn_down", rows: configuration.hiddenSize, columns: configuration.feedForwardSize)
   }
 
   func callAsFunction(_ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
@@ -52,21 +54,25 @@ struct GatedMLP {
   }
 }
 
-/// y = W_o · attention(W_qkv · x): q/k norm, positions and the cache are the attention layer's business.
+/// y = W_o · attention(W_qkv · x + b_qkv): q/k norm, positions and the cache are the attention layer's business.
 struct SelfAttention {
   let layer: AttentionLayer
   let qkv: Projection
   let output: Projection
 
-  init(_ loader: inout WeightLoader, spec: AttentionLayerSpec, configuration: ModelConfiguration, in context: ModelContext) throws {
+  /// - Parameter hasBias: whether queries, keys and values have biases.
+  init(
+    _ loader: inout WeightLoader, spec: AttentionLayerSpec, configuration: ModelConfiguration, hasBias: Bool = false,
+    in context: ModelContext
+  ) throws {
     let prefix = "blk.\(spec.layerIndex)"
     layer = try AttentionLayer(spec, backend: context.attentionBackend, in: context.attention)
     qkv = try loader.projection(
       [
-        ("\(prefix).attn_q.weight", spec.queryWidth), ("\(prefix).attn_k.weight", spec.keyWidth),
-        ("\(prefix).attn_v.weight", spec.valueWidth),
-      ], columns: configuration.hiddenSize)
-    output = try loader.projection("\(prefix).attn_output.weight", rows: configuration.hiddenSize, columns: spec.outputWidth)
+        ("\(prefix).attn_q", spec.queryWidth), ("\(prefix).attn_k", spec.keyWidth),
+        ("\(prefix).attn_v", spec.valueWidth),
+      ], columns: configuration.hiddenSize, hasBias: hasBias)
+    output = try loader.projection("\(prefix).attn_output", rows: configuration.hiddenSize, columns: spec.outputWidth)
   }
 
   func callAsFunction(
@@ -93,10 +99,10 @@ struct Vocabulary {
   init(_ loader: inout WeightLoader, configuration: ModelConfiguration, scale: Float = 1) throws {
     let rows = configuration.vocabularySize
     let columns = configuration.hiddenSize
-    embedding = try loader.projection("token_embd.weight", rows: rows, columns: columns)
+    embedding = try loader.projection("token_embd", rows: rows, columns: columns)
     self.scale = scale
     norm = try loader.norm("output_norm.weight", count: columns, epsilon: configuration.normEpsilon)
-    output = loader.has("output.weight") ? try loader.projection("output.weight", rows: rows, columns: columns) : embedding
+    output = loader.has("output.weight") ? try loader.projection("output", rows: rows, columns: columns) : embedding
   }
 
   func embed(_ tokens: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {

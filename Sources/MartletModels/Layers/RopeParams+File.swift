@@ -1,38 +1,80 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletAttention
-import MartletFormats
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
 
 extension RopeParams {
   /// Reads the `<architecture>.rope.…` keys.
   /// - Throws: ``ModelError`` naming the key.
-  init(_ file: GGUFFile, _ configuration: ModelConfiguration, defaultTheta: Double) throws {
+  init(_ source: any ModelSource, _ configuration: ModelConfiguration, defaultTheta: Double) throws {
     let prefix = "\(configuration.architecture).rope"
-    let dim = try file.integer(ifPresent: "\(prefix).dimension_count") ?? configuration.headDim
+    let dim = try source.integer(ifPresent: "\(prefix).dimension_count") ?? configuration.headDim
     guard dim >= 2 && dim % 2 == 0 && dim <= configuration.headDim else {
-      throw ModelError.invalid(
-        key: "\(prefix).dimension_count", value: "\(dim)",
-        reason: "it must be even and within 2…\(configuration.headDim), the dims of a head")
+      throw source.invalid(
+        "\(prefix).dimension_count", dim, "it must be even and within 2…\(configuration.headDim), the dims of a head")
     }
-    let theta = try file.float(ifPresent: "\(prefix).freq_base").map(Double.init) ?? defaultTheta
-    self.init(dim: dim, theta: theta, scaling: try Self.scaling(file, prefix, configuration))
-    if let problem { throw ModelError.invalid(key: "\(prefix).freq_base", value: "\(theta)", reason: problem) }
+    let theta = try source.float(ifPresent: "\(prefix).freq_base").map(Double.init) ?? defaultTheta
+    self.init(dim: dim, theta: theta)
+    if let problem { throw source.invalid("\(prefix).freq_base", theta, problem) }
+    scaling = try Self.scaling(source, "\(prefix).scaling", old: "\(prefix).scale_linear", configuration)
+    if let problem { throw source.invalid("\(prefix).scaling.type", "\(scaling)", problem) }
   }
 
-  private static func scaling(_ file: GGUFFile, _ prefix: String, _ configuration: ModelConfiguration) throws -> Scaling {
-    // Files from before `rope.scaling` say linear scaling so.
-    let old = try file.float(ifPresent: "\(prefix).scale_linear")
-    let factor = try file.float(ifPresent: "\(prefix).scaling.factor") ?? old ?? 1
-    let typeKey = "\(prefix).scaling.type"
-    switch try file.string(ifPresent: typeKey) ?? (factor == 1 ? "none" : "linear") {
+  private static func scaling(
+    _ source: any ModelSource, _ prefix: String, old: String, _ configuration: ModelConfiguration
+  ) throws -> Scaling {
+    func number(_ key: String) throws -> Double? { try source.float(ifPresent: "\(prefix).\(key)").map(Double.init) }
+    func needed(_ key: String) throws -> Double { Double(try source.float("\(prefix).\(key)")) }
+    let originalLength = try source.integer(ifPresent: "\(prefix).original_context_length") ?? configuration.contextLength
+    // Files from before `rope.scaling` say linear scaling under the old key.
+    let factor = try number("factor") ?? source.float(ifPresent: old).map(Double.init)
+    switch try source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear") {
     case "none": return .none
-    case "linear": return factor == 1 ? .none : .linear(factor: Double(factor))
+    case "linear": return factor ?? 1 == 1 ? .none : .linear(factor: factor!)
+    case "dynamic":
+      if let alpha = try number("alpha") { return .dynamic(alpha: alpha) }
+      // The form with a factor stretches as a sequence grows beyond the context length, where no sequence of this build goes.
+      _ = try needed("factor")
+      return .none
+    case "llama3":
+      return .llama3(
+        factor: try needed("factor"), lowFreqFactor: try needed("low_freq_factor"), highFreqFactor: try needed("high_freq_factor"),
+        originalMaxPositions: originalLength)
     case "yarn":
+      let factor = factor ?? Double(configuration.contextLength) / Double(max(originalLength, 1))
+      var mscale = 1.0, mscaleAllDim = 0.0
+      if let magnitude = try number("attention_factor") {
+        // What multiplies cosines and sines is 0.1 · mscale · ln(factor) + 1.
+        guard factor > 1 || magnitude == 1 else {
+          throw source.invalid("\(prefix).attention_factor", magnitude, "the factor \(factor) stretches nothing")
+        }
+        if factor > 1 { mscale = (magnitude - 1) / (0.1 * log(factor)) }
+      } else if let one = try number("mscale"), let all = try number("mscale_all_dim"), one != 0, all != 0 {
+        (mscale, mscaleAllDim) = (one, all)
+      }
       return .yarn(
-        factor: Double(factor),
-        originalMaxPositions: try file.integer(ifPresent: "\(prefix).scaling.original_context_length") ?? configuration.contextLength)
+        factor: factor, originalMaxPositions: originalLength, betaFast: try number("yarn_beta_fast") ?? 32,
+        betaSlow: try number("yarn_beta_slow") ?? 1, mscale: mscale, mscaleAllDim: mscaleAllDim)
+    case "longrope":
+      func factors(_ key: String) throws -> [Double] {
+        guard let values = try source.floatList(ifPresent: "\(prefix).\(key)") else { throw source.missingKey("\(prefix).\(key)") }
+        return values.map(Double.init)
+      }
+      guard originalLength > 1 else { throw source.invalid("\(prefix).original_context_length", originalLength, "it must be above 1") }
+      let ratio = factor ?? Double(configuration.contextLength) / Double(originalLength)
+      let magnitude = try number("attention_factor") ?? (ratio <= 1 ? 1 : (1 + log(ratio) / log(Double(originalLength))).squareRoot())
+      return .longRope(
+        shortFactors: try factors("short_factor"), longFactors: try factors("long_factor"), originalMaxPositions: originalLength,
+        maxPositions: configuration.contextLength, attentionFactor: magnitude)
     case let other:
-      throw ModelError.invalid(key: typeKey, value: other, reason: "this build knows none, linear and yarn")
+      throw source.invalid("\(prefix).type", other, "this build knows none, linear, dynamic, llama3, yarn and longrope")
     }
   }
 }

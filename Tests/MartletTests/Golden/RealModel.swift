@@ -6,19 +6,19 @@ import MartletCPU
 import MartletCore
 import MartletKVCache
 import MartletTestSupport
+import MartletTokenizers
 import Testing
 
 /// Engines on real models, for tests.
 enum RealModel {
   static func llm(
     _ name: String, backend: String = "TRTLLM", dataType: DataType? = nil, fp8Inputs: Bool = false, pageSize: Int = 32, context: Int = 640,
-    maxBatchSize: Int = 8,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2
+    maxBatchSize: Int = 8, maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2, instructionSet: String? = nil
   ) async throws -> LLM {
     try LLM(
       model: await RealModelFile.path(name),
       configuration: EngineConfiguration(
-        device: CPUDevice(threads: threads), attentionBackend: backend,
+        device: CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: backend,
         kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: .tokens(pageSize), fp8Inputs: fp8Inputs),
         maxSequenceLength: context,
         maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
@@ -41,6 +41,15 @@ struct GoldenRecord: Decodable, Sendable {
       case promptTokenIDs = "prompt_token_ids"
       case greedyTokenIDs = "greedy_token_ids"
     }
+
+    /// What is asked of the engine.
+    func request() throws -> Martlet.Prompt {
+      if let chatUserMessage { return .chat([ChatMessage(role: "user", content: chatUserMessage)]) }
+      return .text(try #require(prompt))
+    }
+
+    /// The steps before the first one whose margin is below `margin`: what exact engines must agree on.
+    func decidedCount(margin: Double) -> Int { margins.firstIndex { $0 < margin } ?? margins.count }
   }
   struct Passage: Decodable, Sendable {
     var tokenIDs: [Int]

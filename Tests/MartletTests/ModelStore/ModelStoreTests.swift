@@ -114,7 +114,7 @@ import Testing
     #expect(try store.locate("gemma3-270m") == .missing(KnownModel.all[1]))
     #expect(throws: ModelStoreError.fileNotFound(path: "./gemma3-270m")) { try store.locate("./gemma3-270m") }
     #expect(throws: ModelStoreError.fileNotFound(path: "gemma.gguf")) { try store.locate("gemma.gguf") }
-    #expect(throws: ModelStoreError.notAFile(path: "/tmp/")) { try store.locate("/tmp/") }
+    #expect(try store.locate("/tmp/") == .file(path: "/tmp/"), "a directory may hold a model")
     let error = #expect(throws: ModelStoreError.self) { try store.locate("gemma") }
     #expect(error == .unknownModel(name: "gemma", known: ["smollm2-135m", "gemma3-270m"], directory: "/nowhere"))
     #expect(error?.description.contains("smollm2-135m, gemma3-270m") == true)

@@ -50,5 +50,6 @@ for backend in AttentionBackendRegistry.builtIn.backends {
 
   _ = try step([(id: 1, tokens: 100, isContext: true)])
   let output = try step([(id: 2, tokens: 40, isContext: true), (id: 1, tokens: 1, isContext: false)])
-  print("\(backend.name): \(output.shape), first value \(output.unsafeHostPointer(to: Float.self)![0]), pages held \(cache.heldPages(pool: 0))")
+  print(
+    "\(backend.name): \(output.shape), first value \(output.unsafeHostPointer(to: Float.self)![0]), pages held \(cache.heldPages(pool: 0))")
 }

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+"""Shows that the kernel check sees a broken tail: breaks one kernel after the other on purpose and demands that the check fails.
+
+    Scripts/check-broken-tails.py
+
+A tail is what is left where a length is no multiple of the vector's width: where kernels go wrong. Each line of TAILS breaks one in a copy
+of the sources. All breaks are compiled at once, each behind `BROKEN(number)`, so that one build for each processor serves them all. Run
+Scripts/check-kernels.sh first: it installs the compiler and the emulator for arm64. A line whose text is gone from the sources, a break that
+does not compile and one that the check does not see are errors.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# file of CMartletKernels/kernels, the text of the tail, the same text broken, what is broken. The text must be there exactly once.
+TAILS = [
+    ("tensor.h", "f32x16_load_first(x + whole, tail)", "f32x16_load_first(x + whole, tail - BROKEN)",
+     "a norm's sum lacks the row's last value"),
+    ("tensor.h", "for (int32_t i = whole; i < a->columns; i++)", "for (int32_t i = whole; i < a->columns - BROKEN; i++)",
+     "a norm does not write the row's last value"),
+    ("tensor.h", "f32x16_load_first(gate + whole, tail)", "f32x16_load_first(gate + whole, tail - BROKEN)",
+     "an activation does not read the row's last value"),
+    ("tensor.h", "for (; i < end; i++) y[i] += a->addend[i];", "for (; i + BROKEN < end; i++) y[i] += a->addend[i];",
+     "a sum leaves out the last value"),
+    ("quantise.h", "a->columns - start < martlet_product_slab ? a->columns - start :",
+     "a->columns - start < martlet_product_slab ? a->columns - start - 32 * BROKEN :", "a part of a slab of inputs is coded a block short"),
+    ("product.h", "__builtin_memcpy(output, values, (size_t)lanes * sizeof(float));",
+     "__builtin_memcpy(output, values, (size_t)(lanes - BROKEN) * sizeof(float));",
+     "a product does not write the last of rows that fill no group"),
+    ("product.h", "int32_t blocks = left < 8 ? left : 8;", "int32_t blocks = left < 8 ? left - BROKEN : 8;",
+     "a product for few tokens leaves out the last block of a part of a slab"),
+    ("product.h", "a->columns - start < martlet_product_slab ? a->columns : start + martlet_product_slab;",
+     "a->columns - start < martlet_product_slab ? a->columns - BROKEN : start + martlet_product_slab;",
+     "a product of floats for few tokens leaves out the last input"),
+    ("product.h", "a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;",
+     "a->columns - start < martlet_product_slab ? a->columns - start - 32 * BROKEN : martlet_product_slab;",
+     "a product for many tokens leaves out the last block of a part of a slab"),
+    ("append.h", "tail[j - i] = x[j];", "tail[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head's norm lacks its last dim"),
+    ("append.h", "padded[j - i] = x[j];", "padded[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head is stored without its last dim"),
+    ("attention.h", "(lane + 16 * c < end)", "(lane + 16 * c < end + BROKEN)", "attention sees a token behind the last of a tile"),
+    ("attention.h", "int resume = whole_end > first[i] ? whole_end : first[i];",
+     "int resume = (whole_end > first[i] ? whole_end : first[i]) + BROKEN;",
+     "attention leaves out the last token, which fills no lane"),
+    ("attention.h", "if (dim < view->value_dims)", "if (!BROKEN && dim < view->value_dims)", "attention leaves out the last dims, which fill no vector"),
+]
+
+DECLARATION = """
+extern int martlet_broken_tail;
+"""
+DEFINITION = """
+#include <stdlib.h>
+int martlet_broken_tail;
+__attribute__((constructor)) static void choose(void) {
+  const char *number = getenv("MARTLET_BROKEN_TAIL");
+  martlet_broken_tail = number ? atoi(number) : 0;
+}
+"""
+
+
+def fail(message):
+    print(message, file=sys.stderr)
+    sys.exit(1)
+
+
+def find_clang():
+    clang = shutil.which("clang")
+    swift = shutil.which("swift")
+    if not clang and swift:
+        clang = str(pathlib.Path(os.path.realpath(swift)).parent / "clang")
+    if not clang or not os.access(clang, os.X_OK):
+        fail("clang is not on the PATH, nor beside swift; a Swift toolchain has it (https://www.swift.org/install)")
+    return clang
+
+
+def break_tails(sources):
+    """Puts every break into the copy at `sources`, switched off."""
+    for number, (name, text, broken, what) in enumerate(TAILS, start=1):
+        path = sources / "CMartletKernels" / "kernels" / name
+        code = path.read_text()
+        if code.count(text) != 1:
+            fail(f"{name} has the text of tail {number} ({what}) {code.count(text)} times, not once: {text!r}\n"
+                 f"The kernel has changed: change this script's table with it.")
+        path.write_text(code.replace(text, broken.replace("BROKEN", f"(martlet_broken_tail == {number})")))
+
+
+def build(clang, folder, target, options):
+    """Compiles the check with the broken kernels; gives the program."""
+    (folder / "broken.h").write_text(DECLARATION)
+    (folder / "broken.c").write_text(DEFINITION)
+    output = folder / target
+    output.mkdir()
+    objects = []
+    sources = sorted((folder / "Sources" / "CMartletKernels").glob("*/*.c")) + sorted((folder / "KernelCheck").glob("*.c"))
+    for source in [*sources, folder / "broken.c"]:
+        objects.append(str(output / f"{source.stem}.o"))
+        subprocess.run(
+            [clang, *options, "-O2", "-std=gnu17", "-include", str(folder / "broken.h"), "-I",
+             str(folder / "Sources/CMartletKernels/include"), "-c", str(source), "-o", objects[-1]], check=True)
+    subprocess.run([clang, *options, *objects, "-lm", "-o", str(output / "kernel_check")], check=True)
+    return str(output / "kernel_check")
+
+
+def first_fault(command, variant, number):
+    """The first line in which the check finds a fault, nothing if it finds none, None if this machine cannot run the variant."""
+    environment = dict(os.environ, MARTLET_BROKEN_TAIL=str(number))
+    with subprocess.Popen([*command, variant], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        last = ""
+        for line in process.stdout:
+            if line.rstrip().endswith("is not supported by this processor"):
+                process.kill()
+                return None
+            if "WRONG" in line:
+                process.kill()
+                return line.strip()
+            last = line.strip()
+        process.wait()
+    return "" if process.returncode == 0 else f"the check crashed after {last!r}"
+
+
+def main():
+    clang = find_clang()
+    root = pathlib.Path(__file__).resolve().parent.parent
+    with tempfile.TemporaryDirectory() as name, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        folder = pathlib.Path(name)
+        shutil.copytree(root / "Sources" / "CMartletKernels", folder / "Sources" / "CMartletKernels")
+        shutil.copytree(root / "Tests" / "KernelCheck", folder / "KernelCheck")
+        break_tails(folder / "Sources")
+
+        targets = [("native", [], [], ["portable", "bf16-model"])]
+        if platform.machine() == "x86_64":
+            targets[0][3].extend(["avx2", "avx512", "avx512bf16"])
+            targets.append(("arm64", ["--target=aarch64-linux-gnu", "-static"], ["qemu-aarch64"], ["neon"]))
+        else:
+            targets[0][3].append("neon")
+        programs = pool.map(lambda target: build(clang, folder, target[0], target[1]), targets)
+        runs = []
+        for (target, _, emulator, variants), program in zip(targets, programs):
+            for variant in variants:
+                for number in range(len(TAILS) + 1):
+                    run = pool.submit(first_fault, [*emulator, program], variant, number)
+                    runs.append((target, variant, number, run))
+        seen = {}
+        wrong = []
+        for target, variant, number, run in runs:
+            fault = run.result()
+            if fault is None:
+                seen.setdefault((target, variant), None)
+            elif number == 0:
+                if fault:
+                    wrong.append(f"{target}, {variant}: the check fails with nothing broken: {fault}")
+            elif fault:
+                seen[target, variant] = (seen.get((target, variant)) or 0) + 1
+            else:
+                wrong.append(f"{target}, {variant}: the check does not see that {TAILS[number - 1][3]}")
+        for (target, variant), count in seen.items():
+            result = "is not supported by this processor" if count is None else f"{count} of {len(TAILS)} broken tails seen"
+            print(f"{target}: {variant:12} {result}")
+        if wrong:
+            fail("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

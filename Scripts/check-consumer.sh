@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+#
+# Meets the package as others do: a package of somebody else's depends on it by version, builds, and generates text:
+# Scripts/check-consumer.sh MODELS, the folder of model files. The version is a tag in a clone of what is committed here. (SwiftPM refuses
+# unsafe flags in a package that is depended on by version, which no build of our own would show.)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+models=$(realpath -m "$1")
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+git clone -q --no-local . "$folder/martlet"
+git -C "$folder/martlet" -c user.name=consumer -c user.email=consumer@localhost tag -f -m 0.1.0 0.1.0
+if [ -n "$(git status --porcelain)" ]; then echo "what is not committed is not in the consumer's version"; fi
+
+# The example's program, with a manifest of its own.
+mkdir -p "$folder/consumer/Sources/consumer"
+cp Examples/generate/Sources/generate/main.swift "$folder/consumer/Sources/consumer/"
+cat > "$folder/consumer/Package.swift" <<MANIFEST
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "consumer",
+  dependencies: [.package(url: "file://$folder/martlet", from: "0.1.0")],
+  targets: [.executableTarget(name: "consumer", dependencies: [.product(name: "Martlet", package: "martlet")])]
+)
+MANIFEST
+
+cd "$folder/consumer"
+# A consumer sets nothing of ours.
+env -u MARTLET_WARNINGS_AS_ERRORS swift build -c release 2>&1 | tail -3
+grep -A6 '"identity" : "martlet"' Package.resolved | grep -q '"version" : "0.1.0"' \
+  || { echo "the consumer did not take version 0.1.0" >&2; cat Package.resolved >&2; exit 1; }
+.build/release/consumer "The capital of France is" "$models" | tee output.txt
+grep -q '^greedy: The capital of France is Paris' output.txt || { echo "the consumer's text is not what the model says" >&2; exit 1; }

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+#
+# Builds every package in Examples and runs it: Scripts/check-examples.sh MODELS, the folder of model files. They share one build folder, so
+# that what they have in common is compiled once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+models=$(realpath -m "$1")
+
+for manifest in Examples/*/Package.swift; do
+  name=$(basename "$(dirname "$manifest")")
+  echo "$name:"
+  swift build -c release --package-path "Examples/$name" --scratch-path .build-examples 2>&1 | tail -1
+  case $name in
+    generate) .build-examples/release/generate "The capital of France is" "$models" | tee .build-examples/output.txt ;;
+    *) ".build-examples/release/$name" | tee .build-examples/output.txt ;;
+  esac
+  [ -s .build-examples/output.txt ] || { echo "the example $name printed nothing" >&2; exit 1; }
+  if [ "$name" = generate ]; then
+    grep -q '^greedy: The capital of France is Paris' .build-examples/output.txt || { echo "the example's text is not what the model says" >&2; exit 1; }
+  fi
+done

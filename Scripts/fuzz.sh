@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+#
+# Feeds the readers of files with what libFuzzer makes up, under the address sanitizer: Scripts/fuzz.sh [SECONDS [TARGET…]], a minute and all
+# targets unless told. The modules are compiled here and not by the package, because a package that others depend on by version may not ask for
+# sanitizers. An input that crashes a target is an error; it is left in .build-fuzz/TARGET, with the corpus that the next run goes on from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export SWIFT_BACKTRACE=enable=no
+
+seconds=${1:-60}
+targets=("${@:2}")
+[ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors tokenizer_json)
+folder=.build-fuzz
+mkdir -p "$folder/modules"
+
+clang=$(dirname "$(readlink -f "$(command -v swiftc)")")/clang
+swift=(swiftc -O -wmo -parse-as-library -swift-version 6 -enable-upcoming-feature ExistentialAny -enable-upcoming-feature MemberImportVisibility
+  -enable-upcoming-feature InternalImportsByDefault -package-name martlet -I "$folder/modules" -use-ld=lld)
+objects=()
+
+kernels() {
+  local source
+  printf 'module CMartletKernels { umbrella header "%s" export * }\n' "$PWD/Sources/CMartletKernels/include/CMartletKernels.h" \
+    > "$folder/modules/module.modulemap"
+  for source in Sources/CMartletKernels/*/*.c; do
+    "$clang" -fsanitize=address -O1 -std=gnu17 -I Sources/CMartletKernels/include -c "$source" -o "$folder/$(basename "$source" .c).o"
+  done
+}
+
+module() {  # module NAME FILE…
+  objects+=("$folder/$1.o")
+  "${swift[@]}" -sanitize=address,fuzzer -module-name "$1" -emit-module -emit-module-path "$folder/modules/$1.swiftmodule" \
+    -emit-object "${@:2}" -o "$folder/$1.o"
+}
+
+kernels &
+compiling=$!
+for name in MartletCore MartletFormats MartletTokenizers MartletKVCache MartletAttention MartletModels MartletCPU; do
+  if [ $name = MartletCPU ]; then wait $compiling; fi
+  mapfile -t sources < <(find "Sources/$name" -name '*.swift')
+  module "$name" "${sources[@]}"
+done
+for source in Sources/CMartletKernels/*/*.c; do objects+=("$folder/$(basename "$source" .c).o"); done
+
+# Seeds are written by the package's own writers.
+"${swift[@]}" -sanitize=address -module-name Seeds Tests/Fuzz/Seeds.swift Tests/MartletTestSupport/{TinyModel,SeededGenerator}.swift \
+  "${objects[@]}" -o "$folder/seeds"
+mkdir -p "$folder"/seeds-{gguf,safetensors,tokenizer_json}
+ASAN_OPTIONS=detect_leaks=0 "$folder/seeds" "$folder/seeds-"
+cp Tests/MartletTokenizersTests/Fixtures/tokenizers/*.json "$folder/seeds-tokenizer_json/"
+
+for target in "${targets[@]}"; do
+  mkdir -p "$folder/$target"
+  "${swift[@]}" -sanitize=address,fuzzer -module-name "Fuzz_$target" "Tests/Fuzz/fuzz_$target.swift" "${objects[@]}" -o "$folder/fuzz_$target"
+done
+
+# Not a second longer for one input, and no more memory than a file of this size may cost.
+fuzz() {  # fuzz TARGET
+  local log="$folder/$1.log"
+  "$folder/fuzz_$1" "$folder/$1" "$folder/seeds-$1" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 -detect_leaks=0 \
+    -artifact_prefix="$folder/$1/" -print_final_stats=1 > "$log" 2>&1 || { tail -60 "$log" >&2; echo "fuzzing $1 FAILED" >&2; return 1; }
+  sed -n 's/^stat::number_of_executed_units: */'"fuzz $1: executions "'/p' "$log"
+}
+
+# Two at a time, as many as the smallest machine that runs this has processors.
+status=0
+for ((i = 0; i < ${#targets[@]}; i += 2)); do
+  processes=()
+  for target in "${targets[@]:i:2}"; do
+    fuzz "$target" &
+    processes+=($!)
+  done
+  for process in "${processes[@]}"; do wait "$process" || status=1; done
+done
+exit $status

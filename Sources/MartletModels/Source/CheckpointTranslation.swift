@@ -1,0 +1,115 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// How one `model_type` of Hugging Face's directories is said in GGUF's names: tables, which stand in the architecture's file.
+///
+/// ```swift
+/// CheckpointTranslation(
+///   modelType: "qwen3", settings: [.fixed("attention_bias", .bool(false))], windows: .fromLayer,
+///   layerTensors: CheckpointTranslation.decoderLayer.merging(["self_attn.q_norm.weight": "attn_q_norm.weight", …]) { $1 })
+/// ```
+///
+/// What every decoder has need not be listed: ``decoderSettings``, RoPE, windows, tied embeddings. A setting of `config.json` that is neither in the
+/// tables nor known to be without effect is an error: it may change what the model computes.
+public struct CheckpointTranslation: Sendable {
+  /// What a setting means.
+  public enum Setting: Sendable {
+    /// The integer of `config.json` under the first name is `<architecture>.` and the second.
+    case integer(String, as: String)
+    /// The same for a number that may have a fraction.
+    case float(String, as: String)
+    /// A setting for which this build computes one value only; it may be missing, or null.
+    case fixed(String, Value)
+
+    public enum Value: Sendable { case bool(Bool), string(String), null }
+  }
+
+  /// Which layers see a window.
+  public enum Windows: Sendable {
+    /// None: there is no `sliding_window`.
+    case none
+    /// All, if `sliding_window` is not null.
+    case all
+    /// `layer_types`, or all but every n-th layer: `sliding_window_pattern`, or this.
+    case pattern(Int)
+    /// If `use_sliding_window`: `layer_types`, or the layers from `max_window_layers` on.
+    case fromLayer
+  }
+
+  /// A tensor's name, and what its values become.
+  public struct TensorName: Sendable, ExpressibleByStringLiteral {
+    public var name: String
+    /// Added to every value of a small tensor: Gemma's directories hold norms' weights less 1.
+    public var addend: Float
+
+    public init(_ name: String, addend: Float = 0) {
+      self.name = name
+      self.addend = addend
+    }
+
+    public init(stringLiteral name: String) { self.init(name) }
+  }
+
+  public var modelType: String
+  public var settings: [Setting]
+  public var windows: Windows
+  /// Whether the embedding is the output matrix, where `tie_word_embeddings` is missing.
+  public var tiesEmbeddings: Bool
+  /// The base of RoPE's frequencies, where the file does not say.
+  public var ropeTheta: Double
+  /// Tensors outside layers.
+  public var tensors: [String: TensorName]
+  /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`.
+  public var layerTensors: [String: TensorName]
+
+  public init(
+    modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
+    tensors: [String: TensorName] = decoderTensors, layerTensors: [String: TensorName] = decoderLayer
+  ) {
+    self.modelType = modelType
+    self.settings = Self.decoderSettings + settings
+    self.windows = windows
+    self.tiesEmbeddings = tiesEmbeddings
+    self.ropeTheta = ropeTheta
+    self.tensors = tensors
+    self.layerTensors = layerTensors
+  }
+
+  /// The settings of every decoder.
+  public static let decoderSettings: [Setting] = [
+    .integer("hidden_size", as: "embedding_length"), .integer("intermediate_size", as: "feed_forward_length"),
+    .integer("num_hidden_layers", as: "block_count"), .integer("num_attention_heads", as: "attention.head_count"),
+    .integer("num_key_value_heads", as: "attention.head_count_kv"), .integer("head_dim", as: "attention.key_length"),
+    .integer("max_position_embeddings", as: "context_length"), .integer("vocab_size", as: "vocab_size"),
+    .float("rms_norm_eps", as: "attention.layer_norm_rms_epsilon"), .fixed("is_encoder_decoder", .bool(false)),
+    .fixed("add_cross_attention", .bool(false)), .fixed("quantization_config", .null),
+  ]
+
+  /// Tensors outside layers that every decoder has.
+  public static let decoderTensors: [String: TensorName] = [
+    "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight",
+  ]
+
+  /// Tensors of a layer as Llama has them.
+  public static let decoderLayer: [String: TensorName] = [
+    "input_layernorm.weight": "attn_norm.weight", "self_attn.q_proj.weight": "attn_q.weight", "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight", "self_attn.o_proj.weight": "attn_output.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight", "mlp.gate_proj.weight": "ffn_gate.weight", "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+  ]
+
+  /// Settings that do not change what a model computes from its tokens: how it was trained, how it is sampled, who wrote it.
+  static let withoutEffect: Set<String> = [
+    "architectures", "model_type", "name_or_path", "transformers_version", "torch_dtype", "dtype", "auto_map", "tokenizer_class", "prefix",
+    "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "cls_token_id", "mask_token_id",
+    "decoder_start_token_id", "attention_dropout", "hidden_dropout",
+    "initializer_range", "initializer_factor", "use_cache", "cache_implementation", "pretraining_tp", "is_decoder", "torchscript",
+    "return_dict", "output_attentions", "output_hidden_states", "gradient_checkpointing", "use_bfloat16", "tf_legacy_loss",
+    "chunk_size_feed_forward", "cross_attention_hidden_size", "tie_encoder_decoder", "pruned_heads", "finetuning_task", "id2label",
+    "label2id", "num_labels", "problem_type", "task_specific_params", "max_length", "min_length", "do_sample", "early_stopping",
+    "num_beams",
+    "num_beam_groups", "num_return_sequences", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "begin_suppress_tokens", "suppress_tokens",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "return_dict_in_generate",
+    "output_scores", "is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed",
+  ]
+}

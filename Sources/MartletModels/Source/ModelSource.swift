@@ -1,0 +1,108 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+public import MartletFormats
+
+/// What a model is read from: metadata and weights under GGUF's names, whatever file they lie in.
+///
+/// An architecture is written once, in these names. A `GGUFFile` has them itself; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
+/// the architecture's translation tables. Metadata that has another type than what is asked for is an error, never nil.
+public protocol ModelSource: Sendable {
+  /// A string; nil without the key.
+  func string(ifPresent key: String) throws -> String?
+  /// An integer; nil without the key.
+  func integer(ifPresent key: String) throws -> Int?
+  /// A floating-point number; nil without the key.
+  func float(ifPresent key: String) throws -> Float?
+  /// A Boolean; nil without the key.
+  func bool(ifPresent key: String) throws -> Bool?
+  /// Whether the value of a key is a list; false without the key.
+  func isList(_ key: String) -> Bool
+  /// A list of floating-point numbers; nil without the key.
+  func floatList(ifPresent key: String) throws -> [Float]?
+  /// A list of Booleans; nil without the key.
+  func boolList(ifPresent key: String) throws -> [Bool]?
+
+  /// How the file itself spells a key or a tensor's name: for messages.
+  func spelling(of name: String) -> String
+  /// What is thrown for a key that is needed and missing.
+  func missingKey(_ key: String) -> any Error
+
+  /// All tensors.
+  var modelTensors: [ModelTensor] { get }
+  /// A matrix as it lies in its file.
+  /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
+  func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight
+  /// The values of a small tensor, widened exactly to float32 (Gemma's norms of a directory: 1 added).
+  /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
+  func floats(_ name: String, count: Int?) throws -> [Float]
+}
+
+/// One tensor of a model source.
+public struct ModelTensor: Sendable, Hashable {
+  public let name: String
+  /// Sizes, outermost first.
+  public let shape: [Int]
+  /// The name of its format, more than a build can read.
+  public let formatName: String
+  /// nil where this build cannot read it.
+  public let format: WeightFormat?
+  /// Its bytes in the file; nil where the format is unknown, so that its size is.
+  public let byteCount: Int?
+
+  public init(name: String, shape: [Int], formatName: String, format: WeightFormat?, byteCount: Int?) {
+    self.name = name
+    self.shape = shape
+    self.formatName = formatName
+    self.format = format
+    self.byteCount = byteCount
+  }
+}
+
+extension ModelSource {
+  func string(_ key: String) throws -> String { try required(key, string(ifPresent: key)) }
+  func integer(_ key: String) throws -> Int { try required(key, integer(ifPresent: key)) }
+  func float(_ key: String) throws -> Float { try required(key, float(ifPresent: key)) }
+
+  private func required<T>(_ key: String, _ value: T?) throws -> T {
+    guard let value else { throw missingKey(key) }
+    return value
+  }
+
+  /// The error for a value that contradicts itself, others, or what this build computes; it spells the key as the file does.
+  func invalid(_ key: String, _ value: Any, _ reason: String) -> ModelError {
+    .invalid(key: spelling(of: key), value: "\(value)", reason: reason)
+  }
+}
+
+extension GGUFFile: ModelSource {
+  public func isList(_ key: String) -> Bool {
+    if case .array = value(key) { return true }
+    return false
+  }
+
+  public func floatList(ifPresent key: String) throws -> [Float]? {
+    guard let array = try array(ifPresent: key) else { return nil }
+    guard let floats = array.floats() else {
+      throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of floating-point numbers")
+    }
+    return floats
+  }
+
+  public func boolList(ifPresent key: String) throws -> [Bool]? {
+    guard let array = try array(ifPresent: key) else { return nil }
+    guard let bools = array.bools() else {
+      throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of bools")
+    }
+    return bools
+  }
+
+  public func spelling(of name: String) -> String { name }
+  public func missingKey(_ key: String) -> any Error { GGUFError.missingKey(key) }
+
+  public var modelTensors: [ModelTensor] {
+    tensors.map {
+      ModelTensor(name: $0.name, shape: $0.shape, formatName: $0.type.name, format: $0.type.weightFormat, byteCount: $0.byteCount)
+    }
+  }
+}

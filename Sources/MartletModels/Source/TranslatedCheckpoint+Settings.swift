@@ -1,0 +1,170 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletFormats
+
+/// `config.json` as metadata: the translation's tables, then what is more than a renaming: windows and RoPE.
+extension TranslatedCheckpoint {
+  mutating func readSettings(_ reader: ConfigReader, architecture: String) throws {
+    set("general.architecture", .string(architecture), spelling: "model_type")
+    set("general.name", directory.path.split(separator: "/").last.map { .string(String($0)) }, spelling: "name")
+    // Their projections come with rows as RoPE in halves wants them, whatever a GGUF of the same architecture does.
+    set("\(architecture).rope.is_neox", .bool(true), spelling: "model_type")
+    for setting in translation.settings {
+      switch setting {
+      case .integer(let name, let key):
+        set("\(architecture).\(key)", try reader.integer(name).map { .integer($0) }, spelling: name)
+      case .float(let name, let key):
+        set("\(architecture).\(key)", try reader.double(name).map { .float(Float($0)) }, spelling: name)
+      case .fixed(let name, let value): try Self.check(name, value, reader)
+      }
+    }
+    try readWindows(reader, architecture)
+    try readRope(reader, architecture)
+    try reader.finish(withoutEffect: CheckpointTranslation.withoutEffect)
+  }
+
+  private static func check(_ name: String, _ expected: CheckpointTranslation.Setting.Value, _ reader: ConfigReader) throws {
+    guard let value = reader.value(name) else { return }
+    switch expected {
+    case .bool(let bool) where value.bool == bool: return
+    case .string(let string) where value.string == string: return
+    case .bool(let bool): throw reader.invalid(name, value, "this build computes \(bool) only")
+    case .string(let string): throw reader.invalid(name, value, "this build computes \"\(string)\" only")
+    case .null: throw reader.invalid(name, value, "this build reads directories without it only; take unquantised weights, or a GGUF file")
+    }
+  }
+
+  // MARK: Windows
+
+  private mutating func readWindows(_ reader: ConfigReader, _ architecture: String) throws {
+    let layerCount = try reader.integer("num_hidden_layers") ?? 0
+    guard layerCount >= 1 && layerCount <= ModelConfiguration.largestSize else { return }  // the configuration names it
+    let types = try layerTypes(reader, count: layerCount)
+    let windowKey = "\(architecture).attention.sliding_window", patternKey = "\(architecture).attention.sliding_window_pattern"
+    set(windowKey, nil, spelling: "sliding_window")
+    let slides: [Bool]
+    switch translation.windows {
+    case .none:
+      guard types?.contains(true) != true else {
+        throw reader.invalid("layer_types", "sliding_attention", "this model type has no windows")
+      }
+      return
+    case .all: slides = types ?? Array(repeating: true, count: layerCount)
+    case .pattern(let usual):
+      // Old files say it with an underscore before it, too.
+      let pattern = try reader.integer("sliding_window_pattern") ?? reader.integer("_sliding_window_pattern") ?? usual
+      guard pattern >= 1 else { throw reader.invalid("sliding_window_pattern", pattern, "it must be at least 1") }
+      slides = types ?? (1...layerCount).map { $0 % pattern != 0 }
+    case .fromLayer:
+      let first = try reader.integer("max_window_layers") ?? layerCount
+      let usesWindows = try reader.bool("use_sliding_window") ?? false
+      guard usesWindows else {
+        _ = reader.value("sliding_window")
+        return
+      }
+      slides = types ?? (0..<layerCount).map { $0 >= first }
+    }
+    guard let window = try reader.integer("sliding_window") else {
+      guard case .all = translation.windows else {
+        if slides.contains(true) { throw missingKey(windowKey) }
+        return
+      }
+      return
+    }
+    set(windowKey, .integer(window), spelling: "sliding_window")
+    set(patternKey, .bools(slides), spelling: "layer_types")
+  }
+
+  private func layerTypes(_ reader: ConfigReader, count: Int) throws -> [Bool]? {
+    guard let types = try reader.strings("layer_types") else { return nil }
+    guard types.count == count else {
+      throw reader.invalid("layer_types", "a list of \(types.count)", "num_hidden_layers is \(count)")
+    }
+    return try types.map { type in
+      switch type {
+      case "sliding_attention": true
+      case "full_attention": false
+      default: throw reader.invalid("layer_types", type, "this build knows full_attention and sliding_attention")
+      }
+    }
+  }
+
+  // MARK: RoPE
+
+  /// Both spellings: `rope_theta` beside `rope_scaling`, and everything inside `rope_parameters`, which may be nested by kind of layer.
+  private mutating func readRope(_ reader: ConfigReader, _ architecture: String) throws {
+    let prefix = "\(architecture).rope"
+    let outerTheta = try reader.double("rope_theta")
+    let outerFactor = try reader.double("partial_rotary_factor")
+    let localTheta = try reader.double("rope_local_base_freq")
+    let outerLength = try reader.integer("original_max_position_embeddings")
+    if let isInterleaved = try reader.bool("rope_interleaved"), isInterleaved {
+      throw reader.invalid("rope_interleaved", true, "this build reads directories whose RoPE turns halves")
+    }
+    let old = try reader.object("rope_scaling"), new = try reader.object("rope_parameters")
+    if old != nil && new != nil { throw reader.invalid("rope_scaling", "an object", "there is rope_parameters, too: keep one of them") }
+    let group = new ?? old
+    let nested = try group?.object("full_attention")
+    let global = nested ?? group
+    let local = try nested == nil ? nil : group?.object("sliding_attention")
+    if nested != nil { try group?.finish() }
+
+    let theta = try global?.double("rope_theta") ?? outerTheta ?? translation.ropeTheta
+    set("\(prefix).freq_base", .float(Float(theta)), spelling: "rope_theta")
+    if case .pattern = translation.windows {
+      if let type = try local.flatMap({ try $0.string("rope_type") ?? $0.string("type") }), type != "default" {
+        throw local!.invalid("rope_type", type, "this build stretches global layers only")
+      }
+      let theta = try local?.double("rope_theta") ?? localTheta
+      set("\(prefix).freq_base_swa", theta.map { .float(Float($0)) }, spelling: "rope_local_base_freq")
+    } else if localTheta != nil || local != nil {
+      throw reader.invalid(
+        localTheta != nil ? "rope_local_base_freq" : "rope_parameters", "present", "this model type has one RoPE for all layers")
+    }
+    try local?.finish()
+    if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
+      throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
+    }
+    guard let global else { return }
+    try readScaling(global, prefix: "\(prefix).scaling", outerLength: outerLength)
+    try global.finish()
+  }
+
+  private mutating func readScaling(_ reader: ConfigReader, prefix: String, outerLength: Int?) throws {
+    let type = try reader.string("rope_type") ?? reader.string("type") ?? "default"
+    _ = reader.value("type")
+    func number(_ name: String, as key: String) throws {
+      set("\(prefix).\(key)", try reader.double(name).map { .float(Float($0)) }, spelling: name)
+    }
+    set("\(prefix).type", .string(type == "default" ? "none" : type), spelling: "rope_type")
+    // Some model types have the length beside the object, where it counts first.
+    let length = try reader.integer("original_max_position_embeddings")
+    set("\(prefix).original_context_length", (outerLength ?? length).map { .integer($0) }, spelling: "original_max_position_embeddings")
+    switch type {
+    case "default": return
+    case "linear": try number("factor", as: "factor")
+    case "dynamic":
+      try number("alpha", as: "alpha")
+      try number("factor", as: "factor")
+    case "llama3":
+      try number("factor", as: "factor")
+      try number("low_freq_factor", as: "low_freq_factor")
+      try number("high_freq_factor", as: "high_freq_factor")
+    case "yarn":
+      try number("factor", as: "factor")
+      try number("attention_factor", as: "attention_factor")
+      try number("beta_fast", as: "yarn_beta_fast")
+      try number("beta_slow", as: "yarn_beta_slow")
+      try number("mscale", as: "mscale")
+      try number("mscale_all_dim", as: "mscale_all_dim")
+      if let truncate = try reader.bool("truncate"), !truncate { throw reader.invalid("truncate", false, "this build computes true only") }
+    case "longrope":
+      try number("factor", as: "factor")
+      try number("attention_factor", as: "attention_factor")
+      set("\(prefix).short_factor", try reader.doubles("short_factor").map { .floats($0.map { Float($0) }) }, spelling: "short_factor")
+      set("\(prefix).long_factor", try reader.doubles("long_factor").map { .floats($0.map { Float($0) }) }, spelling: "long_factor")
+    default:
+      throw reader.invalid("rope_type", type, "this build knows default, linear, dynamic, llama3, yarn and longrope")
+    }
+  }
+}

@@ -1,0 +1,141 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+public import MartletFormats
+
+/// A Hugging Face directory as a model source: its settings and tensors under GGUF's names, by a ``CheckpointTranslation``.
+///
+/// Nothing is converted: a weight stays the view that the file gives. Messages name settings and tensors as the directory does.
+public struct TranslatedCheckpoint: ModelSource {
+  public let directory: HuggingFaceDirectory
+  public let modelTensors: [ModelTensor]
+
+  /// The metadata that the settings say.
+  private(set) var values: [String: MetadataValue] = [:]
+  /// The directory's spelling of a key, whether the directory has it or not.
+  private(set) var spellings: [String: String] = [:]
+  let translation: CheckpointTranslation
+  /// The directory's tensors by GGUF's names.
+  private let tensors: [String: (original: String, addend: Float)]
+
+  enum MetadataValue {
+    case string(String), integer(Int), float(Float), bool(Bool), floats([Float]), bools([Bool])
+  }
+
+  /// - Throws: ``ModelError`` naming the setting.
+  init(_ directory: HuggingFaceDirectory, architecture: String, translation: CheckpointTranslation) throws {
+    self.directory = directory
+    self.translation = translation
+    let reader = ConfigReader(directory.config)
+    let tiesEmbeddings = try reader.bool("tie_word_embeddings") ?? translation.tiesEmbeddings
+    var tensors: [String: (original: String, addend: Float)] = [:]
+    var modelTensors: [ModelTensor] = []
+    for tensor in directory.tensors {
+      // A tied output matrix is the embedding, whatever else the file holds; old checkpoints store RoPE's frequencies, which follow from the settings.
+      if tiesEmbeddings && tensor.name == "lm_head.weight" || tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
+      let target = Self.target(of: tensor.name, translation)
+      // An unknown tensor must not pass for a known one, whatever it is called.
+      let name = target?.name ?? "untranslated: \(tensor.name)"
+      if let target { tensors[name] = (tensor.name, target.addend) } else { spellings[name] = tensor.name }
+      modelTensors.append(
+        ModelTensor(
+          name: name, shape: tensor.shape, formatName: tensor.type, format: tensor.weightFormat,
+          byteCount: tensor.byteCount))
+    }
+    if !tiesEmbeddings && tensors["output.weight"] == nil {
+      throw ModelError.invalid(
+        key: "tie_word_embeddings", value: "false", reason: "the output matrix is then a tensor \"lm_head.weight\", and there is none")
+    }
+    self.tensors = tensors
+    self.modelTensors = modelTensors
+    try readSettings(reader, architecture: architecture)
+  }
+
+  // MARK: Metadata
+
+  public func string(ifPresent key: String) throws -> String? {
+    guard let value = values[key] else { return nil }
+    guard case .string(let string) = value else { throw invalid(key, value, "a string is needed") }
+    return string
+  }
+
+  public func integer(ifPresent key: String) throws -> Int? {
+    guard let value = values[key] else { return nil }
+    guard case .integer(let integer) = value else { throw invalid(key, value, "an integer is needed") }
+    return integer
+  }
+
+  public func float(ifPresent key: String) throws -> Float? {
+    guard let value = values[key] else { return nil }
+    guard case .float(let float) = value else { throw invalid(key, value, "a number is needed") }
+    return float
+  }
+
+  public func bool(ifPresent key: String) throws -> Bool? {
+    guard let value = values[key] else { return nil }
+    guard case .bool(let bool) = value else { throw invalid(key, value, "true or false is needed") }
+    return bool
+  }
+
+  public func isList(_ key: String) -> Bool {
+    switch values[key] {
+    case .floats, .bools: true
+    default: false
+    }
+  }
+
+  public func floatList(ifPresent key: String) throws -> [Float]? {
+    guard let value = values[key] else { return nil }
+    guard case .floats(let floats) = value else { throw invalid(key, value, "a list of numbers is needed") }
+    return floats
+  }
+
+  public func boolList(ifPresent key: String) throws -> [Bool]? {
+    guard let value = values[key] else { return nil }
+    guard case .bools(let bools) = value else { throw invalid(key, value, "a list of Booleans is needed") }
+    return bools
+  }
+
+  public func missingKey(_ key: String) -> any Error { ModelError.missingSetting(spelling(of: key)) }
+
+  /// Says that a setting of the directory is a key of this library.
+  mutating func set(_ key: String, _ value: MetadataValue?, spelling: String) {
+    spellings[key] = spelling
+    if let value { values[key] = value }
+  }
+
+  // MARK: Tensors
+
+  public func spelling(of name: String) -> String {
+    if let spelling = spellings[name] { return spelling }
+    if let tensor = tensors[name] { return tensor.original }
+    // A tensor that is missing: what it would be called.
+    if let (original, _) = translation.tensors.first(where: { $0.value.name == name }) { return original }
+    let parts = name.split(separator: ".", maxSplits: 2)
+    if parts.count == 3, parts[0] == "blk", let (original, _) = translation.layerTensors.first(where: { $0.value.name == parts[2] }) {
+      return "model.layers.\(parts[1]).\(original)"
+    }
+    return name
+  }
+
+  public func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight {
+    guard let tensor = tensors[name] else { throw CheckpointError.missingTensor(spelling(of: name)) }
+    return try directory.weight(tensor.original, rows: rows, columns: columns)
+  }
+
+  public func floats(_ name: String, count: Int?) throws -> [Float] {
+    guard let tensor = tensors[name] else { throw CheckpointError.missingTensor(spelling(of: name)) }
+    let values = try directory.floats(tensor.original, count: count)
+    return tensor.addend == 0 ? values : values.map { $0 + tensor.addend }
+  }
+
+  /// GGUF's name for a tensor; nil for one that the translation does not know.
+  private static func target(of name: String, _ translation: CheckpointTranslation) -> CheckpointTranslation.TensorName? {
+    if let target = translation.tensors[name] { return target }
+    let parts = name.split(separator: ".", maxSplits: 3)
+    guard parts.count == 4, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]), String(layer) == parts[2],
+      let target = translation.layerTensors[String(parts[3])]
+    else { return nil }
+    return CheckpointTranslation.TensorName("blk.\(layer).\(target.name)", addend: target.addend)
+  }
+}

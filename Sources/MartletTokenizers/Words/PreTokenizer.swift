@@ -1,0 +1,205 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Cuts text into pieces where a pattern matches.
+struct TextSplitter: Sendable, Hashable {
+  /// What becomes of the matches (the names are those of `tokenizer.json`).
+  enum Behaviour: Sendable, Hashable {
+    case isolated, removed, mergedWithPrevious, mergedWithNext, contiguous
+  }
+
+  enum Pattern: Sendable, Hashable {
+    case words(WordPattern)
+    /// Wherever these bytes stand; not empty.
+    case text([UInt8])
+
+    /// Calls `body` with the matches in `text[range]` and with the runs between, in order; together they cover it.
+    func forEachPart(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>, _ isMatch: Bool) -> Void) {
+      switch self {
+      case .words(let pattern): pattern.forEachPart(in: text, range, body)
+      case .text(let searched):
+        var position = range.lowerBound
+        var start = position
+        while position < range.upperBound {
+          guard text[position] == searched[0], position + searched.count <= range.upperBound,
+            text[position..<position + searched.count].elementsEqual(searched)
+          else {
+            position += 1
+            continue
+          }
+          if start < position { body(start..<position, false) }
+          body(position..<position + searched.count, true)
+          position += searched.count
+          start = position
+        }
+        if start < position { body(start..<position, false) }
+      }
+    }
+  }
+
+  var pattern: Pattern
+  var behaviour = Behaviour.isolated
+  /// What matches and what does not change places.
+  var isInverted = false
+
+  /// Calls `body` with every piece of `text[range]`, in order.
+  func forEachPiece(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+    switch behaviour {
+    case .isolated: pattern.forEachPart(in: text, range) { part, _ in body(part) }
+    case .removed:
+      pattern.forEachPart(in: text, range) { part, isMatch in
+        if isMatch == isInverted { body(part) }
+      }
+    case .mergedWithPrevious:
+      // A match ends the piece that it follows; one that follows a match is a piece of its own.
+      var open: Int?
+      pattern.forEachPart(in: text, range) { part, isMatch in
+        if isMatch != isInverted {
+          body((open ?? part.lowerBound)..<part.upperBound)
+          open = nil
+        } else {
+          if let start = open { body(start..<part.lowerBound) }
+          open = part.lowerBound
+        }
+      }
+      if let open { body(open..<range.upperBound) }
+    case .mergedWithNext:
+      // A match begins the piece that follows it; one that another match follows is a piece of its own.
+      var match: Int?
+      pattern.forEachPart(in: text, range) { part, isMatch in
+        if isMatch != isInverted {
+          if let start = match { body(start..<part.lowerBound) }
+          match = part.lowerBound
+        } else {
+          body((match ?? part.lowerBound)..<part.upperBound)
+          match = nil
+        }
+      }
+      if let match { body(match..<range.upperBound) }
+    case .contiguous:
+      var open: (start: Int, isMatch: Bool)?
+      pattern.forEachPart(in: text, range) { part, isMatch in
+        if let current = open {
+          if current.isMatch == isMatch { return }
+          body(current.start..<part.lowerBound)
+        }
+        open = (part.lowerBound, isMatch)
+      }
+      if let open { body(open.start..<range.upperBound) }
+    }
+  }
+}
+
+/// Cuts text into the words that byte-level BPE merges within, as the pre-tokenizer of that name in GGUF files does.
+///
+/// The names and what stands behind them are llama.cpp's, which gave them. A pre-tokenizer is one published pattern, or a few: each cuts the
+/// pieces that the one before it left.
+package struct PreTokenizer: Sendable {
+  private let splitters: [TextSplitter]
+  /// A word that is a token is that token, whatever the merges say.
+  let prefersWholeWords: Bool
+  /// What a file that does not say whether it wants BOS means.
+  let addsBOS: Bool
+
+  private init(_ patterns: [String], prefersWholeWords: Bool = false, addsBOS: Bool = false) {
+    var splitters: [TextSplitter] = []
+    for pattern in patterns {
+      do {
+        splitters.append(TextSplitter(pattern: .words(try WordPattern(pattern))))
+      } catch {
+        preconditionFailure("the pattern \"\(error.alternative)\" of this build's own has no known shape")
+      }
+    }
+    self.splitters = splitters
+    self.prefersWholeWords = prefersWholeWords
+    self.addsBOS = addsBOS
+  }
+
+  /// Calls `body` with every word of `text[range]`, in order. Together they cover it; what lies outside does not count.
+  /// - Precondition: `text[range]` is valid UTF-8.
+  package func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+    forEachWord(in: text, range, splitters[...], body)
+  }
+
+  private func forEachWord(in text: [UInt8], _ range: Range<Int>, _ rest: ArraySlice<TextSplitter>, _ body: (Range<Int>) -> Void) {
+    guard let first = rest.first else { return body(range) }
+    if rest.count == 1 {
+      first.forEachPiece(in: text, range, body)
+    } else {
+      first.forEachPiece(in: text, range) { forEachWord(in: text, $0, rest.dropFirst(), body) }
+    }
+  }
+
+  /// By the names of `tokenizer.ggml.pre`.
+  package static let named: [String: PreTokenizer] = {
+    var named: [String: PreTokenizer] = [:]
+    for (names, preTokenizer) in table {
+      for name in names.split(separator: " ") { named[String(name)] = preTokenizer }
+    }
+    return named
+  }()
+}
+
+extension PreTokenizer {
+  private static let contractions = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+  private static let spaces = #"\s*[\r\n]+|\s+(?!\S)|\s+"#
+  private static let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
+  /// GPT-4's pattern and its descendants, which differ in how many digits go together.
+  private static func llama3(digits: String) -> String {
+    contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|"# + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|"# + spaces
+  }
+  /// Words that begin a new one where small letters meet a capital.
+  private static func cased(suffix: String, digits: String) -> String {
+    #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"# + suffix
+      + #"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"# + suffix
+      + "|" + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*|"# + spaces
+  }
+  private static let deepSeek3 = [
+    #"\p{N}{1,3}"#, "[一-龥\u{3040}-ゟ゠-ヿ]+",
+    ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"## + spaces,
+  ]
+  private static let bloom = #" ?[^(\s|.,!?…。，、।۔،)]+"#
+
+  /// The names that mean one thing, separated by spaces, and what they mean.
+  private static var table: [(names: String, PreTokenizer)] {
+    [
+      (
+        "gpt-2 gpt2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de",
+        PreTokenizer([gpt2])
+      ),
+      ("smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", PreTokenizer([#"\p{N}"#, gpt2])),
+      ("default", PreTokenizer([#"[\p{P}\$\+<=>\^~\|]+"#, gpt2, #"\p{N}+"#, "[0-9][0-9][0-9]"])),
+      ("falcon", PreTokenizer([#"[\p{P}\$\+<=>\^~\|`]+"#, gpt2, "[0-9][0-9][0-9]"])),
+      (
+        "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+        PreTokenizer([llama3(digits: #"\p{N}{1,3}"#)], prefersWholeWords: true, addsBOS: true)
+      ),
+      ("dbrx smaug-bpe chatglm-bpe glm4", PreTokenizer([llama3(digits: #"\p{N}{1,3}"#)])),
+      ("minicpm5", PreTokenizer([#"\p{N}{1,3}"#, llama3(digits: #"\p{N}+"#)], prefersWholeWords: true)),
+      (
+        "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2",
+        PreTokenizer([llama3(digits: #"\p{N}"#)])
+      ),
+      (
+        "qwen35",
+        PreTokenizer([
+          contractions + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"# + spaces
+        ])
+      ),
+      (
+        "bailingmoe bailingmoe2 llada-moe",
+        PreTokenizer([
+          contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"#
+        ])
+      ),
+      (
+        "seed-coder",
+        PreTokenizer([contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|"# + spaces])
+      ),
+      ("tekken", PreTokenizer([cased(suffix: "", digits: #"\p{N}"#)], prefersWholeWords: true, addsBOS: true)),
+      ("gpt-4o llama4 kanana2 talkie minimax-m2", PreTokenizer([cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)])),
+      ("deepseek-v3 hunyuan-dense joyai-llm", PreTokenizer(deepSeek3)),
+      ("bloom poro-chat gpt3-finnish", PreTokenizer([bloom])),
+      ("viking", PreTokenizer([bloom, #"\p{N}"#])),
+    ]
+  }
+}

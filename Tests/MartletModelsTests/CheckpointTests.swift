@@ -1,0 +1,269 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Foundation
+import MartletAttention
+import MartletCPU
+import MartletFormats
+import MartletModels
+import MartletTestSupport
+import Testing
+
+/// Hugging Face directories against what Transformers computed with them in float32.
+@Suite("A Hugging Face directory")
+struct CheckpointTests {
+  static let backends = ["VANILLA", "TRTLLM"]
+
+  private func source(_ path: String) throws -> any ModelSource { try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: path)) }
+
+  /// Both sides compute in float32 with exact weights and differ in the order of sums: over a few layers of at most 128 terms that moves
+  /// logits of about 3 by up to 4e-6 here. 2e-5 leaves room for another processor, and is far below what a wrong base, window, norm or bias does.
+  @Test("gives the logits that Transformers gives", arguments: TinyCheckpoint.names, backends)
+  func logits(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    let harness = try ModelHarness(source(checkpoint.path), backend: backend)
+    for (prompt, expected) in zip(checkpoint.prompts, checkpoint.logits) {
+      let found = try harness.logits(prompt)
+      #expect(found.count == expected.count && found[0].count == expected[0].count)
+      let worst = zip(found.joined(), expected.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) }
+      #expect(worst < 2e-5, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst)")
+    }
+  }
+
+  @Test("continues prompts with the tokens with which Transformers does", arguments: TinyCheckpoint.names, backends)
+  func greedy(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    let harness = try ModelHarness(source(checkpoint.path), backend: backend)
+    for (prompt, expected) in zip(checkpoint.prompts, checkpoint.greedy) {
+      var tokens = prompt
+      for _ in expected {
+        let last = try harness.logits(tokens).last!
+        tokens.append(Int32(last.indices.max { last[$0] < last[$1] }!))
+      }
+      #expect(Array(tokens[prompt.count...]) == expected)
+    }
+  }
+
+  @Test("gives the same bits as the same model in a GGUF file", arguments: ["qwen2", "qwen3"], backends)
+  func sameAsGGUF(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    let directory = try ModelHarness(source(checkpoint.path), backend: backend)
+    let file = try ModelHarness(GGUFFile(path: checkpoint.path + "/model.gguf"), backend: backend)
+    for prompt in checkpoint.prompts {
+      #expect(try directory.logits(prompt).joined().map(\.bitPattern) == file.logits(prompt).joined().map(\.bitPattern))
+    }
+  }
+
+  @Test("means the same in the settings of older versions of Transformers", arguments: ["llama", "gemma3"])
+  func olderSettings(name: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    let older = try EditedCheckpoint(name)
+    try older.remove("config.json")
+    try FileManager.default.moveItem(atPath: older.path + "/config-old.json", toPath: older.path + "/config.json")
+    let (new, old) = (try ModelHarness(source(checkpoint.path), backend: "TRTLLM"), try ModelHarness(source(older.path), backend: "TRTLLM"))
+    #expect(try old.logits(checkpoint.prompts[0]) == new.logits(checkpoint.prompts[0]))
+  }
+
+  @Test("stretches RoPE's frequencies as Transformers does, in both spellings")
+  func rope() throws {
+    let cases =
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: TinyCheckpoint.file("rope.json")))) as! [[String: Any]]
+    #expect(cases.count == 22)
+    for entry in cases {
+      let name = entry["name"] as! String, length = entry["length"] as! Int
+      let expected = entry["frequencies"] as! [Double], magnitude = entry["magnitude"] as! Double
+      for key in ["config", "old_config"] {
+        let checkpoint = try EditedCheckpoint("llama")
+        try checkpoint.edit { $0 = entry[key] as! [String: Any] }
+        let layers = try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1))
+        let rope = layers[0].positionalEmbedding!.rope
+        let found = rope.frequencies(maxSequenceLength: length)
+        #expect(found.count == expected.count)
+        // Theirs are float32: a power, a quotient, a blend.
+        for (f, e) in zip(found, expected) { #expect(abs(f - e) <= 1e-6 * e, "\(name), \(key), length \(length): \(f), not \(e)") }
+        #expect(abs(rope.magnitude - magnitude) < 1e-6, "\(name), \(key): magnitude \(rope.magnitude), not \(magnitude)")
+      }
+    }
+  }
+
+  @Test("describes its layers: windows, scale, positions")
+  func layers() throws {
+    let gemma = try Gemma3.attentionLayers(of: source(TinyCheckpoint.file("gemma3")), on: CPUDevice(threads: 1))
+    #expect(gemma.map(\.window) == [8, nil, 8])
+    #expect(gemma.map { $0.positionalEmbedding!.rope.theta } == [10000, 1_000_000, 10000])
+    let qwen = try Qwen2.attentionLayers(of: source(TinyCheckpoint.file("qwen2-window")), on: CPUDevice(threads: 1))
+    #expect(qwen.map(\.window) == [nil, 6])
+    let llama = try Llama.attentionLayers(of: source(TinyCheckpoint.file("llama")), on: CPUDevice(threads: 1))
+    #expect(llama.allSatisfy { $0.positionalEmbedding!.isNeoX && $0.window == nil })
+  }
+
+  @Test("of Mistral's has a window in every layer, if it says one")
+  func mistral() throws {
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.edit {
+      $0["model_type"] = "mistral"
+      $0["sliding_window"] = 5
+    }
+    #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [5, 5])
+    try checkpoint.edit { $0["sliding_window"] = NSNull() }
+    #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [nil, nil])
+  }
+
+  // MARK: What is wrong
+
+  private func message(_ checkpoint: EditedCheckpoint) -> String {
+    do {
+      _ = try ModelHarness(source(checkpoint.path), backend: "VANILLA")
+      return "no error"
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  @Test("that lacks a file says which")
+  func missingFiles() throws {
+    var checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.remove("config.json")
+    #expect(message(checkpoint).contains("has no config.json"))
+
+    checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.remove("model-00002-of-00003.safetensors")
+    #expect(message(checkpoint).contains("has no model-00002-of-00003.safetensors; the index lists it"))
+
+    checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.remove("model.safetensors.index.json")
+    #expect(message(checkpoint).contains("has no model.safetensors and no model.safetensors.index.json"))
+  }
+
+  @Test("whose index is wrong names the entry")
+  func wrongIndex() throws {
+    func message(_ change: (inout [String: Any]) -> Void) throws -> String {
+      let checkpoint = try EditedCheckpoint("llama")
+      try checkpoint.edit("model.safetensors.index.json") { index in
+        var map = index["weight_map"] as! [String: Any]
+        change(&map)
+        index["weight_map"] = map
+      }
+      return self.message(checkpoint)
+    }
+    #expect(
+      try message { $0["model.extra.weight"] = "model-00001-of-00003.safetensors" }.contains("weight_map[\"model.extra.weight\"] names"))
+    #expect(try message { $0["model.norm.weight"] = "../llama/model.safetensors" }.contains("not the name of a .safetensors file"))
+    #expect(try message { $0["model.norm.weight"] = 3 }.contains("not the name of a .safetensors file"))
+    #expect(try message { $0["model.norm.weight"] = nil }.contains("\"model.norm.weight\" is not in model.safetensors.index.json"))
+    #expect(try message { $0 = [:] }.contains("weight_map is empty"))
+
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.write(Data("{}".utf8), to: "model.safetensors.index.json")
+    #expect(self.message(checkpoint).contains("weight_map is missing"))
+    try checkpoint.write(Data("{".utf8), to: "model.safetensors.index.json")
+    #expect(self.message(checkpoint).contains("model.safetensors.index.json: the text cannot be read"))
+  }
+
+  @Test("whose weights are wrong names the tensor")
+  func wrongWeights() throws {
+    let name = "model.layers.1.mlp.up_proj.weight"
+    var checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.edit { $0["intermediate_size"] = 65 }
+    #expect(message(checkpoint).contains("\"model.layers.0.mlp.gate_proj.weight\" has shape [64, 64] where [65, 64] is needed"))
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    let weights = try Data(contentsOf: URL(fileURLWithPath: checkpoint.path + "/model.safetensors"))
+    try checkpoint.write(weights.prefix(200), to: "model.safetensors")
+    #expect(message(checkpoint).contains("the header needs"))
+    try checkpoint.write(weights.dropLast(), to: "model.safetensors")
+    #expect(message(checkpoint).contains("the data of tensor"))
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.editHeader("model.safetensors") { header in
+      let (begin, end) = ((header[name]!["data_offsets"] as! [Int])[0], (header[name]!["data_offsets"] as! [Int])[1])
+      header[name]!["data_offsets"] = [begin - 64, end - 64]
+    }
+    #expect(message(checkpoint).contains("overlaps the tensor before it"))
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.editHeader("model.safetensors") { $0[name]!["dtype"] = "I16" }
+    #expect(message(checkpoint).contains("\"\(name)\" has type I16, which this build cannot read (reads: F32, F16, BF16)"))
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.editHeader("model.safetensors") { header in
+      header["model.layers.1.mlp.surprise.weight"] = header.removeValue(forKey: name)
+    }
+    #expect(message(checkpoint).contains("there is no tensor \"\(name)\""))
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.edit {
+      $0["num_hidden_layers"] = 1; $0["layer_types"] = ["full_attention"]
+    }
+    #expect(message(checkpoint).contains("has a tensor \"model.layers.1."), "a layer that is not used")
+
+    checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.editHeader("model.safetensors") { header in
+      header["blk.0.attn_q.weight"] = ["dtype": "F32", "shape": [0], "data_offsets": [0, 0]]
+    }
+    #expect(message(checkpoint).contains("has a tensor \"blk.0.attn_q.weight\""), "GGUF's name in a directory")
+  }
+
+  /// The setting, its value (nil: none), a checkpoint, and what the message must say.
+  static let settings: [(String, String, (any Sendable)?, String)] = [
+    ("llama", "model_type", "mamba", "\"mamba\" is unknown (known: llama, mistral, gemma3_text, qwen2, qwen3)"),
+    ("llama", "model_type", nil, "no \"model_type\""), ("llama", "hidden_size", nil, "no \"hidden_size\""),
+    ("llama", "num_hidden_layers", nil, "no \"num_hidden_layers\""), ("llama", "rms_norm_eps", nil, "no \"rms_norm_eps\""),
+    ("llama", "max_position_embeddings", nil, "no \"max_position_embeddings\""), ("qwen3", "head_dim", nil, "no \"head_dim\""),
+    ("llama", "hidden_size", "64", "hidden_size = \"64\": an integer is needed"),
+    ("llama", "hidden_size", 0, "hidden_size = 0: it must be"),
+    ("llama", "num_key_value_heads", 3, "num_key_value_heads = 3: it must divide"), ("llama", "vocab_size", 127, "vocab_size = 127"),
+    ("llama", "hidden_act", "gelu", "this build computes \"silu\" only"), ("llama", "attention_bias", true, "attention_bias = true"),
+    ("llama", "mlp_bias", true, "mlp_bias = true"), ("llama", "tie_word_embeddings", "yes", "true or false is needed"),
+    ("qwen3", "tie_word_embeddings", false, "there is none"),
+    ("llama", "residual_multiplier", 0.5, "residual_multiplier = 0.5, which this build does not know"),
+    ("llama", "quantization_config", ["bits": 4], "take unquantised weights"),
+    ("llama", "sliding_window", 8, "sliding_window = 8, which this build"),
+    ("llama", "rope_parameters", ["rope_type": "spiral"], "rope_type = spiral"), ("llama", "rope_parameters", 4, "an object is needed"),
+    ("llama", "rope_parameters", ["rope_type": "linear", "factor": -2.0] as [String: any Sendable], "the linear factor must be above 0"),
+    ("llama", "rope_parameters", ["rope_type": "yarn", "factor": 2.0, "truncate": false] as [String: any Sendable], "truncate = false"),
+    ("llama", "rope_parameters", ["rope_type": "llama3", "factor": 2.0] as [String: any Sendable], "no \"low_freq_factor\""),
+    ("llama", "rope_parameters", ["rope_type": "default", "warp": 2.0] as [String: any Sendable], "rope_parameters.warp = 2"),
+    ("llama", "rope_scaling", ["rope_type": "linear", "factor": 2.0] as [String: any Sendable], "keep one of them"),
+    ("llama", "partial_rotary_factor", 0.4, "partial_rotary_factor = 0.4: this model type turns all dims"),
+    ("llama", "rope_theta", "big", "a number within float32's range is needed"),
+    ("llama", "rope_theta", 1e39, "rope_theta = 1e+39: a number within"),
+    ("gemma3", "attn_logit_softcapping", 30.0, "attn_logit_softcapping = 30"),
+    ("gemma3", "use_bidirectional_attention", true, "computes false only"),
+    ("gemma3", "layer_types", ["full_attention"], "num_hidden_layers is 3"), ("gemma3", "sliding_window", nil, "no \"sliding_window\""),
+    ("gemma3", "layer_types", ["full_attention", "chunked_attention", "full_attention"], "layer_types = chunked_attention"),
+    ("gemma3", "query_pre_attn_scalar", -1, "query_pre_attn_scalar = -1"),
+    ("qwen2-window", "sliding_window", -3, "sliding_window = -3: it must be at least 1"),
+  ]
+
+  @Test("that asks for what this build does not compute names the setting", arguments: settings.indices)
+  func wrongSettings(_ index: Int) throws {
+    let (name, setting, value, expected) = Self.settings[index]
+    let checkpoint = try EditedCheckpoint(name)
+    try checkpoint.edit { $0[setting] = value }
+    let message = message(checkpoint)
+    #expect(message.contains(expected), "\(setting): \(message)")
+  }
+
+  @Test("may have settings without effect, and tensors that follow from others")
+  func withoutEffect() throws {
+    let checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.edit { config in
+      config["_name_or_path"] = "somewhere"
+      config["use_cache"] = false
+      config["new_and_unset"] = NSNull()
+      config["partial_rotary_factor"] = 1.0
+    }
+    // A copy of the tied output matrix, at the end of the data.
+    try checkpoint.editHeader("model.safetensors") { header in
+      let end = header.values.compactMap { ($0["data_offsets"] as? [Int])?[1] }.max()!
+      header["lm_head.weight"] = ["dtype": "BF16", "shape": [1, 2], "data_offsets": [end, end + 4]]
+    }
+    let weights = try Data(contentsOf: URL(fileURLWithPath: checkpoint.path + "/model.safetensors"))
+    try checkpoint.write(weights + Data([1, 2, 3, 4]), to: "model.safetensors")
+    let tiny = try TinyCheckpoint("qwen3")
+    let (edited, original) = (
+      try ModelHarness(source(checkpoint.path), backend: "TRTLLM"), try ModelHarness(source(tiny.path), backend: "TRTLLM")
+    )
+    #expect(try edited.logits(tiny.prompts[0]) == original.logits(tiny.prompts[0]))
+  }
+}

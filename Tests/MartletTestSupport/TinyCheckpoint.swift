@@ -1,0 +1,72 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+package import Foundation
+package import MartletFormats
+
+/// The tiny Hugging Face directories that `Checkpoints/make_checkpoints.py` wrote, and what Transformers computed with them.
+package struct TinyCheckpoint: Sendable {
+  package static let names = ["llama", "gemma3", "qwen2", "qwen3", "qwen2-window"]
+
+  /// Of the directory.
+  package let path: String
+  package let prompts: [[Int32]]
+  /// The tokens of highest logit after each prompt, by a margin that rounding does not reach.
+  package let greedy: [[Int32]]
+  /// The logits after each token of each prompt.
+  package let logits: [[[Float]]]
+  /// `expected.json`.
+  package let expected: JSONValue
+
+  package static func file(_ name: String) -> String { Bundle.module.resourcePath! + "/Checkpoints/" + name }
+
+  package init(_ name: String) throws {
+    path = Self.file(name)
+    let expected = try JSONValue(path: path + "/expected.json")
+    func lists(_ key: String) -> [[Int32]] { expected[key]!.elements.map { $0.elements.map { Int32($0.integer!) } } }
+    let prompts = lists("prompts")
+    self.expected = expected
+    self.prompts = prompts
+    greedy = lists("greedy")
+    let file = try SafetensorsFile(path: path + "/expected.safetensors")
+    logits = try prompts.indices.map { index in
+      let values = try file.floats("logits.\(index)")
+      let width = values.count / prompts[index].count
+      return prompts[index].indices.map { Array(values[$0 * width..<($0 + 1) * width]) }
+    }
+  }
+}
+
+/// A copy of a tiny checkpoint that a test may spoil; removed with the value.
+package final class EditedCheckpoint {
+  package let path: String
+
+  package init(_ name: String) throws {
+    path = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-" + UUID().uuidString).path
+    try FileManager.default.copyItem(atPath: TinyCheckpoint.file(name), toPath: path)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  package func remove(_ name: String) throws { try FileManager.default.removeItem(atPath: path + "/" + name) }
+
+  package func write(_ bytes: Data, to name: String) throws { try bytes.write(to: URL(fileURLWithPath: path + "/" + name)) }
+
+  /// Changes the members of a file that holds a JSON object.
+  package func edit(_ name: String = "config.json", _ change: (inout [String: Any]) throws -> Void) throws {
+    let data = try Data(contentsOf: URL(fileURLWithPath: path + "/" + name))
+    var object = try JSONSerialization.jsonObject(with: data) as! [String: Any]
+    try change(&object)
+    try write(JSONSerialization.data(withJSONObject: object), to: name)
+  }
+
+  /// Changes the header of a safetensors file: name → dtype, shape, data_offsets.
+  package func editHeader(_ name: String, _ change: (inout [String: [String: Any]]) -> Void) throws {
+    let data = try Data(contentsOf: URL(fileURLWithPath: path + "/" + name))
+    let length = data.prefix(8).enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
+    var header = try JSONSerialization.jsonObject(with: data[8..<8 + length]) as! [String: [String: Any]]
+    change(&header)
+    let text = try JSONSerialization.data(withJSONObject: header)
+    let size = Data((0..<8).map { UInt8(truncatingIfNeeded: text.count >> (8 * $0)) })
+    try write(size + text + data[(8 + length)...], to: name)
+  }
+}

@@ -1,0 +1,100 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Martlet
+import MartletCPU
+import MartletCore
+import MartletFormats
+import MartletKVCache
+import MartletTestSupport
+import Synchronization
+import Testing
+
+/// A CPU that says how much memory it has, and counts what is prepared on it.
+private final class LimitedDevice: Device {
+  let availableByteCount: Int
+  let preparedBytes = Atomic<Int>(0)
+  private let cpu: CPUDevice
+
+  init(availableByteCount: Int) throws {
+    self.availableByteCount = availableByteCount
+    cpu = try CPUDevice(threads: 1)
+  }
+
+  var name: String { "small" }
+  var summary: String { cpu.summary }
+  var tensorKernels: any TensorKernels { cpu.tensorKernels }
+  var attentionKernels: any AttentionKernels { cpu.attentionKernels }
+  func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try cpu.makeBuffer(byteCount: byteCount) }
+  func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element> {
+    try cpu.makeHostBuffer(of: type, count: count)
+  }
+  func makeQueue() -> any DeviceQueue { cpu.makeQueue() }
+  func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
+    let prepared = try cpu.prepare(parts)
+    preparedBytes.add(prepared.byteCount, ordering: .relaxed)
+    return prepared
+  }
+  func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
+    cpu.preparedByteCount(format, rows: rows, columns: columns)
+  }
+  func service<Service>(_ type: Service.Type) -> Service? { cpu.service(type) }
+}
+
+@Suite("A model that is too large for the device")
+struct MemoryTests {
+  static let cacheBytes = 1 << 20
+
+  private func load(_ files: ModelFiles, on device: LimitedDevice) throws -> LLM {
+    try LLM(
+      files: files,
+      configuration: EngineConfiguration(
+        device: device, kvCache: EngineConfiguration.KVCache(budget: .bytes(Self.cacheBytes)), maxSequenceLength: 64, maxBatchSize: 1))
+  }
+
+  /// A GGUF file, and a directory; both tie the embedding.
+  private func models() throws -> [(ModelFiles, vectorBytes: Int)] {
+    let model = TinyModel(.gemma3, seed: 21)
+    let directory = try ModelFiles(path: TinyCheckpoint.file("qwen3"))
+    guard case .directory(let checkpoint) = directory else { return [] }
+    let vectors = checkpoint.tensors.filter { $0.shape.count == 1 }.reduce(0) { $0 + 4 * $1.count }
+    return [(.gguf(try model.file()), model.vectors.values.reduce(0) { $0 + 4 * $1.count }), (directory, vectors)]
+  }
+
+  @Test("is refused before a weight is read, with what it needs and what there is")
+  func refused() throws {
+    let models = try models()
+    #expect(models.count == 2)
+    for (files, vectorBytes) in models {
+      let roomy = try LimitedDevice(availableByteCount: .max)
+      _ = try load(files, on: roomy)
+      // What was really prepared, and every vector as float32.
+      let weights = roomy.preparedBytes.load(ordering: .relaxed) + vectorBytes
+
+      let device = try LimitedDevice(availableByteCount: weights + Self.cacheBytes - 1)
+      let error = #expect(throws: LLMError.self) { try load(files, on: device) }
+      let expected = LLMError.modelTooLarge(
+        weights: weights, cache: Self.cacheBytes, available: weights + Self.cacheBytes - 1, device: "small")
+      #expect(error == expected)
+      #expect(device.preparedBytes.load(ordering: .relaxed) == 0)
+      let message = "\(expected)"
+      #expect(message.contains("\(weights) bytes") && message.contains("\(weights + Self.cacheBytes - 1) free"), "\(message)")
+
+      // One byte more is enough.
+      _ = try load(files, on: LimitedDevice(availableByteCount: weights + Self.cacheBytes))
+    }
+  }
+
+  @Test("is refused whatever the budget: an automatic cache needs a page of each kind of layer")
+  func automaticBudget() throws {
+    let device = try LimitedDevice(availableByteCount: 1000)
+    let error = #expect(throws: LLMError.self) {
+      try LLM(file: TinyModel(.gemma3, seed: 21).file(), configuration: EngineConfiguration(device: device))
+    }
+    guard case .modelTooLarge(_, let cache, 1000, "small") = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    // Seven layers with one head of 32 dims, keys and values in bfloat16, pages of 32 tokens.
+    #expect(cache == 7 * 2 * 32 * 2 * 32)
+  }
+}

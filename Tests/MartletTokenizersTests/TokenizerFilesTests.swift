@@ -1,0 +1,102 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// A directory as the Hugging Face hub has it: what each file says about the tokenizer.
+
+import Foundation
+import MartletTokenizers
+import Testing
+
+@Suite struct TokenizerFilesTests {
+  /// Calls `body` with a directory that holds these files, and a recorded `tokenizer.json`.
+  private func withDirectory(
+    _ files: [String: String], tokenizer: String? = "qwen2", _ body: (String) throws -> Void
+  ) throws {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    if let tokenizer { try Data(TokenizerTruth.file(tokenizer)).write(to: directory.appendingPathComponent("tokenizer.json")) }
+    for (name, text) in files { try Data(text.utf8).write(to: directory.appendingPathComponent(name)) }
+    try body(directory.path)
+  }
+
+  private func error(_ files: [String: String], tokenizer: String? = "qwen2") throws -> TokenizerError? {
+    var result: TokenizerError?
+    try withDirectory(files, tokenizer: tokenizer) { path in
+      result = #expect(throws: TokenizerError.self) { try TokenizerFiles(directory: path) }
+    }
+    return result
+  }
+
+  @Test func `a tokenizer alone has no special tokens but those of its template`() throws {
+    try withDirectory([:]) { path in
+      let files = try TokenizerFiles(directory: path)
+      #expect(files.tokenizer.bosToken == nil && files.tokenizer.eosToken == nil && !files.tokenizer.addsBOS)
+      #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try files.chatTemplate.get() }
+      let truth = try TokenizerTruth()
+      #expect(try makeTokenizer(directory: path).encode(truth.texts[20], parsesSpecialTokens: false) == truth.ids["qwen2"]![20])
+    }
+    try withDirectory([:], tokenizer: "llama3") { path in
+      let tokenizer = try makeTokenizer(directory: path)
+      #expect(tokenizer.addsBOS && tokenizer.bosToken == 0)
+    }
+  }
+
+  @Test func `the files beside it say which tokens begin and end a text`() throws {
+    let config = #"{"bos_token":{"content":"<s>"},"eos_token":"</s>","add_bos_token":true}"#
+    try withDirectory(["tokenizer_config.json": config]) { path in
+      let tokenizer = try makeTokenizer(directory: path)
+      #expect(tokenizer.addsBOS && tokenizer.bosToken == 0 && tokenizer.eosToken == 1)
+    }
+    // The flag goes before the template, and a null is nothing.
+    try withDirectory(["tokenizer_config.json": #"{"bos_token":null,"add_bos_token":false}"#], tokenizer: "llama3") { path in
+      let tokenizer = try makeTokenizer(directory: path)
+      #expect(!tokenizer.addsBOS && tokenizer.bosToken == 0)
+    }
+    let generation = #"{"eos_token_id":[1,3,99999]}"#
+    try withDirectory(["generation_config.json": generation, "config.json": #"{"eos_token_id":5}"#]) { path in
+      let tokenizer = try makeTokenizer(directory: path)
+      #expect(tokenizer.eosToken == 1 && tokenizer.endTokens.isSuperset(of: [1, 3]) && !tokenizer.endTokens.contains(5))
+    }
+    try withDirectory(["config.json": #"{"eos_token_id":5}"#]) { path in
+      let tokenizer = try makeTokenizer(directory: path)
+      #expect(tokenizer.endTokens.contains(5))
+    }
+  }
+
+  @Test func `the chat template is the text of its own file, or the config's, or of several the default`() throws {
+    let chatML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}"
+    let gemma =
+      "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\\n' + m.content + '<end_of_turn>\\n' }}{% endfor %}"
+    func quoted(_ text: String) throws -> String { String(decoding: try JSONEncoder().encode(text), as: UTF8.self) }
+    func name(_ files: [String: String]) throws -> String {
+      var name = ""
+      try withDirectory(files) { name = try TokenizerFiles(directory: $0).chatTemplate.get().name }
+      return name
+    }
+    #expect(try name(["tokenizer_config.json": #"{"chat_template":\#(quoted(chatML))}"#]) == "chatml")
+    let several =
+      #"{"chat_template":[{"name":"tool_use","template":\#(try quoted(chatML))},{"name":"default","template":\#(try quoted(gemma))}]}"#
+    #expect(try name(["tokenizer_config.json": several]) == "gemma")
+    #expect(try name(["tokenizer_config.json": several, "chat_template.jinja": chatML]) == "chatml")
+  }
+
+  @Test func `what is wrong is named with its file`() throws {
+    #expect(try error([:], tokenizer: nil)?.description.contains("has no tokenizer.json") == true)
+    #expect(
+      try error(["tokenizer_config.json": #"{"bos_token":"<x>"}"#])
+        == .malformed(field: "tokenizer_config.json: bos_token", problem: "is \"<x>\", which tokenizer.json does not have"))
+    #expect(
+      try error(["tokenizer_config.json": #"{"add_bos_token":true}"#])
+        == .malformed(field: "tokenizer_config.json: add_bos_token", problem: "is true, but there is no bos_token"))
+    #expect(
+      try error(["tokenizer_config.json": #"{"add_bos_token":"yes"}"#])
+        == .malformed(field: "tokenizer_config.json: add_bos_token", problem: "is \"yes\", not true or false"))
+    #expect(
+      try error(["generation_config.json": #"{"eos_token_id":"x"}"#])
+        == .malformed(field: "generation_config.json: eos_token_id", problem: "is \"x\", not an integer"))
+    guard case .json(_, file: "tokenizer_config.json") = try error(["tokenizer_config.json": "{"]) else {
+      Issue.record("a config that is no JSON")
+      return
+    }
+  }
+}
