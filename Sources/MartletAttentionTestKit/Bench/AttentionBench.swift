@@ -198,6 +198,14 @@ public final class AttentionBench {
     queryCounts[id] = queries
   }
 
+  /// Gives a new request the first tokens of another one, whose pages both then hold.
+  func share(prefixOf source: Int, tokens: Int, with id: Int) {
+    guard let manager else { return }
+    precondition(manager.addSequence(id) && manager.share(prefixOf: source, tokens: tokens, with: id), "the prefix cannot be shared")
+    keyCounts[id] = tokens
+    queryCounts[id] = tokens
+  }
+
   /// From now on steps run on metadata for captured graphs, filled up with dummies.
   public func useGraphMetadata(maxBatchSize: Int) throws {
     metadata = try metadata.makeCUDAGraphMetadata(maxBatchSize: maxBatchSize)
