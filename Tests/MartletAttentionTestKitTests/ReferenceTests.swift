@@ -62,7 +62,7 @@ struct ReferenceTests {
         spec {
           $0.softCap = 2; $0.scale = 1
         }), RequestRows(q: [3, 0], k: [1, 0], v: [1, 1]), VisibleKeys(0..<1))
-    #expect(isClose(capped.logSumExp[0], 2 * tanh(1.5) / log(2)))
+    #expect(isClose(capped.logSumExp[0], 2 * tanh(1.5 as Double) / log(2.0)))
   }
 
   @Test("turns the first pair by one radian a position, NeoX pairs halves, GPT-J neighbours")
@@ -74,14 +74,14 @@ struct ReferenceTests {
     let rows = RequestRows(q: [0, 0, 0, 0, 0, 0, 1, 0], k: [0, 0, 1, 0], v: [1, 1, 1, 1])
     // The query at position 3, the key at position 1: two radians apart.
     let result = attend(turned, rows, query: 3, VisibleKeys(1..<2))
-    #expect(abs(result.logSumExp[0] * log(2) - cos(2)) < 1e-6)
+    #expect(abs(result.logSumExp[0] * log(2) - cos(2.0)) < 1e-6)
     for (isNeoX, partner) in [(true, 2), (false, 1)] {
       var wide = AttentionLayerSpec(layerIndex: 0, numHeads: 1, headDim: 4)
       wide.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 4), isNeoX: isNeoX)
       let reference = ReferenceAttention(
         layer(wide), RequestRows(q: [0, 0, 0, 0], k: [0, 0, 0, 0, 1, 0, 0, 0], v: Array(repeating: 0, count: 8)))
-      var expected = [cos(1), 0, 0, 0]
-      expected[partner] = sin(1)
+      var expected: [Double] = [cos(1.0), 0, 0, 0]
+      expected[partner] = sin(1.0)
       for dim in 0..<4 { #expect(abs(reference.storedKeys[4 + dim] - expected[dim]) < 1e-6) }
     }
   }

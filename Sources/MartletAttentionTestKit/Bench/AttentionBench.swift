@@ -91,6 +91,9 @@ public final class AttentionBench {
   public private(set) var queryCounts: [Int: Int] = [:]
   public private(set) var keyCounts: [Int: Int] = [:]
 
+  /// Rows of dummies that a backend wrote, which it may not.
+  public private(set) var writtenDummyRows = 0
+
   private let options: Options
   private var graphBatchSize: Int?
   private let poison: HostBuffer<UInt8>?
@@ -195,6 +198,14 @@ public final class AttentionBench {
     queryCounts[id] = queries
   }
 
+  /// Gives a new request the first tokens of another one, whose pages both then hold.
+  func share(prefixOf source: Int, tokens: Int, with id: Int) {
+    guard let manager else { return }
+    precondition(manager.addSequence(id) && manager.share(prefixOf: source, tokens: tokens, with: id), "the prefix cannot be shared")
+    keyCounts[id] = tokens
+    queryCounts[id] = tokens
+  }
+
   /// From now on steps run on metadata for captured graphs, filled up with dummies.
   public func useGraphMetadata(maxBatchSize: Int) throws {
     metadata = try metadata.makeCUDAGraphMetadata(maxBatchSize: maxBatchSize)
@@ -238,9 +249,11 @@ public final class AttentionBench {
     var inputs = input[index].inputs
     inputs.mask = mask
     inputs.outputScale = outputScale
+    if graphBatchSize != nil { output[index].poison(on: queue) }
     try layers[index].forward(
       inputs, metadata: metadata, output: AttentionOutput(values: output[index].values, logSumExp: output[index].logSumExp), on: queue)
-    output[index].read(count, on: queue)
+    output[index].read(metadata.numTokens, on: queue)
+    writtenDummyRows += output[index].writtenRows(count..<metadata.numTokens)
     var token = 0
     for piece in pieces {
       output[index].append(token..<token + piece.newTokens, to: &rows[index][piece.id, default: Rows()])

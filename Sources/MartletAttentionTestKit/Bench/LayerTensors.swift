@@ -83,6 +83,29 @@ struct LayerOutput {
     sums = try device.makeHostBuffer(of: Float.self, count: maxNumTokens * spec.numHeads)
   }
 
+  /// Fills both tensors with NaN.
+  func poison(on queue: any DeviceQueue) {
+    if values.dataType == .f32 {
+      floats.unsafeStorage.update(repeating: .nan)
+      queue.copy(floats, count: values.count, to: values)
+    } else {
+      codes.unsafeStorage.update(repeating: 0xFF)
+      queue.copy(codes, count: values.count, to: values)
+    }
+    sums.unsafeStorage.update(repeating: .nan)
+    queue.copy(sums, count: logSumExp.count, to: logSumExp)
+  }
+
+  /// How many of the tokens that were read last have more in their rows than NaN.
+  func writtenRows(_ tokens: Range<Int>) -> Int {
+    tokens.count { token in
+      let outputs = token * spec.outputWidth..<(token + 1) * spec.outputWidth
+      let isUntouched =
+        values.dataType == .f32 ? floats.unsafeStorage[outputs].allSatisfy(\.isNaN) : codes.unsafeStorage[outputs].allSatisfy { $0 == 0xFF }
+      return !isUntouched || !sums.unsafeStorage[token * spec.numHeads..<(token + 1) * spec.numHeads].allSatisfy(\.isNaN)
+    }
+  }
+
   func read(_ count: Int, on queue: any DeviceQueue) {
     if values.dataType == .f32 { queue.copy(values.prefix(count), to: floats) } else { queue.copy(values.prefix(count), to: codes) }
     queue.copy(logSumExp.prefix(count), to: sums)

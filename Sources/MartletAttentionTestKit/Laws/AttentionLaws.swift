@@ -18,7 +18,7 @@ public enum AttentionLaws {
   public static func all(_ setting: LawSetting) -> [LawResult] {
     [
       independence(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
-      queriesAlone(setting), saturation(setting),
+      queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
     ] + [plans(setting)].compactMap(\.self)
   }
 
@@ -200,6 +200,71 @@ public enum AttentionLaws {
           "±1e4 are stored as \(contents.keys[3 * 64]) and \(contents.values[3 * 64])")
       }
       result.expect(!bench.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
+    }
+  }
+
+  /// Generations on metadata for captured graphs, filled up with dummies, have the same bits as others, and rows of dummies are not written.
+  public static func graphs(_ setting: LawSetting) -> LawResult {
+    .of("graphs change nothing, and dummies get nothing", setting) { result in
+      let specs = try LawRun.specs(setting.kvType, on: setting.devices[0])
+      let prompts = [1: 70, 2: 33, 3: 5]
+      let requests = specs.map { spec in
+        Dictionary(uniqueKeysWithValues: prompts.map { ($0, LawRun.rows(spec, $0, count: $1 + 4)) })
+      }
+      func run(isGraph: Bool) throws -> LawRun.Outcome {
+        let bench = try AttentionBench(
+          setting.backend, specs, requests: requests, on: setting.devices[0],
+          AttentionBench.Options(
+            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 80, maxSequences: 4)))
+        try bench.step(prompts.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
+        if isGraph { try bench.useGraphMetadata(maxBatchSize: 5) }
+        try bench.step([.generation(1), .generation(2), .generation(3)])
+        try bench.step([.generation(3), .generation(1)])
+        try bench.step([.generation(2)])
+        if isGraph { result.expect(bench.writtenDummyRows == 0, "\(bench.writtenDummyRows) rows of dummies were written") }
+        var contents: [[Int: KVContents]] = specs.map { _ in [:] }
+        for layer in specs.indices { for id in prompts.keys { contents[layer][id] = try bench.contents(layer: layer, of: id) } }
+        return LawRun.Outcome(rows: bench.rows, contents: contents)
+      }
+      result.expectSameBits(try run(isGraph: false), try run(isGraph: true), "on graph metadata")
+    }
+  }
+
+  /// Requests that hold the same pages for a common prefix have the same bits as if each had its own.
+  public static func sharedPrefix(_ setting: LawSetting) -> LawResult {
+    .of("a shared prefix changes nothing", setting) { result in
+      let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
+      let spec = specs[0]
+      let common = 1024
+      let own = [1: 40, 2: 20, 3: 1]
+      let prefix = LawRun.rows(spec, 9, count: common)
+      let requests = Dictionary(
+        uniqueKeysWithValues: own.map { id, count in
+          let rest = LawRun.rows(spec, id, count: count + 3)
+          return (id, RequestRows(q: prefix.q + rest.q, k: prefix.k + rest.k, v: prefix.v + rest.v))
+        })
+      func run(isShared: Bool, workers: Int) throws -> [Int: AttentionBench.Rows] {
+        var options = AttentionBench.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32), maxSequenceLength: common + 64, maxSequences: 4))
+        options.maxNumTokens = 3 * (common + 64)
+        options.workerCount = workers
+        let bench = try AttentionBench(setting.backend, specs, requests: [requests], on: setting.devices[0], options)
+        try bench.step(isShared ? [.context(1, common)] : [1, 2, 3].map { .context($0, common) })
+        if isShared { for id in [2, 3] { bench.share(prefixOf: 1, tokens: common, with: id) } }
+        try bench.step([1, 2, 3].map { .context($0, own[$0]!) })
+        try bench.step([.generation(1), .generation(2), .generation(3)])
+        try bench.step([.generation(3, 2), .generation(1)])
+        try bench.manager?.checkIntegrity()
+        return bench.rows[0].mapValues { $0.dropping(isShared ? 0 : common, of: spec) }.merging([1: bench.rows[0][1]!]) { $1 }
+      }
+      let plain = try run(isShared: false, workers: 1)
+      for workers in [1, 8] {
+        let shared = try run(isShared: true, workers: workers)
+        for (id, rows) in plain.sorted(by: { $0.key < $1.key }) {
+          let others = shared[id] ?? AttentionBench.Rows()
+          result.expect(rows.hasSameBits(as: others), "request \(id), \(workers) workers: \(rows.firstDifference(from: others))")
+        }
+      }
     }
   }
 

@@ -144,6 +144,14 @@ extension LawResult {
 }
 
 extension AttentionBench.Rows {
+  /// The rows after the first `count`.
+  func dropping(_ count: Int, of spec: AttentionLayerSpec) -> AttentionBench.Rows {
+    var rest = AttentionBench.Rows()
+    rest.values = Array(values.dropFirst(count * spec.outputWidth))
+    rest.logSumExp = Array(logSumExp.dropFirst(count * spec.numHeads))
+    return rest
+  }
+
   func hasSameBits(as other: AttentionBench.Rows) -> Bool {
     codes == other.codes && values.count == other.values.count && logSumExp.count == other.logSumExp.count
       && zip(values, other.values).allSatisfy { $0.bitPattern == $1.bitPattern }
