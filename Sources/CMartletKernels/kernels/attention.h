@@ -325,8 +325,8 @@ MARTLET_INLINE void attend_direct(int type, const attend_view *view, int32_t sta
 MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
   load_scratch *scratch = &view->scratch->load;
   load_place place = {
-      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .start = start, .first = first, .last = last,
-      .value_stride = view->stride, .scale = view->scale};
+      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .key_count = view->key_count,
+      .start = start, .first = first, .last = last, .value_stride = view->stride, .scale = view->scale};
   load_tile(&place);
   for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
   source->key_stride = martlet_kv_tile_size;
