@@ -10,6 +10,8 @@ models=$(realpath -m "$1")
 for manifest in Examples/*/Package.swift; do
   name=$(basename "$(dirname "$manifest")")
   echo "$name:"
+  # The plan in the folder is the last package's, and would be taken for this one's.
+  rm -f .build-examples/*.yaml .build-examples/*/release/description.json
   swift build -c release --package-path "Examples/$name" --scratch-path .build-examples 2>&1 | tail -1
   case $name in
     generate) .build-examples/release/generate "The capital of France is" "$models" | tee .build-examples/output.txt ;;
