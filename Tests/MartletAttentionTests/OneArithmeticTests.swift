@@ -21,6 +21,7 @@ struct OneArithmeticTests {
     var together = true
     var form = InputForm.fused
     var drafts = 1
+    var pageOrder: UInt64?
   }
 
   /// Prompt lengths of the requests, by id; each then generates ten tokens.
@@ -51,6 +52,7 @@ struct OneArithmeticTests {
         cache: KVCacheConfig(dataType: type, pageSize: .tokens(run.pageSize), maxSequenceLength: most, maxSequences: 8),
         maxTokens: prompts.values.reduce(0, +), threads: run.threads, workers: run.workers)
       bench.form = run.form
+      if let seed = run.pageOrder { bench.scramblePages(seed: seed) }
       var remaining = prompts.filter { group.contains($0.key) }
       var generated = Dictionary(uniqueKeysWithValues: group.map { ($0, 0) })
       while true {
@@ -101,6 +103,8 @@ struct OneArithmeticTests {
       ("in chunks of 7, alone", Run(chunk: 7, together: false)),
       ("in pages of 16", Run(pageSize: 16)),
       ("in pages of 64, chunks of 16", Run(pageSize: 64, chunk: 16)),
+      ("in pages of another order", Run(pageOrder: 1)),
+      ("in pages of yet another order, chunks of 16", Run(chunk: 16, pageOrder: 2)),
       ("on 2 threads", Run(threads: 2, workers: 2)),
       ("separate inputs", Run(form: .separate)),
       ("three drafts a step", Run(drafts: 3)),
@@ -132,5 +136,49 @@ struct OneArithmeticTests {
     let whole = try run([[.context(1, 3), .context(2, 2), .generation(3), .generation(4)]])
     let halves = try run([[.context(1, 3), .generation(3)], [.context(2, 2), .generation(4)]])
     expectSameBits([whole], [halves], "in halves")
+  }
+
+  @Test("whether a prefix is a request's own or shared with others and read once for all", arguments: [DataType.bf16, .f32, .i8, .f8e4m3])
+  func cascades(type: DataType) throws {
+    // Requests 2…6 begin like request 1: 1088 tokens, 34 pages of 32, two whole chunks.
+    let shared = 1088
+    let ids = [2, 3, 4, 5, 6]
+    func bench(_ backend: String) throws -> AttentionRuntime {
+      let specs = [nil, 2000, 300].enumerated().map { index, window in
+        AttentionLayerSpec(layerIndex: index, numHeads: 6, headDim: 32, numKVHeads: 2, window: window)
+      }
+      let config = KVCacheConfig(dataType: type, pageSize: .tokens(32), maxSequenceLength: 1400, maxSequences: 6)
+      return try AttentionRuntime(backend, specs, cache: config, maxTokens: 1200, workers: 2)
+    }
+    let steps: [[Piece]] = [
+      ids.map { .context($0, 3 + $0) } + [.generation(1)], ids.map { .generation($0) } + [.generation(1, 2)],
+      [.generation(1)] + ids.map { .generation($0, 1 + $0 % 3) },
+    ]
+    for backend in ["FLASHINFER", "TRTLLM"] {
+      let together = try bench(backend)
+      try together.step([.context(1, shared)])
+      for id in ids { together.share(1, tokens: shared, with: id) }
+      for step in steps {
+        try together.step(step) {
+          guard let metadata = together.metadata as? FlashInferMetadata else { return }
+          let segments = together.layers.map { metadata.work(for: $0.spec, mask: .causal)!.numSegments }
+          // Six requests, two heads, two chunks; a window of 300 shows nobody a whole chunk.
+          #expect(segments == [24, 24, 0])
+        }
+        try together.manager!.checkIntegrity()
+      }
+      for id in [1] + ids {
+        let alone = try bench(backend)
+        alone.prefixes = together.prefixes
+        try alone.step([.context(id, shared)])
+        for step in steps { try alone.step(step.filter { $0.id == id }) }
+        for layer in 0..<3 {
+          let rows = together.outputs[layer][id]!
+          let expected = Array(alone.outputs[layer][id]!.suffix(rows.count))
+          let same = zip(rows, expected).allSatisfy { $0.map(\.bitPattern) == $1.map(\.bitPattern) }
+          #expect(same, "\(backend), layer \(layer), request \(id)")
+        }
+      }
+    }
   }
 }
