@@ -88,9 +88,12 @@ let package = Package(
       name: "MartletKVCacheTests",
       dependencies: ["MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),
+    .target(name: "CMartletAllocationCounter", path: "Tests/CMartletAllocationCounter", cSettings: cSettings),
     .testTarget(
       name: "MartletAttentionTests",
-      dependencies: ["MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
+      dependencies: [
+        "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletAttentionTestKitTests",

@@ -39,6 +39,8 @@ final class AttentionRuntime {
   let maxTokens: Int
   var form = InputForm.fused
   var mask = AttentionMask.causal
+  /// Of a request that begins like another: which, and for how many tokens.
+  var prefixes: [Int: (source: Int, length: Int)] = [:]
   /// Changes the metadata that a step has described.
   var beforePrepare: ((AttentionMetadata) -> Void)?
   /// Multiplies e4m3 output.
@@ -90,6 +92,26 @@ final class AttentionRuntime {
     }
   }
 
+  /// Gives a new request the pages of the first tokens of another.
+  func share(_ source: Int, tokens: Int, with id: Int) {
+    precondition(manager!.addSequence(id) && manager!.share(prefixOf: source, tokens: tokens, with: id), "nothing to share")
+    positions[id] = tokens
+    prefixes[id] = (source, tokens)
+  }
+
+  /// Leaves the free pages in another order.
+  func scramblePages(seed: UInt64) {
+    guard let manager else { return }
+    var random = SeededGenerator(seed: seed)
+    let ids = (1000..<1000 + manager.config.maxSequences).filter { manager.addSequence($0) }
+    var length = 0
+    while length < manager.config.maxSequenceLength {
+      length = min(length + 20, manager.config.maxSequenceLength)
+      for id in ids.shuffled(using: &random) { _ = manager.extend(id, to: length) }
+    }
+    for id in ids.shuffled(using: &random) { manager.remove(id) }
+  }
+
   /// Sets the metadata, extending the cache, without preparing it.
   func describe(_ pieces: [Piece]) {
     metadata.removeAllRequests()
@@ -127,7 +149,8 @@ final class AttentionRuntime {
       for piece in pieces {
         let first = positions[piece.id, default: 0]
         for position in first..<first + piece.count {
-          let row = Self.row(layer: spec.layerIndex, id: piece.id, position: position, width: spec.fusedWidth)
+          let id = prefixes[piece.id].flatMap { position < $0.length ? $0.source : nil } ?? piece.id
+          let row = Self.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
           for (column, value) in row.enumerated() { target[token * spec.fusedWidth + column] = value }
           token += 1
         }

@@ -170,7 +170,7 @@ public final class FlashInferMetadata: AttentionMetadata {
   public func planCount(for params: FlashInferPlanParams) -> Int { plans.planCount(params) ?? 0 }
 
   /// The step's work for a layer under a mask; nil where the setup's masks did not name it.
-  func work(for layer: AttentionLayerSpec, mask: AttentionMask) -> AttentionWork? {
+  package func work(for layer: AttentionLayerSpec, mask: AttentionMask) -> AttentionWork? {
     let pool = kvCacheManager.map { $0.pool(ofLayer: position(ofLayer: layer.layerIndex)) }
     return plans.work(FlashInferPlanParams(layer, mask: mask, pool: pool, in: setup.context))
   }
