@@ -151,12 +151,12 @@ MARTLET_INLINE void softmax_row(
     scratch->chunk_m[row] = m = risen;
   }
 
-  f32x16 p[4];
-  for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
-  if (special && view->has_factors) {
-    // Values are codes: their scales go into the probabilities, but not into the sum. What is not seen may have a scale that is NaN.
+  f32x16 p[4], weights[4];  // what is multiplied with stored values, and what is summed
+  for (int c = 0; c < 4; c++) p[c] = weights[c] = f32x16_exp2_normal(t[c] - m);
+  const bool scaled = special && view->has_factors;
+  if (scaled) {
+    // Values are codes: their scales go into the probabilities. What is not seen may have a scale that is NaN.
     const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
     for (int c = 0; c < 4; c++) {
       u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
       p[c] = bits != 0u ? p[c] * f32x16_load(scratch->load.value_factors + 16 * c) : f32x16_set(0);
@@ -164,19 +164,26 @@ MARTLET_INLINE void softmax_row(
   }
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
-      // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1.
+      // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1; of scaled ones, over
+      // what is left when the scale is taken out again.
 #if MARTLET_AVX512 && MARTLET_DOT_BF16
       u16x16 rounded = (u16x16)_mm512_cvtneps_pbh((__m512)p[c]);
 #else
       u16x16 rounded = __builtin_convertvector(bf16_round(p[c]), u16x16);
 #endif
       u16x16_store((uint16_t *)(void *)scores + 16 * c, rounded);
-      p[c] = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
+      f32x16 exact = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
+      if (scaled) {
+        f32x16 inverse = f32x16_load(scratch->load.value_inverses + 16 * c);
+        weights[c] = ((inverse > 0.0f) & (p[c] > 0.0f)) ? exact * inverse : weights[c];
+      } else {
+        weights[c] = exact;
+      }
     } else {
       f32x16_store(scores + 16 * c, p[c]);
     }
   }
-  if (!(special && view->has_factors)) f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
+  f32x16_store(d, f32x16_load(d) + ((weights[0] + weights[1]) + (weights[2] + weights[3])));
 }
 
 // Tokens `first ..< end` of the tile, whole lanes that every row sees, into the output of `rows` rows from `row` on.

@@ -16,6 +16,7 @@ typedef struct load_scratch {
   // int8: what a token's scores are multiplied by, and its probability.
   _Alignas(64) float score_factors[martlet_kv_tile_size];
   _Alignas(64) float value_factors[martlet_kv_tile_size];
+  _Alignas(64) float value_inverses[martlet_kv_tile_size];  // of value_factors; 0 of those so small that rounding a product loses it
 } load_scratch;
 
 // What is brought.
@@ -189,6 +190,7 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
   if (cache->type == martlet_kv_i8) {
     __builtin_memset(place->scratch->score_factors, 0, sizeof place->scratch->score_factors);
     __builtin_memset(place->scratch->value_factors, 0, sizeof place->scratch->value_factors);
+    __builtin_memset(place->scratch->value_inverses, 0, sizeof place->scratch->value_inverses);
   }
   int32_t entry = place->first / page_size;
   for (int32_t page_start = entry * page_size; page_start <= place->last; page_start += page_size, entry++) {
@@ -211,7 +213,9 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
       if (cache->type == martlet_kv_i8) {
         int64_t scale = place->kv_head * cache->scale_head_stride + slot * cache->scale_token_stride;
         place->scratch->score_factors[i] = ((const float *)(const void *)(page + cache->key_scales_offset))[scale] * place->scale;
-        place->scratch->value_factors[i] = ((const float *)(const void *)(page + cache->value_scales_offset))[scale];
+        float factor = ((const float *)(const void *)(page + cache->value_scales_offset))[scale];
+        place->scratch->value_factors[i] = factor;
+        place->scratch->value_inverses[i] = factor > 1e-20f && factor < 1e20f ? 1 / factor : 0;
       }
     }
   }

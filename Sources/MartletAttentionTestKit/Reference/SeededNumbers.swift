@@ -24,17 +24,16 @@ public struct SeededNumbers: RandomNumberGenerator, Sendable {
   /// Below `count`.
   mutating func index(below count: Int) -> Int { Int(next() % UInt64(count)) }
 
-  /// About normally distributed, with mean 0 and deviation 1: the sum of four uniform numbers, stretched.
+  /// About normally distributed, with mean 0 and deviation 1: the sum of twelve uniform numbers, less its mean. No library's logarithm decides
+  /// its bits.
   mutating func normal() -> Float {
-    let bits = next()
     var sum = 0
-    for part in 0..<4 { sum += Int(bits >> UInt64(16 * part) & 0xFFFF) }
-    return (Float(sum) / 65536 - 2) * 1.7320508
+    for _ in 0..<3 {
+      let bits = next()
+      for part in 0..<4 { sum += Int(bits >> UInt64(16 * part) & 0xFFFF) }
+    }
+    return Float(sum) / 65536 - 6
   }
 
-  /// Evenly distributed, with mean 0 and deviation 1: at most √3 in size.
-  mutating func even() -> Float { (Float(next() >> 40) / 0x1p23 - 1) * 1.7320508 }
-
-  mutating func evens(_ count: Int) -> [Float] { (0..<count).map { _ in even() } }
   mutating func normals(_ count: Int) -> [Float] { (0..<count).map { _ in normal() } }
 }
