@@ -19,6 +19,7 @@ let package = Package(
     .library(name: "Martlet", targets: ["Martlet"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
+    .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
   ],
@@ -37,6 +38,8 @@ let package = Package(
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache"], swiftSettings: swiftSettings),
     .target(
+      name: "MartletAttentionTestKit", dependencies: ["MartletCore", "MartletKVCache", "MartletAttention"], swiftSettings: swiftSettings),
+    .target(
       name: "MartletModels",
       dependencies: ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
       swiftSettings: swiftSettings),
@@ -54,7 +57,7 @@ let package = Package(
       name: "MartletCLI",
       dependencies: [
         "Martlet", "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU",
+        "MartletModels", "MartletCPU", "MartletAttentionTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -91,6 +94,10 @@ let package = Package(
       dependencies: [
         "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
       ],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletAttentionTestKitTests",
+      dependencies: ["MartletAttentionTestKit", "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletModelsTests",

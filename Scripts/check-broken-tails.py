@@ -23,7 +23,8 @@ import tempfile
 TAILS = [
     ("tensor.h", "f32x16_load_first(x + whole, tail)", "f32x16_load_first(x + whole, tail - BROKEN)",
      "a norm's sum lacks the row's last value"),
-    ("tensor.h", "for (int32_t i = whole; i < a->columns; i++)", "for (int32_t i = whole; i < a->columns - BROKEN; i++)",
+    ("tensor.h", "for (int32_t i = whole; i < a->columns; i++) y[i] = x[i] * scale * w[i];",
+     "for (int32_t i = whole; i < a->columns - BROKEN; i++) y[i] = x[i] * scale * w[i];",
      "a norm does not write the row's last value"),
     ("tensor.h", "f32x16_load_first(gate + whole, tail)", "f32x16_load_first(gate + whole, tail - BROKEN)",
      "an activation does not read the row's last value"),
@@ -45,9 +46,9 @@ TAILS = [
     ("append.h", "tail[j - i] = x[j];", "tail[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head's norm lacks its last dim"),
     ("append.h", "padded[j - i] = x[j];", "padded[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head is stored without its last dim"),
     ("attention.h", "(lane + 16 * c < end)", "(lane + 16 * c < end + BROKEN)", "attention sees a token behind the last of a tile"),
-    ("attention.h", "int resume = whole_end > first[i] ? whole_end : first[i];",
-     "int resume = (whole_end > first[i] ? whole_end : first[i]) + BROKEN;",
-     "attention leaves out the last token, which fills no lane"),
+    ("attention.h", "scores + i * martlet_kv_tile_size, values, first, end, 0, view->value_dims,",
+     "scores + i * martlet_kv_tile_size, values, first, end - BROKEN, 0, view->value_dims,",
+     "attention leaves out the last of the tokens that not every row sees"),
     ("attention.h", "if (dim < view->value_dims)", "if (!BROKEN && dim < view->value_dims)", "attention leaves out the last dims, which fill no vector"),
 ]
 

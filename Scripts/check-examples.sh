@@ -10,9 +10,16 @@ models=$(realpath -m "$1")
 for manifest in Examples/*/Package.swift; do
   name=$(basename "$(dirname "$manifest")")
   echo "$name:"
+  # The plan in the folder is the last package's, and would be taken for this one's.
+  rm -f .build-examples/*.yaml .build-examples/*/release/description.json
   swift build -c release --package-path "Examples/$name" --scratch-path .build-examples 2>&1 | tail -1
   case $name in
     generate) .build-examples/release/generate "The capital of France is" "$models" | tee .build-examples/output.txt ;;
+    custom-backend)
+      .build-examples/release/custom-backend verify | tee .build-examples/output.txt
+      .build-examples/release/custom-backend generate "$models/smollm2-135m.gguf" | tee -a .build-examples/output.txt
+      grep -q '^ Paris' .build-examples/output.txt || { echo "the backend from outside does not write what the model says" >&2; exit 1; }
+      ;;
     *) ".build-examples/release/$name" | tee .build-examples/output.txt ;;
   esac
   [ -s .build-examples/output.txt ] || { echo "the example $name printed nothing" >&2; exit 1; }

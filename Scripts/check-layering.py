@@ -21,6 +21,7 @@ ALLOWED = {
     "MartletTokenizers": ["MartletCore", "MartletFormats"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache"],
+    "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention"],
     "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
     "Martlet": [
         "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
@@ -28,7 +29,7 @@ ALLOWED = {
     ],
     "MartletCLI": [
         "Martlet", "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU",
+        "MartletModels", "MartletCPU", "MartletAttentionTestKit",
     ],
 }
 

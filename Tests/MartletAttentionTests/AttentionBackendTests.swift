@@ -81,7 +81,7 @@ struct AttentionBackendTests {
     #expect(error == .foreignMetadata(backend: "VANILLA", expected: "VanillaMetadata", found: "AttentionMetadata"))
   }
 
-  @Test("with queries alone read what the cache holds", arguments: OneArithmeticTests.backends)
+  @Test("with queries alone read what the cache holds", arguments: AttentionBackendRegistry.builtIn.names)
   func queriesOnly(backend: String) throws {
     let spec = AttentionLayerSpec(
       layerIndex: 0, numHeads: 4, headDim: 64, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 64)))

@@ -118,7 +118,7 @@ struct AttentionMetadataTests {
       }.contains("3 × 4; its step is 3 × 3"))
   }
 
-  @Test("never moves its memory: a steady step writes where the first one did", arguments: OneArithmeticTests.backends)
+  @Test("never moves its memory: a steady step writes where the first one did", arguments: AttentionBackendRegistry.builtIn.names)
   func steadyAddresses(backend: String) throws {
     let bench = try bench(backend)
     let metadata = bench.metadata

@@ -265,7 +265,7 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("the full mask shows every key, and custom bits replace causal and window", arguments: OneArithmeticTests.backends)
+  @Test("the full mask shows every key, and custom bits replace causal and window", arguments: AttentionBackendRegistry.builtIn.names)
   func masks(backend: String) throws {
     for (mask, visible) in [
       (AttentionMask.full, { (id: Int, query: Int, key: Int) in true }),
@@ -281,7 +281,8 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("requests without bits are causal, within the window, beside those that have some", arguments: OneArithmeticTests.backends)
+  @Test(
+    "requests without bits are causal, within the window, beside those that have some", arguments: AttentionBackendRegistry.builtIn.names)
   func someBits(backend: String) throws {
     let bench = try bench(backend, TruthCase(name: "some bits", window: 20), masks: [.custom])
     bench.mask = .custom
@@ -293,7 +294,7 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases, OneArithmeticTests.backends)
+  @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases, AttentionBackendRegistry.builtIn.names)
   func noCache(form: InputForm, backend: String) throws {
     for kind in [PositionalEmbeddingParams.Kind.rope, .deferred] {
       let spec = try TruthCase(name: "", positional: PositionalEmbeddingParams(RopeParams(dim: 32), kind: kind)).spec(CPUDevice(threads: 1))
@@ -312,7 +313,7 @@ struct AttentionTruthTests {
     }
   }
 
-  @Test("e4m3 output is the float32 output, scaled, rounded and saturated", arguments: OneArithmeticTests.backends)
+  @Test("e4m3 output is the float32 output, scaled, rounded and saturated", arguments: AttentionBackendRegistry.builtIn.names)
   func fp8Output(backend: String) throws {
     func outputs(_ config: QuantConfig, scale: Float) throws -> AttentionRuntime {
       var spec = AttentionLayerSpec(layerIndex: 0, numHeads: 4, headDim: 32, numKVHeads: 2)

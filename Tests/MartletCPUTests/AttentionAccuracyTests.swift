@@ -264,6 +264,59 @@ private struct Deck<Card> {
     }
   }
 
+  /// Arguments of one request of 600 tokens, of which 3 ask; sound until something is broken.
+  private static func arguments(_ scene: AttentionScene) throws -> AttendArguments {
+    let part = [StepPart(request: 0, range: 597..<600)]
+    let ragged = try scene.ragged(part), device = scene.device
+    return AttendArguments(
+      numHeads: 1, queries: try device.makeTensor(Shape(3, 64), .f32), output: try device.makeTensor(Shape(3, 64), .f32), scale: 1,
+      mask: .causal, ragged: ragged, cache: try scene.stepCache(part), work: try scene.plan(part, WorkCut(cascades: true)))
+  }
+  private static func scene() throws -> AttentionScene {
+    let shape = AttentionShape(heads: 1, kvHeads: 1, dim: 64)
+    var random = SeededGenerator(seed: 61)
+    let scene = try AttentionScene(
+      instructionSet: "portable", shape: shape, layout: PageOrder.hnd.layout(.i8, pageSize: 8, shape), mask: .causal, sharedTokens: 600,
+      sequences: [TokenSequence(600, shape, &random)])
+    try scene.append([StepPart(request: 0, range: 0..<600)])
+    return scene
+  }
+
+  @Test func `and stop at numbers that lead astray, but not without them`() async throws {
+    let scene = try Self.scene()
+    let sound = try Self.arguments(scene)
+    #expect(scene.cascadeTaskCount == 1)
+    scene.device.attentionKernels.attend(sound, on: scene.device.makeQueue())
+    // Words for 3 queries of 600 keys are 60.
+    await #expect(processExitsWith: .failure) {
+      let scene = try Self.scene()
+      var arguments = try Self.arguments(scene)
+      arguments.mask = .custom(window: nil)
+      arguments.maskBits = MaskBits(
+        words: try scene.device.makeTensor(Shape(59), .i32), offsets: try scene.device.tensor([Int32(0)], Shape(1), .i32))
+      scene.device.attentionKernels.attend(arguments, on: scene.device.makeQueue())
+    }
+    // Under this window the rows of the cascade do not see all of the first chunk.
+    await #expect(processExitsWith: .failure) {
+      let scene = try Self.scene()
+      var arguments = try Self.arguments(scene)
+      arguments.mask = .slidingWindow(100)
+      scene.device.attentionKernels.attend(arguments, on: scene.device.makeQueue())
+    }
+    await #expect(processExitsWith: .failure) {
+      let scene = try Self.scene()
+      var arguments = try Self.arguments(scene)
+      arguments.keyRope = RopeTable(dim: 64, isNeoX: true, values: try scene.device.makeTensor(Shape(599, 32, 2), .f32))
+      scene.device.attentionKernels.attend(arguments, on: scene.device.makeQueue())
+    }
+    await #expect(processExitsWith: .failure) {
+      let scene = try Self.scene()
+      let arguments = try Self.arguments(scene)
+      arguments.work.segments.unsafeHostPointer(to: Int32.self)![3] = 7  // no such merge
+      scene.device.attentionKernels.attend(arguments, on: scene.device.makeQueue())
+    }
+  }
+
   @Test func `and read tasks and merges as Core lays them out`() {
     let task = AttentionTask(
       request: 1, kvHead: 2, firstRow: 3, rowCount: 4, firstChunk: 5, endChunk: 6, merge: 7, stateRow: 8)

@@ -52,6 +52,18 @@ import Testing
     for value in values { #expect(abs(Float(block.code(value)) * block.scale - value) <= block.scale * 0.5001) }
   }
 
+  @Test(arguments: [Float.nan, .infinity, -.infinity]) func `of what is not finite read back as NaN`(value: Float) {
+    let values: [Float] = [1, value, 3]
+    let block = values.withUnsafeBufferPointer { Int8Block($0.baseAddress!, count: $0.count) }
+    #expect(block.scale.isNaN && values.map(block.code) == [0, 0, 0])
+  }
+
+  @Test func `of the smallest numbers are zeros`() {
+    let values: [Float] = [1e-38, -1e-37]
+    let block = values.withUnsafeBufferPointer { Int8Block($0.baseAddress!, count: $0.count) }
+    #expect(block.scale == 0 && values.map(block.code) == [0, 0])
+  }
+
   @Test func `of zeros are zeros`() {
     let values: [Float] = [0, 0, 0]
     let block = values.withUnsafeBufferPointer { Int8Block($0.baseAddress!, count: $0.count) }

@@ -24,11 +24,11 @@ typedef struct attend_scratch {
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
   int32_t key_first[martlet_attention_max_rows], key_end[martlet_attention_max_rows];  // the keys that a row sees
-  int32_t row_index[martlet_attention_max_rows];  // token · heads + head
-  uint64_t seen[martlet_attention_max_rows];      // special: which tokens of the tile a row sees
   _Alignas(64) uint32_t queries[martlet_attention_max_rows * martlet_attention_max_head_dim];
   _Alignas(64) float chunk_o[martlet_attention_max_rows * martlet_attention_max_head_dim];
   _Alignas(64) float o[martlet_attention_max_rows * martlet_attention_max_head_dim];
+  int32_t row_index[martlet_attention_max_rows];  // token · heads + head
+  uint64_t seen[martlet_attention_max_rows];      // special: which tokens of the tile a row sees
   load_scratch load;
 } attend_scratch;
 _Static_assert(sizeof(attend_scratch) <= martlet_attention_scratch_bytes, "a worker's scratch memory is too small");
@@ -325,8 +325,8 @@ MARTLET_INLINE void attend_direct(int type, const attend_view *view, int32_t sta
 MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
   load_scratch *scratch = &view->scratch->load;
   load_place place = {
-      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .start = start, .first = first, .last = last,
-      .value_stride = view->stride, .scale = view->scale};
+      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .key_count = view->key_count,
+      .start = start, .first = first, .last = last, .value_stride = view->stride, .scale = view->scale};
   load_tile(&place);
   for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
   source->key_stride = martlet_kv_tile_size;

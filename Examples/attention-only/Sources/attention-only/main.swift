@@ -37,7 +37,7 @@ for backend in AttentionBackendRegistry.builtIn.backends {
     for (id, tokens, isContext) in batch {
       if !cache.contains(id) { _ = cache.addSequence(id) }
       let cached = cache.length(id)
-      precondition(cache.extend(id, to: cached + tokens), "the cache is full")
+      guard cache.extend(id, to: cached + tokens) else { fatalError("the cache is full") }
       metadata.addRequest(id, newTokens: tokens, cachedTokens: cached, promptLength: tokens, isContext: isContext)
     }
     try metadata.prepare()

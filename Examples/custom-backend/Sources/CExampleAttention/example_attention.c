@@ -39,9 +39,10 @@ static void store(const example_cache *c, uint8_t *start, const float *x, int32_
 
 void example_append(
     const example_cache *c, const float *keys, const float *values, const int32_t *token_requests, const int32_t *token_positions,
-    int32_t tokens) {
+    const int32_t *kv_lens, int32_t tokens) {
   int32_t key_width = c->kv_heads * c->head_dim, value_width = c->kv_heads * c->value_head_dim;
   for (int32_t t = 0; t < tokens; t++) {
+    if (kv_lens[token_requests[t]] == 0) continue;  // a dummy, which fills a captured batch
     store(c, slot(c, token_requests[t], token_positions[t], false), keys + (int64_t)t * key_width, key_width);
     store(c, slot(c, token_requests[t], token_positions[t], true), values + (int64_t)t * value_width, value_width);
   }
@@ -60,7 +61,7 @@ static bool sees(const example_attend_arguments *a, int32_t request, int32_t que
 void example_attend(const example_cache *c, const example_attend_arguments *a) {
   for (int32_t request = 0; request < a->requests; request++) {
     int32_t first = a->query_indptr[request], queries = a->query_indptr[request + 1] - first, keys = a->kv_lens[request];
-    if (keys == 0) continue;  // a dummy, which fills a captured batch
+    if (keys == 0) continue;  // a dummy
     for (int64_t row = (int64_t)first * a->heads; row < (int64_t)(first + queries) * a->heads; row++) {
       int32_t query = (int32_t)(row / a->heads) - first, head = (int32_t)(row % a->heads);
       int32_t kv_head = head / (a->heads / c->kv_heads), position = keys - queries + query;

@@ -60,7 +60,7 @@ final class ExampleAttention: AttentionBackend {
       let appended = metadata.raggedKV
       example_append(
         &pages, elements(k, as: Float.self), elements(v, as: Float.self), elements(appended.tokenRequests, as: Int32.self),
-        elements(appended.tokenPositions, as: Int32.self), Int32(appended.numTokens))
+        elements(appended.tokenPositions, as: Int32.self), elements(appended.kvLens, as: Int32.self), Int32(appended.numTokens))
     case .queriesOnly(let q): queries = q
     case .fused: preconditionFailure("EXAMPLE does not fuse QKV, so AttentionLayer splits it")
     }

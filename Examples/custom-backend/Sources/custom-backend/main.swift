@@ -26,7 +26,8 @@ case "verify":
   for cell in report.failedCells { print(cell) }
   for law in report.brokenLaws { print(law) }
   let refused = report.cells.filter { if case .refused = $0.verdict { true } else { false } }
-  print("\(report.cells.count) cells, of which \(refused.count) refused, and \(report.laws.count) laws: \(report.isPassed ? "passed" : "FAILED")")
+  let verdict = report.isPassed ? "passed" : "FAILED"
+  print("\(report.cells.count) cells, of which \(refused.count) refused, and \(report.laws.count) laws: \(verdict)")
   if refused.count == report.cells.count || !report.isPassed { exit(1) }
 
 case "generate" where CommandLine.arguments.count == 3:

@@ -17,10 +17,11 @@ typedef struct example_cache {
   bool is_bf16;
 } example_cache;
 
-// Stores each token's keys and values, rounded to the cache's type, at its cache position.
+// Stores each token's keys and values, rounded to the cache's type, at its cache position. Tokens of a request without keys are dummies, which
+// have no pages.
 void example_append(
     const example_cache *cache, const float *keys, const float *values, const int32_t *token_requests, const int32_t *token_positions,
-    int32_t tokens);
+    const int32_t *kv_lens, int32_t tokens);
 
 typedef struct example_attend_arguments {
   const float *queries;        // [tokens, heads, head_dim]

@@ -1,0 +1,99 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletAttention
+public import MartletCore
+import MartletKVCache
+
+extension ConformanceSubject {
+  /// Runs one cell, computing its truth first.
+  public func run(_ example: ConformanceCase, on target: ConformanceTarget) -> ConformanceResult {
+    let scenario = ConformanceScenario(example)
+    return run(example, scenario, Golden(scenario, rounding: rounding(example, on: target)), on: target)
+  }
+
+  /// Runs one cell against a truth that was computed before.
+  func run(
+    _ example: ConformanceCase, _ scenario: ConformanceScenario, _ golden: Golden, on target: ConformanceTarget
+  ) -> ConformanceResult {
+    var comparison = Comparison(scenario, tolerance: Self.tolerance(example.kvType))
+    let expected = expectedObstacle(example)
+    let verdict: ConformanceResult.Verdict
+    do {
+      try run(scenario, example.page, example.input, on: target) { bench, pieces in
+        for id in Set(pieces.map(\.id)).sorted() {
+          guard let truth = golden.requests[id], let contents = try bench.contents(layer: 0, of: id) else { continue }
+          comparison.compareStored(id, contents, with: truth)
+        }
+      } finally: { bench in
+        for (id, truth) in golden.requests.sorted(by: { $0.key < $1.key }) { comparison.compare(id, bench.rows[0][id], with: truth) }
+      }
+      comparison.finish()
+      if let expected {
+        verdict = .failed(["served, though the table expects the obstacle \"\(expected.words)\""])
+      } else {
+        verdict = comparison.problems.isEmpty ? .passed : .failed(comparison.problems)
+      }
+    } catch AttentionError.obstacles(_, _, let reasons) {
+      if obstacles == nil || expected.map({ words in reasons.contains { $0.contains(words.words) } }) ?? false {
+        verdict = .refused(reasons)
+      } else if let expected {
+        verdict = .failed(["refused in other words than \"\(expected.words)\": " + reasons.joined(separator: "; ")])
+      } else {
+        verdict = .failed(["refused unexpectedly: " + reasons.joined(separator: "; ")])
+      }
+    } catch {
+      verdict = .failed(["threw: \(error)"])
+    }
+    var result = ConformanceResult(example, verdict, tolerance: Self.tolerance(example.kvType))
+    result.largestError = comparison.largestError
+    result.largestLogSumExpError = comparison.largestLogSumExpError
+    result.largestStoredError = comparison.largestStoredError
+    result.differingCodes = comparison.differingCodes
+    result.codes = comparison.codes
+    return result
+  }
+
+  /// The largest error that is allowed with keys and values of a type.
+  public static func tolerance(_ type: DataType) -> Double { type == .f32 ? Comparison.float32Tolerance : Comparison.narrowTolerance }
+
+  /// Takes the scenario's requests through its steps.
+  private func run(
+    _ scenario: ConformanceScenario, _ page: ConformanceCase.Page, _ input: ConformanceCase.Input, on target: ConformanceTarget,
+    step check: (AttentionBench, [AttentionBench.Piece]) throws -> Void, finally: (AttentionBench) throws -> Void
+  ) throws {
+    let hasCache = scenario.usesCache || page != .linear
+    let pageSize: KVCacheConfig.PageSize =
+      switch page {
+      case .tokens16: .tokens(16)
+      case .tokens32: .tokens(32)
+      case .tokens64: .tokens(64)
+      case .linear: .linear
+      }
+    var options = AttentionBench.Options(
+      cache: hasCache
+        ? KVCacheConfig(
+          dataType: scenario.layer.kvType, pageSize: pageSize, maxSequenceLength: scenario.maxSequenceLength,
+          // One more than there are, so that some pages are always free, and poisoned.
+          maxSequences: scenario.requests.count + 1)
+        : nil)
+    options.usesCache = scenario.usesCache
+    options.maxNumRequests = scenario.requests.count + 1
+    options.maxNumTokens = max(scenario.steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1, options.maxNumRequests)
+    if scenario.isCross { options.maxNumKVTokens = scenario.steps.map { $0.reduce(0) { $0 + $1.keyCount } }.max() }
+    options.maxSequenceLength = scenario.maxSequenceLength
+    options.workerCount = target.workerCount
+    options.flashInferLayout = scenario.seed % 2 == 0 ? .nhd : .hnd
+    options.masks = [scenario.mask]
+    options.isCross = scenario.isCross
+    // Queries and keys of cross attention are different tokens, which no fused row holds.
+    options.input = scenario.isCross ? .separate : input
+    let bench = try AttentionBench(
+      backend, [scenario.spec(on: target.device)], requests: [scenario.requests], on: target.device, options)
+    bench.mask = scenario.mask
+    bench.outputScale = scenario.outputScale
+    bench.bits = { scenario.maskBits($0, firstQuery: $1, queries: $2, keys: $3) }
+    for pieces in scenario.steps { try bench.step(pieces) { try check(bench, pieces) } }
+    try bench.manager?.checkIntegrity()
+    try finally(bench)
+  }
+}
