@@ -99,19 +99,6 @@ final class AttentionRuntime {
     prefixes[id] = (source, tokens)
   }
 
-  /// Leaves the free pages in another order.
-  func scramblePages(seed: UInt64) {
-    guard let manager else { return }
-    var random = SeededGenerator(seed: seed)
-    let ids = (1000..<1000 + manager.config.maxSequences).filter { manager.addSequence($0) }
-    var length = 0
-    while length < manager.config.maxSequenceLength {
-      length = min(length + 20, manager.config.maxSequenceLength)
-      for id in ids.shuffled(using: &random) { _ = manager.extend(id, to: length) }
-    }
-    for id in ids.shuffled(using: &random) { manager.remove(id) }
-  }
-
   /// Sets the metadata, extending the cache, without preparing it.
   func describe(_ pieces: [Piece]) {
     metadata.removeAllRequests()

@@ -21,7 +21,7 @@ struct CrossAttentionTests {
   }
 
   @Test(
-    "computes every query over every key of its encoder, with a cache and without one", arguments: OneArithmeticTests.backends,
+    "computes every query over every key of its encoder, with a cache and without one", arguments: AttentionBackendRegistry.builtIn.names,
     [DataType.f32, .bf16, .i8, nil])
   func truth(backend: String, type: DataType?) throws {
     let device = try CPUDevice(threads: 1)
