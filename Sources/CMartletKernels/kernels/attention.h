@@ -8,14 +8,15 @@
 // (a token, a tile, a chunk) is left out of its arithmetic, not multiplied by zero. So a row's bits depend on that row and its keys alone,
 // not on the task, the page size, the batch or the chunks of a prefill.
 //
-// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), and m is a maximum that is followed lazily: it moves only when a
-// tile exceeds it by more than 8, so p stays below 2⁸ and o is seldom rescaled. A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
+// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m is the chunk's greatest t so far. So the greatest p is exactly 1:
+// where p is rounded to bf16, the weight that counts most is exact (a maximum followed lazily would save a few rescalings of o, under 1 %
+// of the work, and cost this). A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
+//
+// int8 values are codes times a scale s for each token. It enters as t + log₂ s, so that the greatest of p · s is 1, and leaves the sum again:
+// d adds up p · s / s.
 //
 // What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
 // others is the same code and gives the same bits.
-
-// The maximum may lag behind by this many powers of two.
-#define MARTLET_LAZY_MAXIMUM 8.0f
 
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
 typedef struct attend_scratch {
@@ -61,22 +62,6 @@ typedef struct attend_source {
 
 MARTLET_INLINE float exp2_of(float x) { return f32x16_exp2(f32x16_set(x))[0]; }
 
-// log₂ x for x > 0, in double by an odd series, so that no library's version decides its bits.
-MARTLET_INLINE float log2_of(float x) {
-  if (!(x > 0) || x > __FLT_MAX__) return x;  // NaN and infinity stay; sums of probabilities are never 0 here
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  int32_t exponent = (int32_t)(bits >> 23) - 127;
-  bits = (bits & 0x007FFFFFu) | 0x3F800000u;
-  __builtin_memcpy(&x, &bits, 4);
-  double mantissa = x;
-  if (mantissa > 1.4142135623730951) mantissa /= 2, exponent++;
-  // ln((1 + z) / (1 − z)) = 2 (z + z³/3 + z⁵/5 + …), |z| ≤ 0.172: the next term is below 1e-12.
-  double z = (mantissa - 1) / (mantissa + 1), square = z * z, sum = 1.0 / 13;
-  for (int k = 11; k >= 1; k -= 2) sum = sum * square + 1.0 / k;
-  return (float)(exponent + 2.8853900817779268 * z * sum);
-}
-
 // Query rows to register tiles: for each MARTLET_ATTENTION_ROWS rows, dim by dim (or pair of dims), the rows' numbers side by side.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
@@ -115,6 +100,7 @@ MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const
     f32x16 factor = view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
     t[c] = f32x16_load(scores + 16 * c) * factor;
     if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
+    if (view->has_factors) t[c] += f32x16_load(view->scratch->load.value_logs + 16 * c);
     u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
     t[c] = bits != 0u ? t[c] : f32x16_set(-__builtin_inff());
   }
@@ -140,7 +126,7 @@ MARTLET_INLINE void softmax_row(
   float m = scratch->chunk_m[row];
   float *d = scratch->chunk_d + 16 * row;
   f32x16 greatest = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]));
-  if (__builtin_reduce_or(greatest > m + MARTLET_LAZY_MAXIMUM)) {
+  if (__builtin_reduce_or(greatest > m)) {
     float risen = f32x16_greatest(greatest);
     if (m > -__builtin_inff()) {
       float *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
@@ -151,39 +137,25 @@ MARTLET_INLINE void softmax_row(
     scratch->chunk_m[row] = m = risen;
   }
 
-  f32x16 p[4], weights[4];  // what is multiplied with stored values, and what is summed
-  for (int c = 0; c < 4; c++) p[c] = weights[c] = f32x16_exp2_normal(t[c] - m);
-  const bool scaled = special && view->has_factors;
-  if (scaled) {
-    // Values are codes: their scales go into the probabilities. What is not seen may have a scale that is NaN.
-    const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int c = 0; c < 4; c++) {
-      u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
-      p[c] = bits != 0u ? p[c] * f32x16_load(scratch->load.value_factors + 16 * c) : f32x16_set(0);
-    }
-  }
+  // The sum is taken over the probabilities as they are multiplied, rounded where they are, so that o ÷ d is a mean of values whose weights
+  // add up to 1; of scaled ones, over what is left when the scale is taken out again.
+  f32x16 p[4];
+  for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
-      // The sum is taken over the rounded probabilities, so that o ÷ d is a mean of values whose weights add up to 1; of scaled ones, over
-      // what is left when the scale is taken out again.
 #if MARTLET_AVX512 && MARTLET_DOT_BF16
       u16x16 rounded = (u16x16)_mm512_cvtneps_pbh((__m512)p[c]);
 #else
       u16x16 rounded = __builtin_convertvector(bf16_round(p[c]), u16x16);
 #endif
       u16x16_store((uint16_t *)(void *)scores + 16 * c, rounded);
-      f32x16 exact = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
-      if (scaled) {
-        f32x16 inverse = f32x16_load(scratch->load.value_inverses + 16 * c);
-        weights[c] = ((inverse > 0.0f) & (p[c] > 0.0f)) ? exact * inverse : weights[c];
-      } else {
-        weights[c] = exact;
-      }
+      p[c] = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
     } else {
       f32x16_store(scores + 16 * c, p[c]);
     }
+    if (special && view->has_factors) p[c] *= f32x16_load(scratch->load.value_inverses + 16 * c);
   }
-  f32x16_store(d, f32x16_load(d) + ((weights[0] + weights[1]) + (weights[2] + weights[3])));
+  f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
 }
 
 // Tokens `first ..< end` of the tile, whole lanes that every row sees, into the output of `rows` rows from `row` on.

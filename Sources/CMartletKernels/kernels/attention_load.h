@@ -13,10 +13,10 @@ typedef struct load_scratch {
   // 16 tokens, while they are rotated: dims, and cosines and sines.
   _Alignas(64) float turned[martlet_attention_max_head_dim * 16];
   _Alignas(64) float angles[martlet_attention_max_head_dim * 16];
-  // int8: what a token's scores are multiplied by, and its probability.
+  // int8: what a token's scores are multiplied by, and log₂ and inverse of its values' scale.
   _Alignas(64) float score_factors[martlet_kv_tile_size];
-  _Alignas(64) float value_factors[martlet_kv_tile_size];
-  _Alignas(64) float value_inverses[martlet_kv_tile_size];  // of value_factors; 0 of those so small that rounding a product loses it
+  _Alignas(64) float value_logs[martlet_kv_tile_size];
+  _Alignas(64) float value_inverses[martlet_kv_tile_size];
 } load_scratch;
 
 // What is brought.
@@ -182,6 +182,17 @@ MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
   }
 }
 
+// log₂ and inverse of a scale of int8 values. Codes of scale 0 are 0, so that 1 does as well. Below 2⁻¹¹⁰ sums would overflow: such values
+// count as if their scale were that. A scale that is not a number, of such values or of a slot that nobody wrote, makes NaN of what sees it
+// and of nothing else.
+MARTLET_INLINE void load_value_scale(float scale, float *log, float *inverse) {
+  bool is_scale = scale >= 0 && scale <= __FLT_MAX__;
+  if (is_scale && scale == 0) scale = 1;
+  if (is_scale && scale < 0x1p-110f) scale = 0x1p-110f;
+  *log = is_scale ? log2_of(scale) : __builtin_nanf("");
+  *inverse = is_scale ? 1 / scale : 1;
+}
+
 // Where the tile's tokens lie, those of every page of which some row sees a token; and int8's scales.
 MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
   const martlet_paged_kv *cache = &place->a->cache;
@@ -189,7 +200,7 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
   for (int i = 0; i < martlet_kv_tile_size; i++) tokens->keys[i] = tokens->values[i] = load_zeros;
   if (cache->type == martlet_kv_i8) {
     __builtin_memset(place->scratch->score_factors, 0, sizeof place->scratch->score_factors);
-    __builtin_memset(place->scratch->value_factors, 0, sizeof place->scratch->value_factors);
+    __builtin_memset(place->scratch->value_logs, 0, sizeof place->scratch->value_logs);
     __builtin_memset(place->scratch->value_inverses, 0, sizeof place->scratch->value_inverses);
   }
   int32_t entry = place->first / page_size;
@@ -213,9 +224,9 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
       if (cache->type == martlet_kv_i8) {
         int64_t scale = place->kv_head * cache->scale_head_stride + slot * cache->scale_token_stride;
         place->scratch->score_factors[i] = ((const float *)(const void *)(page + cache->key_scales_offset))[scale] * place->scale;
-        float factor = ((const float *)(const void *)(page + cache->value_scales_offset))[scale];
-        place->scratch->value_factors[i] = factor;
-        place->scratch->value_inverses[i] = factor > 1e-20f && factor < 1e20f ? 1 / factor : 0;
+        load_value_scale(
+            ((const float *)(const void *)(page + cache->value_scales_offset))[scale], &place->scratch->value_logs[i],
+            &place->scratch->value_inverses[i]);
       }
     }
   }

@@ -85,3 +85,19 @@ MARTLET_INLINE f32x16 f32x16_tanh(f32x16 x) {
   far = f32x16_from_bits(u32x16_bits(far) | (u32x16_bits(x) & 0x80000000u));
   return magnitude < 0.625f ? near : far;
 }
+
+// log₂ x for x > 0, in double by an odd series, so that no library's version decides its bits.
+MARTLET_INLINE float log2_of(float x) {
+  if (!(x > 0) || x > __FLT_MAX__) return x;  // NaN and infinity stay; sums of probabilities are never 0 here
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  int32_t exponent = (int32_t)(bits >> 23) - 127;
+  bits = (bits & 0x007FFFFFu) | 0x3F800000u;
+  __builtin_memcpy(&x, &bits, 4);
+  double mantissa = x;
+  if (mantissa > 1.4142135623730951) mantissa /= 2, exponent++;
+  // ln((1 + z) / (1 − z)) = 2 (z + z³/3 + z⁵/5 + …), |z| ≤ 0.172: the next term is below 1e-12.
+  double z = (mantissa - 1) / (mantissa + 1), square = z * z, sum = 1.0 / 13;
+  for (int k = 11; k >= 1; k -= 2) sum = sum * square + 1.0 / k;
+  return (float)(exponent + 2.8853900817779268 * z * sum);
+}
