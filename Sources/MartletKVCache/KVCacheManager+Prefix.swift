@@ -57,6 +57,24 @@ extension KVCacheManager {
   /// How many tokens ``addSequence(_:tokens:salt:)`` would take from the cache.
   public func cachedPrefix(of tokens: [Int32], salt: UInt64 = 0) -> Int { longestPrefix(of: tokens, salt: salt).pages * pageSize }
 
+  /// Whether the pages that nobody holds suffice for all of a new sequence's tokens, computed at most `chunk` tokens a step.
+  /// - Parameter reusing: whether it begins with what is cached of them, as ``addSequence(_:tokens:salt:)`` does.
+  public func hasRoom(for tokens: [Int32], salt: UInt64 = 0, reusing: Bool = true, chunk: Int) -> Bool {
+    let found = reusing ? longestPrefix(of: tokens, salt: salt) : (node: PrefixTree.root, pages: 0)
+    return pools.indices.allSatisfy { pool in
+      let first = min(pools[pool].firstVisibleEntry(from: found.pages * pageSize), found.pages)
+      // Cached pages that it would hold are no longer to be had.
+      var available = pools[pool].availableCount
+      var node = found.node
+      for _ in first..<found.pages {
+        guard let page = prefixes?.page(node, pool: pool), let parent = prefixes?.parents[node] else { break }
+        if pools[pool].holders[Int(page)] == 0 { available -= 1 }
+        node = Int(parent)
+      }
+      return peakPages(length: tokens.count, chunk: chunk, pool: pool) - (found.pages - first) <= available
+    }
+  }
+
   /// ``computed(_:upTo:)`` of a sequence whose tokens are told: pages that are full now are remembered by them.
   ///
   /// Where the same page is remembered already, because another sequence computed it at the same time, the sequence holds that one from now

@@ -178,7 +178,7 @@ struct KVCachePrefixTests {
     /// What each page of each pool was filled with last: the independent truth.
     var contents: [[Int32: [Int32]]] = Array(repeating: [:], count: manager.poolCount)
     var nextID = 0
-    var (refusals, reuses, shares) = (0, 0, 0)
+    var (refusals, reuses, shares, tight) = (0, 0, 0, 0)
     func checkContents(_ id: Int) {
       guard let sequence = sequences[id] else { return }
       for pool in 0..<manager.poolCount {
@@ -200,10 +200,18 @@ struct KVCachePrefixTests {
         let isTold = Int.random(in: 0..<8, using: &random) > 0
         let sequence = Sequence(tokens: text, salt: isTold ? UInt64.random(in: 0..<2, using: &random) : 0, isTold: isTold)
         let prompt = Array(text[..<Int.random(in: 1...120, using: &random)])
+        let hasRoom = manager.hasRoom(for: prompt, salt: sequence.salt, reusing: isTold, chunk: 32)
         let expected = isTold ? manager.cachedPrefix(of: prompt, salt: sequence.salt) : 0
         let reused = isTold ? manager.addSequence(nextID, tokens: prompt, salt: sequence.salt) : manager.addSequence(nextID) ? 0 : nil
         #expect(reused == (sequences.count < 12 ? expected : nil))
         guard let reused else { break }
+        // What was said before it came is what can be seen now that it is there.
+        let fits = (0..<manager.poolCount).allSatisfy { pool in
+          let missing = manager.peakPages(length: prompt.count, chunk: 32, pool: pool) - manager.heldPages(pool: pool, by: nextID)
+          return missing <= manager.freePages(pool: pool) + manager.cachedPages(pool: pool)
+        }
+        #expect(hasRoom == fits)
+        if !fits { tight += 1 }
         #expect(reused < prompt.count && reused % pageSize == 0)
         if reused > 0 { reuses += 1 }
         sequences[nextID] = sequence
@@ -250,7 +258,7 @@ struct KVCachePrefixTests {
         for id in sequences.keys { checkContents(id) }
       }
     }
-    #expect(refusals > 100 && reuses > 1000 && shares > 100, "\(refusals) refusals, \(reuses) reuses, \(shares) shares")
+    #expect(refusals > 100 && reuses > 1000 && shares > 100 && tight > 100)
     #expect(manager.statistics.prefixes.evictedPages > 1000)
     for id in sequences.keys { manager.remove(id) }
     try manager.checkIntegrity()

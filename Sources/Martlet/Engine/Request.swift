@@ -40,6 +40,10 @@ final class Request {
   var remaining: Int { tokens.count - computed }
   /// Whether what remains is the token that was generated last.
   var isGenerating: Bool { computed >= contextLength }
+  /// Whether every token's logits are wanted, not only those of the last.
+  var isScored: Bool {
+    if case .scoring = purpose { true } else { false }
+  }
   /// The most tokens that ever lie in the cache: the last one is never fed.
   var mostCached: Int { Self.mostCached(maxLength: maxLength) }
 

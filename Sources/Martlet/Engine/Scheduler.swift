@@ -91,11 +91,13 @@ struct Scheduler {
     if capacityPolicy == .guaranteedNoEvict {
       for pool in promised.indices where promised[pool] + pages(of: request, pool) > cache.pageCount(pool: pool) { return false }
     }
-    guard let reused = addToCache(request) else { return false }
-    if capacityPolicy == .maxUtilization, !hasRoom(for: request) {
-      cache.remove(request.id)
+    // Only the pages of its next step will be taken, but a prompt whose end does not fit would pause half-way.
+    if capacityPolicy == .maxUtilization,
+      !cache.hasRoom(for: request.tokens, reusing: !request.isScored, chunk: chunkSize)
+    {
       return false
     }
+    guard let reused = addToCache(request) else { return false }
     request.computed = reused
     if capacityPolicy == .guaranteedNoEvict {
       for pool in promised.indices { promised[pool] += pages(of: request, pool) }
@@ -111,20 +113,9 @@ struct Scheduler {
 
   /// Returns how many of its tokens were cached; nil where the cache takes no further sequence.
   private func addToCache(_ request: Request) -> Int? {
-    switch request.purpose {
-    case .generation: cache.addSequence(request.id, tokens: request.tokens)
-    // Every token's logits are wanted, so every token is computed.
-    case .scoring: cache.addSequence(request.id) ? 0 : nil
-    }
-  }
-
-  /// Whether the pages that nobody holds suffice for all tokens that the request has so far. Only those of its next step will be taken, but
-  /// a prompt whose end does not fit would pause half-way.
-  private func hasRoom(for request: Request) -> Bool {
-    (0..<cache.poolCount).allSatisfy { pool in
-      let peak = cache.peakPages(length: request.tokens.count, chunk: chunkSize, pool: pool)
-      return peak - cache.heldPages(pool: pool, by: request.id) <= cache.freePages(pool: pool) + cache.cachedPages(pool: pool)
-    }
+    // Every token's logits are wanted of a scored text, so every token is computed.
+    if request.isScored { return cache.addSequence(request.id) ? 0 : nil }
+    return cache.addSequence(request.id, tokens: request.tokens)
   }
 
   private func pages(of request: Request, _ pool: Int) -> Int {
