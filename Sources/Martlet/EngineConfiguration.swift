@@ -20,16 +20,19 @@ public struct EngineConfiguration: Sendable {
     public var scales: KVScales
     /// Whether queries are rounded to e4m3 too; only with an e4m3 cache.
     public var fp8Inputs: Bool
+    /// Whether a request takes keys and values of tokens that earlier ones began with too. No token changes by it.
+    public var reusesPrefixes: Bool
 
     public init(
       dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic,
-      scales: KVScales = KVScales(), fp8Inputs: Bool = false
+      scales: KVScales = KVScales(), fp8Inputs: Bool = false, reusesPrefixes: Bool = true
     ) {
       self.dataType = dataType
       self.pageSize = pageSize
       self.budget = budget
       self.scales = scales
       self.fp8Inputs = fp8Inputs
+      self.reusesPrefixes = reusesPrefixes
     }
   }
 
@@ -51,6 +54,8 @@ public struct EngineConfiguration: Sendable {
   public var maxNumTokens: Int
   /// The most tokens of one prompt in one step; nil is as many as fit. Smaller chunks let the answers of others flow more evenly.
   public var chunkSize: Int?
+  /// Whether requests that run may have to pause.
+  public var capacityPolicy: CapacityPolicy
   /// How conversations are written; nil is as the model's file says.
   public var chatTemplate: ChatTemplate?
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
@@ -61,8 +66,8 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, chatTemplate: ChatTemplate? = nil, logger: Logger? = nil,
-    metricsFactory: (any MetricsFactory)? = nil
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
+    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
   ) {
     self.device = device
     self.attentionBackend = attentionBackend
@@ -73,6 +78,7 @@ public struct EngineConfiguration: Sendable {
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
     self.chunkSize = chunkSize
+    self.capacityPolicy = capacityPolicy
     self.chatTemplate = chatTemplate
     self.logger = logger
     self.metricsFactory = metricsFactory

@@ -11,15 +11,18 @@ public struct EngineStatistics: Sendable, Hashable {
     public var pageSize: Int
     public var totalPages: Int
     public var freePages: Int
+    /// Pages that no request holds, kept for requests that begin alike until a free page is wanted.
+    public var cachedPages: Int
     /// Pages that requests hold.
     public var heldPages: Int
 
-    public init(window: Int?, numLayers: Int, pageSize: Int, totalPages: Int, freePages: Int, heldPages: Int) {
+    public init(window: Int?, numLayers: Int, pageSize: Int, totalPages: Int, freePages: Int, cachedPages: Int, heldPages: Int) {
       self.window = window
       self.numLayers = numLayers
       self.pageSize = pageSize
       self.totalPages = totalPages
       self.freePages = freePages
+      self.cachedPages = cachedPages
       self.heldPages = heldPages
     }
   }
@@ -35,10 +38,19 @@ public struct EngineStatistics: Sendable, Hashable {
   public var lastTokens = 0
   /// Since the engine started.
   public var steps = 0
+  /// Tokens that were computed as prompts: without what was cached, with what was computed again after a pause.
   public var promptTokens = 0
   public var generatedTokens = 0
   public var finishedRequests = 0
   public var cancelledRequests = 0
+  /// Prompt tokens of the requests that were admitted, and those of them that were in the cache already.
+  public var admittedPromptTokens = 0
+  public var cachedPromptTokens = 0
+  /// How often a request paused to make room (``CapacityPolicy/maxUtilization``).
+  public var pauses = 0
+
+  /// The share of ``admittedPromptTokens`` that was in the cache; 0 before the first.
+  public var prefixHitRate: Double { admittedPromptTokens == 0 ? 0 : Double(cachedPromptTokens) / Double(admittedPromptTokens) }
 
   public init() {}
 }

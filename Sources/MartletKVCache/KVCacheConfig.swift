@@ -38,10 +38,14 @@ public struct KVCacheConfig: Sendable, Hashable {
   ///
   /// A sliding-window layer needs pages for its window and one chunk, so a bounded chunk is what makes windows save memory.
   public var maxTokensPerStep: Int?
+  /// Whether full pages whose tokens are known stay, as long as there is room, for sequences that begin with the same tokens.
+  ///
+  /// Keys and values of a token must depend on no later token: attention is causal. A linear cache never reuses.
+  public var reusesPrefixes: Bool
 
   public init(
     dataType: DataType = .bf16, pageSize: PageSize = .tokens(32), budget: Budget = .automatic, maxSequenceLength: Int, maxSequences: Int,
-    maxTokensPerStep: Int? = nil
+    maxTokensPerStep: Int? = nil, reusesPrefixes: Bool = true
   ) {
     self.dataType = dataType
     self.pageSize = pageSize
@@ -49,6 +53,7 @@ public struct KVCacheConfig: Sendable, Hashable {
     self.maxSequenceLength = maxSequenceLength
     self.maxSequences = maxSequences
     self.maxTokensPerStep = maxTokensPerStep
+    self.reusesPrefixes = reusesPrefixes
   }
 
   /// Tokens in a page, with the linear cache's page spelled out.

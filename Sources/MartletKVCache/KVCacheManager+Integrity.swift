@@ -3,8 +3,9 @@
 // The proof that the books are right, for tests and for anyone who suspects them.
 
 extension KVCacheManager {
-  /// Checks that in every pool free + held = all, that no page is both or twice free or twice in one sequence, that as many sequences hold
-  /// each page as are counted, and that every table agrees with its sequence's lengths and the pool's window.
+  /// Checks that in every pool free + cached + held = all, that no page is two of them or twice free or twice in one sequence, that as many
+  /// sequences hold each page as are counted, that every table agrees with its sequence's lengths and the pool's window, and that the prefix
+  /// tree agrees with the pools and with the sequences.
   /// - Throws: ``KVCacheError/integrity(_:)`` with the first thing that is wrong.
   public func checkIntegrity() throws(KVCacheError) {
     guard slots.count + freeSlots.count == config.maxSequences, Set(slots.values).union(freeSlots).count == config.maxSequences else {
@@ -14,10 +15,11 @@ extension KVCacheManager {
       throw .integrity("sequence \(id): \(computedLengths[slot]) computed of \(lengths[slot]) tokens, at most \(config.maxSequenceLength)")
     }
     for index in pools.indices { try check(pools[index], name: "pool \(index)") }
+    if let prefixes { try check(prefixes) }
   }
 
   private func check(_ pool: KVPool, name: String) throws(KVCacheError) {
-    /// How many sequences hold each page; −1 for a free one.
+    /// How many sequences hold each page; −1 for a free one, −2 for a cached one.
     var holders = [Int32](repeating: 0, count: pool.pageCount)
     /// The sequence that was seen to hold the page last.
     var lastHolder = [Int](repeating: -1, count: pool.pageCount)
@@ -26,6 +28,16 @@ extension KVCacheManager {
       guard holders[Int(page)] == 0 else { throw .integrity("\(name): page \(page) is twice in the free list") }
       holders[Int(page)] = -1
     }
+    var page = pool.cached.first
+    var count = 0
+    while page >= 0 && count <= pool.pageCount {
+      if holders[Int(page)] == -1 { throw .integrity("\(name): page \(page) is free and cached") }
+      if pool.nodes[Int(page)] < 0 { throw .integrity("\(name): page \(page) is cached, and the prefix tree has no node for it") }
+      holders[Int(page)] = -2
+      count += 1
+      page = pool.cached.page(after: page)
+    }
+    guard count == pool.cachedCount else { throw .integrity("\(name): \(pool.cachedCount) cached pages are counted, \(count) are listed") }
     for (id, slot) in slots {
       let first = pool.firstVisibleEntry(from: computedLengths[slot])
       let end = (lengths[slot] + pageSize - 1) / pageSize
@@ -37,7 +49,7 @@ extension KVCacheManager {
         guard page >= 0 && page < pool.pageCount else {
           throw .integrity("\(name): sequence \(id) has page \(page) of \(pool.pageCount)")
         }
-        if holders[Int(page)] < 0 { throw .integrity("\(name): page \(page) belongs to the free list and to sequence \(id)") }
+        if holders[Int(page)] < 0 { throw .integrity("\(name): page \(page) is free or cached and belongs to sequence \(id)") }
         if lastHolder[Int(page)] == slot { throw .integrity("\(name): sequence \(id) holds page \(page) twice") }
         holders[Int(page)] += 1
         lastHolder[Int(page)] = slot
@@ -47,11 +59,79 @@ extension KVCacheManager {
       for page in pool.entries(of: slot) where page != -1 { throw .integrity("\(name): the free slot \(slot) holds page \(page)") }
     }
     for page in 0..<pool.pageCount {
-      if holders[page] == 0 { throw .integrity("\(name): page \(page) is neither free nor held") }
+      if holders[page] == 0 { throw .integrity("\(name): page \(page) is neither free nor cached nor held") }
       guard max(holders[page], 0) == pool.holders[page] else {
         throw .integrity(
           "\(name): \(pool.holders[page]) holders of page \(page) are counted, and \(max(holders[page], 0)) sequences hold it")
       }
+    }
+  }
+}
+
+// MARK: - The prefix tree
+
+extension KVCacheManager {
+  private func check(_ tree: PrefixTree) throws(KVCacheError) {
+    var isFree = [Bool](repeating: false, count: tree.capacity)
+    for node in tree.freeNodes {
+      if isFree[Int(node)] { throw .integrity("node \(node) of the prefix tree is twice free") }
+      isFree[Int(node)] = true
+    }
+    guard tree.count + tree.freeNodes.count == tree.capacity else {
+      throw .integrity("\(tree.count) + \(tree.freeNodes.count) nodes of the prefix tree are not \(tree.capacity)")
+    }
+    var children = [Int32](repeating: 0, count: tree.capacity)
+    var pages = pools.map { [Int32](repeating: -1, count: $0.pageCount) }
+    for node in 0..<tree.capacity where !isFree[node] {
+      let parent = Int(tree.parents[node])
+      if parent >= 0 {
+        if isFree[parent] { throw .integrity("node \(node) of the prefix tree has a free parent") }
+        children[parent] += 1
+      }
+      if tree.isIdle(node) { throw .integrity("node \(node) of the prefix tree is there for nothing") }
+      for pool in pools.indices {
+        let page = tree.page(node, pool: pool)
+        if page < 0 {
+          if pools[pool].key.window == nil { throw .integrity("pool \(pool) without a window has no page of node \(node)") }
+          continue
+        }
+        if pages[pool][Int(page)] >= 0 { throw .integrity("pool \(pool): page \(page) is at two nodes of the prefix tree") }
+        pages[pool][Int(page)] = Int32(node)
+        if pools[pool].key.window == nil, parent >= 0, pools[pool].holders[Int(page)] > 0,
+          pools[pool].holders[Int(tree.page(parent, pool: pool))] == 0
+        {
+          throw .integrity("pool \(pool): page \(page) is held, and the page before it is not")
+        }
+      }
+    }
+    if children != tree.childCounts.enumerated().map({ isFree[$0] ? 0 : $1 }) {
+      throw .integrity("the children of the prefix tree's nodes are counted wrong")
+    }
+    for pool in pools.indices where pages[pool] != pools[pool].nodes {
+      throw .integrity("pool \(pool) and the prefix tree do not agree which pages it remembers")
+    }
+    try checkCursors(tree)
+  }
+
+  private func checkCursors(_ tree: PrefixTree) throws(KVCacheError) {
+    var pins = [Int32](repeating: 0, count: tree.capacity)
+    for (id, slot) in slots where !cursors[slot].isStopped {
+      var node = cursors[slot].node
+      if node >= 0 { pins[node] += 1 }
+      for entry in (0..<cursors[slot].pages).reversed() {
+        if node < 0 { throw .integrity("sequence \(id) is at page \(cursors[slot].pages) of the prefix tree, less deep than that") }
+        for pool in pools where entry >= pool.firstEntry[slot] {
+          let page = pool.page(slot: slot, entry: entry)
+          if Int(pool.nodes[Int(page)]) != node {
+            throw .integrity("sequence \(id) holds page \(page), which is not that of its node \(node)")
+          }
+        }
+        node = Int(tree.parents[node])
+      }
+      if node >= 0 { throw .integrity("sequence \(id) is at page \(cursors[slot].pages) of the prefix tree, deeper than that") }
+    }
+    for node in 0..<tree.capacity where pins[node] != tree.pins[node] {
+      throw .integrity("\(pins[node]) sequences stand at node \(node) of the prefix tree, \(tree.pins[node]) are counted")
     }
   }
 }

@@ -18,26 +18,32 @@ extension KVCacheManager {
     slots[id] = slot
     lengths[slot] = 0
     computedLengths[slot] = 0
+    cursors[slot] = PrefixCursor()
     return true
   }
 
   /// Gives the sequence pages for its first `length` tokens, in every pool or in none.
-  /// - Returns: false where the free pages do not suffice; nothing has changed then.
+  ///
+  /// Cached pages are given up for it where the free ones do not suffice; pages that sequences hold never are.
+  /// - Returns: false where the pages that no sequence holds do not suffice; nothing has changed then.
   /// - Precondition: the sequence is in the cache; `length` is neither less than its length nor above `maxSequenceLength`.
   public func extend(_ id: Int, to length: Int) -> Bool {
     let slot = slot(of: id)
     precondition(length >= lengths[slot], "sequence \(id) has \(lengths[slot]) tokens and cannot be extended to \(length)")
     precondition(
       length <= config.maxSequenceLength, "sequence \(id) of \(length) tokens: the longest sequence has \(config.maxSequenceLength)")
-    for pool in pools.indices where pools[pool].pagesNeeded(slot: slot, to: length) > pools[pool].freeCount { return false }
-    for pool in pools.indices { pools[pool].extend(slot: slot, to: length) }
+    for pool in pools.indices where pools[pool].pagesNeeded(slot: slot, to: length) > pools[pool].availableCount { return false }
+    for pool in pools.indices {
+      evict(from: pool, untilFree: pools[pool].pagesNeeded(slot: slot, to: length))
+      pools[pool].extend(slot: slot, to: length)
+    }
     lengths[slot] = length
     return true
   }
 
   /// Gives a new sequence the first tokens of another one, which it holds together with it: nothing is copied, and neither writes there again.
   ///
-  /// Afterwards the sequence has `tokens` tokens, all computed. A page returns to its pool when the last sequence that holds it is removed.
+  /// Afterwards the sequence has `tokens` tokens, all computed, and its pages are not remembered by tokens. A page returns to its pool when the last sequence that holds it is removed.
   /// - Parameter tokens: whole pages; computed by the source.
   /// - Returns: false where the source has returned pages behind a sliding window that the new sequence's next token would see; nothing has
   ///   changed then.
@@ -53,6 +59,7 @@ extension KVCacheManager {
     for pool in pools.indices { pools[pool].share(from: from, length: tokens, with: slot) }
     lengths[slot] = tokens
     computedLengths[slot] = tokens
+    stopIndexing(slot)
     return true
   }
 
@@ -72,6 +79,7 @@ extension KVCacheManager {
   /// - Precondition: the sequence is in the cache.
   public func remove(_ id: Int) {
     let slot = slot(of: id)
+    stopIndexing(slot)
     for pool in pools.indices { pools[pool].removeAll(slot: slot) }
     slots[id] = nil
     freeSlots.append(slot)
@@ -106,8 +114,10 @@ extension KVCacheManager {
 
   /// Pages of the pool.
   public func pageCount(pool: Int) -> Int { pools[pool].pageCount }
-  /// Pages of the pool that no sequence holds.
+  /// Pages of the pool that hold nothing.
   public func freePages(pool: Int) -> Int { pools[pool].freeCount }
+  /// Pages of the pool that no sequence holds, kept for sequences that begin alike until a free page is wanted.
+  public func cachedPages(pool: Int) -> Int { pools[pool].cachedCount }
   /// Pages of the pool that sequences hold; one that several hold counts once.
   public func heldPages(pool: Int) -> Int { pools[pool].heldCount }
   /// Pages of the pool that this sequence holds, alone or with others.

@@ -6,7 +6,8 @@ public import MartletCore
 ///
 /// Layers form *pools* by (window, key/value heads, head dims, data type). A pool has its own page ids, its own share of the budget and its
 /// own page tables. A sequence grows with ``extend(_:to:)``, which either finds pages in every pool or changes nothing; after a step
-/// ``computed(_:upTo:)`` gives back what lies wholly behind a sliding window; ``remove(_:)`` gives back all.
+/// ``computed(_:upTo:)`` gives back what lies wholly behind a sliding window; ``remove(_:)`` gives back all. Where the tokens are told as
+/// well (``computed(_:upTo:tokens:)``), full pages are remembered by them, and a new sequence that begins alike takes them as they are.
 ///
 /// The manager lives inside one loop: it has no locks and is not `Sendable`. Its operations between steps allocate no memory.
 public final class KVCacheManager {
@@ -28,6 +29,11 @@ public final class KVCacheManager {
   /// For each slot: tokens that have pages, tokens that were computed.
   var lengths: [Int]
   var computedLengths: [Int]
+  /// nil where prefixes are not reused.
+  var prefixes: PrefixTree?
+  /// For each slot, how far its pages are in the tree.
+  var cursors: [PrefixCursor]
+  var prefixCounts = KVCacheStatistics.Prefixes()
 
   /// Reserves the storage of all layers.
   /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not to be had.
@@ -74,7 +80,13 @@ public final class KVCacheManager {
     freeSlots = (0..<config.maxSequences).reversed()
     lengths = Array(repeating: 0, count: config.maxSequences)
     computedLengths = Array(repeating: 0, count: config.maxSequences)
+    cursors = Array(repeating: PrefixCursor(), count: config.maxSequences)
     slots.reserveCapacity(config.maxSequences)
+    if config.reusesPrefixes && config.pageSize != .linear {
+      prefixes = PrefixTree(
+        capacity: Self.prefixCapacity(pools, sequencePages: maxPagesPerSequence * config.maxSequences), pageSize: pageSize,
+        poolCount: pools.count)
+    }
   }
 
   static func demands(_ layers: [KVLayerSpec], config: KVCacheConfig, chunk: Int) -> [KVPoolDemand] {

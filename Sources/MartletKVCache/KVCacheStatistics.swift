@@ -20,12 +20,27 @@ public struct KVCacheStatistics: Sendable, Hashable {
     public let layerCount: Int
     /// Page ids of the pool.
     public let pageCount: Int
-    /// Page ids that no sequence holds.
+    /// Page ids that hold nothing.
     public let freePages: Int
+    /// Page ids that no sequence holds, kept for sequences that begin alike until a free page is wanted.
+    public let cachedPages: Int
     /// Page ids that sequences hold.
     public let heldPages: Int
     /// Bytes of one page id, all layers together.
     public let bytesPerPage: Int
+  }
+
+  /// What reuse was worth since the cache was made.
+  public struct Prefixes: Sendable, Hashable {
+    /// Tokens of the sequences that were added with their tokens.
+    public internal(set) var askedTokens = 0
+    /// Those of them that were taken from the cache.
+    public internal(set) var reusedTokens = 0
+    /// Cached pages that were given up for free ones, all pools together.
+    public internal(set) var evictedPages = 0
+
+    /// The share of ``askedTokens`` that was reused; 0 where none was asked for.
+    public var hitRate: Double { askedTokens == 0 ? 0 : Double(reusedTokens) / Double(askedTokens) }
   }
 
   /// The pools, in the order of their first layers.
@@ -38,6 +53,8 @@ public struct KVCacheStatistics: Sendable, Hashable {
   public let budgetByteCount: Int
   /// How the budget was found, in words.
   public let budgetOrigin: String
+  /// What reuse was worth.
+  public let prefixes: Prefixes
 
   /// The bytes that the pages take: at most the budget.
   public var byteCount: Int { pools.reduce(0) { $0 + $1.pageCount * $1.bytesPerPage } }
@@ -59,8 +76,8 @@ extension KVCacheManager {
         KVCacheStatistics.Pool(
           window: $0.key.window, numKVHeads: $0.key.numKVHeads, headDim: $0.key.headDim, valueHeadDim: $0.key.valueHeadDim,
           dataType: $0.key.dataType, layerCount: $0.layers.count, pageCount: $0.pageCount, freePages: $0.freeCount,
-          heldPages: $0.heldCount, bytesPerPage: $0.bytesPerPage)
+          cachedPages: $0.cachedCount, heldPages: $0.heldCount, bytesPerPage: $0.bytesPerPage)
       },
-      sequences: sequenceCount, pageSize: pageSize, budgetByteCount: budgetByteCount, budgetOrigin: origin)
+      sequences: sequenceCount, pageSize: pageSize, budgetByteCount: budgetByteCount, budgetOrigin: origin, prefixes: prefixCounts)
   }
 }

@@ -7,7 +7,8 @@ import MartletCore
 /// A page id names a page in the storage of *every* layer of the pool. The pool keeps its own free list and, for each sequence slot, a page
 /// table: entry p is the page that holds tokens p·pageSize ..< (p + 1)·pageSize, −1 where there is none (behind the window, or not yet).
 ///
-/// Sequences with a common prefix may hold the same page; it is free again when the last of them has let it go.
+/// Sequences with a common prefix may hold the same page. When the last of them has let it go, it is free again; where the prefix tree has a
+/// node for it, it is *cached* instead: nobody writes to it, and it is given up, least recently held first, when a free page is wanted.
 struct KVPool {
   /// What makes two layers share a pool.
   struct Key: Hashable {
@@ -39,6 +40,10 @@ struct KVPool {
   private(set) var freePages: [Int32]
   /// `[pageCount]`: how many sequences hold each page.
   private(set) var holders: [Int32]
+  /// `[pageCount]`: the prefix tree's node of each page; −1 where it has none.
+  private(set) var nodes: [Int32]
+  /// The cached pages in the order in which they will be given up.
+  private(set) var cached: PageList
   /// `[slots, maxPagesPerSequence]`.
   private(set) var table: [Int32]
   /// For each slot, the first table entry still held and one past the last.
@@ -54,13 +59,18 @@ struct KVPool {
     self.pageCount = pageCount
     freePages = (0..<Int32(pageCount)).reversed()
     holders = Array(repeating: 0, count: pageCount)
+    nodes = Array(repeating: -1, count: pageCount)
+    cached = PageList(capacity: pageCount)
     table = Array(repeating: -1, count: slots * maxPagesPerSequence)
     firstEntry = Array(repeating: 0, count: slots)
     endEntry = Array(repeating: 0, count: slots)
   }
 
   var freeCount: Int { freePages.count }
-  var heldCount: Int { pageCount - freePages.count }
+  var cachedCount: Int { cached.count }
+  var heldCount: Int { pageCount - freePages.count - cached.count }
+  /// Pages that an extension can take: what is cached can be given up.
+  var availableCount: Int { freePages.count + cached.count }
 
   /// The table's entries of a slot.
   func entries(of slot: Int) -> ArraySlice<Int32> { table[slot * maxPagesPerSequence..<(slot + 1) * maxPagesPerSequence] }
@@ -94,13 +104,43 @@ struct KVPool {
   mutating func share(from source: Int, length: Int, with slot: Int) {
     let end = length / pageSize
     let first = min(firstVisibleEntry(from: length), end)
-    for entry in first..<end {
-      let page = table[source * maxPagesPerSequence + entry]
-      table[slot * maxPagesPerSequence + entry] = page
-      holders[Int(page)] += 1
-    }
+    for entry in first..<end { hold(table[source * maxPagesPerSequence + entry], slot: slot, entry: entry) }
     firstEntry[slot] = first
     endEntry[slot] = end
+  }
+
+  /// Says which entries an empty slot holds, after ``hold(_:slot:entry:)`` of each.
+  mutating func setEntries(_ entries: Range<Int>, slot: Int) {
+    firstEntry[slot] = entries.lowerBound
+    endEntry[slot] = entries.upperBound
+  }
+
+  /// Lets a slot hold a page that others hold, or that is cached.
+  mutating func hold(_ page: Int32, slot: Int, entry: Int) {
+    if holders[Int(page)] == 0 { cached.remove(page) }
+    holders[Int(page)] += 1
+    table[slot * maxPagesPerSequence + entry] = page
+  }
+
+  /// Lets a slot hold another page of the same contents in place of its own.
+  mutating func replace(slot: Int, entry: Int, with page: Int32) {
+    let own = table[slot * maxPagesPerSequence + entry]
+    hold(page, slot: slot, entry: entry)
+    letGo(own)
+  }
+
+  func page(slot: Int, entry: Int) -> Int32 { table[slot * maxPagesPerSequence + entry] }
+
+  /// Says that the prefix tree has a node for a held page.
+  mutating func index(_ page: Int32, node: Int) { nodes[Int(page)] = Int32(node) }
+
+  /// Says that the prefix tree has no node for the page any more.
+  mutating func forget(_ page: Int32) {
+    nodes[Int(page)] = -1
+    if holders[Int(page)] == 0 {
+      cached.remove(page)
+      freePages.append(page)
+    }
   }
 
   /// Returns the pages that no query at `position` or later can see.
@@ -112,7 +152,7 @@ struct KVPool {
     }
   }
 
-  /// Returns every page of the slot, the first page last, so that it is handed out next.
+  /// Returns every page of the slot, the first page last: of free pages it is handed out next, of cached ones it outlives those that follow.
   mutating func removeAll(slot: Int) {
     while endEntry[slot] > firstEntry[slot] {
       endEntry[slot] -= 1
@@ -126,8 +166,13 @@ struct KVPool {
     let index = slot * maxPagesPerSequence + entry
     let page = table[index]
     table[index] = -1
+    letGo(page)
+  }
+
+  private mutating func letGo(_ page: Int32) {
     holders[Int(page)] -= 1
-    if holders[Int(page)] == 0 { freePages.append(page) }
+    if holders[Int(page)] > 0 { return }
+    if nodes[Int(page)] < 0 { freePages.append(page) } else { cached.append(page) }
   }
 
   private func pageCovering(_ length: Int) -> Int { (length + pageSize - 1) / pageSize }

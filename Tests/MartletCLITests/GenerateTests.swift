@@ -64,6 +64,28 @@ import Testing
     }
   }
 
+  @Test func `prompts that begin alike are read once, unless that is switched off, and no token changes`() throws {
+    struct Reused: Decodable {
+      struct Output: Decodable {
+        var prompt_token_ids: [Int]
+        var cached_prompt_tokens: Int
+        var token_ids: [Int]
+      }
+      var outputs: [Output]
+    }
+    // More than fit one step, so that the last come when the first are computed.
+    let prompts = (1...20).map { String(repeating: "one two three four ", count: 12) + "\($0)" }
+    let folder = try TemporaryFolder()
+    let file = try folder.write(prompts.joined(separator: "\n"), to: "prompts.txt")
+    let arguments = ["generate", "--prompts-file", file, "--model", model, "--max-tokens", "3", "--json"]
+    let reused = try CommandLine.run(arguments + ["--capacity-policy", "max-utilization"]).json(Reused.self).outputs
+    let plain = try CommandLine.run(arguments + ["--no-prefix-reuse"]).json(Reused.self).outputs
+    #expect(reused.map(\.token_ids) == plain.map(\.token_ids) && reused.count == 20)
+    #expect(plain.allSatisfy { $0.cached_prompt_tokens == 0 } && reused[0].cached_prompt_tokens == 0)
+    // Pages of 32 tokens.
+    #expect(reused[19].cached_prompt_tokens == 32 && reused[19].prompt_token_ids.count > 40)
+  }
+
   @Test func `the same seed draws the same tokens, and a drawn seed is reported`() throws {
     let options = ["generate", "Once upon a time", "--model", model, "--max-tokens", "12", "--temperature", "1", "--json"]
     let first = try CommandLine.run(options).json(Report.self)
@@ -106,6 +128,7 @@ import Testing
       (["generate"], 64, ["PROMPT", "--prompts-file"]),
       (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
       (["generate", "a", "--page-size", "33"], 64, ["33", "power of two"]),
+      (["generate", "a", "--capacity-policy", "other"], 64, ["guaranteed-no-evict", "max-utilization"]),
       (["generate", "a", "--top-p", "2"], 64, ["topP", "at most 1"]),
       (["generate", "a", "--model", "nothing"], 1, ["nothing", "smollm2-135m, gemma3-270m", "./nothing.gguf"]),
       (["generate", "a", "--model", "./nothing.gguf"], 1, ["./nothing.gguf", "no file"]),

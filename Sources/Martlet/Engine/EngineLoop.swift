@@ -88,7 +88,7 @@ final class EngineLoop {
       if isContext { promptTokens += entry.count }
       runner.add(
         request.id, tokens: request.tokens[request.computed..<request.computed + entry.count], cachedTokens: request.computed,
-        promptLength: request.promptLength, isContext: isContext)
+        promptLength: request.contextLength, isContext: isContext)
     }
     try runner.forward()
     for entry in plan.entries {
@@ -133,6 +133,7 @@ final class EngineLoop {
     }
     let logprob = writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) }
     request.append(token)
+    writer.cachedPromptTokens = request.cachedPromptTokens
     return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength)
   }
 
@@ -141,7 +142,7 @@ final class EngineLoop {
     let tokens = entry.request.tokens
     let first = entry.request.computed
     let count = min(entry.count, tokens.count - 1 - first)  // the last token has none after it
-    var done = 0
+    var done = min(count, max(0, writer.scores.count - first))  // after a pause, tokens come again that were scored before
     while done < count {
       let start = done
       let rows = min(runner.maxLogitRows, count - start)
@@ -172,11 +173,15 @@ final class EngineLoop {
     inbox.publish { statistics in
       for pool in statistics.pools.indices {
         statistics.pools[pool].freePages = cache.freePages(pool: pool)
+        statistics.pools[pool].cachedPages = cache.cachedPages(pool: pool)
         statistics.pools[pool].heldPages = cache.heldPages(pool: pool)
       }
       statistics.waitingRequests = scheduler.waiting.count
       statistics.runningRequests = scheduler.running.count
       statistics.cancelledRequests += cancelled
+      statistics.admittedPromptTokens = scheduler.admittedPromptTokens
+      statistics.cachedPromptTokens = scheduler.cachedPromptTokens
+      statistics.pauses = scheduler.pauses
       if plan.isEmpty { return }
       statistics.steps += 1
       statistics.lastContexts = plan.numContexts

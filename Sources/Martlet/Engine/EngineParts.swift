@@ -33,7 +33,8 @@ struct EngineParts {
     let chunkSize = min(configuration.chunkSize ?? configuration.maxNumTokens, configuration.maxNumTokens)
     let cacheConfig = KVCacheConfig(
       dataType: configuration.kvCache.dataType ?? .bf16, pageSize: configuration.kvCache.pageSize, budget: configuration.kvCache.budget,
-      maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize)
+      maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize,
+      reusesPrefixes: configuration.kvCache.reusesPrefixes)
     let context = AttentionContext(
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
@@ -45,7 +46,8 @@ struct EngineParts {
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: cacheConfig, on: device)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     scheduler = Scheduler(
-      maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize, cache: cache)
+      maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize,
+      capacityPolicy: configuration.capacityPolicy, cache: cache)
     self.maxSequenceLength = maxSequenceLength
     cacheCapacity = Self.capacity(of: cache, chunk: chunkSize)
     let books = cache.statistics
@@ -56,7 +58,7 @@ struct EngineParts {
     statistics.pools = books.pools.map {
       EngineStatistics.Pool(
         window: $0.window, numLayers: $0.layerCount, pageSize: books.pageSize, totalPages: $0.pageCount, freePages: $0.freePages,
-        heldPages: $0.heldPages)
+        cachedPages: $0.cachedPages, heldPages: $0.heldPages)
     }
     self.statistics = statistics
   }

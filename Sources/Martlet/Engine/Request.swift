@@ -19,11 +19,18 @@ final class Request {
   let purpose: Purpose
   /// Tokens whose keys and values are in the cache.
   var computed = 0
+  /// Tokens that come in chunks: the prompt, and after a pause what had been generated too.
+  private(set) var contextLength: Int
+  /// Tokens that the step being planned computes.
+  var planned = 0
+  /// The prompt's tokens that were found in the cache when the request was first admitted; nil before.
+  var cachedPromptTokens: Int?
 
   init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose) {
     self.id = id
     tokens = prompt
     promptLength = prompt.count
+    contextLength = prompt.count
     self.maxLength = maxLength
     self.purpose = purpose
     tokens.reserveCapacity(maxLength)
@@ -31,12 +38,22 @@ final class Request {
 
   /// Tokens that wait to be computed.
   var remaining: Int { tokens.count - computed }
-  /// Whether what remains is a token of the answer.
-  var isGenerating: Bool { computed >= promptLength }
+  /// Whether what remains is the token that was generated last.
+  var isGenerating: Bool { computed >= contextLength }
+  /// Whether every token's logits are wanted, not only those of the last.
+  var isScored: Bool {
+    if case .scoring = purpose { true } else { false }
+  }
   /// The most tokens that ever lie in the cache: the last one is never fed.
   var mostCached: Int { Self.mostCached(maxLength: maxLength) }
 
   static func mostCached(maxLength: Int) -> Int { max(maxLength - 1, 1) }
+
+  /// Forgets what is computed: all tokens so far are to be computed again, as a prompt is. What was streamed stays streamed.
+  func pause() {
+    computed = 0
+    contextLength = tokens.count
+  }
 
   func append(_ token: Int) { tokens.append(Int32(token)) }
 }

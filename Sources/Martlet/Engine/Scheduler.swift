@@ -5,25 +5,36 @@ import MartletKVCache
 
 /// Decides which tokens of which requests the next step computes.
 ///
-/// Two questions, one after the other. *Capacity* (`guaranteedNoEvict`): a waiting request is admitted, first come first served, when the pages
-/// that it can ever hold at one time are not promised to others; once admitted it runs to its end. *Micro-batch*: every admitted request gets
-/// one token if it is generating; what is left of `maxNumTokens` goes to prompts, in order of admission, at most a chunk each.
+/// Two questions, one after the other. *Capacity* (``CapacityPolicy``): which requests are admitted, first come first served, and whether one
+/// has to pause. *Micro-batch*: every admitted request gets one token if it is generating; what is left of `maxNumTokens` goes to prompts, in
+/// order of admission, at most a chunk each.
+///
+/// A generation that is admitted begins with the longest prefix that the cache has of its tokens. A paused one gives up its pages and goes
+/// to the front of the queue; its tokens so far are then computed again like a prompt, which the prefix cache makes short where its pages are
+/// still there. Pauses go from the last admitted backwards, so the order of admission is the order of arrival, and the oldest running request
+/// is never paused: it alone fits, or it would have been refused at submission. So each request is at some time the oldest, and ends.
 struct Scheduler {
   let maxBatchSize: Int
   let maxNumTokens: Int
   /// The most tokens of one prompt in one step.
   let chunkSize: Int
+  let capacityPolicy: CapacityPolicy
   private let cache: KVCacheManager
   private(set) var waiting: Deque<Request> = []
   /// In order of admission.
   private(set) var running: [Request] = []
-  /// Pages promised to running requests, per pool.
+  /// Pages promised to running requests, per pool; none under `maxUtilization`.
   private var promised: [Int]
+  /// Since the engine started: how often a request was paused, how many prompt tokens were admitted, and how many of those were cached.
+  private(set) var pauses = 0
+  private(set) var admittedPromptTokens = 0
+  private(set) var cachedPromptTokens = 0
 
-  init(maxBatchSize: Int, maxNumTokens: Int, chunkSize: Int, cache: KVCacheManager) {
+  init(maxBatchSize: Int, maxNumTokens: Int, chunkSize: Int, capacityPolicy: CapacityPolicy, cache: KVCacheManager) {
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
     self.chunkSize = min(chunkSize, maxNumTokens)
+    self.capacityPolicy = capacityPolicy
     self.cache = cache
     promised = Array(repeating: 0, count: cache.poolCount)
     running.reserveCapacity(maxBatchSize)
@@ -37,44 +48,85 @@ struct Scheduler {
   mutating func schedule(into plan: inout StepPlan) {
     plan.removeAll()
     var budget = maxNumTokens - running.count { $0.isGenerating }
-    for request in running where !request.isGenerating { addContext(request, to: &plan, &budget) }
-    while budget > 0, let next = waiting.first, admit(next) {
-      waiting.removeFirst()
-      addContext(next, to: &plan, &budget)
+    let pausesBefore = pauses
+    var index = 0
+    // The oldest first: where pages are short, those that came last pause.
+    while index < running.count {
+      let request = running[index]
+      request.planned = request.isGenerating ? 1 : min(request.remaining, chunkSize, budget)
+      if !request.isGenerating { budget -= request.planned }
+      if !reserve(request) { break }
+      index += 1
     }
+    while budget > 0, pauses == pausesBefore, let next = waiting.first, admit(next) {
+      waiting.removeFirst()
+      next.planned = min(next.remaining, chunkSize, budget)
+      budget -= next.planned
+      let isThere = reserve(next)
+      precondition(isThere, "request \(next.id) was admitted without pages for its first step")
+    }
+    for request in running where !request.isGenerating && request.planned > 0 { plan.append(request, count: request.planned) }
     plan.numContexts = plan.entries.count
     for request in running where request.isGenerating { plan.append(request, count: 1) }
-    for entry in plan.entries {
-      let fits = cache.extend(entry.request.id, to: entry.request.computed + entry.count)
-      precondition(fits, "request \(entry.request.id) was promised pages that are not there")
-    }
   }
 
-  private func addContext(_ request: Request, to plan: inout StepPlan, _ budget: inout Int) {
-    let count = min(request.remaining, chunkSize, budget)
-    if count == 0 { return }
-    plan.append(request, count: count)
-    budget -= count
+  /// Gives the request the pages that its part of the step takes, pausing those that were admitted later where pages are short.
+  /// - Returns: false where the request itself was paused, because none was admitted later.
+  private mutating func reserve(_ request: Request) -> Bool {
+    while !cache.extend(request.id, to: request.computed + request.planned) {
+      precondition(capacityPolicy == .maxUtilization, "request \(request.id) was promised pages that are not there")
+      precondition(running.count > 1, "request \(request.id) does not fit alone and should have been refused")
+      let paused = running.removeLast()
+      cache.remove(paused.id)
+      paused.pause()
+      waiting.prepend(paused)
+      pauses += 1
+      if paused === request { return false }
+    }
+    return true
   }
 
   private mutating func admit(_ request: Request) -> Bool {
     if running.count == maxBatchSize { return false }
-    for pool in promised.indices where promised[pool] + pages(of: request, pool) > cache.pageCount(pool: pool) { return false }
-    guard cache.addSequence(request.id) else { return false }
-    for pool in promised.indices { promised[pool] += pages(of: request, pool) }
+    if capacityPolicy == .guaranteedNoEvict {
+      for pool in promised.indices where promised[pool] + pages(of: request, pool) > cache.pageCount(pool: pool) { return false }
+    }
+    // Only the pages of its next step will be taken, but a prompt whose end does not fit would pause half-way.
+    if capacityPolicy == .maxUtilization,
+      !cache.hasRoom(for: request.tokens, reusing: !request.isScored, chunk: chunkSize)
+    {
+      return false
+    }
+    guard let reused = addToCache(request) else { return false }
+    request.computed = reused
+    if capacityPolicy == .guaranteedNoEvict {
+      for pool in promised.indices { promised[pool] += pages(of: request, pool) }
+    }
+    if request.cachedPromptTokens == nil {
+      request.cachedPromptTokens = reused
+      admittedPromptTokens += request.promptLength
+      cachedPromptTokens += reused
+    }
     running.append(request)
     return true
+  }
+
+  /// Returns how many of its tokens were cached; nil where the cache takes no further sequence.
+  private func addToCache(_ request: Request) -> Int? {
+    // Every token's logits are wanted of a scored text, so every token is computed.
+    if request.isScored { return cache.addSequence(request.id) ? 0 : nil }
+    return cache.addSequence(request.id, tokens: request.tokens)
   }
 
   private func pages(of request: Request, _ pool: Int) -> Int {
     cache.peakPages(length: request.mostCached, chunk: chunkSize, pool: pool)
   }
 
-  /// Says that the plan's tokens are computed: pages behind windows return.
+  /// Says that the plan's tokens are computed: full pages can be reused, pages behind windows return.
   func commit(_ plan: StepPlan) {
     for entry in plan.entries {
       entry.request.computed += entry.count
-      cache.computed(entry.request.id, upTo: entry.request.computed)
+      cache.computed(entry.request.id, upTo: entry.request.computed, tokens: entry.request.tokens)
     }
   }
 
@@ -84,7 +136,9 @@ struct Scheduler {
   mutating func remove(_ id: Int) -> Request? {
     if let index = running.firstIndex(where: { $0.id == id }) {
       let request = running.remove(at: index)
-      for pool in promised.indices { promised[pool] -= pages(of: request, pool) }
+      if capacityPolicy == .guaranteedNoEvict {
+        for pool in promised.indices { promised[pool] -= pages(of: request, pool) }
+      }
       cache.remove(id)
       return request
     }

@@ -5,6 +5,8 @@ import MartletTokenizers
 /// Turns a request's tokens into the text and the chunks that its reader gets.
 final class AnswerWriter {
   let sampling: SamplingParams
+  /// What the chunks say of the prompt.
+  var cachedPromptTokens: Int?
   private let continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation
   private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
@@ -24,6 +26,7 @@ final class AnswerWriter {
   /// - Parameter isFull: no further token fits.
   func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
     var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [])
+    chunk.cachedPromptTokens = cachedPromptTokens
     if endTokens.contains(Int32(token)) {
       chunk.finishReason = .endToken
       chunk.text = rest()

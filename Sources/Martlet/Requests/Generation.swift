@@ -37,6 +37,7 @@ public struct Generation: AsyncSequence, Sendable {
       output.text += chunk.text
       output.tokenIDs += chunk.tokenIDs
       output.logprobs += chunk.logprobs
+      output.cachedPromptTokens = chunk.cachedPromptTokens ?? output.cachedPromptTokens
       if let reason = chunk.finishReason {
         output.finishReason = reason
         return output

@@ -48,6 +48,8 @@ public struct GenerationChunk: Sendable, Hashable {
   public var tokenIDs: [Int]
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else none.
   public var logprobs: [TokenLogprob]
+  /// The prompt's tokens whose keys and values were in the cache already; nil where the request was cancelled before it began.
+  public var cachedPromptTokens: Int?
   /// Set in the last chunk.
   public var finishReason: FinishReason?
 
@@ -69,6 +71,8 @@ public struct GenerationOutput: Sendable, Hashable {
   public var finishReason: FinishReason
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else empty.
   public var logprobs: [TokenLogprob]
+  /// The prompt's tokens whose keys and values were in the cache already. It depends on what ran before; nothing else here does.
+  public var cachedPromptTokens = 0
 
   public init(promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = []) {
     self.promptTokenIDs = promptTokenIDs

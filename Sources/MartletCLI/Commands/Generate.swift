@@ -98,6 +98,7 @@ struct Generate: AsyncParsableCommand {
       if stopwatch.note(index: index, tokens: chunk.tokenIDs.count) { reading.clear() }
       outputs[index].tokenIDs += chunk.tokenIDs
       outputs[index].text += chunk.text
+      outputs[index].cachedPromptTokens = chunk.cachedPromptTokens ?? outputs[index].cachedPromptTokens
       outputs[index].finishReason = chunk.finishReason ?? outputs[index].finishReason
       try printer.add(chunk.text, to: index, isLast: chunk.finishReason != nil)
       if json { reading.show("\(outputs.reduce(0) { $0 + $1.tokenIDs.count }) tokens generated") }
@@ -149,6 +150,8 @@ struct Generate: AsyncParsableCommand {
   /// One prompt's answer.
   struct Output: Encodable {
     var promptTokenIDs: [Int]
+    /// Prompt tokens whose keys and values an earlier prompt had left in the cache.
+    var cachedPromptTokens = 0
     /// The end token included.
     var tokenIDs: [Int] = []
     var text = ""
@@ -157,6 +160,7 @@ struct Generate: AsyncParsableCommand {
     enum CodingKeys: String, CodingKey {
       case text
       case promptTokenIDs = "prompt_token_ids"
+      case cachedPromptTokens = "cached_prompt_tokens"
       case tokenIDs = "token_ids"
       case finishReason = "finish_reason"
     }

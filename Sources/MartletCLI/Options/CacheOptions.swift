@@ -23,10 +23,13 @@ struct CacheOptions: ParsableArguments {
     help: ArgumentHelp("Bytes for keys and values; K, M and G are powers of 1024 (default: by free memory).", valueName: "bytes"))
   var memory: ByteCountArgument?
 
+  @Flag(name: .customLong("no-prefix-reuse"), help: "Compute every prompt whole, also where an earlier one began with the same tokens.")
+  var noPrefixReuse = false
+
   var kvCache: EngineConfiguration.KVCache {
     EngineConfiguration.KVCache(
       dataType: dataType.dataType, pageSize: pageSize.pageSize, budget: memory.map { .bytes($0.byteCount) } ?? .automatic,
-      fp8Inputs: fp8Inputs)
+      fp8Inputs: fp8Inputs, reusesPrefixes: !noPrefixReuse)
   }
 
   func validate() throws {

@@ -14,6 +14,13 @@ struct EngineOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
   var chunk: Int?
 
+  @Option(
+    name: .customLong("capacity-policy"),
+    help: ArgumentHelp(
+      "guaranteed-no-evict: a request runs when all that it may need is free; max-utilization: as soon as it fits, and may pause.",
+      valueName: "policy"))
+  var capacityPolicy = CapacityPolicyArgument.guaranteedNoEvict
+
   @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
   var threads: Int?
 
@@ -36,7 +43,21 @@ struct EngineOptions: ParsableArguments {
   func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: attentionBackend,
-      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk, chatTemplate: chatTemplate)
+      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk, capacityPolicy: capacityPolicy.policy,
+      chatTemplate: chatTemplate)
+  }
+}
+
+/// `guaranteed-no-evict`, `max-utilization`.
+enum CapacityPolicyArgument: String, ExpressibleByArgument, CaseIterable {
+  case guaranteedNoEvict = "guaranteed-no-evict"
+  case maxUtilization = "max-utilization"
+
+  var policy: CapacityPolicy {
+    switch self {
+    case .guaranteedNoEvict: .guaranteedNoEvict
+    case .maxUtilization: .maxUtilization
+    }
   }
 }
 

@@ -125,7 +125,7 @@ struct EngineTests {
     reader.cancel()
     await #expect(throws: CancellationError.self) { try await reader.value }
     let statistics = try await Tiny.statistics(of: llm, when: isFree)
-    #expect(isFree(statistics) && statistics.pools.allSatisfy { $0.freePages == $0.totalPages })
+    #expect(isFree(statistics) && statistics.pools.allSatisfy { $0.freePages + $0.cachedPages == $0.totalPages })
   }
 
   @Test("finishes what runs when it is shut down or let go, then takes no more")

@@ -11,14 +11,15 @@ enum Tiny {
   static func llm(
     _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
-    threads: Int = 2
+    reusesPrefixes: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2
   ) throws -> LLM {
     try LLM(
       file: model.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
-        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget), maxSequenceLength: context,
-        maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
+        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes),
+        maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
+        capacityPolicy: capacityPolicy))
   }
 
   /// Random token ids that are bytes.

@@ -21,13 +21,18 @@ struct LawTests {
     return outputs[0].bits + (try await llm.score(tokens)).map(\.bitPattern)
   }
 
-  @Test("holds for real models alone and among others, in chunks, for page sizes and threads", arguments: GoldenTests.models)
+  @Test(
+    "holds for real models alone and among others, from cached prefixes, in chunks, for page sizes and threads",
+    arguments: GoldenTests.models)
   func realModels(model: String) async throws {
     let passage = try GoldenRecord(model).passage.tokenIDs
     let tokens = Array(passage.prefix(150))
     let others = [Array(passage.dropFirst(150).prefix(90)), Array(passage.suffix(33)), [passage[7]]]
     let llm = try await RealModel.llm(model, context: 256)
     let alone = try await bits(llm, tokens)
+    let sampling = SamplingParams(maxTokens: 24, logprobs: 20, ignoresEndTokens: true)
+    let again = try await llm.generate(.tokenIDs(tokens), sampling: sampling).output()
+    #expect(again.cachedPromptTokens == 128 && again.bits == Array(alone.prefix(again.bits.count)), "from the pages that it left")
     #expect(try await bits(llm, tokens, beside: others) == alone, "among others")
     #expect(try await bits(RealModel.llm(model, pageSize: 16, context: 256, chunkSize: 16), tokens) == alone, "chunks of 16, pages of 16")
     #expect(try await bits(RealModel.llm(model, pageSize: 64, context: 256, chunkSize: 64), tokens) == alone, "chunks of 64, pages of 64")

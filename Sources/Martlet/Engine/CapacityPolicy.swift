@@ -1,0 +1,12 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+/// Which requests may hold pages of the key/value cache at one time.
+public enum CapacityPolicy: String, Sendable, Hashable, CaseIterable {
+  /// A request is admitted when the pages that it can ever hold at one time are not promised to others. Once admitted it runs to its end.
+  case guaranteedNoEvict = "guaranteed-no-evict"
+  /// A request is admitted when its tokens so far fit, and each step takes the pages of that step only. Where a step does not fit, the
+  /// request that was admitted last pauses: it gives up its pages and waits in front of the others to compute its tokens again.
+  ///
+  /// More requests run at one time; some work is done twice. The tokens of no request change. The oldest running request never pauses.
+  case maxUtilization = "max-utilization"
+}
