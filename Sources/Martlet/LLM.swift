@@ -105,23 +105,43 @@ extension LLM {
     try generate([prompt], sampling: sampling)[0]
   }
 
+  /// Submits several samples of one prompt at once: sample i is drawn with ``SamplingParams/seed(ofSample:)``, so that sample 0 is what a
+  /// request for one gives, and no sample depends on how many there are.
+  ///
+  /// - Returns: `count` generations, in the order of their ``Generation/index``.
+  /// - Throws: as ``generate(_:sampling:)-(Prompt,_)``.
+  public func generate(_ prompt: Prompt, sampling: SamplingParams = SamplingParams(), count: Int) throws -> [Generation] {
+    try generate([prompt], sampling: sampling, count: count)
+  }
+
   /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
-  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams()) throws -> [Generation] {
+  ///
+  /// - Parameter count: samples of each prompt, as ``generate(_:sampling:count:)-(Prompt,_,_)`` has them.
+  /// - Returns: the samples of the first prompt, then those of the second, and so on.
+  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1) throws -> [Generation] {
     try sampling.validate()
+    if count < 1 { throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be at least 1") }
+    for token in sampling.logitBias.keys where token < 0 || token >= model.vocabularySize {
+      throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
+    }
     let tokens = try prompts.map { try tokenIDs(of: $0) }
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
     var submissions: [Submission] = []
     var generations: [Generation] = []
     for (tokens, maxLength) in zip(tokens, lengths) {
-      let id = inbox.makeID()
-      let (chunks, continuation) = AsyncThrowingStream<GenerationChunk, any Error>.makeStream()
-      let inbox = inbox
-      continuation.onTermination = { reason in
-        if case .cancelled = reason { inbox.cancel(id) }
+      for index in 0..<count {
+        var sampling = sampling
+        sampling.seed = sampling.seed(ofSample: index)
+        let id = inbox.makeID()
+        let (chunks, continuation) = AsyncThrowingStream<GenerationChunk, any Error>.makeStream()
+        let inbox = inbox
+        continuation.onTermination = { reason in
+          if case .cancelled = reason { inbox.cancel(id) }
+        }
+        submissions.append(
+          Submission(id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, purpose: .generation(sampling, continuation)))
+        generations.append(Generation(promptTokenIDs: tokens, index: index, chunks: chunks, cancellation: { inbox.cancel(id) }))
       }
-      submissions.append(
-        Submission(id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, purpose: .generation(sampling, continuation)))
-      generations.append(Generation(promptTokenIDs: tokens, chunks: chunks, cancellation: { inbox.cancel(id) }))
     }
     try inbox.submit(submissions)
     return generations

@@ -16,6 +16,7 @@ final class EngineLoop {
   private let meters: EngineMeters?
   private var scheduler: Scheduler
   private var sampler = Sampler()
+  private var adjustedRow = AdjustedRow()
   private var plan = StepPlan()
   private var mail = Inbox.Mail()
   /// Entries of the plan whose next token this step gives.
@@ -92,7 +93,7 @@ final class EngineLoop {
     }
     try runner.forward()
     for entry in plan.entries {
-      if case .scoring(let writer) = entry.request.purpose { score(entry, writer) }
+      if entry.request.needsPromptRows { score(entry) }
     }
     scheduler.commit(plan)
     let finished = sample()
@@ -127,7 +128,15 @@ final class EngineLoop {
   /// Returns whether the request ended.
   private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) -> Bool {
     let index = request.tokens.count - request.promptLength
-    guard let token = sampler.sample(logits, writer.sampling, tokenIndex: index) else {
+    let token =
+      writer.adjustment == nil
+      ? sampler.sample(logits, writer.sampling, tokenIndex: index)
+      : adjustedRow.with(
+        logits, adjusting: { writer.adjustment?.apply(to: &$0, tokens: request.tokens, promptLength: request.promptLength) }
+      ) {
+        sampler.sample($0, writer.sampling, tokenIndex: index)
+      }
+    guard let token else {
       writer.fail(LLMError.notFinite(tokenIndex: index))
       return true
     }
@@ -136,19 +145,25 @@ final class EngineLoop {
     return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength)
   }
 
-  /// What the tokens after the entry's own are worth, as many rows at a time as the runner has memory for.
-  private func score(_ entry: StepPlan.Entry, _ writer: ScoreWriter) {
-    let tokens = entry.request.tokens
-    let first = entry.request.computed
-    let count = min(entry.count, tokens.count - 1 - first)  // the last token has none after it
+  /// What the prompt's tokens after the entry's own are worth, as many rows at a time as the runner has memory for.
+  private func score(_ entry: StepPlan.Entry) {
+    let request = entry.request
+    let first = request.computed
+    let count = min(entry.count, request.promptLength - 1 - first)  // the last token has none after it
     var done = 0
     while done < count {
       let start = done
       let rows = min(runner.maxLogitRows, count - start)
       runner.withLogits(count: rows, row: { entry.start + start + $0 }) { index, logits in
-        let next = Int(tokens[first + start + index + 1])
-        let logprob = Float(Double(logits[next]) - LogitRow.logSumExp(logits))
-        writer.write(TokenScore(logprob: logprob, best: LogitRow.argmax(logits) ?? -1))
+        let next = first + start + index + 1
+        let token = Int(request.tokens[next])
+        switch request.purpose {
+        case .scoring(let writer):
+          let logprob = Float(Double(logits[token]) - LogitRow.logSumExp(logits))
+          writer.write(TokenScore(logprob: logprob, best: LogitRow.argmax(logits) ?? -1))
+        case .generation(let writer):
+          writer.writePrompt(sampler.logprob(of: token, in: logits, top: writer.sampling.promptLogprobs ?? 0), at: next)
+        }
       }
       done += rows
     }

@@ -33,6 +33,13 @@ final class Request {
   var remaining: Int { tokens.count - computed }
   /// Whether what remains is a token of the answer.
   var isGenerating: Bool { computed >= promptLength }
+  /// Whether the logits of the prompt's rows are wanted, so that none of them may be taken from a cache.
+  var needsPromptRows: Bool {
+    switch purpose {
+    case .generation(let writer): writer.sampling.promptLogprobs != nil
+    case .scoring: true
+    }
+  }
   /// The most tokens that ever lie in the cache: the last one is never fed.
   var mostCached: Int { Self.mostCached(maxLength: maxLength) }
 

@@ -9,6 +9,11 @@ final class AnswerWriter {
   private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
   private var stops: StopMatcher
+  /// nil where the request changes no logit.
+  var adjustment: LogitAdjustment?
+  /// What the prompt's tokens from the second on were worth, as far as they are computed; the first chunk takes them along.
+  private var promptLogprobs: [TokenLogprob] = []
+  private var promptTokensWritten = 0
 
   init(
     _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: any Tokenizer
@@ -18,12 +23,21 @@ final class AnswerWriter {
     endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
     decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
+    adjustment = LogitAdjustment(sampling)
+  }
+
+  /// Takes what the prompt's token at `index` ≥ 1 was worth; one that was taken before (the prompt was computed again) changes nothing.
+  func writePrompt(_ logprob: TokenLogprob, at index: Int) {
+    if index <= promptTokensWritten { return }
+    promptLogprobs.append(logprob)
+    promptTokensWritten = index
   }
 
   /// Takes the next token, tells the reader, and says whether the answer is at its end.
   /// - Parameter isFull: no further token fits.
   func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
-    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [])
+    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [], promptLogprobs: promptLogprobs)
+    promptLogprobs = []
     if endTokens.contains(Int32(token)) {
       chunk.finishReason = .endToken
       chunk.text = rest()

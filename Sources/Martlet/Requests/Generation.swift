@@ -10,6 +10,8 @@ public struct Generation: AsyncSequence, Sendable {
 
   /// The tokens that the prompt became, the beginning-of-text token included where the model has one.
   public let promptTokenIDs: [Int]
+  /// Which sample of the prompt this is: 0 for the first or only one.
+  public let index: Int
   let chunks: AsyncThrowingStream<GenerationChunk, any Error>
   let cancellation: @Sendable () -> Void
 
@@ -32,11 +34,12 @@ public struct Generation: AsyncSequence, Sendable {
   ///
   /// - Throws: `CancellationError` when the surrounding task was cancelled; otherwise what stopped the engine.
   public func output() async throws -> GenerationOutput {
-    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled)
+    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index)
     for try await chunk in self {
       output.text += chunk.text
       output.tokenIDs += chunk.tokenIDs
       output.logprobs += chunk.logprobs
+      output.promptLogprobs += chunk.promptLogprobs
       if let reason = chunk.finishReason {
         output.finishReason = reason
         return output

@@ -48,13 +48,19 @@ public struct GenerationChunk: Sendable, Hashable {
   public var tokenIDs: [Int]
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else none.
   public var logprobs: [TokenLogprob]
+  /// In the chunk with the first token, if ``SamplingParams/promptLogprobs`` asked for them: an entry for every token of the prompt but the
+  /// first. Else empty.
+  public var promptLogprobs: [TokenLogprob]
   /// Set in the last chunk.
   public var finishReason: FinishReason?
 
-  public init(text: String, tokenIDs: [Int], logprobs: [TokenLogprob] = [], finishReason: FinishReason? = nil) {
+  public init(
+    text: String, tokenIDs: [Int], logprobs: [TokenLogprob] = [], promptLogprobs: [TokenLogprob] = [], finishReason: FinishReason? = nil
+  ) {
     self.text = text
     self.tokenIDs = tokenIDs
     self.logprobs = logprobs
+    self.promptLogprobs = promptLogprobs
     self.finishReason = finishReason
   }
 }
@@ -69,12 +75,21 @@ public struct GenerationOutput: Sendable, Hashable {
   public var finishReason: FinishReason
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else empty.
   public var logprobs: [TokenLogprob]
+  /// One entry for every token of the prompt but the first if ``SamplingParams/promptLogprobs`` asked for them, else empty.
+  public var promptLogprobs: [TokenLogprob]
+  /// Which sample of the prompt this is: 0 for the first or only one.
+  public var index: Int
 
-  public init(promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = []) {
+  public init(
+    promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = [],
+    promptLogprobs: [TokenLogprob] = [], index: Int = 0
+  ) {
     self.promptTokenIDs = promptTokenIDs
     self.tokenIDs = tokenIDs
     self.text = text
     self.finishReason = finishReason
     self.logprobs = logprobs
+    self.promptLogprobs = promptLogprobs
+    self.index = index
   }
 }
