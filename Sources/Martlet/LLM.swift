@@ -30,6 +30,7 @@ public final class LLM: Sendable {
   /// The most tokens of one request that the cache can hold.
   private let cacheCapacity: Int
   private let inbox: Inbox
+  private let clock: EngineClock
 
   /// Loads a model.
   ///
@@ -68,6 +69,8 @@ public final class LLM: Sendable {
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity
+    let clock = EngineClock(configuration.clock)
+    self.clock = clock
     let inbox = Inbox(statistics: parts.statistics)
     self.inbox = inbox
     configuration.logger?.info(
@@ -77,7 +80,7 @@ public final class LLM: Sendable {
       ])
     let loop = EngineLoop(
       inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map(EngineMeters.init))
+      meters: configuration.metricsFactory.map(EngineMeters.init), clock: clock)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
     nonisolated(unsafe) let owned = loop
     try LoopThread.run { owned.run() }
@@ -126,6 +129,7 @@ extension LLM {
     }
     let tokens = try prompts.map { try tokenIDs(of: $0) }
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    let now = clock.now
     var submissions: [Submission] = []
     var generations: [Generation] = []
     for (tokens, maxLength) in zip(tokens, lengths) {
@@ -133,14 +137,13 @@ extension LLM {
         var sampling = sampling
         sampling.seed = sampling.seed(ofSample: index)
         let id = inbox.makeID()
-        let (chunks, continuation) = AsyncThrowingStream<GenerationChunk, any Error>.makeStream()
         let inbox = inbox
-        continuation.onTermination = { reason in
-          if case .cancelled = reason { inbox.cancel(id) }
-        }
+        let cancel: @Sendable () -> Void = { inbox.cancel(id) }
+        let channel = ChunkChannel(abandoned: cancel)
         submissions.append(
-          Submission(id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, purpose: .generation(sampling, continuation)))
-        generations.append(Generation(promptTokenIDs: tokens, index: index, chunks: chunks, cancellation: { inbox.cancel(id) }))
+          Submission(
+            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel)))
+        generations.append(Generation(promptTokenIDs: tokens, index: index, reader: ChunkReader(channel), cancellation: cancel))
       }
     }
     try inbox.submit(submissions)
@@ -166,7 +169,7 @@ extension LLM {
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         let submission = Submission(
-          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, purpose: .scoring(continuation))
+          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, submitted: clock.now, purpose: .scoring(continuation))
         do { try inbox.submit([submission]) } catch { continuation.resume(throwing: error) }
       }
     } onCancel: {

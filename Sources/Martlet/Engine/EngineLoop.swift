@@ -3,7 +3,6 @@
 import Logging
 import MartletKVCache
 import MartletTokenizers
-import Metrics
 
 /// schedule → prepare → forward → sample → update: everything a server does is this loop over steps.
 ///
@@ -14,6 +13,7 @@ final class EngineLoop {
   private let tokenizer: any Tokenizer
   private let logger: Logger?
   private let meters: EngineMeters?
+  private let clock: EngineClock
   private var scheduler: Scheduler
   private var sampler = Sampler()
   private var adjustedRow = AdjustedRow()
@@ -21,14 +21,25 @@ final class EngineLoop {
   private var mail = Inbox.Mail()
   /// Entries of the plan whose next token this step gives.
   private var sampled: [StepPlan.Entry] = []
+  /// How requests ended since the numbers were published.
+  private var ends: [EngineStatistics.End] = []
+  /// When the first of the requests' deadlines is over, if not before; nil without deadlines.
+  private var nextDeadline: Duration?
+  private var stepTime = EngineStatistics.Times()
+  private var timeToFirstToken = EngineStatistics.Times()
+  private var interTokenTime = EngineStatistics.Times()
 
-  init(inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?) {
+  init(
+    inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?,
+    clock: EngineClock
+  ) {
     self.inbox = inbox
     self.runner = runner
     self.scheduler = scheduler
     self.tokenizer = tokenizer
     self.logger = logger
     self.meters = meters
+    self.clock = clock
   }
 
   /// Steps until the inbox is closed and nothing is left to do.
@@ -36,12 +47,13 @@ final class EngineLoop {
     do {
       while true {
         inbox.collect(into: &mail, waiting: scheduler.isIdle)
-        let cancelled = drain()
+        drain()
+        expire()
         if scheduler.isIdle {
-          publish(cancelled: cancelled)
+          publish()
           if mail.isClosed { break }
         } else {
-          try step(cancelled: cancelled)
+          try step()
         }
       }
       logger?.debug("the engine has ended")
@@ -54,32 +66,53 @@ final class EngineLoop {
 
   // MARK: Arrivals
 
-  /// Takes in what the inbox had. Returns how many requests were cancelled.
-  private func drain() -> Int {
+  /// Takes in what the inbox had.
+  private func drain() {
     for submission in mail.submissions {
-      let purpose: Request.Purpose =
-        switch submission.purpose {
-        case .generation(let sampling, let continuation): .generation(AnswerWriter(sampling, continuation, tokenizer: tokenizer))
-        case .scoring(let continuation): .scoring(ScoreWriter(continuation, count: submission.prompt.count))
-        }
-      scheduler.submit(Request(id: submission.id, prompt: submission.prompt, maxLength: submission.maxLength, purpose: purpose))
-    }
-    var cancelled = 0
-    for id in mail.cancellations {
-      guard let request = scheduler.remove(id) else { continue }
-      cancelled += 1
-      switch request.purpose {
-      case .generation(let writer): writer.cancel()
-      case .scoring(let writer): writer.fail(CancellationError())
+      let purpose: Request.Purpose
+      var deadline: Duration?
+      switch submission.purpose {
+      case .generation(let sampling, let channel):
+        purpose = .generation(AnswerWriter(sampling, channel, tokenizer: tokenizer))
+        deadline = sampling.timeout.map { submission.submitted + $0 }
+      case .scoring(let continuation): purpose = .scoring(ScoreWriter(continuation, count: submission.prompt.count))
       }
+      if let deadline { nextDeadline = min(nextDeadline ?? deadline, deadline) }
+      scheduler.submit(
+        Request(
+          id: submission.id, prompt: submission.prompt, maxLength: submission.maxLength, purpose: purpose, submitted: submission.submitted,
+          deadline: deadline))
     }
+    for id in mail.cancellations { end(id, .cancelled) }
     mail.submissions.removeAll(keepingCapacity: true)
-    return cancelled
+  }
+
+  /// Ends the requests whose time is over.
+  private func expire() {
+    guard let first = nextDeadline else { return }
+    let now = clock.now
+    if now < first { return }
+    nextDeadline = nil
+    for request in scheduler.running + scheduler.waiting {
+      guard let deadline = request.deadline else { continue }
+      if deadline <= now { end(request.id, .deadline) } else { nextDeadline = min(nextDeadline ?? deadline, deadline) }
+    }
+  }
+
+  /// Takes a request out, wherever it is, and tells its reader; nothing happens where it has ended.
+  private func end(_ id: Int, _ reason: FinishReason) {
+    guard let request = scheduler.remove(id) else { return }
+    switch request.purpose {
+    case .generation(let writer): writer.end(reason)
+    case .scoring(let writer): writer.fail(CancellationError())
+    }
+    note(EngineStatistics.End(reason))
   }
 
   // MARK: The step
 
-  private func step(cancelled: Int) throws {
+  private func step() throws {
+    let began = clock.now
     scheduler.schedule(into: &plan)
     runner.beginStep(isDecode: plan.numContexts == 0)
     var promptTokens = 0
@@ -96,37 +129,37 @@ final class EngineLoop {
       if entry.request.needsPromptRows { score(entry) }
     }
     scheduler.commit(plan)
-    let finished = sample()
-    meters?.count(plan, promptTokens: promptTokens, generatedTokens: sampled.count)
-    publish(cancelled: cancelled, promptTokens: promptTokens, finished: finished)
+    sample()
+    let time = clock.now - began
+    stepTime.add(time)
+    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: sampled.count, time: time)
+    publish(promptTokens: promptTokens)
   }
 
-  /// Gives every request whose tokens are all computed its next token. Returns how many requests ended.
-  private func sample() -> Int {
+  /// Gives every request whose tokens are all computed its next token.
+  private func sample() {
     sampled.removeAll(keepingCapacity: true)
-    var finished = 0
     for entry in plan.entries where entry.request.remaining == 0 {
       switch entry.request.purpose {
       case .generation: sampled.append(entry)
       case .scoring(let writer):
         writer.finish()
         scheduler.remove(entry.request.id)
-        finished += 1
+        note(.scored)
       }
     }
     runner.withLogits(count: sampled.count, row: { sampled[$0].start + sampled[$0].count - 1 }) { index, logits in
       let request = sampled[index].request
       guard case .generation(let writer) = request.purpose else { return }
-      if choose(for: request, writer, logits) {
+      if let end = choose(for: request, writer, logits) {
         scheduler.remove(request.id)
-        finished += 1
+        note(end)
       }
     }
-    return finished
   }
 
-  /// Returns whether the request ended.
-  private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) -> Bool {
+  /// Returns how the request ended, if it did.
+  private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) -> EngineStatistics.End? {
     let index = request.tokens.count - request.promptLength
     let token =
       writer.adjustment == nil
@@ -138,11 +171,25 @@ final class EngineLoop {
       }
     guard let token else {
       writer.fail(LLMError.notFinite(tokenIndex: index))
-      return true
+      return .failed
     }
     let logprob = writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) }
     request.append(token)
-    return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength)
+    take(timeOf: request)
+    return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength).map(EngineStatistics.End.init)
+  }
+
+  /// Measures how long the request's new token took.
+  private func take(timeOf request: Request) {
+    let now = clock.now
+    if let last = request.lastTokenTime {
+      interTokenTime.add(now - last)
+      meters?.nextToken(after: now - last)
+    } else {
+      timeToFirstToken.add(now - request.submitted)
+      meters?.firstToken(after: now - request.submitted)
+    }
+    request.lastTokenTime = now
   }
 
   /// What the prompt's tokens after the entry's own are worth, as many rows at a time as the runner has memory for.
@@ -182,8 +229,14 @@ final class EngineLoop {
     }
   }
 
-  private func publish(cancelled: Int, promptTokens: Int = 0, finished: Int = 0) {
+  private func note(_ end: EngineStatistics.End) {
+    ends.append(end)
+    meters?.end(end)
+  }
+
+  private func publish(promptTokens: Int = 0) {
     let cache = runner.cache
+    meters?.requests(running: scheduler.running.count, waiting: scheduler.waiting.count)
     inbox.publish { statistics in
       for pool in statistics.pools.indices {
         statistics.pools[pool].freePages = cache.freePages(pool: pool)
@@ -191,7 +244,10 @@ final class EngineLoop {
       }
       statistics.waitingRequests = scheduler.waiting.count
       statistics.runningRequests = scheduler.running.count
-      statistics.cancelledRequests += cancelled
+      for end in ends { statistics.ended[end, default: 0] += 1 }
+      statistics.stepTime = stepTime
+      statistics.timeToFirstToken = timeToFirstToken
+      statistics.interTokenTime = interTokenTime
       if plan.isEmpty { return }
       statistics.steps += 1
       statistics.lastContexts = plan.numContexts
@@ -199,27 +255,8 @@ final class EngineLoop {
       statistics.lastTokens = plan.numTokens
       statistics.promptTokens += promptTokens
       statistics.generatedTokens += sampled.count
-      statistics.finishedRequests += finished
     }
     plan.removeAll()
-  }
-}
-
-/// The engine's counters in the application's metrics system.
-struct EngineMeters {
-  private let steps: Counter
-  private let promptTokens: Counter
-  private let generatedTokens: Counter
-
-  init(_ factory: any MetricsFactory) {
-    steps = Counter(label: "martlet_steps_total", dimensions: [], factory: factory)
-    promptTokens = Counter(label: "martlet_prompt_tokens_total", dimensions: [], factory: factory)
-    generatedTokens = Counter(label: "martlet_generated_tokens_total", dimensions: [], factory: factory)
-  }
-
-  func count(_ plan: StepPlan, promptTokens: Int, generatedTokens: Int) {
-    steps.increment()
-    self.promptTokens.increment(by: promptTokens)
-    self.generatedTokens.increment(by: generatedTokens)
+    ends.removeAll(keepingCapacity: true)
   }
 }

@@ -17,15 +17,22 @@ final class Request {
   /// The most tokens, prompt and answer; at least `promptLength`.
   let maxLength: Int
   let purpose: Purpose
+  /// When it was submitted, and by when it must have ended, on the engine's clock.
+  let submitted: Duration
+  let deadline: Duration?
+  /// When its last token came.
+  var lastTokenTime: Duration?
   /// Tokens whose keys and values are in the cache.
   var computed = 0
 
-  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose) {
+  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?) {
     self.id = id
     tokens = prompt
     promptLength = prompt.count
     self.maxLength = maxLength
     self.purpose = purpose
+    self.submitted = submitted
+    self.deadline = deadline
     tokens.reserveCapacity(maxLength)
   }
 

@@ -5,7 +5,7 @@ import MartletTokenizers
 /// Turns a request's tokens into the text and the chunks that its reader gets.
 final class AnswerWriter {
   let sampling: SamplingParams
-  private let continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation
+  private let channel: ChunkChannel
   private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
   private var stops: StopMatcher
@@ -15,11 +15,9 @@ final class AnswerWriter {
   private var promptLogprobs: [TokenLogprob] = []
   private var promptTokensWritten = 0
 
-  init(
-    _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: any Tokenizer
-  ) {
+  init(_ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer) {
     self.sampling = sampling
-    self.continuation = continuation
+    self.channel = channel
     endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
     decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
@@ -33,9 +31,9 @@ final class AnswerWriter {
     promptTokensWritten = index
   }
 
-  /// Takes the next token, tells the reader, and says whether the answer is at its end.
+  /// Takes the next token, tells the reader, and says why the answer is at its end, if it is.
   /// - Parameter isFull: no further token fits.
-  func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
+  func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> FinishReason? {
     var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [], promptLogprobs: promptLogprobs)
     promptLogprobs = []
     if endTokens.contains(Int32(token)) {
@@ -51,9 +49,8 @@ final class AnswerWriter {
         chunk.text += rest()
       }
     }
-    continuation.yield(chunk)
-    if chunk.finishReason != nil { continuation.finish() }
-    return chunk.finishReason != nil
+    channel.push(chunk)
+    return chunk.finishReason
   }
 
   /// What is left of the text when no token follows. A stop string that only the last bytes completed still counts.
@@ -62,12 +59,10 @@ final class AnswerWriter {
     return isStopped ? text : text + stops.flush()
   }
 
-  func cancel() {
-    continuation.yield(GenerationChunk(text: rest(), tokenIDs: [], finishReason: .cancelled))
-    continuation.finish()
-  }
+  /// Ends the answer where it is.
+  func end(_ reason: FinishReason) { channel.push(GenerationChunk(text: rest(), tokenIDs: [], finishReason: reason)) }
 
-  func fail(_ error: any Error) { continuation.finish(throwing: error) }
+  func fail(_ error: any Error) { channel.fail(error) }
 }
 
 /// Collects what the tokens of a given sequence were worth.

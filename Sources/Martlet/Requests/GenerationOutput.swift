@@ -10,6 +10,8 @@ public enum FinishReason: String, Sendable, Hashable, Codable {
   case length
   /// ``Generation/cancel()`` was called.
   case cancelled
+  /// ``SamplingParams/timeout`` was over.
+  case deadline
 }
 
 /// A token with its log-probability in nats, and the most probable tokens at its place.
@@ -37,14 +39,16 @@ public struct TokenLogprob: Sendable, Hashable {
   }
 }
 
-/// What one step added to a request.
+/// What was added to a request since the chunk before: by one step, or by several where the reader was slower than the engine.
+///
+/// A reader that is asleep costs one chunk's memory, not a queue of them; the engine never waits for it.
 ///
 /// Text may lag behind tokens: a character of several tokens is given when it is whole, and text that may be the start of a stop string
 /// is held back until it is known not to be.
 public struct GenerationChunk: Sendable, Hashable {
   /// The text that became certain; may be empty.
   public var text: String
-  /// The tokens of this step, the end token included.
+  /// The tokens that were added, the end token included.
   public var tokenIDs: [Int]
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else none.
   public var logprobs: [TokenLogprob]

@@ -29,6 +29,9 @@ public struct SamplingParams: Sendable, Hashable {
   public var seed: UInt64
   /// The most tokens to generate; nil goes on to the end of the context. A request also ends, with the same reason, where the context is full.
   public var maxTokens: Int?
+  /// A request that has not ended this long after its submission, waiting included, ends before the engine's next step, with
+  /// ``FinishReason/deadline`` and what it has; nil gives it all the time it needs. Measured by ``EngineConfiguration/clock``.
+  public var timeout: Duration?
   /// The text ends before the first of these that appears, also across token borders.
   public var stop: [String]
   /// For every token, report its log-probability and those of this many most probable tokens (0: its own alone); nil reports none.
@@ -44,8 +47,8 @@ public struct SamplingParams: Sendable, Hashable {
 
   public init(
     temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
-    frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, stop: [String] = [],
-    logprobs: Int? = nil, promptLogprobs: Int? = nil, ignoresEndTokens: Bool = false
+    frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
+    stop: [String] = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, ignoresEndTokens: Bool = false
   ) {
     self.temperature = temperature
     self.topK = topK
@@ -57,6 +60,7 @@ public struct SamplingParams: Sendable, Hashable {
     self.logitBias = logitBias
     self.seed = seed
     self.maxTokens = maxTokens
+    self.timeout = timeout
     self.stop = stop
     self.logprobs = logprobs
     self.promptLogprobs = promptLogprobs
@@ -84,6 +88,7 @@ public struct SamplingParams: Sendable, Hashable {
       try check(bias.isFinite, "logitBias[\(token)]", bias, "must be a finite number; -100 bans a token in effect")
     }
     try check((maxTokens ?? 1) >= 1, "maxTokens", maxTokens ?? 0, "must be at least 1")
+    try check((timeout ?? .seconds(1)) > .zero, "timeout", timeout ?? .zero, "must be positive; leave it out for no deadline")
     try check((logprobs ?? 0) >= 0, "logprobs", logprobs ?? 0, "must not be negative")
     try check((promptLogprobs ?? 0) >= 0, "promptLogprobs", promptLogprobs ?? 0, "must not be negative")
     try check(!stop.contains(""), "stop", "\"\"", "must not be empty: every text contains it")

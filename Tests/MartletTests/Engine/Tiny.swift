@@ -5,20 +5,21 @@ import MartletCPU
 import MartletCore
 import MartletKVCache
 import MartletTestSupport
+import Metrics
 
 /// Engines over tiny models, and what tests ask of them.
 enum Tiny {
   static func llm(
     _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
-    threads: Int = 2
+    threads: Int = 2, metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
     try LLM(
       file: model.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
         kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget), maxSequenceLength: context,
-        maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
+        maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize, metricsFactory: metricsFactory, clock: clock))
   }
 
   /// Random token ids that are bytes.
