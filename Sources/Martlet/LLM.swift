@@ -109,7 +109,7 @@ extension LLM {
   }
 
   /// Submits several samples of one prompt at once: sample i is drawn with ``SamplingParams/seed(ofSample:)``, so that sample 0 is what a
-  /// request for one gives, and no sample depends on how many there are.
+  /// request for one gives, and no sample depends on how many there are. With temperature 0 nothing is drawn, and all are the same.
   ///
   /// - Returns: `count` generations, in the order of their ``Generation/index``.
   /// - Throws: as ``generate(_:sampling:)-(Prompt,_)``.

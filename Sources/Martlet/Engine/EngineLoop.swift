@@ -21,6 +21,8 @@ final class EngineLoop {
   private var mail = Inbox.Mail()
   /// Entries of the plan whose next token this step gives.
   private var sampled: [StepPlan.Entry] = []
+  /// Tokens that this step gave.
+  private var generatedTokens = 0
   /// How requests ended since the numbers were published.
   private var ends: [EngineStatistics.End] = []
   /// When the first of the requests' deadlines is over, if not before; nil without deadlines.
@@ -132,13 +134,14 @@ final class EngineLoop {
     sample()
     let time = clock.now - began
     stepTime.add(time)
-    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: sampled.count, time: time)
+    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: time)
     publish(promptTokens: promptTokens)
   }
 
   /// Gives every request whose tokens are all computed its next token.
   private func sample() {
     sampled.removeAll(keepingCapacity: true)
+    generatedTokens = 0
     for entry in plan.entries where entry.request.remaining == 0 {
       switch entry.request.purpose {
       case .generation: sampled.append(entry)
@@ -175,6 +178,7 @@ final class EngineLoop {
     }
     let logprob = writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) }
     request.append(token)
+    generatedTokens += 1
     take(timeOf: request)
     return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength).map(EngineStatistics.End.init)
   }
@@ -218,15 +222,19 @@ final class EngineLoop {
 
   // MARK: The end
 
-  /// Nothing can be computed any more: everybody who waits is told why.
+  /// Nothing can be computed any more: everybody who waits is told why, and every page returns.
   private func fail(_ error: any Error) {
-    inbox.end(.stopped("\(error)"))
+    plan.removeAll()  // a step that failed is none
     for request in scheduler.running + scheduler.waiting {
+      scheduler.remove(request.id)
+      note(.failed)
       switch request.purpose {
       case .generation(let writer): writer.fail(error)
       case .scoring(let writer): writer.fail(error)
       }
     }
+    publish()
+    inbox.end(.stopped("\(error)"))
   }
 
   private func note(_ end: EngineStatistics.End) {
@@ -254,7 +262,7 @@ final class EngineLoop {
       statistics.lastGenerations = plan.entries.count - plan.numContexts
       statistics.lastTokens = plan.numTokens
       statistics.promptTokens += promptTokens
-      statistics.generatedTokens += sampled.count
+      statistics.generatedTokens += generatedTokens
     }
     plan.removeAll()
     ends.removeAll(keepingCapacity: true)
