@@ -2,7 +2,6 @@
 
 import Martlet
 import MartletAttention
-import MartletCPU
 import MartletCore
 import MartletFormats
 import MartletModels
@@ -42,10 +41,7 @@ private final class BrittleModel: LanguageModel {
 struct FailureTests {
   @Test("tells everybody why, gives back every page, and takes no more")
   func failure() async throws {
-    let model = TinyModel(.llama, seed: 71) { $0.contextLength = 8192 }
-    let llm = try LLM(
-      file: model.file(),
-      configuration: EngineConfiguration(device: CPUDevice(threads: 1), models: ModelRegistry([BrittleModel.self]), maxBatchSize: 3))
+    let llm = try Tiny.endless(seed: 71, maxBatchSize: 3, models: ModelRegistry([BrittleModel.self]))
     let endless = SamplingParams(logitBias: [Int(BrittleModel.token): -100], ignoresEndTokens: true)
     let running = try llm.generate([.tokenIDs([1, 2]), .tokenIDs([3])], sampling: endless)
     #expect(try await Tiny.statistics(of: llm) { $0.runningRequests == 2 && $0.generatedTokens > 4 }.runningRequests == 2)

@@ -10,8 +10,6 @@ import Testing
 @Suite("Requests", .timeLimit(.minutes(2)))
 struct RequestTests {
   private static let model = TinyModel(.llama, seed: 51)
-  /// A context that no test lives to see the end of.
-  private static let long = TinyModel(.llama, seed: 51) { $0.contextLength = 8192 }
   private static let endless = SamplingParams(ignoresEndTokens: true)
 
   // MARK: Deadlines
@@ -19,7 +17,7 @@ struct RequestTests {
   @Test("end with what they have when their time is over, whether they run or wait, and not before")
   func deadlines() async throws {
     let clock = ManualClock()
-    let llm = try Tiny.llm(Self.long, maxBatchSize: 2, clock: clock)
+    let llm = try Tiny.endless(seed: 51, maxBatchSize: 2, clock: clock)
     var timed = Self.endless
     timed.timeout = .seconds(10)
     let neighbour = try llm.generate("no deadline", sampling: Self.endless)
@@ -85,9 +83,9 @@ struct RequestTests {
   }
 
   /// When the statistics read n steps after the stream was dropped, the step that may run has number n + 1, and the one after it must not be.
-  @Test("that nobody reads any more are gone before the next step", arguments: 0..<20)
+  @Test("that nobody reads any more are gone before the next step", arguments: 0..<8)
   func dropped(attempt: Int) async throws {
-    let llm = try Tiny.llm(Self.long)
+    let llm = try Tiny.endless(seed: 51, maxBatchSize: 1)
     var generation: Generation? = try llm.generate("drop me", sampling: Self.endless)
     _ = try await Tiny.statistics(of: llm) { $0.generatedTokens > attempt }
     _ = generation
@@ -139,7 +137,7 @@ struct RequestTests {
   @Test("are counted and timed, in the statistics and in the application's metrics alike")
   func numbers() async throws {
     let metrics = TestMetrics()
-    let llm = try Tiny.llm(Self.long, metricsFactory: metrics)
+    let llm = try Tiny.endless(seed: 51, maxBatchSize: 3, metricsFactory: metrics)
     let generations = try llm.generate("count", sampling: SamplingParams(temperature: 1, maxTokens: 10, ignoresEndTokens: true), count: 3)
     for generation in generations { _ = try await generation.output() }
     let cancelled = try llm.generate("cancel", sampling: Self.endless)

@@ -4,6 +4,7 @@ import Martlet
 import MartletCPU
 import MartletCore
 import MartletKVCache
+import MartletModels
 import MartletTestSupport
 import Metrics
 
@@ -20,6 +21,21 @@ enum Tiny {
         device: CPUDevice(threads: threads), attentionBackend: backend,
         kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget), maxSequenceLength: context,
         maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize, metricsFactory: metricsFactory, clock: clock))
+  }
+
+  /// An engine whose context takes more than a minute to fill, so that a request without an end is there for as long as a test looks, however few
+  /// turns the test's own task gets on a busy machine.
+  static func endless(
+    seed: UInt64, maxBatchSize: Int, models: ModelRegistry = .builtIn, metricsFactory: (any MetricsFactory)? = nil,
+    clock: any Clock<Duration> = ContinuousClock()
+  ) throws -> LLM {
+    let context = 65_536
+    return try LLM(
+      file: TinyModel(.llama, seed: seed) { $0.contextLength = context }.file(),
+      configuration: EngineConfiguration(
+        device: CPUDevice(threads: 1), models: models, maxSequenceLength: context, maxBatchSize: maxBatchSize,
+        metricsFactory: metricsFactory,
+        clock: clock))
   }
 
   /// Random token ids that are bytes.
