@@ -67,7 +67,7 @@ struct RequestTests {
   @Test("keep one chunk for a reader that sleeps, with all that came meanwhile")
   func sleepingReader() async throws {
     let llm = try Tiny.llm(Self.model)
-    let sampling = SamplingParams(maxTokens: 30, logprobs: 1, promptLogprobs: 0, ignoresEndTokens: true)
+    let sampling = SamplingParams(temperature: 20, maxTokens: 30, logprobs: 1, promptLogprobs: 0, ignoresEndTokens: true)
     let expected = try await llm.generate("sleep well", sampling: sampling).output()
     let generation = try llm.generate("sleep well", sampling: sampling)
     _ = try await Tiny.statistics(of: llm) { $0.finishedRequests == 2 }
@@ -114,7 +114,7 @@ struct RequestTests {
     let width = model.hiddenSize
     for column in 0..<width { model.matrices["token_embd.weight"]!.values[poison * width + column] = .nan }
     let llm = try Tiny.llm(model)
-    let sampling = SamplingParams(temperature: 0.7, logitBias: [poison: -100], maxTokens: 20, logprobs: 3, ignoresEndTokens: true)
+    let sampling = SamplingParams(temperature: 20, logitBias: [poison: -100], maxTokens: 20, logprobs: 3, ignoresEndTokens: true)
     let prompts = (0..<6).map { seed in Tiny.prompt(15, seed: UInt64(seed)).map { $0 == poison ? 0 : $0 } }
     var alone: [[UInt32]] = []
     for prompt in prompts { alone.append(try await llm.generate(.tokenIDs(prompt), sampling: sampling).output().bits) }
