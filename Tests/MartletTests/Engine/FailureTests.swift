@@ -54,6 +54,6 @@ struct FailureTests {
     await #expect { try await llm.score([1, 2]) } throws: { "\($0)".contains("brittle") }
     let statistics = llm.statistics
     #expect(statistics.ended == [.failed: 5] && statistics.runningRequests == 0 && statistics.waitingRequests == 0)
-    #expect(statistics.pools.allSatisfy { $0.heldPages == 0 && $0.freePages == $0.totalPages })
+    #expect(statistics.hasEveryPage)
   }
 }

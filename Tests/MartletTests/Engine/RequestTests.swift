@@ -52,7 +52,7 @@ struct RequestTests {
     neighbour.cancel()
     #expect(try await neighbour.output().finishReason == .cancelled)
     let end = try await Tiny.statistics(of: llm) { $0.runningRequests == 0 }
-    #expect(end.ended == [.deadline: 3, .cancelled: 1] && end.pools.allSatisfy { $0.heldPages == 0 })
+    #expect(end.ended == [.deadline: 3, .cancelled: 1] && end.hasEveryPage)
   }
 
   @Test("refuse a timeout that is no time")
@@ -93,7 +93,7 @@ struct RequestTests {
     let steps = llm.statistics.steps
     let statistics = try await Tiny.statistics(of: llm) { $0.runningRequests == 0 }
     #expect(statistics.runningRequests == 0 && statistics.steps <= steps + 1)
-    #expect(statistics.ended == [.cancelled: 1] && statistics.pools.allSatisfy { $0.heldPages == 0 && $0.freePages == $0.totalPages })
+    #expect(statistics.ended == [.cancelled: 1] && statistics.hasEveryPage)
   }
 
   @Test("are finished by a shutdown though nobody reads them")
@@ -129,7 +129,7 @@ struct RequestTests {
       }
     }
     let statistics = try await Tiny.statistics(of: llm) { $0.runningRequests == 0 && $0.ended[.failed] == 6 }
-    #expect(statistics.ended == [.length: 12, .failed: 6] && statistics.pools.allSatisfy { $0.heldPages == 0 })
+    #expect(statistics.ended == [.length: 12, .failed: 6] && statistics.hasEveryPage)
   }
 
   // MARK: Numbers

@@ -80,7 +80,7 @@ struct StressTests {
     let together = try await run(jobs, on: crowded)
     let statistics = try await Tiny.statistics(of: crowded) { $0.runningRequests == 0 && $0.waitingRequests == 0 }
     #expect(statistics.runningRequests == 0 && statistics.waitingRequests == 0)
-    #expect(statistics.pools.allSatisfy { $0.heldPages == 0 && $0.freePages == $0.totalPages })
+    #expect(statistics.hasEveryPage)
     #expect(statistics.ended.values.reduce(0, +) == jobs.count)
     #expect(statistics.steps < statistics.generatedTokens / 2, "hardly anything ever ran together")
 

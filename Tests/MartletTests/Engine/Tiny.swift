@@ -34,8 +34,7 @@ enum Tiny {
       file: TinyModel(.llama, seed: seed) { $0.contextLength = context }.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: 1), models: models, maxSequenceLength: context, maxBatchSize: maxBatchSize,
-        metricsFactory: metricsFactory,
-        clock: clock))
+        metricsFactory: metricsFactory, clock: clock))
   }
 
   /// Random token ids that are bytes.
@@ -53,6 +52,11 @@ enum Tiny {
     }
     return llm.statistics
   }
+}
+
+extension EngineStatistics {
+  /// Whether no request holds a page.
+  var hasEveryPage: Bool { pools.allSatisfy { $0.heldPages == 0 && $0.freePages == $0.totalPages } }
 }
 
 extension GenerationOutput {
