@@ -110,6 +110,8 @@ let package = Package(
       dependencies: [
         "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
         "MartletCore", "MartletCPU", "MartletTestSupport",
+        .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),

@@ -60,14 +60,20 @@ public struct EngineConfiguration: Sendable {
   public var chatTemplate: ChatTemplate?
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
   public var logger: Logger?
-  /// Receives counters of steps and tokens; nil is none.
+  /// Receives what the engine counts and measures; nil is none. Counters: `martlet_steps_total`, `martlet_prompt_tokens_total`,
+  /// `martlet_generated_tokens_total`, and `martlet_requests_total` with the dimension `end` (a raw value of ``EngineStatistics/End``).
+  /// Gauges: `martlet_running_requests`, `martlet_waiting_requests`. A recorder: `martlet_step_tokens`, the tokens of a step. Timers:
+  /// `martlet_step_time`, `martlet_time_to_first_token` (from the submission on), `martlet_inter_token_time` (between two tokens of one
+  /// request).
   public var metricsFactory: (any MetricsFactory)?
+  /// What deadlines and measured times go by.
+  public var clock: any Clock<Duration>
 
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
-    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil
+    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) {
     self.device = device
     self.attentionBackend = attentionBackend
@@ -82,6 +88,7 @@ public struct EngineConfiguration: Sendable {
     self.chatTemplate = chatTemplate
     self.logger = logger
     self.metricsFactory = metricsFactory
+    self.clock = clock
   }
 
   /// - Throws: ``LLMError/invalidConfiguration(option:value:reason:)`` for the first limit that cannot work.

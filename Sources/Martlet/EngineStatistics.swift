@@ -27,6 +27,48 @@ public struct EngineStatistics: Sendable, Hashable {
     }
   }
 
+  /// How a request ended.
+  public enum End: String, Sendable, Hashable, CaseIterable {
+    case endToken = "stop"
+    case stopString = "stop_string"
+    case length
+    case cancelled
+    case deadline
+    /// A given sequence was scored.
+    case scored
+    /// An error of its own; its neighbours went on.
+    case failed = "error"
+
+    init(_ reason: FinishReason) {
+      self =
+        switch reason {
+        case .endToken: .endToken
+        case .stopString: .stopString
+        case .length: .length
+        case .cancelled: .cancelled
+        case .deadline: .deadline
+        }
+    }
+  }
+
+  /// Times that were taken.
+  public struct Times: Sendable, Hashable {
+    public var count = 0
+    public var total = Duration.zero
+    public var longest = Duration.zero
+
+    public init() {}
+
+    /// nil before the first one.
+    public var mean: Duration? { count > 0 ? total / count : nil }
+
+    mutating func add(_ time: Duration) {
+      count += 1
+      total += time
+      longest = max(longest, time)
+    }
+  }
+
   public var pools: [Pool] = []
   /// Requests that wait for room.
   public var waitingRequests = 0
@@ -41,8 +83,14 @@ public struct EngineStatistics: Sendable, Hashable {
   /// Tokens that were computed as prompts: without what was cached, with what was computed again after a pause.
   public var promptTokens = 0
   public var generatedTokens = 0
-  public var finishedRequests = 0
-  public var cancelledRequests = 0
+  /// How many requests ended, by how they did.
+  public var ended: [End: Int] = [:]
+  /// A step, from the choice of its requests to their next tokens.
+  public var stepTime = Times()
+  /// From a request's submission to its first token.
+  public var timeToFirstToken = Times()
+  /// Between two tokens of one request.
+  public var interTokenTime = Times()
   /// Prompt tokens of the requests that were admitted, and those of them that were in the cache already.
   public var admittedPromptTokens = 0
   public var cachedPromptTokens = 0
@@ -53,4 +101,15 @@ public struct EngineStatistics: Sendable, Hashable {
   public var prefixHitRate: Double { admittedPromptTokens == 0 ? 0 : Double(cachedPromptTokens) / Double(admittedPromptTokens) }
 
   public init() {}
+
+  /// Requests that came to an end of their own: neither cancelled, nor late, nor failed.
+  public var finishedRequests: Int {
+    ended.reduce(0) { sum, entry in
+      switch entry.key {
+      case .endToken, .stopString, .length, .scored: sum + entry.value
+      case .cancelled, .deadline, .failed: sum
+      }
+    }
+  }
+  public var cancelledRequests: Int { ended[.cancelled, default: 0] }
 }

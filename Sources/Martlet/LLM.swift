@@ -30,6 +30,7 @@ public final class LLM: Sendable {
   /// The most tokens of one request that the cache can hold.
   private let cacheCapacity: Int
   private let inbox: Inbox
+  private let clock: EngineClock
 
   /// Loads a model.
   ///
@@ -68,6 +69,8 @@ public final class LLM: Sendable {
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity
+    let clock = EngineClock(configuration.clock)
+    self.clock = clock
     let inbox = Inbox(statistics: parts.statistics)
     self.inbox = inbox
     configuration.logger?.info(
@@ -77,7 +80,7 @@ public final class LLM: Sendable {
       ])
     let loop = EngineLoop(
       inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map(EngineMeters.init))
+      meters: configuration.metricsFactory.map(EngineMeters.init), clock: clock)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
     nonisolated(unsafe) let owned = loop
     try LoopThread.run { owned.run() }
@@ -105,23 +108,43 @@ extension LLM {
     try generate([prompt], sampling: sampling)[0]
   }
 
+  /// Submits several samples of one prompt at once: sample i is drawn with ``SamplingParams/seed(ofSample:)``, so that sample 0 is what a
+  /// request for one gives, and no sample depends on how many there are. With temperature 0 nothing is drawn, and all are the same.
+  ///
+  /// - Returns: `count` generations, in the order of their ``Generation/index``.
+  /// - Throws: as ``generate(_:sampling:)-(Prompt,_)``.
+  public func generate(_ prompt: Prompt, sampling: SamplingParams = SamplingParams(), count: Int) throws -> [Generation] {
+    try generate([prompt], sampling: sampling, count: count)
+  }
+
   /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
-  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams()) throws -> [Generation] {
+  ///
+  /// - Parameter count: samples of each prompt, as ``generate(_:sampling:count:)-(Prompt,_,_)`` has them.
+  /// - Returns: the samples of the first prompt, then those of the second, and so on.
+  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1) throws -> [Generation] {
     try sampling.validate()
+    if count < 1 { throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be at least 1") }
+    for token in sampling.logitBias.keys where token < 0 || token >= model.vocabularySize {
+      throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
+    }
     let tokens = try prompts.map { try tokenIDs(of: $0) }
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    let now = clock.now
     var submissions: [Submission] = []
     var generations: [Generation] = []
     for (tokens, maxLength) in zip(tokens, lengths) {
-      let id = inbox.makeID()
-      let (chunks, continuation) = AsyncThrowingStream<GenerationChunk, any Error>.makeStream()
-      let inbox = inbox
-      continuation.onTermination = { reason in
-        if case .cancelled = reason { inbox.cancel(id) }
+      for index in 0..<count {
+        var sampling = sampling
+        sampling.seed = sampling.seed(ofSample: index)
+        let id = inbox.makeID()
+        let inbox = inbox
+        let cancel: @Sendable () -> Void = { inbox.cancel(id) }
+        let channel = ChunkChannel(abandoned: cancel)
+        submissions.append(
+          Submission(
+            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel)))
+        generations.append(Generation(promptTokenIDs: tokens, index: index, reader: ChunkReader(channel), cancellation: cancel))
       }
-      submissions.append(
-        Submission(id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, purpose: .generation(sampling, continuation)))
-      generations.append(Generation(promptTokenIDs: tokens, chunks: chunks, cancellation: { inbox.cancel(id) }))
     }
     try inbox.submit(submissions)
     return generations
@@ -146,7 +169,7 @@ extension LLM {
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         let submission = Submission(
-          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, purpose: .scoring(continuation))
+          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, submitted: clock.now, purpose: .scoring(continuation))
         do { try inbox.submit([submission]) } catch { continuation.resume(throwing: error) }
       }
     } onCancel: {

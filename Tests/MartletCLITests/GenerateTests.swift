@@ -8,6 +8,7 @@ import Testing
 @Suite(.serialized) struct GenerateTests {
   struct Report: Decodable {
     struct Output: Decodable, Equatable {
+      var index = 0
       var prompt_token_ids: [Int]
       var token_ids: [Int]
       var text: String
@@ -96,6 +97,24 @@ import Testing
     #expect(other.outputs != first.outputs)
   }
 
+  @Test func `several answers to each prompt come in order, the first as if it were alone`() throws {
+    let folder = try TemporaryFolder()
+    let file = try folder.write("Once upon a time\nMy name is", to: "prompts.txt")
+    let options = ["--model", model, "--max-tokens", "6", "--temperature", "1", "--seed", "5", "--frequency-penalty", "0.5", "--json"]
+    let report = try CommandLine.run(["generate", "--prompts-file", file, "--n", "3"] + options).json(Report.self)
+    #expect(report.outputs.map(\.index) == [0, 1, 2, 0, 1, 2])
+    #expect(Set(report.outputs.map(\.token_ids)).count == 6)
+    let alone = try CommandLine.run(["generate", "Once upon a time"] + options).json(Report.self)
+    #expect(alone.outputs == [report.outputs[0]])
+  }
+
+  @Test func `a penalty keeps an answer from repeating itself`() throws {
+    let options = ["generate", "The capital of France is", "--model", model, "--max-tokens", "24", "--json"]
+    let report = try CommandLine.run(options + ["--repetition-penalty", "1000000"]).json(Report.self)
+    let tokens = report.outputs[0].token_ids
+    #expect(Set(tokens).count == tokens.count && Set(tokens).isDisjoint(with: report.outputs[0].prompt_token_ids))
+  }
+
   @Test func `a stop string ends the text before itself`() throws {
     let report = try CommandLine.run(
       ["generate", "The capital of France is", "--model", model, "--stop", ".", "--json"]
@@ -129,6 +148,8 @@ import Testing
       (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
       (["generate", "a", "--page-size", "33"], 64, ["33", "power of two"]),
       (["generate", "a", "--capacity-policy", "other"], 64, ["guaranteed-no-evict", "max-utilization"]),
+      (["generate", "a", "--n", "0"], 64, ["--n", "at least 1"]),
+      (["generate", "a", "--presence-penalty", "3"], 64, ["presencePenalty", "between -2 and 2"]),
       (["generate", "a", "--top-p", "2"], 64, ["topP", "at most 1"]),
       (["generate", "a", "--model", "nothing"], 1, ["nothing", "smollm2-135m, gemma3-270m", "./nothing.gguf"]),
       (["generate", "a", "--model", "./nothing.gguf"], 1, ["./nothing.gguf", "no file"]),

@@ -46,7 +46,7 @@ package struct TinyModel: Sendable {
   /// Metadata in place of what would be written, or besides; nil leaves a key out.
   package var overrides: [String: GGUFWriter.Value?] = [:]
 
-  package private(set) var matrices: [String: Matrix] = [:]
+  package var matrices: [String: Matrix] = [:]
   package private(set) var vectors: [String: [Float]] = [:]
 
   /// - Parameter adjust: changes sizes before weights are drawn.

@@ -17,6 +17,11 @@ final class Request {
   /// The most tokens, prompt and answer; at least `promptLength`.
   let maxLength: Int
   let purpose: Purpose
+  /// When it was submitted, and by when it must have ended, on the engine's clock.
+  let submitted: Duration
+  let deadline: Duration?
+  /// When its last token came.
+  var lastTokenTime: Duration?
   /// Tokens whose keys and values are in the cache.
   var computed = 0
   /// Tokens that come in chunks: the prompt, and after a pause what had been generated too.
@@ -26,13 +31,15 @@ final class Request {
   /// The prompt's tokens that were found in the cache when the request was first admitted; nil before.
   var cachedPromptTokens: Int?
 
-  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose) {
+  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?) {
     self.id = id
     tokens = prompt
     promptLength = prompt.count
     contextLength = prompt.count
     self.maxLength = maxLength
     self.purpose = purpose
+    self.submitted = submitted
+    self.deadline = deadline
     tokens.reserveCapacity(maxLength)
   }
 
@@ -40,9 +47,19 @@ final class Request {
   var remaining: Int { tokens.count - computed }
   /// Whether what remains is the token that was generated last.
   var isGenerating: Bool { computed >= contextLength }
-  /// Whether every token's logits are wanted, not only those of the last.
-  var isScored: Bool {
-    if case .scoring = purpose { true } else { false }
+  /// Whether the logits of the prompt's rows are wanted, so that none of them may be taken from a cache.
+  var needsPromptRows: Bool {
+    switch purpose {
+    case .generation(let writer): writer.sampling.promptLogprobs != nil
+    case .scoring: true
+    }
+  }
+  /// Rows of the prompt whose logits were told already: after a pause they are computed again.
+  var promptRowsWritten: Int {
+    switch purpose {
+    case .generation(let writer): writer.promptTokensWritten
+    case .scoring(let writer): writer.scores.count
+    }
   }
   /// The most tokens that ever lie in the cache: the last one is never fed.
   var mostCached: Int { Self.mostCached(maxLength: maxLength) }

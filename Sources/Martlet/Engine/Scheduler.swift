@@ -93,7 +93,7 @@ struct Scheduler {
     }
     // Only the pages of its next step will be taken, but a prompt whose end does not fit would pause half-way.
     if capacityPolicy == .maxUtilization,
-      !cache.hasRoom(for: request.tokens, reusing: !request.isScored, chunk: chunkSize)
+      !cache.hasRoom(for: request.tokens, reusing: !request.needsPromptRows, chunk: chunkSize)
     {
       return false
     }
@@ -114,7 +114,7 @@ struct Scheduler {
   /// Returns how many of its tokens were cached; nil where the cache takes no further sequence.
   private func addToCache(_ request: Request) -> Int? {
     // Every token's logits are wanted of a scored text, so every token is computed.
-    if request.isScored { return cache.addSequence(request.id) ? 0 : nil }
+    if request.needsPromptRows { return cache.addSequence(request.id) ? 0 : nil }
     return cache.addSequence(request.id, tokens: request.tokens)
   }
 

@@ -11,7 +11,7 @@ package struct TokenScore: Sendable, Hashable {
 /// A request on its way into the loop.
 struct Submission: Sendable {
   enum Purpose: Sendable {
-    case generation(SamplingParams, AsyncThrowingStream<GenerationChunk, any Error>.Continuation)
+    case generation(SamplingParams, ChunkChannel)
     case scoring(CheckedContinuation<[TokenScore], any Error>)
   }
 
@@ -19,11 +19,13 @@ struct Submission: Sendable {
   var prompt: [Int32]
   /// The most tokens, prompt and answer.
   var maxLength: Int
+  /// When, on the engine's clock.
+  var submitted: Duration
   var purpose: Purpose
 
   func fail(_ error: any Error) {
     switch purpose {
-    case .generation(_, let continuation): continuation.finish(throwing: error)
+    case .generation(_, let channel): channel.fail(error)
     case .scoring(let continuation): continuation.resume(throwing: error)
     }
   }

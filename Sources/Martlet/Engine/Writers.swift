@@ -7,25 +7,38 @@ final class AnswerWriter {
   let sampling: SamplingParams
   /// What the chunks say of the prompt.
   var cachedPromptTokens: Int?
-  private let continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation
+  private let channel: ChunkChannel
   private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
   private var stops: StopMatcher
+  /// nil where the request changes no logit.
+  var adjustment: LogitAdjustment?
+  /// What the prompt's tokens from the second on were worth, as far as they are computed; the first chunk takes them along.
+  private var promptLogprobs: [TokenLogprob] = []
+  /// The last of the prompt's tokens that was told.
+  private(set) var promptTokensWritten = 0
 
-  init(
-    _ sampling: SamplingParams, _ continuation: AsyncThrowingStream<GenerationChunk, any Error>.Continuation, tokenizer: any Tokenizer
-  ) {
+  init(_ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer) {
     self.sampling = sampling
-    self.continuation = continuation
+    self.channel = channel
     endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
     decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
+    adjustment = LogitAdjustment(sampling)
   }
 
-  /// Takes the next token, tells the reader, and says whether the answer is at its end.
+  /// Takes what the prompt's token at `index` ≥ 1 was worth; one that was taken before (the prompt was computed again) changes nothing.
+  func writePrompt(_ logprob: TokenLogprob, at index: Int) {
+    if index <= promptTokensWritten { return }
+    promptLogprobs.append(logprob)
+    promptTokensWritten = index
+  }
+
+  /// Takes the next token, tells the reader, and says why the answer is at its end, if it is.
   /// - Parameter isFull: no further token fits.
-  func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> Bool {
-    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [])
+  func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> FinishReason? {
+    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [], promptLogprobs: promptLogprobs)
+    promptLogprobs = []
     chunk.cachedPromptTokens = cachedPromptTokens
     if endTokens.contains(Int32(token)) {
       chunk.finishReason = .endToken
@@ -40,9 +53,8 @@ final class AnswerWriter {
         chunk.text += rest()
       }
     }
-    continuation.yield(chunk)
-    if chunk.finishReason != nil { continuation.finish() }
-    return chunk.finishReason != nil
+    channel.push(chunk)
+    return chunk.finishReason
   }
 
   /// What is left of the text when no token follows. A stop string that only the last bytes completed still counts.
@@ -51,12 +63,10 @@ final class AnswerWriter {
     return isStopped ? text : text + stops.flush()
   }
 
-  func cancel() {
-    continuation.yield(GenerationChunk(text: rest(), tokenIDs: [], finishReason: .cancelled))
-    continuation.finish()
-  }
+  /// Ends the answer where it is.
+  func end(_ reason: FinishReason) { channel.push(GenerationChunk(text: rest(), tokenIDs: [], finishReason: reason)) }
 
-  func fail(_ error: any Error) { continuation.finish(throwing: error) }
+  func fail(_ error: any Error) { channel.fail(error) }
 }
 
 /// Collects what the tokens of a given sequence were worth.

@@ -1,8 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// One request on its way: an asynchronous sequence of what each step adds to it.
+/// One request on its way: an asynchronous sequence of what the engine's steps add to it.
 ///
-/// The work goes on whether or not somebody iterates. Let go of the generation, cancel the task that iterates over it, or call
+/// The work goes on whether or not somebody iterates; what nobody has taken yet is one chunk that grows. Let go of the generation, cancel the task that iterates over it, or call
 /// ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once.
 public struct Generation: AsyncSequence, Sendable {
   public typealias Element = GenerationChunk
@@ -10,20 +10,22 @@ public struct Generation: AsyncSequence, Sendable {
 
   /// The tokens that the prompt became, the beginning-of-text token included where the model has one.
   public let promptTokenIDs: [Int]
-  let chunks: AsyncThrowingStream<GenerationChunk, any Error>
+  /// Which sample of the prompt this is: 0 for the first or only one.
+  public let index: Int
+  let reader: ChunkReader
   let cancellation: @Sendable () -> Void
 
   public struct AsyncIterator: AsyncIteratorProtocol {
-    var base: AsyncThrowingStream<GenerationChunk, any Error>.AsyncIterator
+    let reader: ChunkReader
 
-    public mutating func next() async throws -> GenerationChunk? { try await base.next() }
+    public mutating func next() async throws -> GenerationChunk? { try await reader.channel.next(isolation: nil) }
 
     public mutating func next(isolation actor: isolated (any Actor)?) async throws -> GenerationChunk? {
-      try await base.next(isolation: actor)
+      try await reader.channel.next(isolation: actor)
     }
   }
 
-  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: chunks.makeAsyncIterator()) }
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(reader: reader) }
 
   /// Ends the request before the next step; the last chunk then says ``FinishReason/cancelled``.
   public func cancel() { cancellation() }
@@ -32,12 +34,13 @@ public struct Generation: AsyncSequence, Sendable {
   ///
   /// - Throws: `CancellationError` when the surrounding task was cancelled; otherwise what stopped the engine.
   public func output() async throws -> GenerationOutput {
-    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled)
+    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index)
     for try await chunk in self {
       output.text += chunk.text
       output.tokenIDs += chunk.tokenIDs
       output.logprobs += chunk.logprobs
       output.cachedPromptTokens = chunk.cachedPromptTokens ?? output.cachedPromptTokens
+      output.promptLogprobs += chunk.promptLogprobs
       if let reason = chunk.finishReason {
         output.finishReason = reason
         return output

@@ -10,6 +10,8 @@ public enum FinishReason: String, Sendable, Hashable, Codable {
   case length
   /// ``Generation/cancel()`` was called.
   case cancelled
+  /// ``SamplingParams/timeout`` was over.
+  case deadline
 }
 
 /// A token with its log-probability in nats, and the most probable tokens at its place.
@@ -37,26 +39,34 @@ public struct TokenLogprob: Sendable, Hashable {
   }
 }
 
-/// What one step added to a request.
+/// What was added to a request since the chunk before: by one step, or by several where the reader was slower than the engine.
+///
+/// A reader that is asleep costs one chunk's memory, not a queue of them; the engine never waits for it.
 ///
 /// Text may lag behind tokens: a character of several tokens is given when it is whole, and text that may be the start of a stop string
 /// is held back until it is known not to be.
 public struct GenerationChunk: Sendable, Hashable {
   /// The text that became certain; may be empty.
   public var text: String
-  /// The tokens of this step, the end token included.
+  /// The tokens that were added, the end token included.
   public var tokenIDs: [Int]
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else none.
   public var logprobs: [TokenLogprob]
   /// The prompt's tokens whose keys and values were in the cache already; nil where the request was cancelled before it began.
   public var cachedPromptTokens: Int?
+  /// In the chunk with the first token, if ``SamplingParams/promptLogprobs`` asked for them: an entry for every token of the prompt but the
+  /// first. Else empty.
+  public var promptLogprobs: [TokenLogprob]
   /// Set in the last chunk.
   public var finishReason: FinishReason?
 
-  public init(text: String, tokenIDs: [Int], logprobs: [TokenLogprob] = [], finishReason: FinishReason? = nil) {
+  public init(
+    text: String, tokenIDs: [Int], logprobs: [TokenLogprob] = [], promptLogprobs: [TokenLogprob] = [], finishReason: FinishReason? = nil
+  ) {
     self.text = text
     self.tokenIDs = tokenIDs
     self.logprobs = logprobs
+    self.promptLogprobs = promptLogprobs
     self.finishReason = finishReason
   }
 }
@@ -73,12 +83,21 @@ public struct GenerationOutput: Sendable, Hashable {
   public var logprobs: [TokenLogprob]
   /// The prompt's tokens whose keys and values were in the cache already. It depends on what ran before; nothing else here does.
   public var cachedPromptTokens = 0
+  /// One entry for every token of the prompt but the first if ``SamplingParams/promptLogprobs`` asked for them, else empty.
+  public var promptLogprobs: [TokenLogprob]
+  /// Which sample of the prompt this is: 0 for the first or only one.
+  public var index: Int
 
-  public init(promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = []) {
+  public init(
+    promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = [],
+    promptLogprobs: [TokenLogprob] = [], index: Int = 0
+  ) {
     self.promptTokenIDs = promptTokenIDs
     self.tokenIDs = tokenIDs
     self.text = text
     self.finishReason = finishReason
     self.logprobs = logprobs
+    self.promptLogprobs = promptLogprobs
+    self.index = index
   }
 }

@@ -2,9 +2,9 @@
 
 /// How the next token is chosen, and when a request ends.
 ///
-/// The filters apply in one order: temperature, then ``topK``, then ``topP``, then ``minP``; the token is then drawn from what is left,
-/// renormalised. With the default, temperature 0, the token is the most probable one (of equals the one with the lowest id) and the
-/// filters and the seed say nothing.
+/// Everything applies in one order: ``repetitionPenalty``, then ``frequencyPenalty`` and ``presencePenalty``, then ``logitBias``, then
+/// temperature, ``topK``, ``topP``, ``minP``; the token is then drawn from what is left, renormalised. With the default, temperature 0, the
+/// token is the most probable one after penalties and bias (of equals the one with the lowest id) and the filters and the seed say nothing.
 ///
 /// The draw for token number i of a request is a pure function of (``seed``, i): a request's tokens depend on nothing but the request.
 public struct SamplingParams: Sendable, Hashable {
@@ -16,33 +16,60 @@ public struct SamplingParams: Sendable, Hashable {
   public var topP: Float
   /// Keep tokens at least `minP` times as probable as the most probable; 0 keeps all.
   public var minP: Float
+  /// Makes the logit l of every token of the prompt and of the answer so far l / penalty where l > 0, and l · penalty elsewhere (Keskar et
+  /// al. 2019, CTRL); above 1 discourages, below 1 encourages, 1, the default, does nothing.
+  public var repetitionPenalty: Float
+  /// Taken once from the logit of every token of the answer so far, −2…2 (OpenAI's definition: the prompt does not count); 0 does nothing.
+  public var presencePenalty: Float
+  /// Taken from the logit of every token of the answer so far as often as it stands there, −2…2 (OpenAI's definition); 0 does nothing.
+  public var frequencyPenalty: Float
+  /// Added to the logits of these tokens, by id; −100 bans a token and 100 forces it, in effect.
+  public var logitBias: [Int: Float]
   /// The same seed gives the same tokens.
   public var seed: UInt64
   /// The most tokens to generate; nil goes on to the end of the context. A request also ends, with the same reason, where the context is full.
   public var maxTokens: Int?
+  /// A request that has not ended this long after its submission, waiting included, ends before the engine's next step, with
+  /// ``FinishReason/deadline`` and what it has; nil gives it all the time it needs. Measured by ``EngineConfiguration/clock``.
+  public var timeout: Duration?
   /// The text ends before the first of these that appears, also across token borders.
   public var stop: [String]
   /// For every token, report its log-probability and those of this many most probable tokens (0: its own alone); nil reports none.
   ///
-  /// Log-probabilities are those of the model, before temperature and filters, in nats.
+  /// Log-probabilities are those of the model, before penalties, bias, temperature and filters, in nats.
   public var logprobs: Int?
+  /// For every token of the prompt but the first, report its log-probability and those of this many most probable tokens at its place
+  /// (0: its own alone); nil reports none. Every row of the prompt is then computed, whatever a cache could spare: a vocabulary's width of
+  /// work a token.
+  public var promptLogprobs: Int?
   /// Go on past the model's end tokens, which then are tokens like others. For measurements.
   public var ignoresEndTokens: Bool
 
   public init(
-    temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, seed: UInt64 = 0, maxTokens: Int? = nil,
-    stop: [String] = [], logprobs: Int? = nil, ignoresEndTokens: Bool = false
+    temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
+    frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
+    stop: [String] = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, ignoresEndTokens: Bool = false
   ) {
     self.temperature = temperature
     self.topK = topK
     self.topP = topP
     self.minP = minP
+    self.repetitionPenalty = repetitionPenalty
+    self.presencePenalty = presencePenalty
+    self.frequencyPenalty = frequencyPenalty
+    self.logitBias = logitBias
     self.seed = seed
     self.maxTokens = maxTokens
+    self.timeout = timeout
     self.stop = stop
     self.logprobs = logprobs
+    self.promptLogprobs = promptLogprobs
     self.ignoresEndTokens = ignoresEndTokens
   }
+
+  /// What sample `index` of a prompt is drawn with, a pure function of ``seed`` and `index`: ``seed`` itself for sample 0. A request with this
+  /// seed gives the tokens of that sample alone.
+  public func seed(ofSample index: Int) -> UInt64 { Sampler.seed(seed, sample: index) }
 
   /// - Throws: ``LLMError/invalidSampling(option:value:reason:)`` for the first value out of its range.
   public func validate() throws(LLMError) {
@@ -53,8 +80,17 @@ public struct SamplingParams: Sendable, Hashable {
     try check((topK ?? 1) >= 1, "topK", topK ?? 0, "must be at least 1; leave it out to keep all tokens")
     try check(topP > 0 && topP <= 1, "topP", topP, "must be above 0 and at most 1")
     try check(minP >= 0 && minP <= 1, "minP", minP, "must be between 0 and 1")
+    try check(
+      repetitionPenalty > 0 && repetitionPenalty.isFinite, "repetitionPenalty", repetitionPenalty, "must be positive; 1 does nothing")
+    try check(abs(presencePenalty) <= 2, "presencePenalty", presencePenalty, "must be between -2 and 2")
+    try check(abs(frequencyPenalty) <= 2, "frequencyPenalty", frequencyPenalty, "must be between -2 and 2")
+    for (token, bias) in logitBias {
+      try check(bias.isFinite, "logitBias[\(token)]", bias, "must be a finite number; -100 bans a token in effect")
+    }
     try check((maxTokens ?? 1) >= 1, "maxTokens", maxTokens ?? 0, "must be at least 1")
+    try check((timeout ?? .seconds(1)) > .zero, "timeout", timeout ?? .zero, "must be positive; leave it out for no deadline")
     try check((logprobs ?? 0) >= 0, "logprobs", logprobs ?? 0, "must not be negative")
+    try check((promptLogprobs ?? 0) >= 0, "promptLogprobs", promptLogprobs ?? 0, "must not be negative")
     try check(!stop.contains(""), "stop", "\"\"", "must not be empty: every text contains it")
   }
 }

@@ -96,6 +96,11 @@ package struct Sampler {
     return Double(mix(state) >> 11) * 0x1p-53
   }
 
+  /// A seed for sample `index` of a prompt: the seed itself for the first; the others lie far apart, also for neighbouring seeds.
+  package static func seed(_ seed: UInt64, sample index: Int) -> UInt64 {
+    index == 0 ? seed : mix(mix(seed) ^ UInt64(truncatingIfNeeded: index) &* 0xD1B5_4A32_D192_ED03)
+  }
+
   private static func mix(_ value: UInt64) -> UInt64 {
     var z = value
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9

@@ -125,7 +125,7 @@ struct Chat: AsyncParsableCommand {
     case .length:
       let context = conversation.llm.maxSequenceLength
       Terminal.note("The answer reached its limit (--max-tokens \(sampling.maxTokens), --context \(context)).")
-    case .endToken, .stopString: break
+    case .endToken, .stopString, .deadline: break
     }
     return reason == .cancelled
   }

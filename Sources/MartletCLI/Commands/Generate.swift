@@ -38,6 +38,9 @@ struct Generate: AsyncParsableCommand {
   @OptionGroup(title: "Cache options") var cache: CacheOptions
   @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
 
+  @Option(name: .customLong("n"), help: ArgumentHelp("Draw this many answers to each prompt.", valueName: "n"))
+  var count = 1
+
   @Flag(help: "Print one JSON object at the end instead of streaming text.")
   var json = false
 
@@ -45,6 +48,7 @@ struct Generate: AsyncParsableCommand {
     if (prompt == nil) == (promptsFile == nil) { throw ValidationError("give either a PROMPT or --prompts-file, and not both") }
     if chatTemplate != nil && !chat { throw ValidationError("--chat-template is of use with --chat only") }
     try validatePositive(context, "--context")
+    try validatePositive(count, "--n")
   }
 
   func run() async throws {
@@ -66,7 +70,7 @@ struct Generate: AsyncParsableCommand {
 
     let seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
     let generations = try llm.generate(
-      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed))
+      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed), count: count)
     stopwatch.start(promptTokens: generations.map(\.promptTokenIDs.count))
 
     // All run together; each is followed by a task of its own, and printed in the order of the prompts.
@@ -91,8 +95,9 @@ struct Generate: AsyncParsableCommand {
       closer.cancel()
     }
 
-    var outputs = generations.map { Output(promptTokenIDs: $0.promptTokenIDs) }
-    var printer = Printer(prompts: texts, isSilent: json)
+    var outputs = generations.map { Output(index: $0.index, promptTokenIDs: $0.promptTokenIDs) }
+    var printer = Printer(
+      prompts: generations.indices.map { texts[$0 / count] + (count > 1 ? " – answer \(generations[$0].index + 1)" : "") }, isSilent: json)
     let reading = ProgressLine()
     for try await (index, chunk) in events {
       if stopwatch.note(index: index, tokens: chunk.tokenIDs.count) { reading.clear() }
@@ -147,8 +152,10 @@ struct Generate: AsyncParsableCommand {
     }
   }
 
-  /// One prompt's answer.
+  /// One answer.
   struct Output: Encodable {
+    /// Which of the answers to its prompt.
+    var index: Int
     var promptTokenIDs: [Int]
     /// Prompt tokens whose keys and values an earlier prompt had left in the cache.
     var cachedPromptTokens = 0
@@ -158,7 +165,7 @@ struct Generate: AsyncParsableCommand {
     var finishReason = FinishReason.cancelled
 
     enum CodingKeys: String, CodingKey {
-      case text
+      case index, text
       case promptTokenIDs = "prompt_token_ids"
       case cachedPromptTokens = "cached_prompt_tokens"
       case tokenIDs = "token_ids"

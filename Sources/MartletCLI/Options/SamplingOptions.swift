@@ -15,6 +15,22 @@ struct SamplingOptions: ParsableArguments {
     name: .customLong("top-p"), help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
   var topP: Float = 1
 
+  @Option(
+    name: .customLong("repetition-penalty"),
+    help: ArgumentHelp(
+      "Above 1 discourages the tokens of prompt and answer: their logits are divided by it, negative ones multiplied.", valueName: "r"))
+  var repetitionPenalty: Float = 1
+
+  @Option(
+    name: .customLong("presence-penalty"), help: ArgumentHelp("Taken once from the logits of the answer's tokens, -2 to 2.", valueName: "p")
+  )
+  var presencePenalty: Float = 0
+
+  @Option(
+    name: .customLong("frequency-penalty"),
+    help: ArgumentHelp("Taken from the logits of the answer's tokens as often as they stand there, -2 to 2.", valueName: "p"))
+  var frequencyPenalty: Float = 0
+
   @Option(help: ArgumentHelp("End before this text; may be given several times.", valueName: "text"))
   var stop: [String] = []
 
@@ -33,6 +49,8 @@ struct SamplingOptions: ParsableArguments {
   }
 
   func params(seed: UInt64) -> SamplingParams {
-    SamplingParams(temperature: temperature, topK: topK, topP: topP, seed: seed, maxTokens: maxTokens, stop: stop)
+    SamplingParams(
+      temperature: temperature, topK: topK, topP: topP, repetitionPenalty: repetitionPenalty, presencePenalty: presencePenalty,
+      frequencyPenalty: frequencyPenalty, seed: seed, maxTokens: maxTokens, stop: stop)
   }
 }

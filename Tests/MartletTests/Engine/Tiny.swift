@@ -4,14 +4,17 @@ import Martlet
 import MartletCPU
 import MartletCore
 import MartletKVCache
+import MartletModels
 import MartletTestSupport
+import Metrics
 
 /// Engines over tiny models, and what tests ask of them.
 enum Tiny {
   static func llm(
     _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
-    reusesPrefixes: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2
+    reusesPrefixes: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
+    metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
     try LLM(
       file: model.file(),
@@ -19,7 +22,21 @@ enum Tiny {
         device: CPUDevice(threads: threads), attentionBackend: backend,
         kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes),
         maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
-        capacityPolicy: capacityPolicy))
+        capacityPolicy: capacityPolicy, metricsFactory: metricsFactory, clock: clock))
+  }
+
+  /// An engine whose context takes more than a minute to fill, so that a request without an end is there for as long as a test looks, however few
+  /// turns the test's own task gets on a busy machine.
+  static func endless(
+    seed: UInt64, maxBatchSize: Int, models: ModelRegistry = .builtIn, metricsFactory: (any MetricsFactory)? = nil,
+    clock: any Clock<Duration> = ContinuousClock()
+  ) throws -> LLM {
+    let context = 65_536
+    return try LLM(
+      file: TinyModel(.llama, seed: seed) { $0.contextLength = context }.file(),
+      configuration: EngineConfiguration(
+        device: CPUDevice(threads: 1), models: models, maxSequenceLength: context, maxBatchSize: maxBatchSize,
+        metricsFactory: metricsFactory, clock: clock))
   }
 
   /// Random token ids that are bytes.
@@ -37,6 +54,11 @@ enum Tiny {
     }
     return llm.statistics
   }
+}
+
+extension EngineStatistics {
+  /// Whether no request holds a page.
+  var hasEveryPage: Bool { pools.allSatisfy { $0.heldPages == 0 && $0.freePages + $0.cachedPages == $0.totalPages } }
 }
 
 extension GenerationOutput {

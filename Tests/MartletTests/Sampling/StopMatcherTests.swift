@@ -2,10 +2,16 @@
 
 import Martlet
 import MartletTestSupport
+import MartletTokenizers
 import Testing
 
 @Suite("Stop strings")
 struct StopMatcherTests {
+  /// A token for every byte.
+  private static let bytes: any Tokenizer = {
+    do { return try ModelFiles.gguf(TinyModel(.llama, seed: 1).file()).makeTokenizer() } catch { preconditionFailure("\(error)") }
+  }()
+
   private func run(_ pieces: [String], _ stops: [String]) -> (text: String, isStopped: Bool, held: String) {
     var matcher = StopMatcher(stops)
     var text = ""
@@ -32,6 +38,33 @@ struct StopMatcherTests {
     #expect(matcher.push("# more E").text == "## more ")
     #expect(matcher.push("N").text == "")
     #expect(matcher.flush() == "EN")
+  }
+
+  /// Characters of two to four bytes that share their first bytes, and stop strings of them, one of which may begin another: a token is a
+  /// byte here, so that every character and every stop string crosses the borders of tokens.
+  @Test("are found in text whose characters are several tokens", arguments: 0..<200)
+  func severalBytes(seed: Int) throws {
+    var generator = SeededGenerator(seed: UInt64(1000 + seed))
+    func word(_ length: Int) -> String { String((0..<length).map { _ in "éèé€₭😀😁".randomElement(using: &generator)! }) }
+    let text = word(30)
+    let long = word(3)
+    let stops = [long, String(long.dropFirst()) + word(1), word(2)]
+    let letters = Array(text)
+    var expected: (String, Bool) = (text, false)
+    search: for end in 0...letters.count {
+      for start in 0..<end where stops.contains(String(letters[start..<end])) {
+        expected = (String(letters[..<start]), true)
+        break search
+      }
+    }
+    let tokenizer = Self.bytes
+    let tokens = tokenizer.encode(text, parsesSpecialTokens: false)
+    #expect(tokens.count == text.utf8.count)
+    var decoder = IncrementalDecoder(tokenizer, continuesText: true)
+    var pieces = tokens.map { decoder.append($0) }
+    pieces.append(decoder.finish())
+    let found = run(pieces, stops)
+    #expect(found.text + found.held == expected.0 && found.isStopped == expected.1, "\(text) \(stops)")
   }
 
   /// For random texts of two letters, cut anywhere: what comes out is the text up to where the first stop string becomes complete.

@@ -1,0 +1,55 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import Metrics
+
+/// The engine's numbers in the application's metrics system; the names are those of ``EngineConfiguration/metricsFactory``.
+struct EngineMeters {
+  private let steps: Counter
+  private let promptTokens: Counter
+  private let generatedTokens: Counter
+  private let running: Gauge
+  private let waiting: Gauge
+  private let stepTokens: Recorder
+  private let stepTime: Timer
+  private let timeToFirstToken: Timer
+  private let interTokenTime: Timer
+  private let finished: [EngineStatistics.End: Counter]
+
+  init(_ factory: any MetricsFactory) {
+    steps = Counter(label: "martlet_steps_total", dimensions: [], factory: factory)
+    promptTokens = Counter(label: "martlet_prompt_tokens_total", dimensions: [], factory: factory)
+    generatedTokens = Counter(label: "martlet_generated_tokens_total", dimensions: [], factory: factory)
+    running = Gauge(label: "martlet_running_requests", dimensions: [], factory: factory)
+    waiting = Gauge(label: "martlet_waiting_requests", dimensions: [], factory: factory)
+    stepTokens = Recorder(label: "martlet_step_tokens", dimensions: [], aggregate: true, factory: factory)
+    stepTime = Timer(label: "martlet_step_time", dimensions: [], factory: factory)
+    timeToFirstToken = Timer(label: "martlet_time_to_first_token", dimensions: [], factory: factory)
+    interTokenTime = Timer(label: "martlet_inter_token_time", dimensions: [], factory: factory)
+    var finished: [EngineStatistics.End: Counter] = [:]
+    for end in EngineStatistics.End.allCases {
+      finished[end] = Counter(label: "martlet_requests_total", dimensions: [("end", end.rawValue)], factory: factory)
+    }
+    self.finished = finished
+  }
+
+  func step(tokens: Int, promptTokens: Int, generatedTokens: Int, time: Duration) {
+    steps.increment()
+    self.promptTokens.increment(by: promptTokens)
+    self.generatedTokens.increment(by: generatedTokens)
+    stepTokens.record(tokens)
+    stepTime.recordNanoseconds(time.nanoseconds)
+  }
+
+  func requests(running: Int, waiting: Int) {
+    self.running.record(running)
+    self.waiting.record(waiting)
+  }
+
+  func firstToken(after time: Duration) { timeToFirstToken.recordNanoseconds(time.nanoseconds) }
+  func nextToken(after time: Duration) { interTokenTime.recordNanoseconds(time.nanoseconds) }
+  func end(_ end: EngineStatistics.End) { finished[end]?.increment() }
+}
+
+extension Duration {
+  fileprivate var nanoseconds: Int64 { components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000 }
+}
