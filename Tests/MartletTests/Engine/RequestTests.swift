@@ -73,16 +73,13 @@ struct RequestTests {
     _ = try await Tiny.statistics(of: llm) { $0.finishedRequests == 2 }
     var chunks: [GenerationChunk] = []
     for try await chunk in generation { chunks.append(chunk) }
-    #expect(
-      chunks == [
-        GenerationChunk(
-          text: expected.text, tokenIDs: expected.tokenIDs, logprobs: expected.logprobs, promptLogprobs: expected.promptLogprobs,
-          finishReason: .length)
-      ])
-    #expect(expected.tokenIDs.count == 30 && expected.logprobs.count == 30 && expected.promptLogprobs.count == 9)
+    var whole = GenerationChunk(
+      text: expected.text, tokenIDs: expected.tokenIDs, logprobs: expected.logprobs, promptLogprobs: expected.promptLogprobs,
+      finishReason: .length)
+    whole.cachedPromptTokens = 0
+    #expect(chunks == [whole])
   }
 
-  /// When the statistics read n steps after the stream was dropped, the step that may run has number n + 1, and the one after it must not be.
   @Test("that nobody reads any more are gone before the next step", arguments: 0..<8)
   func dropped(attempt: Int) async throws {
     let llm = try Tiny.endless(seed: 51, maxBatchSize: 1)
