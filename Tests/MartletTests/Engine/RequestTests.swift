@@ -78,8 +78,10 @@ struct RequestTests {
       finishReason: .length)
     whole.cachedPromptTokens = 0
     #expect(chunks == [whole])
+    #expect(expected.tokenIDs.count == 30 && expected.logprobs.count == 30 && expected.promptLogprobs.count == 9)
   }
 
+  /// When the statistics read n steps after the stream was dropped, the step that may run has number n + 1, and the one after it must not be.
   @Test("that nobody reads any more are gone before the next step", arguments: 0..<8)
   func dropped(attempt: Int) async throws {
     let llm = try Tiny.endless(seed: 51, maxBatchSize: 1)
