@@ -8,6 +8,8 @@ public struct ConformanceGrid: Sendable {
   public enum Strength: Sendable, Hashable {
     /// Every pair of values of two axes, for each backend: so every triple that includes a backend, a key/value type among them.
     case pairs
+    /// Every triple of values of three axes, for each backend: about six times as many cells.
+    case triples
     /// Every value with every key/value type, for each backend.
     case kvTypes
   }
@@ -28,7 +30,14 @@ public struct ConformanceGrid: Sendable {
     let sizes = ConformanceCase.axisSizes
     var wanted: [[Int]] = []
     for first in sizes.indices {
-      for second in sizes.indices where second > first && (strength == .pairs || first == 0) { wanted.append([first, second]) }
+      for second in sizes.indices where second > first {
+        switch strength {
+        case .pairs: wanted.append([first, second])
+        case .kvTypes where first == 0: wanted.append([first, second])
+        case .kvTypes: break
+        case .triples: wanted += sizes.indices.filter { $0 > second }.map { [first, second, $0] }
+        }
+      }
     }
     var rows: [[Int]] = []
     var cells: [ConformanceCase] = []

@@ -32,7 +32,7 @@ struct Verify: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
   var seed: UInt64 = 1
 
-  @Flag(help: "Run TensorRT-LLM's own test scenarios at their original size too; takes minutes.")
+  @Flag(help: "Cover every triple of the grid's axes, and run TensorRT-LLM's own test scenarios at their original size; takes minutes.")
   var full = false
 
   @Flag(help: "Print one JSON object with every cell.")
@@ -61,6 +61,7 @@ struct Verify: AsyncParsableCommand {
           device: device, workerCount: threads, hasBF16Dots: device.instructionSet.name.contains("bf16")),
         lawDevices: try [1, max(2, threads)].map { try CPUDevice(instructionSet: instructionSet, threads: $0) }, concurrency: threads)
       verification.seed = seed
+      verification.strength = full ? .triples : .pairs
       verification.runsScenarios = full
       let progress = ProgressLine()
       var laws = 0
