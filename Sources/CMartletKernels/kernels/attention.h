@@ -8,9 +8,9 @@
 // (a token, a tile, a chunk) is left out of its arithmetic, not multiplied by zero. So a row's bits depend on that row and its keys alone,
 // not on the task, the page size, the batch or the chunks of a prefill.
 //
-// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m is the chunk's greatest t so far. So the greatest p is exactly 1:
-// where p is rounded to bf16, the weight that counts most is exact (a maximum followed lazily would save a few rescalings of o, under 1 %
-// of the work, and cost this). A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
+// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m is the chunk's greatest t so far. So the greatest p is exactly 1.
+// Where p is rounded to bf16, the few others above ¼ are multiplied a second time, by what the rounding left: the weights that count most are as
+// good as exact, however few keys a row sees. A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
 //
 // int8 values are codes times a scale s for each token. It enters as t + log₂ s, so that the greatest of p · s is 1, and leaves the sum again:
 // d adds up p · s / s.
@@ -21,6 +21,8 @@
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
 typedef struct attend_scratch {
   _Alignas(64) float scores[MARTLET_ATTENTION_ROWS * martlet_kv_tile_size];  // of one register tile, then its probabilities
+  _Alignas(64) float residues[MARTLET_ATTENTION_ROWS * martlet_kv_tile_size];  // what rounding left of them
+  uint64_t heavy[martlet_attention_max_rows];  // the tokens of the tile whose residues are multiplied too
   float chunk_d[martlet_attention_max_rows * 16];                       // 16 partial sums each
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
@@ -141,6 +143,16 @@ MARTLET_INLINE void softmax_row(
   // add up to 1; of scaled ones, over what is left when the scale is taken out again.
   f32x16 p[4];
   for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
+  uint64_t heavy = 0;
+  if (MARTLET_IS_DOT(type)) {
+    i32x16 above[4];
+    for (int c = 0; c < 4; c++) above[c] = p[c] > 0.25f;
+    if (__builtin_reduce_or((above[0] | above[1]) | (above[2] | above[3]))) {
+      const u32x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+      for (int c = 0; c < 4; c++) heavy |= (uint64_t)__builtin_reduce_or((u32x16)above[c] & bit) << 16 * c;
+    }
+    scratch->heavy[row] = heavy;
+  }
   for (int c = 0; c < 4; c++) {
     if (MARTLET_IS_DOT(type)) {
 #if MARTLET_AVX512 && MARTLET_DOT_BF16
@@ -149,7 +161,13 @@ MARTLET_INLINE void softmax_row(
       u16x16 rounded = __builtin_convertvector(bf16_round(p[c]), u16x16);
 #endif
       u16x16_store((uint16_t *)(void *)scores + 16 * c, rounded);
-      p[c] = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
+      f32x16 kept = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
+      if (heavy) {
+        f32x16_store(scratch->residues + (scores - scratch->scores) + 16 * c, p[c] - kept);
+        p[c] = p[c] > 0.25f ? p[c] : kept;
+      } else {
+        p[c] = kept;
+      }
     } else {
       f32x16_store(scores + 16 * c, p[c]);
     }
@@ -181,6 +199,23 @@ MARTLET_INLINE void attend_edge(int type, const attend_view *view, int32_t row, 
   tile_output_edge(
       type, (const uint32_t *)(const void *)view->scratch->scores + i * martlet_kv_tile_size, values, first, end, 0, view->value_dims,
       view->scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride);
+}
+
+// What rounding left of the tile's heavy probabilities, into the output of `rows` rows: another 8 bits of each.
+MARTLET_INLINE void attend_residues(int type, int rows, const attend_view *view, int32_t row, const tile_values *values) {
+  if (!MARTLET_IS_DOT(type)) return;
+  const attend_scratch *scratch = view->scratch;
+  for (int i = 0; i < rows; i++) {
+    for (uint64_t heavy = scratch->heavy[row + i]; heavy; heavy &= heavy - 1) {
+      int token = __builtin_ctzll(heavy);
+      float residue = scratch->residues[i * martlet_kv_tile_size + token];
+      if (residue == 0) continue;
+      uint32_t pairs[martlet_kv_tile_size / 2];
+      pairs[token / 2] = bf16_round(f32x16_set(residue))[0] << token % 2 * 16;
+      tile_output_edge(
+          type, pairs, values, token, token + 1, 0, view->value_dims, view->scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride);
+    }
+  }
 }
 
 // The row's packed queries.
@@ -223,6 +258,7 @@ MARTLET_INLINE void attend_rows(int type, int rows, const attend_view *view, int
   if (whole_first < whole_end) attend_output(type, rows, view, row, &source->values, whole_first, whole_end);
   for (int i = 0; i < rows; i++)
     attend_edge(type, view, row, i, &source->values, whole_end > first[i] ? whole_end : first[i], end[i]);
+  attend_residues(type, rows, view, row, &source->values);
 }
 
 // The first token from `token` on whose bit is set, 64 if there is none.
@@ -253,8 +289,10 @@ MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *v
     }
     if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, scratch->scores + 16 * column);
   }
-  for (int i = 0; i < rows; i++)
+  for (int i = 0; i < rows; i++) {
+    scratch->heavy[row + i] = 0;
     if (seen[i]) softmax_row(type, true, view, row + i, 0, 0, seen[i], scratch->scores + i * martlet_kv_tile_size);
+  }
 
   // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
   uint64_t whole = all;
@@ -276,6 +314,7 @@ MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *v
       token = end;
     }
   }
+  attend_residues(type, rows, view, row, &source->values);
 }
 
 // Pointers into pages that register tiles read themselves; only pages that hold a token from `first` to `last` are looked up.
