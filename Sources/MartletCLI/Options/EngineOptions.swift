@@ -8,7 +8,8 @@ import MartletTokenizers
 
 /// Where and how the model runs.
 struct EngineOptions: ParsableArguments {
-  @Option(name: .customLong("attention-backend"), help: ArgumentHelp("Attention backend: TRTLLM, FLASHINFER or VANILLA.", valueName: "name"))
+  @Option(
+    name: .customLong("attention-backend"), help: ArgumentHelp("Attention backend: TRTLLM, FLASHINFER or VANILLA.", valueName: "name"))
   var attentionBackend = "TRTLLM"
 
   @Option(help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
