@@ -1,7 +1,5 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Synchronization
-
 /// The way out of the loop for one request: at most one chunk lies here, and grows until its reader takes it.
 ///
 /// The loop never waits for a reader, and a slow reader never makes a queue: what several steps gave is one chunk when it comes. Closing the
@@ -16,7 +14,7 @@ final class ChunkChannel: Sendable {
     var reader: CheckedContinuation<GenerationChunk?, any Error>?
   }
 
-  private let state = Mutex(State())
+  private let state = Guarded(State())
   private let abandoned: @Sendable () -> Void
 
   /// - Parameter abandoned: called at most once, on any thread, when nobody will read what is to come.
