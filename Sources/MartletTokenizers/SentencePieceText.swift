@@ -23,9 +23,18 @@ enum SentencePieceText {
 
   /// The byte that `<0xAB>` names; nil for any other text.
   static func byteValue(_ name: ArraySlice<UInt8>) -> UInt8? {
-    let text = String(decoding: name, as: UTF8.self)
-    guard text.utf8.count == 6, text.hasPrefix("<0x"), text.hasSuffix(">") else { return nil }
-    return UInt8(text.dropFirst(3).dropLast(), radix: 16)
+    guard name.count == 6, name.starts(with: "<0x".utf8), name.last == UInt8(ascii: ">") else { return nil }
+    // By hand: the standard library's parser takes a sign for a digit's place.
+    func digit(_ character: UInt8) -> UInt8? {
+      switch character {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
+      case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
+      case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
+      default: nil
+      }
+    }
+    guard let high = digit(name[name.startIndex + 3]), let low = digit(name[name.startIndex + 4]) else { return nil }
+    return high << 4 | low
   }
 
   /// The tokens of the 256 bytes; `unknown` where there is none.
@@ -50,12 +59,7 @@ enum SentencePieceText {
     case .control, .unknown, .unused:
       if showsControlTokens { bytes += text }
     case .byte:
-      // The two digits are at 3 and 4.
-      func digit(_ index: Int) -> UInt8 {
-        let character = text[text.startIndex + index]
-        return character > UInt8(ascii: "9") ? (character | 0x20) - UInt8(ascii: "a") + 10 : character - UInt8(ascii: "0")
-      }
-      bytes.append(digit(3) << 4 | digit(4))
+      if let value = byteValue(text) { bytes.append(value) } else { bytes += text }
     case .undefined, .normal, .userDefined:
       bytes += writingSpaces(text)
     }
