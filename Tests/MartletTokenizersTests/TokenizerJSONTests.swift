@@ -31,6 +31,12 @@ import Testing
     #expect(try tokenizer(file(unigram)).encode("abaxxa", parsesSpecialTokens: false) == [2, 1, 0, 1])
   }
 
+  @Test func `a name with a sign for a digit is the name of no byte`() throws {
+    let read = try tokenizer(file(#""type":"BPE","byte_fallback":true,"vocab":{"a":0,"<0x+F>":1,"<0x4A>":2},"merges":[]"#))
+    #expect(read.bytes(of: 1, showsControlTokens: true) == Array("<0x+F>".utf8))
+    #expect(read.bytes(of: 2, showsControlTokens: true) == [0x4A])
+  }
+
   @Test func `a field that is missing or has a wrong value is named`() {
     let cases: [(String, field: String, problem: String)] = [
       ("[]", "tokenizer.json", "is an array of 0, not an object"),
