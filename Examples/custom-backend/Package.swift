@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 import PackageDescription
 
 let package = Package(
