@@ -119,7 +119,10 @@ extension LLM {
 
   /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
   ///
-  /// - Parameter count: samples of each prompt, as ``generate(_:sampling:count:)-(Prompt,_,_)`` has them.
+  /// - Parameters:
+  ///   - prompts: any number.
+  ///   - sampling: of every request.
+  ///   - count: samples of each prompt, as ``generate(_:sampling:count:)-(Prompt,_,_)`` has them.
   /// - Returns: the samples of the first prompt, then those of the second, and so on.
   public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1) throws -> [Generation] {
     try sampling.validate()
