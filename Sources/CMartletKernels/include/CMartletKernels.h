@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "martlet_attention.h"
+#include "martlet_ceilings.h"
 #include "martlet_product.h"
 #include "martlet_tensor.h"
 #include "martlet_threads.h"
@@ -24,6 +25,7 @@ typedef struct martlet_kernel_table {
   martlet_tensor_kernels tensor;
   martlet_product_kernels product;
   martlet_attention_kernels attention;
+  martlet_ceiling_kernels ceilings;
 } martlet_kernel_table;
 
 // The variants compiled into this binary, best first; *count receives how many. Whether this machine can run one is another question.

@@ -14,6 +14,7 @@
 #include "../kernels/product_pack.h"
 #include "../kernels/quantise.h"
 #include "../kernels/product.h"
+#include "../kernels/ceilings.h"
 
 const martlet_kernel_table MARTLET_TABLE = {
     .name = MARTLET_NAME,
@@ -21,4 +22,5 @@ const martlet_kernel_table MARTLET_TABLE = {
     .tensor = {.rms_norm = rms_norm, .add = add, .add_row = add_row, .gated_activation = gated_activation, .gather_rows = gather_rows},
     .attention = {.append = append, .attend = attend},
     .product = {.rows_of_a_tile = MARTLET_PRODUCT_ROWS, .pack = pack, .code_inputs = code_inputs, .product = product, .embed = embed},
+    .ceilings = MARTLET_CEILINGS,
 };

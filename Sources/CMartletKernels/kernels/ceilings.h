@@ -1,0 +1,118 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// The loops of a roofline: as many independent sums as hide the latency of their instruction, and a result that somebody could look at.
+
+// Sums of 16 lanes. AVX-512 has 32 registers, and 4 or 5 cycles of latency in two units ask for 10; AVX2 has 16 registers of half the
+// width, NEON 32 of a quarter.
+#if MARTLET_AVX512
+#define MARTLET_CEILING_SUMS 20
+#elif MARTLET_AVX2
+#define MARTLET_CEILING_SUMS 6
+#elif MARTLET_NEON
+#define MARTLET_CEILING_SUMS 5
+#else
+#define MARTLET_CEILING_SUMS 3
+#endif
+
+#define MARTLET_CEILING(name, pass) \
+  static void name(const void *arguments, int32_t task, int32_t worker, void *scratch) { \
+    const martlet_ceiling_arguments *a = arguments; \
+    (void)task, (void)worker; \
+    f32x16 sums[MARTLET_CEILING_SUMS], all = f32x16_set(0); \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < MARTLET_CEILING_SUMS; i++) sums[i] = f32x16_set((float)i); \
+    _Pragma("clang loop unroll(disable)") for (int64_t n = 0; n < a->passes; n++) { \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < MARTLET_CEILING_SUMS; i++) pass; \
+    } \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < MARTLET_CEILING_SUMS; i++) all += sums[i]; \
+    f32x16_store(scratch, all); \
+  }
+
+MARTLET_CEILING(ceiling_f32, sums[i] = f32x16_fma(sums[i], f32x16_set(1.0000001f), f32x16_set(1e-9f)))
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
+MARTLET_CEILING(ceiling_bf16, sums[i] = bf16_pair_dot(sums[i], (u32x16)(0x3F803F80u), (u32x16)(0x33803380u)))
+#endif
+#if MARTLET_VNNI
+MARTLET_CEILING(
+    ceiling_i8, sums[i] = (f32x16)_mm512_dpbusd_epi32((__m512i)sums[i], _mm512_set1_epi32(0x01010101), _mm512_set1_epi32(0x01010101)))
+#endif
+#undef MARTLET_CEILING
+
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
+// One-byte numbers in the first-level cache to bf16 pairs, each multiplied with `rows` rows: what a decode step does with them at least.
+MARTLET_INLINE void ceiling_decode(bool is_e4m3, int rows, const martlet_ceiling_arguments *a, void *scratch) {
+  f32x16 sums[2 * MARTLET_ATTENTION_ROWS], all = f32x16_set(0);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2 * rows; i++) sums[i] = f32x16_set(0);
+#pragma clang loop unroll(disable)
+  for (int64_t n = 0; n < a->passes; n++) {
+#pragma clang loop unroll(disable)
+    for (int at = 0; at < 8192; at += 64) {
+      u32x16 words = u32x16_load(a->data + at), first, second;
+      if (is_e4m3)
+        e4m3_pairs(words, &first, &second);
+      else
+        i8_pairs(words, &first, &second);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        sums[2 * i] = bf16_pair_dot(sums[2 * i], (u32x16)(0x3F803F80u), first);
+        sums[2 * i + 1] = bf16_pair_dot(sums[2 * i + 1], (u32x16)(0x3F803F80u), second);
+      }
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2 * rows; i++) all += sums[i];
+  f32x16_store(scratch, all);
+}
+
+#define MARTLET_CEILING(name, is_e4m3) \
+  static void name(const void *arguments, int32_t task, int32_t worker, void *scratch) { \
+    const martlet_ceiling_arguments *a = arguments; \
+    (void)task, (void)worker; \
+    switch (a->rows) { \
+      case 1: ceiling_decode(is_e4m3, 1, a, scratch); break; \
+      case 2: ceiling_decode(is_e4m3, 2, a, scratch); break; \
+      case 3: ceiling_decode(is_e4m3, 3, a, scratch); break; \
+      case 4: ceiling_decode(is_e4m3, 4, a, scratch); break; \
+      case 5: ceiling_decode(is_e4m3, 5, a, scratch); break; \
+      default: ceiling_decode(is_e4m3, 6, a, scratch); \
+    } \
+  }
+MARTLET_CEILING(ceiling_decode_e4m3, true)
+MARTLET_CEILING(ceiling_decode_i8, false)
+#endif
+#undef MARTLET_CEILING
+
+// Reads the task's slice, front to back, as two streams of whole lines.
+static void ceiling_read(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_ceiling_arguments *a = arguments;
+  (void)worker;
+  const uint8_t *slice = a->data + (size_t)task * (size_t)a->bytes_per_task;
+  int64_t half = a->bytes_per_task / 2;
+  u32x16 bits[4] = {(u32x16)(0), (u32x16)(0), (u32x16)(0), (u32x16)(0)};
+  for (int64_t n = 0; n < a->passes; n++) {
+#pragma clang loop unroll(disable)
+    for (int64_t at = 0; at < half; at += 256) {
+#pragma clang loop unroll(full)
+      for (int i = 0; i < 4; i++) bits[i] |= u32x16_load(slice + at + 64 * i) | u32x16_load(slice + half + at + 64 * i);
+    }
+  }
+  u32x16_store(scratch, (bits[0] | bits[1]) | (bits[2] | bits[3]));
+}
+
+// What the variant has of them, for its table.
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
+#define MARTLET_CEILING_BF16 .multiply_bf16 = ceiling_bf16, .decode_e4m3 = ceiling_decode_e4m3, .decode_i8 = ceiling_decode_i8,
+#else
+#define MARTLET_CEILING_BF16
+#endif
+#if MARTLET_VNNI
+#define MARTLET_CEILING_I8 .multiply_i8 = ceiling_i8,
+#else
+#define MARTLET_CEILING_I8
+#endif
+#define MARTLET_CEILINGS \
+  { \
+    .operations_f32 = MARTLET_CEILING_SUMS * 16 * 2, .operations_bf16 = MARTLET_CEILING_SUMS * 16 * 4, \
+    .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, MARTLET_CEILING_BF16 MARTLET_CEILING_I8 \
+    .read = ceiling_read, \
+  }

@@ -1,0 +1,143 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletAttention
+public import MartletCore
+import MartletKVCache
+
+/// Times one layer of a backend, on any device, with a cache that is as full as the workload says.
+///
+/// Inputs are N(0, 1), fused as `[q | k | v]`, without rotation; cached tokens hold what the backend itself wrote for one page of such numbers.
+public final class AttentionTimer {
+  /// Seconds of one run through the workload's steps.
+  public struct Sample: Sendable, Hashable {
+    /// Tables and plans, once a step for all layers of a model.
+    public var prepare = 0.0
+    /// The layer: append and attend.
+    public var forward = 0.0
+  }
+
+  /// How the timer's cache and plans are made.
+  public struct Options: Sendable {
+    public var dataType = DataType.bf16
+    public var pageSize = 32
+    /// The workers that the planner is told of.
+    public var workerCount = 1
+    public var flashInferLayout = FlashInferAttention.Layout.hnd
+
+    public init() {}
+  }
+
+  private let workload: AttentionWorkload
+  private let layer: AttentionLayer
+  private let manager: KVCacheManager
+  private let metadata: AttentionMetadata
+  private let queue: any DeviceQueue
+  private let fused: Tensor
+  private let queries: Tensor
+  private let output: Tensor
+
+  /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError/obstacles` where the backend cannot serve the shape.
+  public init(
+    _ backend: any AttentionBackend.Type, _ workload: AttentionWorkload, _ options: Options = Options(), on device: any Device
+  ) throws {
+    let requests = workload.steps.map(\.count).max() ?? 1
+    let length = (max(workload.maxLength, options.pageSize) + options.pageSize - 1) / options.pageSize * options.pageSize
+    let tokens = max(workload.maxNewTokens, options.pageSize)
+    let spec = AttentionLayerSpec(
+      layerIndex: 0, numHeads: workload.numHeads, headDim: workload.headDim, numKVHeads: workload.numKVHeads)
+    // Pages enough for every request, whatever their lengths: each takes its own.
+    let pages = workload.steps.last?.reduce(0) { $0 + ($1.length + options.pageSize - 1) / options.pageSize } ?? 1
+    var cache = KVCacheConfig(
+      dataType: options.dataType, pageSize: .tokens(options.pageSize), maxSequenceLength: length, maxSequences: requests,
+      reusesPrefixes: false)
+    func context() -> AttentionContext {
+      AttentionContext(
+        device: device, kvCache: cache, maxNumRequests: requests, maxNumTokens: max(tokens, requests), workerCount: options.workerCount,
+        flashInferLayout: options.flashInferLayout)
+    }
+    let probe = try AttentionLayer(spec, backend: backend, in: context())
+    cache.budget = .bytes(probe.kvLayerSpec.layout.pageByteCount * max(pages, length / options.pageSize))
+    let context = context()
+    self.workload = workload
+    layer = try AttentionLayer(spec, backend: backend, in: context)
+    manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: cache, on: device)
+    queue = device.makeQueue()
+    metadata = try layer.makeMetadata(
+      AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: queue))
+    fused = try device.makeTensor(Shape(max(tokens, requests), spec.fusedWidth), .f32)
+    queries = try device.makeTensor(Shape(max(tokens, requests), spec.queryWidth), .f32)
+    output = try device.makeTensor(Shape(max(tokens, requests), spec.outputWidth), .f32)
+    try fill(fused, seed: 1, on: device)
+    try fill(queries, seed: 2, on: device)
+    try fillCache(on: device, pageSize: options.pageSize)
+    for (id, part) in (workload.steps.last ?? []).enumerated() {
+      precondition(manager.addSequence(id) && manager.extend(id, to: part.length), "the timer's cache is too small")
+    }
+  }
+
+  /// A pseudo-random megabyte, again and again.
+  private func fill(_ tensor: Tensor, seed: UInt64, on device: any Device) throws {
+    var numbers = SeededNumbers(seed: seed)
+    let some = numbers.normals(1 << 18)
+    let host = try device.makeHostBuffer(of: Float.self, count: tensor.count)
+    for index in 0..<tensor.count { host[index] = some[index & (some.count - 1)] }
+    queue.copy(host, count: tensor.count, to: tensor)
+    queue.wait()
+  }
+
+  /// Lets the backend write one page, and copies it to all others.
+  private func fillCache(on device: any Device, pageSize: Int) throws {
+    precondition(manager.addSequence(0) && manager.extend(0, to: pageSize), "the timer's cache has no page")
+    metadata.addRequest(0, newTokens: pageSize, cachedTokens: 0, promptLength: pageSize, isContext: true)
+    try metadata.prepare()
+    try layer.forward(AttentionInputs(fusedQKV: fused), metadata: metadata, output: AttentionOutput(values: output), on: queue)
+    metadata.removeAllRequests()
+    let bytes = manager.layout(layer: 0).pageByteCount
+    let pages = manager.pages(layer: 0)
+    let count = manager.pageCount(pool: 0)
+    let raw = Tensor(pages.buffer, byteOffset: pages.byteOffset, shape: Shape(count, bytes), dataType: .i8)
+    let row = try device.makeHostBuffer(of: Int32.self, count: manager.maxPagesPerSequence)
+    manager.writePageTable(0, length: pageSize, pool: 0, into: row.unsafeStorage)
+    let image = try device.makeHostBuffer(of: UInt8.self, count: bytes)
+    queue.copy(raw.rows(Int(row[0])..<Int(row[0]) + 1), to: image)
+    queue.wait()
+    for page in 0..<count { queue.copy(image, count: bytes, to: raw.rows(page..<page + 1)) }
+    queue.wait()
+    manager.remove(0)
+  }
+
+  /// Runs through the steps once.
+  public func run() throws -> Sample { try run { AttentionInputs(fusedQKV: $0.fused) } }
+
+  /// The same without the append: queries alone, which read the cache.
+  public func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.queries) } }
+
+  private func run(_ inputs: (AttentionTimer) -> AttentionInputs) throws -> Sample {
+    var sample = Sample()
+    let clock = ContinuousClock()
+    let inputs = inputs(self)
+    for step in workload.steps {
+      sample.prepare += try clock.measure {
+        metadata.removeAllRequests()
+        // Contexts come first in a batch.
+        for isContext in [true, false] {
+          for (id, part) in step.enumerated() where (part.newTokens > 1) == isContext {
+            metadata.addRequest(
+              id, newTokens: part.newTokens, cachedTokens: part.cachedTokens, promptLength: isContext ? part.length : part.cachedTokens,
+              isContext: isContext)
+          }
+        }
+        try metadata.prepare()
+      }.seconds
+      sample.forward += try clock.measure {
+        try layer.forward(inputs, metadata: metadata, output: AttentionOutput(values: output), on: queue)
+        queue.wait()
+      }.seconds
+    }
+    return sample
+  }
+}
+
+extension Duration {
+  fileprivate var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

@@ -1,0 +1,99 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+/// What is timed: a shape of layer, and the requests of one or more steps.
+///
+/// As text, `32,8,128:1*512@2048,31*1@2047`: 32 query heads on 8 key/value heads of 128 dims; in one step one request with 512 new tokens
+/// after 2048 cached ones and 31 with one after 2047. `32,8,128:8192@0/512` is a prompt of 8192 tokens in 16 steps.
+public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
+  /// A request's part of a step.
+  public struct Part: Sendable, Hashable {
+    public var newTokens: Int
+    public var cachedTokens: Int
+
+    public init(newTokens: Int, cachedTokens: Int) {
+      self.newTokens = newTokens
+      self.cachedTokens = cachedTokens
+    }
+
+    /// Key and value tokens that the part reads.
+    public var length: Int { newTokens + cachedTokens }
+  }
+
+  public let numHeads: Int
+  public let numKVHeads: Int
+  public let headDim: Int
+  /// The steps, one after another; request i is part i of each.
+  public let steps: [[Part]]
+  /// The requests as text.
+  public let requests: String
+
+  public var description: String { "\(numHeads),\(numKVHeads),\(headDim):\(requests)" }
+
+  /// Reads the text form; nil where it is none.
+  public init?(_ text: String) {
+    let halves = text.split(separator: ":", omittingEmptySubsequences: false)
+    guard halves.count == 2 else { return nil }
+    let shape = halves[0].split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+    guard shape.count == 3, let heads = shape[0], let kvHeads = shape[1], let dim = shape[2], heads > 0, kvHeads > 0, dim > 0,
+      heads % kvHeads == 0
+    else { return nil }
+    var parts: [Part] = []
+    var chunk: Int?
+    for word in halves[1].split(separator: ",", omittingEmptySubsequences: false) {
+      guard chunk == nil, let (count, part, cut) = Self.part(word) else { return nil }
+      parts += Array(repeating: part, count: count)
+      chunk = cut
+    }
+    if chunk != nil && parts.count != 1 { return nil }
+    numHeads = heads
+    numKVHeads = kvHeads
+    headDim = dim
+    requests = String(halves[1])
+    if let chunk {
+      let part = parts[0]
+      steps = stride(from: 0, to: part.newTokens, by: chunk).map {
+        [Part(newTokens: min(chunk, part.newTokens - $0), cachedTokens: part.cachedTokens + $0)]
+      }
+    } else {
+      steps = [parts]
+    }
+  }
+
+  /// `[count*]new@cached[/chunk]`.
+  private static func part(_ word: Substring) -> (count: Int, Part, chunk: Int?)? {
+    let times = word.split(separator: "*", omittingEmptySubsequences: false)
+    let cut = times[times.count - 1].split(separator: "/", omittingEmptySubsequences: false)
+    let tokens = cut[0].split(separator: "@", omittingEmptySubsequences: false)
+    guard times.count <= 2, cut.count <= 2, tokens.count == 2, let new = Int(tokens[0]), let cached = Int(tokens[1]), new > 0, cached >= 0
+    else { return nil }
+    guard let count = times.count == 2 ? Int(times[0]) : 1, count > 0 else { return nil }
+    let chunk = cut.count == 2 ? Int(cut[1]) : nil
+    if cut.count == 2 && (chunk ?? 0) < 1 { return nil }
+    return (count, Part(newTokens: new, cachedTokens: cached), chunk)
+  }
+
+  /// Multiplications and additions under a causal mask: 4 · heads · dims for each pair of a query and a key that it sees.
+  public var operations: Double {
+    var pairs = 0.0
+    for part in steps.joined() {
+      let new = Double(part.newTokens)
+      pairs += new * Double(part.cachedTokens) + new * (new + 1) / 2
+    }
+    return 4 * Double(numHeads * headDim) * pairs
+  }
+
+  /// Bytes of keys and values, each read once a step.
+  public func cacheByteCount(_ type: DataType) -> Double {
+    let tokens = steps.joined().reduce(0) { $0 + $1.length }
+    // int8 has a float32 scale for each token's key and value.
+    let perHead = 2 * (headDim * type.byteCount + (type == .i8 ? 4 : 0))
+    return Double(tokens) * Double(numKVHeads * perHead)
+  }
+
+  /// The most tokens of a request.
+  public var maxLength: Int { steps.joined().map(\.length).max() ?? 1 }
+  /// The most new tokens of a step.
+  public var maxNewTokens: Int { steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1 }
+}

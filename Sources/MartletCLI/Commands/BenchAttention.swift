@@ -1,0 +1,108 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+import MartletAttention
+import MartletAttentionTestKit
+import MartletCPU
+import MartletCore
+
+struct BenchAttention: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attention",
+    abstract: "Times attention beside the machine's ceilings.",
+    discussion: """
+      A workload is a layer's shape and the requests of a step: 32,8,128:8*1@4095 is 32 query heads on 8 key/value heads of 128 dims, and 8 \
+      requests with one new token each after 4095 cached ones; 32,8,128:2048@0 a prompt of 2048 tokens, 32,8,128:8192@0/512 a prompt in \
+      chunks of 512. Ceilings (float32, bf16 and int8 peak, read bandwidth over as many bytes as a workload reads) are measured in the same \
+      run. The roof of a workload is the longer of its operations at the peak and its bytes at the bandwidth. Times are medians, of append \
+      and attention together; operations are counted as 4 · heads · dims for each query and key that it sees. No model is needed.
+      """)
+
+  @Argument(
+    help: ArgumentHelp("What to time (default: prompts and generations of well-known shapes).", valueName: "workload"),
+    transform: workload)
+  var workloads: [AttentionWorkload] = []
+
+  @Option(
+    name: .customLong("kv-cache-dtype"), parsing: .upToNextOption,
+    help: ArgumentHelp("Types of cached keys and values: f32, f16, bf16, fp8, int8.", valueName: "type"))
+  var types: [CacheDataType] = [.bf16]
+
+  @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again.", valueName: "name"))
+  var backends: [String] = ["TRTLLM"]
+
+  @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two.", valueName: "n"))
+  var pageSize = 32
+
+  @Option(
+    name: .customLong("instruction-set"),
+    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
+  var instructionSet: String?
+
+  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
+  var threads: Int?
+
+  @Option(help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
+  var repeats = 7
+
+  @Option(help: ArgumentHelp("Draw a roofline to this SVG file.", valueName: "file"))
+  var plot: String?
+
+  @Option(
+    name: .customLong("compare"),
+    help: ArgumentHelp("Another program's results, as --json prints them, for the table and the plot; may be given again.", valueName: "file"))
+  var peers: [String] = []
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func validate() throws {
+    try validatePositive(threads, "--threads")
+    try validatePositive(repeats, "--repeats")
+    if pageSize < 1 || pageSize & (pageSize - 1) != 0 { throw ValidationError("--page-size is \(pageSize); a power of two is needed") }
+    do {
+      for name in backends { _ = try AttentionBackendRegistry.builtIn.backend(named: name) }
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  func run() async throws {
+    let peers = try peers.map { try AttentionBenchReport(path: $0) }
+    let report = try await interruptible { [self] in
+      let threads = threads ?? HostLimits().processorCount
+      let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
+      var bench = try AttentionBenchRun(device, threads: threads, pageSize: pageSize, repeats: repeats)
+      let workloads = workloads.isEmpty ? Self.standard : workloads
+      let progress = ProgressLine()
+      for workload in workloads {
+        for name in backends {
+          for type in types {
+            progress.show("\(workload) \(name) \(type.rawValue)")
+            try Task.checkCancellation()
+            try bench.measure(workload, AttentionBackendRegistry.builtIn.backend(named: name), type.dataType ?? .bf16)
+          }
+        }
+      }
+      progress.clear()
+      return bench.report
+    }
+    if let plot {
+      try Data(RooflinePlot([report] + peers).svg.utf8).write(to: URL(fileURLWithPath: plot))
+    }
+    if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.table(beside: peers)) }
+  }
+
+  private static func workload(_ text: String) throws -> AttentionWorkload {
+    guard let workload = AttentionWorkload(text) else {
+      throw ValidationError("\"\(text)\" is no workload; one looks like 32,8,128:2048@0 or 32,8,128:8*1@4095")
+    }
+    return workload
+  }
+
+  private static let standard =
+    ["32,8,128:512@0", "32,8,128:2048@0", "32,8,128:4096@0", "9,3,64:2048@0", "4,1,256:2048@0"].compactMap { AttentionWorkload($0) }
+    + [1, 8, 32].flatMap { batch in [1024, 4096, 16384].compactMap { AttentionWorkload("32,8,128:\(batch)*1@\($0 - 1)") } }
+}
