@@ -8,22 +8,28 @@
 // (a token, a tile, a chunk) is left out of its arithmetic, not multiplied by zero. So a row's bits depend on that row and its keys alone,
 // not on the task, the page size, the batch or the chunks of a prefill.
 //
-// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m is the chunk's greatest t so far. So the greatest p is exactly 1.
-// Where p is rounded to bf16, the few others above ¼ are multiplied a second time, by what the rounding left: the weights that count most are as
-// good as exact, however few keys a row sees. A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
+// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m follows the chunk's greatest t so far when that is 8 or more
+// above it: p is below 2⁸, and the output is seldom scaled anew.
+// Where p is rounded to bf16, those that are more than an eighth of all so far are multiplied a second time, by what the rounding left: there
+// are seven of them at most, and where few keys make up a row, their weights are as good as exact. A soft cap makes
+// t = cap · log₂e · tanh(q·k · scale / cap).
 //
-// int8 values are codes times a scale s for each token. It enters as t + log₂ s, so that the greatest of p · s is 1, and leaves the sum again:
-// d adds up p · s / s.
+// int8 values are codes times a scale s for each token: codes are multiplied by p · s, and the scale leaves the sum again: d adds up p · s / s.
+//
+// A tile takes two passes over the task's rows, keys first, then values: so what the rows share stays in the first-level cache, whatever
+// the rows themselves bring.
 //
 // What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
 // others is the same code and gives the same bits.
 
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
 typedef struct attend_scratch {
-  _Alignas(64) float scores[MARTLET_ATTENTION_ROWS * martlet_kv_tile_size];  // of one register tile, then its probabilities
-  _Alignas(64) float residues[MARTLET_ATTENTION_ROWS * martlet_kv_tile_size];  // what rounding left of them
-  uint64_t heavy[martlet_attention_max_rows];  // the tokens of the tile whose residues are multiplied too
-  float chunk_d[martlet_attention_max_rows * 16];                       // 16 partial sums each
+  _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
+  _Alignas(64) float residues[martlet_attention_max_rows * martlet_kv_tile_size];  // what rounding left of heavy ones
+  uint64_t heavy[martlet_attention_max_rows];      // the tokens of the tile whose residues are multiplied too
+  float chunk_limit[martlet_attention_max_rows];   // at most an eighth of the sum of probabilities so far
+  float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
+  float chunk_p[martlet_attention_max_rows * 16];  // int8: the same of p · s
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
   int32_t key_first[martlet_attention_max_rows], key_end[martlet_attention_max_rows];  // the keys that a row sees
@@ -52,6 +58,8 @@ typedef struct attend_view {
   int32_t stride;        // of rows of o: value_dims rounded up to 16
   int32_t segment;       // tokens of a tile that lie in one page
   bool is_direct;        // register tiles read the pages themselves
+  bool is_bytes;         // of one-byte numbers, where all rows see a whole tile
+  bool asks;             // a register tile holds all rows: it asks for the next tile's keys and values while it multiplies
   bool has_factors;      // int8: scores and probabilities are scaled by token
 } attend_view;
 
@@ -60,6 +68,9 @@ typedef struct attend_source {
   const uint32_t *keys[4];  // the first lane of each 16 tokens
   size_t key_stride;        // from lane to lane
   tile_values values;
+  // Where the next tile's lie, if there is one and `asks`; else the same as these.
+  const uint32_t *next_keys[4];
+  tile_values next_values;
 } attend_source;
 
 MARTLET_INLINE float exp2_of(float x) { return f32x16_exp2(f32x16_set(x))[0]; }
@@ -82,42 +93,76 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
     }
     uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS +
                        row % MARTLET_ATTENTION_ROWS;
+    uint32_t pairs[martlet_attention_max_head_dim / 2];
+    if (MARTLET_IS_DOT(type)) {
+      int32_t i = 0;
+      for (; i + 32 <= dims; i += 32) u32x16_store(pairs + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
+      for (; i < dims; i += 2) pairs[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
+    }
+    const uint32_t *words = MARTLET_IS_DOT(type) ? pairs : (const uint32_t *)(const void *)q;
     // Vectorised, this becomes gathers and scatters, which are slower than the single loads and stores.
 #pragma clang loop vectorize(disable)
-    for (int32_t i = 0; i < numbers; i++) {
-      if (MARTLET_IS_DOT(type)) {
-        u32x16 first = bf16_round(f32x16_set(q[2 * i])), second = bf16_round(f32x16_set(q[2 * i + 1]));
-        packed[i * MARTLET_ATTENTION_ROWS] = first[0] | second[0] << 16;
-      } else {
-        __builtin_memcpy(packed + i * MARTLET_ATTENTION_ROWS, q + i, 4);
-      }
-    }
+    for (int32_t i = 0; i < numbers; i++) __builtin_memcpy(packed + i * MARTLET_ATTENTION_ROWS, words + i, 4);
   }
 }
 
-// Scores of one row of a special task to powers of two, −∞ where the row does not see the token.
-MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const float *scores, f32x16 t[4]) {
+// Whether scores become powers of two token by token, not by one scale.
+MARTLET_INLINE bool scales_by_token(const attend_view *view) { return view->cap > 0 || view->has_factors; }
+
+// Which of the tile's tokens 16·c … 16·c + 15 are among `seen`, as all bits of a lane or none.
+MARTLET_INLINE i32x16 seen_lanes(uint64_t seen, int c) {
   const u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return ((u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u) != 0u;
+}
+
+// Scores of one row of a special task, −∞ where the row does not see the token; powers of two where they are scaled by token.
+MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const float *scores, f32x16 t[4]) {
   for (int c = 0; c < 4; c++) {
-    f32x16 factor = view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
-    t[c] = f32x16_load(scores + 16 * c) * factor;
-    if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
-    if (view->has_factors) t[c] += f32x16_load(view->scratch->load.value_logs + 16 * c);
-    u32x16 bits = (u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u;
-    t[c] = bits != 0u ? t[c] : f32x16_set(-__builtin_inff());
+    t[c] = f32x16_load(scores + 16 * c);
+    if (scales_by_token(view)) {
+      t[c] *= view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
+      if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
+    }
+    t[c] = seen_lanes(seen, c) ? t[c] : f32x16_set(-__builtin_inff());
   }
+}
+
+// What rounding to the pairs left of a tile's probabilities above the row's limit, which is found anew. `sums`: all so far, the tile's
+// included.
+MARTLET_INLINE void weigh_residues(const attend_view *view, int32_t row, const f32x16 p[4], const u32x16 pairs[2], const float *sums, f32x16 *d) {
+  attend_scratch *scratch = view->scratch;
+  float limit = f32x16_sum(f32x16_load(sums)) * 0.125f;
+  scratch->chunk_limit[row] = limit;
+  if (!__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > limit)) return;
+  const u32x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+  uint64_t heavy = 0;
+  for (int c = 0; c < 4; c++) {
+    // Firsts and seconds of eight pairs, in turn.
+    u32x16 half = c % 2 == 0 ? __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)
+                             : __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+    const u32x16 shift = {16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0};
+    f32x16 residue = p[c] - f32x16_from_bits(half << shift & 0xFFFF0000u);
+    i32x16 is_heavy = (p[c] > limit) & (residue != 0.0f);
+    heavy |= (uint64_t)__builtin_reduce_or((u32x16)is_heavy & bit) << 16 * c;
+    f32x16_store(scratch->residues + row * martlet_kv_tile_size + 16 * c, residue);
+    residue = is_heavy ? residue : f32x16_set(0);
+    if (view->has_factors) residue *= f32x16_load(scratch->load.value_inverses + 16 * c);
+    *d += residue;
+  }
+  scratch->heavy[row] = heavy;
 }
 
 // One row's scores become probabilities, in place, and the row's state follows. Tokens outside `first ..< end` of the tile, or, if
 // `special`, not among `seen`, are not seen.
-MARTLET_INLINE void softmax_row(
-    int type, bool special, const attend_view *view, int32_t row, int first, int end, uint64_t seen, float *scores) {
+MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view, int32_t row, int first, int end, uint64_t seen) {
   attend_scratch *scratch = view->scratch;
+  float *scores = scratch->scores + row * martlet_kv_tile_size;
+  bool has_factors = special && view->has_factors;
   f32x16 t[4];
   if (special) {
     special_scores(view, seen, scores, t);
   } else {
-    for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c) * view->scale;
+    for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c);
     if (first > 0 || end < martlet_kv_tile_size) {
       const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
       for (int c = 0; c < 4; c++)
@@ -125,15 +170,18 @@ MARTLET_INLINE void softmax_row(
     }
   }
 
+  float scale = special && scales_by_token(view) ? 1 : view->scale;
   float m = scratch->chunk_m[row];
-  float *d = scratch->chunk_d + 16 * row;
-  f32x16 greatest = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]));
-  if (__builtin_reduce_or(greatest > m)) {
+  float *d = scratch->chunk_d + 16 * row, *sums = has_factors ? scratch->chunk_p + 16 * row : d;
+  f32x16 greatest = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3])) * scale;
+  if (__builtin_reduce_or(greatest > m + 8)) {
     float risen = f32x16_greatest(greatest);
     if (m > -__builtin_inff()) {
       float *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
       f32x16 shrink = f32x16_exp2(f32x16_set(m - risen));
       f32x16_store(d, f32x16_load(d) * shrink);
+      if (has_factors) f32x16_store(sums, f32x16_load(sums) * shrink);
+      scratch->chunk_limit[row] *= shrink[0];
       for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
     }
     scratch->chunk_m[row] = m = risen;
@@ -142,63 +190,67 @@ MARTLET_INLINE void softmax_row(
   // The sum is taken over the probabilities as they are multiplied, rounded where they are, so that o ÷ d is a mean of values whose weights
   // add up to 1; of scaled ones, over what is left when the scale is taken out again.
   f32x16 p[4];
-  for (int c = 0; c < 4; c++) p[c] = f32x16_exp2_normal(t[c] - m);
-  uint64_t heavy = 0;
-  if (MARTLET_IS_DOT(type)) {
-    i32x16 above[4];
-    for (int c = 0; c < 4; c++) above[c] = p[c] > 0.25f;
-    if (__builtin_reduce_or((above[0] | above[1]) | (above[2] | above[3]))) {
-      const u32x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-      for (int c = 0; c < 4; c++) heavy |= (uint64_t)__builtin_reduce_or((u32x16)above[c] & bit) << 16 * c;
-    }
-    scratch->heavy[row] = heavy;
-  }
   for (int c = 0; c < 4; c++) {
-    if (MARTLET_IS_DOT(type)) {
-#if MARTLET_AVX512 && MARTLET_DOT_BF16
-      u16x16 rounded = (u16x16)_mm512_cvtneps_pbh((__m512)p[c]);
-#else
-      u16x16 rounded = __builtin_convertvector(bf16_round(p[c]), u16x16);
-#endif
-      u16x16_store((uint16_t *)(void *)scores + 16 * c, rounded);
-      f32x16 kept = f32x16_from_bits(__builtin_convertvector(rounded, u32x16) << 16);
-      if (heavy) {
-        f32x16_store(scratch->residues + (scores - scratch->scores) + 16 * c, p[c] - kept);
-        p[c] = p[c] > 0.25f ? p[c] : kept;
-      } else {
-        p[c] = kept;
-      }
-    } else {
-      f32x16_store(scores + 16 * c, p[c]);
-    }
-    if (special && view->has_factors) p[c] *= f32x16_load(scratch->load.value_inverses + 16 * c);
+    f32x16 x = f32x16_fma(t[c], f32x16_set(scale), f32x16_set(-m));
+    p[c] = MARTLET_IS_DOT(type) ? f32x16_exp2_short(x) : f32x16_exp2_normal(x);
+    // The scale of a token that is not seen may be anything.
+    if (has_factors) p[c] = seen_lanes(seen, c) ? p[c] * f32x16_load(scratch->load.value_scales + 16 * c) : f32x16_set(0);
   }
-  f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
+  f32x16 sum = f32x16_load(d);
+  if (!MARTLET_IS_DOT(type)) {
+    for (int c = 0; c < 4; c++) f32x16_store(scores + 16 * c, p[c]);
+    if (has_factors)
+      for (int c = 0; c < 4; c++) p[c] *= f32x16_load(scratch->load.value_inverses + 16 * c);
+    f32x16_store(d, sum + ((p[0] + p[1]) + (p[2] + p[3])));
+    return;
+  }
+  const u32x16 ones = (u32x16)(0x3F803F80u);
+  u32x16 pairs[2] = {bf16_pairs(p[0], p[1]), bf16_pairs(p[2], p[3])};
+  u32x16_store(scores, pairs[0]);
+  u32x16_store(scores + 16, pairs[1]);
+  f32x16 all = bf16_pair_dot(bf16_pair_dot(f32x16_load(sums), ones, pairs[0]), ones, pairs[1]);
+  f32x16_store(sums, all);
+  if (has_factors)
+    for (int c = 0; c < 4; c++) {
+      f32x16 kept = f32x16_from_bits(__builtin_convertvector(u16x16_load((uint16_t *)(void *)scores + 16 * c), u32x16) << 16);
+      sum += kept * f32x16_load(scratch->load.value_inverses + 16 * c);
+    }
+  else
+    sum = all;
+  scratch->heavy[row] = 0;
+  if (__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > scratch->chunk_limit[row]))
+    weigh_residues(view, row, p, pairs, sums, &sum);
+  f32x16_store(d, sum);
+}
+
+// The row's probabilities of the tile.
+MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t row) {
+  return (const uint32_t *)(const void *)(view->scratch->scores + row * martlet_kv_tile_size);
 }
 
 // Tokens `first ..< end` of the tile, whole lanes that every row sees, into the output of `rows` rows from `row` on.
 MARTLET_INLINE void attend_output(
-    int type, int rows, const attend_view *view, int32_t row, const tile_values *values, int first, int end) {
+    int type, int rows, const attend_view *view, int32_t row, const tile_values *values, int first, int end, const tile_values *ask) {
   const int columns = MARTLET_TILE_COLUMNS(rows);
-  const uint32_t *p = (const uint32_t *)(const void *)view->scratch->scores;
+  const uint32_t *p = attend_weights(view, row);
   float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
   int dim = 0;
   for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    tile_output(type, rows, columns, p, values, first, end, dim, o, (size_t)view->stride);
+    tile_output(type, rows, columns, p, values, first, end, dim, ask, o, (size_t)view->stride);
   if (columns > 1)
     for (; dim + 16 <= view->value_dims; dim += 16)
-      tile_output(type, rows, 1, p, values, first, end, dim, o, (size_t)view->stride);
+      tile_output(type, rows, 1, p, values, first, end, dim, ask, o, (size_t)view->stride);
   if (dim < view->value_dims)
     for (int i = 0; i < rows; i++)
       tile_output_edge(
           type, p + i * martlet_kv_tile_size, values, first, end, dim, view->value_dims, o + (size_t)i * (size_t)view->stride);
 }
 
-// Tokens `first ..< end` into the output of one row of a register tile, its `i`-th.
-MARTLET_INLINE void attend_edge(int type, const attend_view *view, int32_t row, int i, const tile_values *values, int first, int end) {
+// Tokens `first ..< end` into the output of one row.
+MARTLET_INLINE void attend_edge(int type, const attend_view *view, int32_t row, const tile_values *values, int first, int end) {
   tile_output_edge(
-      type, (const uint32_t *)(const void *)view->scratch->scores + i * martlet_kv_tile_size, values, first, end, 0, view->value_dims,
-      view->scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride);
+      type, attend_weights(view, row), values, first, end, 0, view->value_dims,
+      view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
 }
 
 // What rounding left of the tile's heavy probabilities, into the output of `rows` rows: another 8 bits of each.
@@ -208,8 +260,7 @@ MARTLET_INLINE void attend_residues(int type, int rows, const attend_view *view,
   for (int i = 0; i < rows; i++) {
     for (uint64_t heavy = scratch->heavy[row + i]; heavy; heavy &= heavy - 1) {
       int token = __builtin_ctzll(heavy);
-      float residue = scratch->residues[i * martlet_kv_tile_size + token];
-      if (residue == 0) continue;
+      float residue = scratch->residues[(row + i) * martlet_kv_tile_size + token];
       uint32_t pairs[martlet_kv_tile_size / 2];
       pairs[token / 2] = bf16_round(f32x16_set(residue))[0] << token % 2 * 16;
       tile_output_edge(
@@ -224,40 +275,53 @@ MARTLET_INLINE const uint32_t *attend_queries(int type, const attend_view *view,
   return view->scratch->queries + (size_t)(row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
 }
 
-// Rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile that begins at token `start`.
-MARTLET_INLINE void attend_rows(int type, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  attend_scratch *scratch = view->scratch;
-  const int32_t *key_first = scratch->key_first + row, *key_end = scratch->key_end + row;
-  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
+// The tokens of the tile that begins at token `start` which each of the rows sees.
+MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row, int32_t start, int *first, int *end) {
+  const int32_t *key_first = view->scratch->key_first + row, *key_end = view->scratch->key_end + row;
   for (int i = 0; i < rows; i++) {
     first[i] = key_first[i] > start ? key_first[i] - start : 0;
     end[i] = key_end[i] - start < martlet_kv_tile_size ? key_end[i] - start : martlet_kv_tile_size;
   }
+}
 
+// Probabilities of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
+MARTLET_INLINE void attend_scores(
+    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
+  attend_ranges(rows, view, row, start, first, end);
   // Scores of the columns of 16 tokens that some row sees; the first row begins and the last row ends the furthest out. A register
   // tile's other columns are computed from a page that exists, and masked.
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
   const uint32_t *q = attend_queries(type, view, row);
+  float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = first_column / columns * columns; column < end_column; column += columns) {
-    const uint32_t *k[4];
-    for (int c = 0; c < columns; c++)
-      k[c] = source->keys[column + c >= first_column && column + c < end_column ? column + c : first_column];
-    tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, scratch->scores + 16 * column);
+    const uint32_t *k[4], *next[4];
+    for (int c = 0; c < columns; c++) {
+      int some = column + c >= first_column && column + c < end_column ? column + c : first_column;
+      k[c] = source->keys[some];
+      next[c] = source->next_keys[some];
+    }
+    tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, asks ? next : NULL, scores + 16 * column);
   }
+  for (int i = 0; i < rows; i++) softmax_row(type, false, view, row + i, first[i], end[i], 0);
+}
 
-  for (int i = 0; i < rows; i++)
-    softmax_row(type, false, view, row + i, first[i], end[i], 0, scratch->scores + i * martlet_kv_tile_size);
-
+// What they make of the tile's values.
+MARTLET_INLINE void attend_values(
+    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
+  attend_ranges(rows, view, row, start, first, end);
   // The tokens that every row sees, in whole lanes, go through the register tile; what single rows see before and after does not.
   int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
   int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
   if (whole_end < whole_first) whole_end = whole_first;
   for (int i = 0; i < rows; i++)
-    attend_edge(type, view, row, i, &source->values, first[i], whole_first < end[i] ? whole_first : end[i]);
-  if (whole_first < whole_end) attend_output(type, rows, view, row, &source->values, whole_first, whole_end);
+    attend_edge(type, view, row + i, &source->values, first[i], whole_first < end[i] ? whole_first : end[i]);
+  if (whole_first < whole_end)
+    attend_output(type, rows, view, row, &source->values, whole_first, whole_end, asks ? &source->next_values : NULL);
   for (int i = 0; i < rows; i++)
-    attend_edge(type, view, row, i, &source->values, whole_end > first[i] ? whole_end : first[i], end[i]);
+    attend_edge(type, view, row + i, &source->values, whole_end > first[i] ? whole_end : first[i], end[i]);
   attend_residues(type, rows, view, row, &source->values);
 }
 
@@ -269,16 +333,16 @@ MARTLET_INLINE int next_bit(uint64_t bits, int token) {
 }
 
 // The same for rows that see any tokens, or none.
-MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
-  attend_scratch *scratch = view->scratch;
-  const uint64_t *seen = scratch->seen + row;
-  uint64_t all = ~(uint64_t)0, any = 0;
-  for (int i = 0; i < rows; i++) all &= seen[i], any |= seen[i];
+MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+  const uint64_t *seen = view->scratch->seen + row;
+  uint64_t any = 0;
+  for (int i = 0; i < rows; i++) any |= seen[i];
   if (any == 0) return;
 
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int some_column = __builtin_ctzll(any) / 16;
   const uint32_t *q = attend_queries(type, view, row);
+  float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = 0; column < 4; column += columns) {
     const uint32_t *k[4];
     bool is_seen = false;
@@ -287,20 +351,25 @@ MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *v
       is_seen |= column_is_seen;
       k[c] = source->keys[column_is_seen ? column + c : some_column];
     }
-    if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, scratch->scores + 16 * column);
+    if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
   }
   for (int i = 0; i < rows; i++) {
-    scratch->heavy[row + i] = 0;
-    if (seen[i]) softmax_row(type, true, view, row + i, 0, 0, seen[i], scratch->scores + i * martlet_kv_tile_size);
+    view->scratch->heavy[row + i] = 0;
+    if (seen[i]) softmax_row(type, true, view, row + i, 0, 0, seen[i]);
   }
+}
 
+MARTLET_INLINE void attend_special_values(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+  const uint64_t *seen = view->scratch->seen + row;
+  uint64_t all = ~(uint64_t)0;
+  for (int i = 0; i < rows; i++) all &= seen[i];
   // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
   uint64_t whole = all;
   if (MARTLET_LANE(type) == 2) whole = (all & all >> 1 & 0x5555555555555555u) * 3;
   for (int token = 0; token < martlet_kv_tile_size;) {
     if (whole >> token & 1) {
       int end = next_bit(~whole, token);
-      attend_output(type, rows, view, row, &source->values, token, end);
+      attend_output(type, rows, view, row, &source->values, token, end, NULL);
       token = end;
     } else {
       int end = next_bit(whole, token);
@@ -308,7 +377,7 @@ MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *v
         for (int first = next_bit(seen[i], token), stop; first < end; first = next_bit(seen[i], stop)) {
           stop = next_bit(~seen[i], first);
           if (stop > end) stop = end;
-          attend_edge(type, view, row, i, &source->values, first, stop);
+          attend_edge(type, view, row + i, &source->values, first, stop);
         }
       }
       token = end;
@@ -317,15 +386,15 @@ MARTLET_INLINE void attend_special_rows(int type, int rows, const attend_view *v
   attend_residues(type, rows, view, row, &source->values);
 }
 
-// Pointers into pages that register tiles read themselves; only pages that hold a token from `first` to `last` are looked up.
-MARTLET_INLINE void attend_direct(int type, const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
+// Pointers into pages that register tiles read themselves, whose lanes hold `group` numbers; only pages that hold a token from `first` to
+// `last` are looked up.
+MARTLET_INLINE void attend_pages(
+    int group, const attend_view *view, int32_t start, int32_t first, int32_t last, const uint32_t **keys, tile_values *values) {
   const martlet_paged_kv *cache = &view->a->cache;
-  source->key_stride = (size_t)cache->page_size;
-  source->values.segment_size = view->segment;
-  source->values.stride = (size_t)view->value_dims;
-  size_t key_plane = (size_t)view->task->kv_head * (size_t)cache->page_size * (size_t)view->lanes;
-  size_t value_plane =
-      (size_t)view->task->kv_head * (size_t)(cache->page_size / MARTLET_LANE(type)) * (size_t)view->value_dims;
+  values->segment_size = view->segment;
+  values->stride = (size_t)view->value_dims;
+  size_t key_plane = (size_t)view->task->kv_head * (size_t)cache->page_size * (size_t)(cache->head_dim / group);
+  size_t value_plane = (size_t)view->task->kv_head * (size_t)(cache->page_size / group) * (size_t)view->value_dims;
   for (int32_t token = first / view->segment * view->segment; token <= last; token += view->segment) {
     // A custom mask may leave a hole, which is not read: the address is that of another page.
     int32_t entry = view->table[token / cache->page_size];
@@ -333,10 +402,24 @@ MARTLET_INLINE void attend_direct(int type, const attend_view *view, int32_t sta
     size_t slot = (size_t)(token % cache->page_size);
     int32_t segment = (token - start) / view->segment;
     for (int32_t c = 0; c < view->segment / 16; c++)
-      source->keys[segment * view->segment / 16 + c] = (const uint32_t *)(const void *)page + key_plane + slot + 16 * c;
-    source->values.segments[segment] = (const uint32_t *)(const void *)(page + cache->values_offset) + value_plane +
-                                       slot / MARTLET_LANE(type) * (size_t)view->value_dims;
+      keys[segment * view->segment / 16 + c] = (const uint32_t *)(const void *)page + key_plane + slot + 16 * c;
+    values->segments[segment] = (const uint32_t *)(const void *)(page + cache->values_offset) + value_plane +
+                                slot / (size_t)group * (size_t)view->value_dims;
   }
+}
+
+// The tile where it lies, and where the next one lies if it is to be asked for.
+MARTLET_INLINE void attend_direct(int group, const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
+  source->key_stride = (size_t)view->a->cache.page_size;
+  attend_pages(group, view, start, first, last, source->keys, &source->values);
+  if (!view->asks) return;
+  __builtin_memcpy(source->next_keys, source->keys, sizeof source->keys);
+  source->next_values = source->values;
+  int32_t next = start + martlet_kv_tile_size, end = view->scratch->key_end[view->task->row_count - 1];
+  if (next < end && next < view->task->end_chunk * martlet_kv_chunk_size)
+    attend_pages(
+        group, view, next, next, (end < next + martlet_kv_tile_size ? end : next + martlet_kv_tile_size) - 1, source->next_keys,
+        &source->next_values);
 }
 
 // The tile brought to the worker's memory.
@@ -366,6 +449,96 @@ MARTLET_INLINE uint64_t seen_of(const attend_view *view, int32_t row, int32_t st
   return seen;
 }
 
+#if MARTLET_DOT_BF16
+// Whether every row of the task sees all of the tile.
+MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32_t start) {
+  const attend_scratch *scratch = view->scratch;
+  for (int32_t row = 0; row < view->task->row_count; row++) {
+    if (special ? scratch->seen[row] != ~(uint64_t)0
+                : scratch->key_first[row] > start || scratch->key_end[row] < start + martlet_kv_tile_size)
+      return false;
+  }
+  return true;
+}
+
+// A tile of one-byte numbers where it lies, against all rows of a task of one register tile, which see all of it.
+MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_view *view, int32_t start, const attend_source *source) {
+  attend_scratch *scratch = view->scratch;
+  const int columns = rows <= 4 ? 4 : 2, lanes = view->a->cache.head_dim / 4;
+  if (type == martlet_kv_i8) {
+    load_place place = {
+        .a = view->a, .table = view->table, .scratch = &scratch->load, .kv_head = view->task->kv_head, .key_count = view->key_count,
+        .start = start, .first = start, .last = start + martlet_kv_tile_size - 1, .scale = view->scale};
+    load_token_scales(&place);
+  }
+  for (int column = 0; column < 4; column += columns)
+    bytes_scores(
+        type, rows, columns, scratch->queries, source->keys + column, source->key_stride, lanes, source->next_keys + column,
+        scratch->scores + 16 * column);
+  for (int row = 0; row < rows; row++) softmax_row(martlet_kv_bf16, special, view, row, 0, martlet_kv_tile_size, ~(uint64_t)0);
+  const uint32_t *p = attend_weights(view, 0);
+  int dim = 0;
+  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
+    bytes_output(type, rows, columns, p, &source->values, dim, &source->next_values, scratch->chunk_o, (size_t)view->stride);
+  for (; dim + 16 <= view->value_dims; dim += 16)
+    bytes_output(type, rows, 1, p, &source->values, dim, &source->next_values, scratch->chunk_o, (size_t)view->stride);
+  for (int row = 0; row < rows; row++)
+    for (uint64_t heavy = scratch->heavy[row]; heavy; heavy &= heavy - 1) {
+      int token = __builtin_ctzll(heavy);
+      uint32_t weight = bf16_round(f32x16_set(scratch->residues[row * martlet_kv_tile_size + token]))[0];
+      bytes_output_one(
+          type, weight, &source->values, token, view->value_dims, scratch->chunk_o + (size_t)row * (size_t)view->stride);
+    }
+}
+
+#define MARTLET_BYTES(name, type, special) \
+  static __attribute__((noinline)) void name(const attend_view *view, int32_t start, const attend_source *source) { \
+    switch (view->task->row_count) { \
+      case 1: attend_bytes(type, special, 1, view, start, source); break; \
+      case 2: attend_bytes(type, special, 2, view, start, source); break; \
+      MARTLET_BYTES_OF_MANY(type, special) \
+    } \
+  }
+#if MARTLET_ATTENTION_ROWS > 2
+#define MARTLET_BYTES_OF_MANY(type, special) \
+  case 3: attend_bytes(type, special, 3, view, start, source); break; \
+  case 4: attend_bytes(type, special, 4, view, start, source); break; \
+  case 5: attend_bytes(type, special, 5, view, start, source); break; \
+  case 6: attend_bytes(type, special, 6, view, start, source); break;
+#else
+#define MARTLET_BYTES_OF_MANY(type, special)
+#endif
+MARTLET_BYTES(attend_e4m3, martlet_kv_e4m3, false)
+MARTLET_BYTES(attend_special_e4m3, martlet_kv_e4m3, true)
+MARTLET_BYTES(attend_special_i8, martlet_kv_i8, true)
+#undef MARTLET_BYTES
+#undef MARTLET_BYTES_OF_MANY
+#endif
+
+// One pass over the rows of one register tile.
+MARTLET_INLINE void attend_rows(
+    int type, bool special, bool asks, int pass, const attend_view *view, int32_t row, int32_t rows, int32_t start,
+    const attend_source *source) {
+#define MARTLET_ROWS(count) \
+  case count: \
+    if (pass == 0) \
+      special ? attend_special_scores(type, count, view, row, source) : attend_scores(type, count, asks, view, row, start, source); \
+    else \
+      special ? attend_special_values(type, count, view, row, source) : attend_values(type, count, asks, view, row, start, source); \
+    break
+  switch (rows) {
+    MARTLET_ROWS(1);
+    MARTLET_ROWS(2);
+#if MARTLET_ATTENTION_ROWS > 2
+    MARTLET_ROWS(3);
+    MARTLET_ROWS(4);
+    MARTLET_ROWS(5);
+    MARTLET_ROWS(6);
+#endif
+  }
+#undef MARTLET_ROWS
+}
+
 // One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
 // a custom mask.
 MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view, int32_t start) {
@@ -387,27 +560,31 @@ MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view,
     last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
   }
   attend_source source = {0};
+#if MARTLET_DOT_BF16
+  if (view->is_bytes && type == martlet_kv_bf16 && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
+    attend_direct(4, view, start, first, last, &source);
+    if (view->a->cache.type == martlet_kv_e4m3)
+      special ? attend_special_e4m3(view, start, &source) : attend_e4m3(view, start, &source);
+    else
+      attend_special_i8(view, start, &source);
+    return;
+  }
+#endif
   if (view->is_direct)
-    attend_direct(type, view, start, first, last, &source);
+    attend_direct(MARTLET_LANE(type), view, start, first, last, &source);
   else
     attend_brought(view, start, first, last, &source);
-
-  for (int32_t stop; row < end; row = stop) {
-    stop = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
-    if (stop > end) stop = end;
-#define MARTLET_ROWS(count) \
-  case count: special ? attend_special_rows(type, count, view, row, &source) : attend_rows(type, count, view, row, start, &source); break
-    switch (stop - row) {
-      MARTLET_ROWS(1);
-      MARTLET_ROWS(2);
-#if MARTLET_ATTENTION_ROWS > 2
-      MARTLET_ROWS(3);
-      MARTLET_ROWS(4);
-      MARTLET_ROWS(5);
-      MARTLET_ROWS(6);
-#endif
+  if (!special && view->is_direct && view->asks) {
+    attend_rows(type, false, true, 0, view, row, end - row, start, &source);
+    attend_rows(type, false, true, 1, view, row, end - row, start, &source);
+    return;
+  }
+  for (int pass = 0; pass < 2; pass++) {
+    for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
+      stop = (first_row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
+      if (stop > end) stop = end;
+      attend_rows(type, special, false, pass, view, first_row, stop - first_row, start, &source);
     }
-#undef MARTLET_ROWS
   }
 }
 
@@ -416,7 +593,9 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
+  __builtin_memset(scratch->chunk_limit, 0, (size_t)rows * sizeof(float));
   __builtin_memset(scratch->chunk_d, 0, (size_t)rows * 16 * sizeof(float));
+  if (view->has_factors) __builtin_memset(scratch->chunk_p, 0, (size_t)rows * 16 * sizeof(float));
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
   int32_t start = chunk * martlet_kv_chunk_size, end = start + martlet_kv_chunk_size;
   if (end > scratch->key_end[rows - 1]) end = scratch->key_end[rows - 1];
@@ -574,6 +753,9 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .stride = (cache->value_head_dim + 15) / 16 * 16,
       .segment = cache->page_size < martlet_kv_tile_size ? cache->page_size : martlet_kv_tile_size,
       .is_direct = load_is_needless(a),
+      .is_bytes = cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
+                  load_is_packed(a),
+      .asks = task->row_count <= MARTLET_ATTENTION_ROWS,
       .has_factors = cache->type == martlet_kv_i8,
   };
   bool is_cascade = task->merge == martlet_attention_cascade;
@@ -596,7 +778,7 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
   else
     pack_queries(martlet_kv_f32, &view);  // f16 keys are widened: queries stay float32
 
-  attend_chunk_function attend_one_chunk = attend_chunk_of(type, view.cap > 0 || view.has_factors || view.bits);
+  attend_chunk_function attend_one_chunk = attend_chunk_of(type, scales_by_token(&view) || view.bits || !(view.scale > 0));
   if (is_cascade) {
     attend_one_chunk(&view, task->first_chunk);
     int32_t row = 0;

@@ -13,9 +13,9 @@ typedef struct load_scratch {
   // 16 tokens, while they are rotated: dims, and cosines and sines.
   _Alignas(64) float turned[martlet_attention_max_head_dim * 16];
   _Alignas(64) float angles[martlet_attention_max_head_dim * 16];
-  // int8: what a token's scores are multiplied by, and log₂ and inverse of its values' scale.
+  // int8: what a token's scores are multiplied by, its values' scale, and the inverse of that.
   _Alignas(64) float score_factors[martlet_kv_tile_size];
-  _Alignas(64) float value_logs[martlet_kv_tile_size];
+  _Alignas(64) float value_scales[martlet_kv_tile_size];
   _Alignas(64) float value_inverses[martlet_kv_tile_size];
 } load_scratch;
 
@@ -182,27 +182,42 @@ MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
   }
 }
 
-// log₂ and inverse of a scale of int8 values. Codes of scale 0 are 0, so that 1 does as well. Below 2⁻¹¹⁰ sums would overflow: such values
-// count as if their scale were that. A scale that is not a number, of such values or of a slot that nobody wrote, makes NaN of what sees it
-// and of nothing else.
-MARTLET_INLINE void load_value_scale(float scale, float *log, float *inverse) {
-  bool is_scale = scale >= 0 && scale <= __FLT_MAX__;
-  if (is_scale && scale == 0) scale = 1;
-  if (is_scale && scale < 0x1p-110f) scale = 0x1p-110f;
-  *log = is_scale ? log2_of(scale) : __builtin_nanf("");
-  *inverse = is_scale ? 1 / scale : 1;
+// int8's scales of the tokens of every page of which some row sees a token. Codes of scale 0 are 0, so that 1 does as well. Below 2⁻¹¹⁰ sums
+// would overflow: such values count as if their scale were that. A scale that is not a number, of such values or of a slot that nobody
+// wrote, makes NaN of what sees it and of nothing else.
+MARTLET_INLINE void load_token_scales(const load_place *place) {
+  const martlet_paged_kv *cache = &place->a->cache;
+  load_scratch *scratch = place->scratch;
+  _Alignas(64) float keys[martlet_kv_tile_size] = {0}, values[martlet_kv_tile_size] = {0};
+  int32_t page_size = cache->page_size, entry = place->first / page_size;
+  for (int32_t page_start = entry * page_size; page_start <= place->last; page_start += page_size, entry++) {
+    if (place->table[entry] < 0) continue;
+    const uint8_t *page = cache->pages + (size_t)place->table[entry] * (size_t)cache->page_bytes;
+    const float *key_scales = (const float *)(const void *)(page + cache->key_scales_offset) + place->kv_head * cache->scale_head_stride;
+    const float *value_scales = (const float *)(const void *)(page + cache->value_scales_offset) + place->kv_head * cache->scale_head_stride;
+    int32_t first = page_start > place->start ? page_start : place->start;
+    int32_t end = page_start + page_size < place->start + martlet_kv_tile_size ? page_start + page_size : place->start + martlet_kv_tile_size;
+    for (int32_t token = first; token < end; token++) {
+      keys[token - place->start] = key_scales[(token - page_start) * cache->scale_token_stride];
+      values[token - place->start] = value_scales[(token - page_start) * cache->scale_token_stride];
+    }
+  }
+  for (int i = 0; i < martlet_kv_tile_size; i += 16) {
+    f32x16 scale = f32x16_load(values + i);
+    i32x16 is_scale = (scale >= 0.0f) & (scale <= __FLT_MAX__);
+    scale = scale == 0.0f ? f32x16_set(1) : scale;
+    scale = (is_scale & (scale < 0x1p-110f)) ? f32x16_set(0x1p-110f) : scale;
+    f32x16_store(scratch->score_factors + i, f32x16_load(keys + i) * place->scale);
+    f32x16_store(scratch->value_scales + i, is_scale ? scale : f32x16_set(__builtin_nanf("")));
+    f32x16_store(scratch->value_inverses + i, is_scale ? 1.0f / scale : f32x16_set(1));
+  }
 }
 
-// Where the tile's tokens lie, those of every page of which some row sees a token; and int8's scales.
+// Where the tile's tokens lie, those of every page of which some row sees a token.
 MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
   const martlet_paged_kv *cache = &place->a->cache;
   int32_t width = kv_width(cache->type), page_size = cache->page_size;
   for (int i = 0; i < martlet_kv_tile_size; i++) tokens->keys[i] = tokens->values[i] = load_zeros;
-  if (cache->type == martlet_kv_i8) {
-    __builtin_memset(place->scratch->score_factors, 0, sizeof place->scratch->score_factors);
-    __builtin_memset(place->scratch->value_logs, 0, sizeof place->scratch->value_logs);
-    __builtin_memset(place->scratch->value_inverses, 0, sizeof place->scratch->value_inverses);
-  }
   int32_t entry = place->first / page_size;
   for (int32_t page_start = entry * page_size; page_start <= place->last; page_start += page_size, entry++) {
     if (place->table[entry] < 0) continue;
@@ -221,13 +236,6 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
       at = plane->token_group == 1 ? slot * plane->token_stride
                                    : slot / plane->token_group * plane->token_stride + slot % plane->token_group;
       tokens->values[i] = values + at * width;
-      if (cache->type == martlet_kv_i8) {
-        int64_t scale = place->kv_head * cache->scale_head_stride + slot * cache->scale_token_stride;
-        place->scratch->score_factors[i] = ((const float *)(const void *)(page + cache->key_scales_offset))[scale] * place->scale;
-        load_value_scale(
-            ((const float *)(const void *)(page + cache->value_scales_offset))[scale], &place->scratch->value_logs[i],
-            &place->scratch->value_inverses[i]);
-      }
     }
   }
 }
@@ -406,6 +414,7 @@ MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a) {
 
 MARTLET_INLINE void load_tile(const load_place *place) {
   const martlet_attend_arguments *a = place->a;
+  if (a->cache.type == martlet_kv_i8) load_token_scales(place);
   if (a->key_rope) {
     if (MARTLET_IS_DOT(load_type(a)))
       load_turned_pairs(place);
@@ -421,14 +430,14 @@ MARTLET_INLINE void load_tile(const load_place *place) {
   }
 }
 
-// Whether register tiles can read the pages themselves: packed, of a type that is multiplied, no rotation to come, and no page that ends
-// within 16 tokens.
-MARTLET_INLINE bool load_is_needless(const martlet_attend_arguments *a) {
+// Whether the cache is packed, so that register tiles can read the pages themselves: no rotation to come, and no page that ends within 16
+// tokens.
+MARTLET_INLINE bool load_is_packed(const martlet_attend_arguments *a) {
   const martlet_paged_kv *cache = &a->cache;
-  if (cache->type >= martlet_kv_e4m3 || a->key_rope || cache->page_size % 16 != 0) return false;
+  if (a->key_rope || cache->page_size % 16 != 0) return false;
   if (cache->page_size > 16 && cache->page_size % 32 != 0) return false;
   if (cache->page_size > 32 && cache->page_size % 64 != 0) return false;
-  int32_t group = MARTLET_LANE(cache->type);
+  int32_t group = 4 / kv_width(cache->type);
   int64_t size = cache->page_size;
   const martlet_kv_plane *keys = &cache->keys, *values = &cache->values;
   return keys->head_stride == size * cache->head_dim && keys->token_stride == group && keys->dim_stride == size * group &&
@@ -436,3 +445,6 @@ MARTLET_INLINE bool load_is_needless(const martlet_attend_arguments *a) {
          values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
          values->dim_group == 1;
 }
+
+// Whether register tiles read the pages whatever the tile: packed, of a type that is multiplied as it is.
+MARTLET_INLINE bool load_is_needless(const martlet_attend_arguments *a) { return a->cache.type < martlet_kv_e4m3 && load_is_packed(a); }

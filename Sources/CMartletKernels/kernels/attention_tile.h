@@ -94,9 +94,11 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
 // q holds MARTLET_ATTENTION_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
-// column c, whose lanes for the next dims follow `stride` further.
+// column c, whose lanes for the next dims follow `stride` further. Where `ask` is not NULL, what lies in the same places from ask[c] on is asked
+// for on the way.
 MARTLET_INLINE void tile_scores(
-    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, float *scores) {
+    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
+    float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -110,6 +112,7 @@ MARTLET_INLINE void tile_scores(
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) {
       raw[c] = u32x16_load(keys[c] + (size_t)lane * stride);
+      if (ask) __builtin_prefetch(ask[c] + (size_t)lane * stride, 0, 2);
       if (type == martlet_kv_f32)
         first[c] = f32x16_from_bits(raw[c]);
       else if (!MARTLET_IS_DOT(type))
@@ -162,10 +165,11 @@ MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *value
 }
 
 // output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens `first ..< end` of the tile, which every row sees.
-// p[i] is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims.
+// p[i] is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims. Where `ask` is not NULL,
+// its values in the same places are asked for on the way.
 MARTLET_INLINE void tile_output(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, float *output,
-    size_t output_stride) {
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, const tile_values *ask,
+    float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -176,6 +180,7 @@ MARTLET_INLINE void tile_output(
     stop = (start / values->segment_size + 1) * values->segment_size;
     if (stop > end) stop = end;
     const uint32_t *v = tile_value_row(type, values, start) + dim;
+    const uint32_t *asked = ask ? tile_value_row(type, ask, start) + dim : NULL;
     const uint32_t *x = p + (MARTLET_IS_DOT(type) ? start / 2 : start);
 #pragma clang loop unroll(disable)
     for (int token = start; token < stop; token += MARTLET_LANE(type)) {
@@ -184,6 +189,7 @@ MARTLET_INLINE void tile_output(
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) {
         raw[c] = u32x16_load(v + 16 * c);
+        if (ask) __builtin_prefetch(asked + 16 * c, 0, 2);
         if (type == martlet_kv_f32)
           even[c] = f32x16_from_bits(raw[c]);
         else if (!MARTLET_IS_DOT(type))
@@ -209,6 +215,7 @@ MARTLET_INLINE void tile_output(
         }
       }
       v += values->stride;
+      if (ask) asked += values->stride;
       x += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
     }
   }
@@ -251,3 +258,94 @@ MARTLET_INLINE void tile_output_edge(
     }
   }
 }
+
+#if MARTLET_DOT_BF16
+// The same two products over packed pages of one-byte numbers, four to a lane, which become bf16 in registers: each number once for all rows.
+// The chains are those of bf16 pages that hold the same numbers, so the bits are the same.
+
+// Four numbers of each lane as two pairs of bf16, exactly.
+MARTLET_INLINE void bytes_split(int type, u32x16 words, u32x16 *first, u32x16 *second) {
+  if (type == martlet_kv_e4m3)
+    e4m3_pairs(words, first, second);
+  else
+    i8_pairs(words, first, second);
+}
+
+// `lanes` counts lanes of four dims.
+MARTLET_INLINE void bytes_scores(
+    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
+    float *scores) {
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
+#pragma clang loop unroll(disable)
+  for (int lane = 0; lane < lanes; lane++) {
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) {
+      u32x16 first, second;
+      bytes_split(type, u32x16_load(keys[c] + (size_t)lane * stride), &first, &second);
+      if (ask) __builtin_prefetch(ask[c] + (size_t)lane * stride, 0, 2);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < rows; i++) {
+        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[i]), first);
+        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[MARTLET_ATTENTION_ROWS + i]), second);
+      }
+    }
+    q += 2 * MARTLET_ATTENTION_ROWS;
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) f32x16_store(scores + i * martlet_kv_tile_size + 16 * c, sum[i][c]);
+}
+
+// Over all 64 tokens of the tile.
+MARTLET_INLINE void bytes_output(
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int dim, const tile_values *ask, float *output,
+    size_t output_stride) {
+  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+  for (int start = 0; start < martlet_kv_tile_size; start += values->segment_size) {
+    const uint32_t *v = values->segments[start / values->segment_size] + dim, *asked = ask->segments[start / values->segment_size] + dim;
+    const uint32_t *x = p + start / 2;
+#pragma clang loop unroll(disable)
+    for (int token = 0; token < values->segment_size; token += 4) {
+#pragma clang loop unroll(full)
+      for (int c = 0; c < columns; c++) {
+        u32x16 first, second;
+        bytes_split(type, u32x16_load(v + 16 * c), &first, &second);
+        __builtin_prefetch(asked + 16 * c, 0, 2);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) {
+          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(x[i * martlet_kv_tile_size]), first);
+          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(x[i * martlet_kv_tile_size + 1]), second);
+        }
+      }
+      v += values->stride;
+      asked += values->stride;
+      x += 2;
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) f32x16_store(output + (size_t)i * output_stride + (size_t)(dim + 16 * c), sum[i][c]);
+}
+
+// One token, times a bf16, into the output of one row.
+MARTLET_INLINE void bytes_output_one(int type, uint32_t weight, const tile_values *values, int token, int dims, float *output) {
+  const uint32_t *v = values->segments[token / values->segment_size] + (size_t)(token % values->segment_size / 4) * values->stride;
+  uint32_t mask = token % 2 == 0 ? 0xFFFFu : 0xFFFF0000u;
+  for (int dim = 0; dim < dims; dim += 16) {
+    u32x16 first, second;
+    bytes_split(type, u32x16_load(v + dim), &first, &second);
+    u32x16 pairs = (token % 4 < 2 ? first : second) & mask;
+    f32x16_store(output + dim, bf16_pair_dot(f32x16_load(output + dim), (u32x16)(weight << token % 2 * 16), pairs));
+  }
+}
+#endif

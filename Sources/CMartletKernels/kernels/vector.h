@@ -68,11 +68,11 @@ MARTLET_INLINE f32x16 f32x16_fma(f32x16 a, f32x16 b, f32x16 c) {
 
 // The sum of 16 lanes by a fixed tree: halves, quarters, pairs. The same in every variant.
 MARTLET_INLINE float f32x16_sum(f32x16 v) {
-  float lanes[16];
-  f32x16_store(lanes, v);
-  for (int width = 8; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-  return lanes[0];
+  typedef float f32x8 __attribute__((ext_vector_type(8)));
+  typedef float f32x4 __attribute__((ext_vector_type(4)));
+  f32x8 eight = v.lo + v.hi;
+  f32x4 four = eight.lo + eight.hi;
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 // The greatest of 16 lanes.
@@ -87,6 +87,18 @@ MARTLET_INLINE u32x16 bf16_round(f32x16 x) {
   u32x16 bits = u32x16_bits(x);
   u32x16 rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   return (x != x) ? ((bits >> 16) | 0x40u) : rounded;
+}
+
+// 16 pairs of the rounded lanes of a, then of b.
+MARTLET_INLINE u32x16 bf16_pairs(f32x16 a, f32x16 b) {
+#if MARTLET_AVX512 && MARTLET_DOT_BF16
+  return (u32x16)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+#else
+  u32x16 x = bf16_round(a), y = bf16_round(b);
+  u32x16 firsts = __builtin_shufflevector(x, y, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  u32x16 seconds = __builtin_shufflevector(x, y, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return firsts | seconds << 16;
+#endif
 }
 
 // float32 of 16 halves given in the low 16 bits of each lane. Exact, by integers: every variant can.
