@@ -23,13 +23,14 @@ INPUTS = [
     ("query", None, 2), ("key", None, 2), ("value", None, 2), ("key_cache.0", None, 4), ("value_cache.0", None, 4),
     ("past_lens", "i32", 1), ("subsequence_begins", "i32", 1), ("block_indices", "i32", 1), ("block_indices_begins", "i32", 1),
     ("scale", "f32", 0), ("sliding_window", "i32", 0), ("alibi_slopes", "f32", 1), ("max_context_len", "i32", 0),
-    ("score_aggregation_window", "i32", 0), ("rotated_block_indices", "i32", 1), ("rotation_deltas", "i32", 1),
+    ("score_aggregation_window", "i32", 1), ("rotated_block_indices", "i32", 1), ("rotation_deltas", "i32", 1),
     ("rotation_trig_lut", "f32", 1), ("xattention_threshold", "f32", 1), ("xattention_block_size", "i32", 0),
     ("xattention_stride", "i32", 0), ("sinks", "f32", 1), ("adaptive_rkv_start_size", "i32", 0),
     ("adaptive_rkv_evictable_sizes", "i32", 1), ("adaptive_rkv_diversity_block_set_indices", "i32", 1),
     ("adaptive_rkv_diversity_block_set_indices_begins", "i32", 1), ("token_type_ids", "i32", 1), ("qq_bias", "u8", 1),
     ("qq_bias_begins", "i32", 1),
 ]
+NUMBERS = {"f32": numpy.float32, "i32": numpy.int32, "u8": numpy.uint8}
 FROM_THE_CALL = {"past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len"}
 
 
@@ -66,7 +67,7 @@ def _model(workload, dtype):
         else:
             value = 1 / workload.dims**0.5 if name == "scale" else 0
             # An empty vector is a feature that is off.
-            node = openvino.op.Constant(getattr(openvino.Type, element), [0] * rank, [] if rank else [value])
+            node = openvino.op.Constant(numpy.full([0] * rank, value, NUMBERS[element]))
         arguments.append(node.output(0))
     attention = _PagedAttentionExtension(arguments)
     for key, value in {"num_k_heads": workload.kv_heads, "k_head_size": workload.dims, "num_v_heads": workload.kv_heads,
@@ -85,23 +86,16 @@ def _compile(workload, dtype, threads):
     })
 
 
-def _tensor(x, dtype):
-    """float32 [tokens, heads, dims] as the model takes it: [tokens, heads · dims], float32 or bf16."""
-    import openvino
-
-    x = x.reshape(x.shape[0], -1)
-    if dtype == "f32":
-        return openvino.Tensor(numpy.ascontiguousarray(x), shared_memory=True)
-    return openvino.Tensor(workloads.bfloat16_bits(x), openvino.Shape(x.shape), openvino.Type.bf16)
+def _numbers(x, dtype):
+    """float32 [tokens, heads, dims] as the model takes it: [tokens, heads · dims], float32, or bf16 in uint16."""
+    x = numpy.ascontiguousarray(x.reshape(x.shape[0], -1))
+    return x if dtype == "f32" else workloads.bfloat16_bits(x)
 
 
-def _cache(port, blocks):
+def _empty_cache(port, blocks):
     """A cache of zeros in the shape and type that the compiled model asks for; NumPy's memory, which asks for huge pages."""
-    import openvino
-
     shape = [blocks] + [dimension.get_length() for dimension in list(port.partial_shape)[1:]]
-    numbers = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.float32}[port.element_type.size]
-    return openvino.Tensor(numpy.zeros(shape, numbers), openvino.Shape(shape), port.element_type)
+    return numpy.zeros(shape, {1: numpy.uint8, 2: numpy.uint16, 4: numpy.float32}[port.element_type.size])
 
 
 def prepare(workload, dtype, threads):
@@ -109,20 +103,26 @@ def prepare(workload, dtype, threads):
     import openvino
 
     request = _compile(workload, dtype, threads).create_infer_request()
+    ports = {port.any_name: port for port in request.model_inputs}
+    memory = {}  # A tensor does not keep the array alive whose memory it is.
+
+    def share(name, array):
+        request.set_tensor(name, openvino.Tensor(array, openvino.Shape(array.shape), ports[name].element_type))
+        memory[name] = array
+
     per_request = -(-workload.tokens // BLOCK)
     for name in ("key_cache.0", "value_cache.0"):
-        port = next(port for port in request.model_inputs if name in port.get_names())
-        request.set_tensor(name, _cache(port, per_request * workload.requests))
+        share(name, _empty_cache(ports[name], per_request * workload.requests))
 
     def step(q, k, v, past, begins, blocks, block_begins):
         """Sets one call's tokens and where they go."""
         for name, x in (("query", q), ("key", k), ("value", v)):
-            request.set_tensor(name, _tensor(x, dtype))
+            share(name, _numbers(x, dtype))
         longest = max(p + e - b for p, b, e in zip(past, begins, begins[1:]))
         numbers = {"past_lens": past, "subsequence_begins": begins, "block_indices": blocks, "block_indices_begins": block_begins,
                    "max_context_len": longest}
         for name, value in numbers.items():
-            request.set_tensor(name, openvino.Tensor(numpy.array(value, numpy.int32)))
+            share(name, numpy.array(value, numpy.int32))
 
     def fill(keys, values, first_block):
         """Caches [tokens, kv_heads, dims]: every block as a short prompt of its own, so that the time grows with the tokens only."""
@@ -153,7 +153,7 @@ def prepare(workload, dtype, threads):
             return workloads.bfloat16_values(tensor.data.view(numpy.uint16)).reshape(shape)
         return tensor.data.astype(numpy.float32).reshape(shape)
 
-    def run():
+    def run(alive=memory):  # holds the arrays for as long as the model reads them
         request.infer()
         return output
 
