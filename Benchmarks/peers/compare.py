@@ -45,7 +45,7 @@ class Peer:
         if self.process.poll() is not None:
             raise RuntimeError(f"the process has ended with {self.process.returncode}")
         print(json.dumps(order), file=self.process.stdin, flush=True)
-        answer = json.loads(self.process.stdout.readline() or f'{{"error": "the process has ended"}}')
+        answer = json.loads(self.process.stdout.readline() or '{"error": "the process has ended"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer

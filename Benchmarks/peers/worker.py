@@ -79,6 +79,7 @@ def serve(engine, threads):
             if "prepare" in order:
                 workload = workloads.parse(order["prepare"])
                 run = engine.prepare(workload, order["dtype"], threads)
+                workloads.forget()
         except Exception as error:  # goes to the other side of the pipe, which says what it means
             answer["error"] = f"{type(error).__name__}: {error}"
         print(json.dumps(answer), file=answers, flush=True)
