@@ -6,7 +6,8 @@
                                         [--dtype bf16] [--rounds 5] [--threads 2] [--json FILE]
 
 A round runs Martlet once and then every other engine once, each after a run that is not counted and never two at a time, so that a machine
-whose clock or neighbours change is as unfair to one as to the other. Prints medians and how many times longer than Martlet each takes.
+whose clock or neighbours change is as unfair to one as to the other; the run that is not counted brings an engine's data back into the
+processor's caches after the turn of another. Prints medians and how many times longer than Martlet each takes.
 The JSON has the other engines' results, for `martlet bench attention --compare`, and Martlet's of the same rounds.
 """
 
@@ -27,9 +28,6 @@ import workload as workloads
 PROMPTS = ["32,8,128:512@0", "32,8,128:2048@0", "32,8,128:4096@0", "9,3,64:2048@0", "4,1,256:2048@0"]
 GENERATIONS = [f"32,8,128:{batch}*1@{cached - 1}" for batch in (1, 8, 32) for cached in (1024, 4096, 16384)]
 
-# Unlike a warm loop over one engine, a round takes turns: an engine finds the caches as the one before it left them. The run that is not
-# counted brings its own data back.
-
 
 class Peer:
     """Another engine in a process of its own, which sleeps on a pipe between its runs."""
@@ -42,10 +40,12 @@ class Peer:
 
     def ask(self, **order):
         """The worker's answer; raises RuntimeError if there is none, or if it is an error."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the process has ended with {self.process.returncode}")
-        print(json.dumps(order), file=self.process.stdin, flush=True)
-        answer = json.loads(self.process.stdout.readline() or '{"error": "the process has ended"}')
+        try:
+            print(json.dumps(order), file=self.process.stdin, flush=True)
+        except OSError:
+            pass  # it has ended: there is no answer either
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "its process has ended"}
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
@@ -55,7 +55,10 @@ class Peer:
         return dtype if dtype in self.engine.DTYPES else "f32"
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # it has ended before
         self.process.wait()
 
 
@@ -70,24 +73,27 @@ def run_martlet(options, text, dtype):
 def compare(options, peers, text, dtype):
     """The rounds of one workload: Martlet's result, the peers' results, the machine's name."""
     workload = workloads.parse(text)
-    ready = []
-    for peer in peers:
-        kind = peer.dtype(dtype)
-        if not peer.engine.supports(workload, kind):
-            continue
+    ready = [(peer, peer.dtype(dtype), []) for peer in peers if peer.engine.supports(workload, peer.dtype(dtype))]
+
+    def ask(entry, **order):
+        """The answer; an engine that fails is named and has no more turns at this workload."""
         try:
-            peer.ask(prepare=text, dtype=kind)
-            ready.append((peer, kind, []))
+            return entry[0].ask(**order)
         except RuntimeError as error:
-            print(f"{peer.engine.NAME} cannot run {text}: {error}", file=sys.stderr)
+            print(f"{entry[0].engine.NAME} is left out of {text}: {error}", file=sys.stderr)
+            ready.remove(entry)
+
+    for entry in list(ready):
+        ask(entry, prepare=text, dtype=entry[1])
     ours = []
     for _ in range(options.rounds):
         result, machine = run_martlet(options, text, dtype)
         ours.append(result)
-        for peer, _, samples in ready:
-            samples.append(peer.ask(run=True)["seconds"])
-    for peer in peers:
-        peer.ask(drop=True)
+        for entry in list(ready):
+            if answer := ask(entry, run=True):
+                entry[2].append(answer["seconds"])
+    for entry in list(ready):
+        ask(entry, drop=True)
     samples = [result["seconds"] for result in ours]
     mine = worker.result(type("Martlet", (), {"NAME": f"martlet {ours[0]['engine']}"}), workload, dtype, samples)
     theirs = [worker.result(peer.engine, workload, kind, samples) for peer, kind, samples in ready]

@@ -22,8 +22,8 @@ import time
 import engines
 import workload as workloads
 
-# Fewer and more tokens than a block of 16 or 32, several requests, shared heads: each layout must be right to pass.
-CHECKS = ["6,2,64:1*70@0", "4,4,64:3*33@0", "6,2,64:3*1@69", "8,1,128:2*1@127"]
+# Part of a block of 16 or 32 tokens and many blocks, several requests, shared heads, a continued prompt: each layout must be right to pass.
+CHECKS = ["6,2,64:1*70@0", "4,4,64:3*33@0", "4,1,256:40@0", "8,2,128:2*300@0", "6,2,64:2*20@50", "6,2,64:3*1@69", "8,1,128:2*1@127"]
 
 
 def check(engine, threads):

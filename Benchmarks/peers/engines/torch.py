@@ -5,6 +5,7 @@ Every workload is timed in the fastest of the forms in which it can be written; 
 """
 
 import importlib.metadata
+import os
 import time
 
 import numpy
@@ -74,7 +75,8 @@ def _generation_forms(workload, q, keys, values):
 
 
 def prepare(workload, dtype, threads):
-    """Makes the tensors and picks the fastest form: the best of two runs after a first."""
+    """Makes the tensors, in huge pages, and picks the fastest form: the best of two runs after a first."""
+    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # read at the first allocation
     import torch
 
     torch.set_num_threads(threads)
