@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--serve", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # workloads may come before and after the options
     # Before an OpenMP is loaded.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     engine = engines.load(options.engine)
