@@ -1,0 +1,25 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletCPU
+import Testing
+
+@Suite("Ceilings")
+struct CeilingTests {
+  @Test("are found for what an instruction set has, and for nothing else", arguments: CPUDevice.instructionSets.filter(\.isSupported))
+  func operations(set: InstructionSet) throws {
+    let ceilings = try CPUCeilings(CPUDevice(instructionSet: set.name, threads: 2))
+    let rate = { ceilings.operationsPerSecond($0, tries: 2, seconds: 0.002) }
+    // The slowest machine that anybody uses makes a hundred million.
+    #expect(try #require(rate(.f32)) > 1e8)
+    let hasBF16 = set.name == "avx512bf16"
+    for operation in [CPUCeilings.Operation.bf16, .e4m3(rows: 1), .e4m3(rows: 6), .i8AsBF16(rows: 4)] {
+      #expect((rate(operation) != nil) == hasBF16, "\(operation)")
+    }
+  }
+
+  @Test("of memory are found whatever the size", arguments: [1, 4096, 3 << 20])
+  func reading(byteCount: Int) throws {
+    let reader = try CPUCeilings(CPUDevice(threads: 2)).makeReader(byteCount: byteCount)
+    #expect(reader.bytesPerSecond() > 1e7)
+  }
+}
