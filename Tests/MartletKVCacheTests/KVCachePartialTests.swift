@@ -120,6 +120,20 @@ struct KVCachePartialTests {
     try manager.checkIntegrity()
   }
 
+  @Test("stays while another page can go for the copy, though it is the least recently held")
+  func source() throws {
+    let manager = try makePrefixManager(windows: [nil, 64], pages: 16, maxLength: 64, maxSequences: 4, reusesPartialPages: true)
+    let (older, newer) = (randomTokens(24, seed: 1), randomTokens(24, seed: 2))
+    #expect(manager.run(0, older) == 0 && manager.run(1, newer) == 0)
+    manager.remove(0)
+    manager.remove(1)
+    #expect(manager.addSequence(2) && manager.extend(2, to: 16))
+    for pool in 0..<2 { #expect(manager.freePages(pool: pool) == 0 && manager.cachedPages(pool: pool) == 6) }
+    #expect(manager.addSequence(3, tokens: older[..<20] + [-1]) == 20 && manager.mismatches(3, TokenPrints(older)).isEmpty)
+    #expect(manager.cachedPrefix(of: older + [-1]) == 24 && manager.cachedPrefix(of: newer + [-1]) == 16)
+    try manager.checkIntegrity()
+  }
+
   @Test("must be there in every pool whose layers see earlier tokens")
   func windows() throws {
     // A window of 20 tokens, pages of 8; a window of one token sees none but its own.
