@@ -22,10 +22,15 @@ public struct EngineConfiguration: Sendable {
     public var fp8Inputs: Bool
     /// Whether a request takes keys and values of tokens that earlier ones began with too. No token changes by it.
     public var reusesPrefixes: Bool
+    /// Whether it takes them up to any token, by a copy of the page inside which it parts from earlier ones; else whole pages only.
+    public var reusesPartialPages: Bool
+    /// How long pages are kept of requests that do not say (``SamplingParams/cacheRetention``).
+    public var retention: KVRetention
 
     public init(
       dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic,
-      scales: KVScales = KVScales(), fp8Inputs: Bool = false, reusesPrefixes: Bool = true
+      scales: KVScales = KVScales(), fp8Inputs: Bool = false, reusesPrefixes: Bool = true,
+      reusesPartialPages: Bool = true, retention: KVRetention = .normal
     ) {
       self.dataType = dataType
       self.pageSize = pageSize
@@ -33,6 +38,8 @@ public struct EngineConfiguration: Sendable {
       self.scales = scales
       self.fp8Inputs = fp8Inputs
       self.reusesPrefixes = reusesPrefixes
+      self.reusesPartialPages = reusesPartialPages
+      self.retention = retention
     }
   }
 

@@ -87,6 +87,17 @@ public final class CPUQueue: DeviceQueue {
     destination.unsafeStorage.baseAddress!.update(from: elements.baseAddress!, count: elements.count)
   }
 
+  public func copy(_ source: Tensor, to destination: Tensor) {
+    precondition(source.dataType == destination.dataType, "a copy of \(source.dataType) elements to a tensor of \(destination.dataType)")
+    precondition(source.count <= destination.count, "a copy of \(source.count) elements to a tensor of \(destination.count)")
+    guard let from = source.buffer.hostAddress, let to = destination.buffer.hostAddress else {
+      preconditionFailure("a copy between \(source.address) and \(destination.address), of which the CPU cannot reach both")
+    }
+    let distance = (from + source.byteOffset) - (to + destination.byteOffset)
+    precondition(abs(distance) >= source.byteCount, "a copy of \(source.byteCount) bytes to a place \(abs(distance)) bytes from them")
+    memcpy(to + destination.byteOffset, from + source.byteOffset, source.byteCount)
+  }
+
   public func wait() {}
 }
 

@@ -42,10 +42,15 @@ public struct KVCacheConfig: Sendable, Hashable {
   ///
   /// Keys and values of a token must depend on no later token: attention is causal. A linear cache never reuses.
   public var reusesPrefixes: Bool
+  /// Whether a sequence that parts from an earlier one inside a page takes a copy of that page, so that only its tokens from there on are
+  /// computed. Means nothing without ``reusesPrefixes``.
+  public var reusesPartialPages: Bool
+  /// How long pages are kept of a sequence that does not say.
+  public var retention: KVRetention
 
   public init(
     dataType: DataType = .bf16, pageSize: PageSize = .tokens(32), budget: Budget = .automatic, maxSequenceLength: Int, maxSequences: Int,
-    maxTokensPerStep: Int? = nil, reusesPrefixes: Bool = true
+    maxTokensPerStep: Int? = nil, reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, retention: KVRetention = .normal
   ) {
     self.dataType = dataType
     self.pageSize = pageSize
@@ -54,6 +59,8 @@ public struct KVCacheConfig: Sendable, Hashable {
     self.maxSequences = maxSequences
     self.maxTokensPerStep = maxTokensPerStep
     self.reusesPrefixes = reusesPrefixes
+    self.reusesPartialPages = reusesPartialPages
+    self.retention = retention
   }
 
   /// Tokens in a page, with the linear cache's page spelled out.

@@ -28,16 +28,24 @@ extension KVCacheManager {
       guard holders[Int(page)] == 0 else { throw .integrity("\(name): page \(page) is twice in the free list") }
       holders[Int(page)] = -1
     }
-    var page = pool.cached.first
-    var count = 0
-    while page >= 0 && count <= pool.pageCount {
-      if holders[Int(page)] == -1 { throw .integrity("\(name): page \(page) is free and cached") }
-      if pool.nodes[Int(page)] < 0 { throw .integrity("\(name): page \(page) is cached, and the prefix tree has no node for it") }
-      holders[Int(page)] = -2
-      count += 1
-      page = pool.cached.page(after: page)
+    for (retention, list) in zip(KVRetention.allCases, pool.cached) {
+      var page = list.first
+      var count = 0
+      while page >= 0 && count <= pool.pageCount {
+        if holders[Int(page)] == -1 { throw .integrity("\(name): page \(page) is free and cached") }
+        if holders[Int(page)] == -2 { throw .integrity("\(name): page \(page) is cached twice") }
+        if pool.nodes[Int(page)] < 0 { throw .integrity("\(name): page \(page) is cached, and the prefix tree has no node for it") }
+        if pool.retentions[Int(page)] != retention {
+          throw .integrity("\(name): page \(page) of retention \(pool.retentions[Int(page)]) is cached as \(retention)")
+        }
+        holders[Int(page)] = -2
+        count += 1
+        page = list.page(after: page)
+      }
+      guard count == list.count else {
+        throw .integrity("\(name): \(list.count) cached pages of retention \(retention) are counted, \(count) are listed")
+      }
     }
-    guard count == pool.cachedCount else { throw .integrity("\(name): \(pool.cachedCount) cached pages are counted, \(count) are listed") }
     for (id, slot) in slots {
       let first = pool.firstVisibleEntry(from: computedLengths[slot])
       let end = (lengths[slot] + pageSize - 1) / pageSize
@@ -51,6 +59,10 @@ extension KVCacheManager {
         }
         if holders[Int(page)] < 0 { throw .integrity("\(name): page \(page) is free or cached and belongs to sequence \(id)") }
         if lastHolder[Int(page)] == slot { throw .integrity("\(name): sequence \(id) holds page \(page) twice") }
+        if pool.retentions[Int(page)] < retentions[slot] {
+          throw .integrity(
+            "\(name): page \(page) has retention \(pool.retentions[Int(page)]), and sequence \(id), which holds it, \(retentions[slot])")
+        }
         holders[Int(page)] += 1
         lastHolder[Int(page)] = slot
       }
@@ -77,8 +89,9 @@ extension KVCacheManager {
       if isFree[Int(node)] { throw .integrity("node \(node) of the prefix tree is twice free") }
       isFree[Int(node)] = true
     }
-    guard tree.count + tree.freeNodes.count == tree.capacity else {
-      throw .integrity("\(tree.count) + \(tree.freeNodes.count) nodes of the prefix tree are not \(tree.capacity)")
+    let full = (0..<tree.capacity).count { !isFree[$0] && Int(tree.tokenCounts[$0]) == pageSize }
+    guard tree.fullCount == full else {
+      throw .integrity("\(tree.fullCount) full nodes of the prefix tree can be found, of \(full)")
     }
     var children = [Int32](repeating: 0, count: tree.capacity)
     var pages = pools.map { [Int32](repeating: -1, count: $0.pageCount) }
@@ -87,6 +100,9 @@ extension KVCacheManager {
       if parent >= 0 {
         if isFree[parent] { throw .integrity("node \(node) of the prefix tree has a free parent") }
         children[parent] += 1
+      }
+      if Int(tree.tokenCounts[node]) < pageSize, tree.childCounts[node] + tree.pins[node] > 0 {
+        throw .integrity("node \(node) of the prefix tree has \(tree.tokenCounts[node]) tokens, and something follows it")
       }
       if tree.isIdle(node) { throw .integrity("node \(node) of the prefix tree is there for nothing") }
       for pool in pools.indices {
@@ -102,15 +118,38 @@ extension KVCacheManager {
         {
           throw .integrity("pool \(pool): page \(page) is held, and the page before it is not")
         }
+        if pools[pool].key.window == nil, parent >= 0 {
+          let before = pools[pool].retentions[Int(tree.page(parent, pool: pool))]
+          if before < pools[pool].retentions[Int(page)] {
+            throw .integrity("pool \(pool): page \(page) has retention \(pools[pool].retentions[Int(page)]), the page before it \(before)")
+          }
+        }
       }
     }
     if children != tree.childCounts.enumerated().map({ isFree[$0] ? 0 : $1 }) {
       throw .integrity("the children of the prefix tree's nodes are counted wrong")
     }
+    try checkSiblings(tree, isFree)
     for pool in pools.indices where pages[pool] != pools[pool].nodes {
       throw .integrity("pool \(pool) and the prefix tree do not agree which pages it remembers")
     }
     try checkCursors(tree)
+  }
+
+  /// Every node in use is in the list of its parent's children, once.
+  private func checkSiblings(_ tree: PrefixTree, _ isFree: [Bool]) throws(KVCacheError) {
+    var listed = 0
+    for parent in PrefixTree.root..<tree.capacity where parent == PrefixTree.root || !isFree[parent] {
+      var (before, node) = (Int32(-1), tree.youngest[parent + 1])
+      while node >= 0 && listed <= tree.count {
+        if isFree[Int(node)] || tree.parents[Int(node)] != Int32(parent) || tree.younger[Int(node)] != before {
+          throw .integrity("node \(node) of the prefix tree stands wrong among the children of \(parent)")
+        }
+        listed += 1
+        (before, node) = (node, tree.older[Int(node)])
+      }
+    }
+    guard listed == tree.count else { throw .integrity("\(listed) nodes of the prefix tree are listed as children, of \(tree.count)") }
   }
 
   private func checkCursors(_ tree: PrefixTree) throws(KVCacheError) {

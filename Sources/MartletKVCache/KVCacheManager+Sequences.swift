@@ -10,15 +10,17 @@ extension KVCacheManager {
   public func contains(_ id: Int) -> Bool { slots[id] != nil }
 
   /// Makes room for a new sequence of no tokens.
+  /// - Parameter retention: how long its pages are kept after it; nil is ``KVCacheConfig/retention``.
   /// - Returns: false where `maxSequences` are in the cache already.
   /// - Precondition: no sequence of this id is in the cache.
-  public func addSequence(_ id: Int) -> Bool {
+  public func addSequence(_ id: Int, retention: KVRetention? = nil) -> Bool {
     precondition(slots[id] == nil, "sequence \(id) is in the key/value cache already")
     guard let slot = freeSlots.popLast() else { return false }
     slots[id] = slot
     lengths[slot] = 0
     computedLengths[slot] = 0
     cursors[slot] = PrefixCursor()
+    retentions[slot] = retention ?? config.retention
     return true
   }
 
@@ -35,7 +37,7 @@ extension KVCacheManager {
     for pool in pools.indices where pools[pool].pagesNeeded(slot: slot, to: length) > pools[pool].availableCount { return false }
     for pool in pools.indices {
       evict(from: pool, untilFree: pools[pool].pagesNeeded(slot: slot, to: length))
-      pools[pool].extend(slot: slot, to: length)
+      pools[pool].extend(slot: slot, to: length, retention: retentions[slot])
     }
     lengths[slot] = length
     return true
@@ -56,7 +58,7 @@ extension KVCacheManager {
       tokens >= 0 && tokens % pageSize == 0 && tokens <= computedLengths[from],
       "\(tokens) tokens of sequence \(source) cannot be shared: whole pages of \(pageSize) of its \(computedLengths[from]) computed tokens")
     for pool in pools where !pool.canShare(from: from, length: tokens) { return false }
-    for pool in pools.indices { pools[pool].share(from: from, length: tokens, with: slot) }
+    for pool in pools.indices { pools[pool].share(from: from, length: tokens, with: slot, retention: retentions[slot]) }
     lengths[slot] = tokens
     computedLengths[slot] = tokens
     stopIndexing(slot)

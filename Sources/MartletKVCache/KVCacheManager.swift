@@ -7,7 +7,8 @@ public import MartletCore
 /// Layers form *pools* by (window, key/value heads, head dims, data type). A pool has its own page ids, its own share of the budget and its
 /// own page tables. A sequence grows with ``extend(_:to:)``, which either finds pages in every pool or changes nothing; after a step
 /// ``computed(_:upTo:)`` gives back what lies wholly behind a sliding window; ``remove(_:)`` gives back all. Where the tokens are told as
-/// well (``computed(_:upTo:tokens:)``), full pages are remembered by them, and a new sequence that begins alike takes them as they are.
+/// well (``computed(_:upTo:tokens:)``), full pages are remembered by them, and a new sequence that begins alike takes them as they are. Where it
+/// parts from them inside a page, it takes a copy of that page. ``KVRetention`` says what is given up first when memory is wanted.
 ///
 /// The manager lives inside one loop: it has no locks and is not `Sendable`. Its operations between steps allocate no memory.
 public final class KVCacheManager {
@@ -17,6 +18,13 @@ public final class KVCacheManager {
   public let layers: [KVLayerSpec]
   /// The bytes that the budget allows, as it was understood when the cache was made.
   public let budgetByteCount: Int
+
+  /// Where pages are copied, and where kernels that read and write them must run.
+  ///
+  /// A copy is put on it by ``addSequence(_:tokens:salt:retention:)``, after the kernels that filled the page, and before those that write
+  /// to the copy, or to the page when another sequence has it: one queue is all the order that this takes, also on a device that runs later
+  /// than it is called.
+  public let queue: any DeviceQueue
 
   let device: any Device
   /// `[layer]`: all pages of the layer.
@@ -33,11 +41,14 @@ public final class KVCacheManager {
   var prefixes: PrefixTree?
   /// For each slot, how far its pages are in the tree.
   var cursors: [PrefixCursor]
+  /// For each slot, how long its pages are kept after it.
+  var retentions: [KVRetention]
   var prefixCounts = KVCacheStatistics.Prefixes()
 
   /// Reserves the storage of all layers.
+  /// - Parameter queue: the queue of the kernels that will read and write the pages; nil makes one, which they must take.
   /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not to be had.
-  public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device) throws {
+  public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device, queue: (any DeviceQueue)? = nil) throws {
     if let problem = config.problem() { throw problem }
     let pageSize = config.tokensPerPage
     for (index, layer) in layers.enumerated() where layer.layout.pageSize != pageSize {
@@ -69,6 +80,7 @@ public final class KVCacheManager {
     self.config = config
     self.layers = layers
     self.device = device
+    self.queue = queue ?? device.makeQueue()
     self.budgetByteCount = budget
     self.storage = storage
     self.poolOfLayer = poolOfLayer
@@ -81,6 +93,7 @@ public final class KVCacheManager {
     lengths = Array(repeating: 0, count: config.maxSequences)
     computedLengths = Array(repeating: 0, count: config.maxSequences)
     cursors = Array(repeating: PrefixCursor(), count: config.maxSequences)
+    retentions = Array(repeating: config.retention, count: config.maxSequences)
     slots.reserveCapacity(config.maxSequences)
     if config.reusesPrefixes && config.pageSize != .linear {
       prefixes = PrefixTree(

@@ -36,6 +36,8 @@ public struct KVCacheStatistics: Sendable, Hashable {
     public internal(set) var askedTokens = 0
     /// Those of them that were taken from the cache.
     public internal(set) var reusedTokens = 0
+    /// Those of ``reusedTokens`` that lie in copied pages, because the sequence parted from the cached one inside the page.
+    public internal(set) var copiedTokens = 0
     /// Cached pages that were given up for free ones, all pools together.
     public internal(set) var evictedPages = 0
 

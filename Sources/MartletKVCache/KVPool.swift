@@ -8,7 +8,8 @@ import MartletCore
 /// table: entry p is the page that holds tokens p·pageSize ..< (p + 1)·pageSize, −1 where there is none (behind the window, or not yet).
 ///
 /// Sequences with a common prefix may hold the same page. When the last of them has let it go, it is free again; where the prefix tree has a
-/// node for it, it is *cached* instead: nobody writes to it, and it is given up, least recently held first, when a free page is wanted.
+/// node for it, it is *cached* instead: nobody writes to it, and it is given up when a free page is wanted: lowest retention first, and least
+/// recently held first of one retention.
 struct KVPool {
   /// What makes two layers share a pool.
   struct Key: Hashable {
@@ -42,8 +43,10 @@ struct KVPool {
   private(set) var holders: [Int32]
   /// `[pageCount]`: the prefix tree's node of each page; −1 where it has none.
   private(set) var nodes: [Int32]
-  /// The cached pages in the order in which they will be given up.
-  private(set) var cached: PageList
+  /// `[pageCount]`: the highest retention of the sequences that hold or held the page as it is filled now; without meaning for a free one.
+  private(set) var retentions: [KVRetention]
+  /// The cached pages of each retention, from the lowest on, in the order in which they will be given up.
+  private(set) var cached: [PageList]
   /// `[slots, maxPagesPerSequence]`.
   private(set) var table: [Int32]
   /// For each slot, the first table entry still held and one past the last.
@@ -60,17 +63,22 @@ struct KVPool {
     freePages = (0..<Int32(pageCount)).reversed()
     holders = Array(repeating: 0, count: pageCount)
     nodes = Array(repeating: -1, count: pageCount)
-    cached = PageList(capacity: pageCount)
+    retentions = Array(repeating: .low, count: pageCount)
+    cached = Array(repeating: PageList(capacity: pageCount), count: KVRetention.allCases.count)
     table = Array(repeating: -1, count: slots * maxPagesPerSequence)
     firstEntry = Array(repeating: 0, count: slots)
     endEntry = Array(repeating: 0, count: slots)
   }
 
   var freeCount: Int { freePages.count }
-  var cachedCount: Int { cached.count }
-  var heldCount: Int { pageCount - freePages.count - cached.count }
+  var cachedCount: Int { cached.reduce(0) { $0 + $1.count } }
+  var heldCount: Int { pageCount - availableCount }
   /// Pages that an extension can take: what is cached can be given up.
-  var availableCount: Int { freePages.count + cached.count }
+  var availableCount: Int { freePages.count + cachedCount }
+  /// The cached page that is given up next; −1 where none is cached.
+  var nextToGo: Int32 { cached.first { $0.count > 0 }?.first ?? -1 }
+  /// Whether sequences see keys and values of earlier tokens here: not through a window of their own token alone.
+  var seesEarlierTokens: Bool { key.window != 1 }
 
   /// The table's entries of a slot.
   func entries(of slot: Int) -> ArraySlice<Int32> { table[slot * maxPagesPerSequence..<(slot + 1) * maxPagesPerSequence] }
@@ -86,12 +94,13 @@ struct KVPool {
 
   /// Takes the pages that the slot needs to hold `length` tokens.
   /// - Precondition: there are as many free pages.
-  mutating func extend(slot: Int, to length: Int) {
+  mutating func extend(slot: Int, to length: Int, retention: KVRetention) {
     let end = pageCovering(length)
     while endEntry[slot] < end {
       let page = freePages.removeLast()
       table[slot * maxPagesPerSequence + endEntry[slot]] = page
       holders[Int(page)] = 1
+      retentions[Int(page)] = retention
       endEntry[slot] += 1
     }
   }
@@ -101,31 +110,43 @@ struct KVPool {
 
   /// Gives an empty slot those of the source's pages for its first `length` tokens that a query at `length` or later sees.
   /// - Precondition: the source holds them; `length` is whole pages.
-  mutating func share(from source: Int, length: Int, with slot: Int) {
+  mutating func share(from source: Int, length: Int, with slot: Int, retention: KVRetention) {
     let end = length / pageSize
     let first = min(firstVisibleEntry(from: length), end)
-    for entry in first..<end { hold(table[source * maxPagesPerSequence + entry], slot: slot, entry: entry) }
+    for entry in first..<end { hold(table[source * maxPagesPerSequence + entry], slot: slot, entry: entry, retention: retention) }
     firstEntry[slot] = first
     endEntry[slot] = end
   }
 
-  /// Says which entries an empty slot holds, after ``hold(_:slot:entry:)`` of each.
+  /// Says which entries an empty slot holds, before or after ``hold(_:slot:entry:retention:)`` of each.
   mutating func setEntries(_ entries: Range<Int>, slot: Int) {
     firstEntry[slot] = entries.lowerBound
     endEntry[slot] = entries.upperBound
   }
 
   /// Lets a slot hold a page that others hold, or that is cached.
-  mutating func hold(_ page: Int32, slot: Int, entry: Int) {
-    if holders[Int(page)] == 0 { cached.remove(page) }
-    holders[Int(page)] += 1
+  mutating func hold(_ page: Int32, slot: Int, entry: Int, retention: KVRetention) {
+    keep(page)
+    raise(page, to: retention)
     table[slot * maxPagesPerSequence + entry] = page
   }
 
+  /// Lets a held page be kept at least so long.
+  mutating func raise(_ page: Int32, to retention: KVRetention) {
+    precondition(holders[Int(page)] > 0, "page \(page) is raised to \(retention), and nobody holds it")
+    retentions[Int(page)] = max(retentions[Int(page)], retention)
+  }
+
+  /// Counts a further holder, so that the page cannot be given up.
+  mutating func keep(_ page: Int32) {
+    if holders[Int(page)] == 0 { uncache(page) }
+    holders[Int(page)] += 1
+  }
+
   /// Lets a slot hold another page of the same contents in place of its own.
-  mutating func replace(slot: Int, entry: Int, with page: Int32) {
+  mutating func replace(slot: Int, entry: Int, with page: Int32, retention: KVRetention) {
     let own = table[slot * maxPagesPerSequence + entry]
-    hold(page, slot: slot, entry: entry)
+    hold(page, slot: slot, entry: entry, retention: retention)
     letGo(own)
   }
 
@@ -138,7 +159,7 @@ struct KVPool {
   mutating func forget(_ page: Int32) {
     nodes[Int(page)] = -1
     if holders[Int(page)] == 0 {
-      cached.remove(page)
+      uncache(page)
       freePages.append(page)
     }
   }
@@ -169,11 +190,18 @@ struct KVPool {
     letGo(page)
   }
 
-  private mutating func letGo(_ page: Int32) {
+  /// Counts a holder less: the page of the last one is cached or free.
+  mutating func letGo(_ page: Int32) {
     holders[Int(page)] -= 1
     if holders[Int(page)] > 0 { return }
-    if nodes[Int(page)] < 0 { freePages.append(page) } else { cached.append(page) }
+    if nodes[Int(page)] < 0 {
+      freePages.append(page)
+    } else {
+      cached[Int(retentions[Int(page)].rawValue)].append(page)
+    }
   }
+
+  private mutating func uncache(_ page: Int32) { cached[Int(retentions[Int(page)].rawValue)].remove(page) }
 
   private func pageCovering(_ length: Int) -> Int { (length + pageSize - 1) / pageSize }
 }

@@ -41,6 +41,10 @@ final class AttentionRuntime {
   var mask = AttentionMask.causal
   /// Of a request that begins like another: which, and for how many tokens.
   var prefixes: [Int: (source: Int, length: Int)] = [:]
+  /// Of a request whose pages are to be remembered: its tokens' ids.
+  var tokenIDs: [Int: [Int32]] = [:]
+  /// Takes the place of a row's numbers, by request and position.
+  var poison: ((Int, Int) -> Float?)?
   /// Changes the metadata that a step has described.
   var beforePrepare: ((AttentionMetadata) -> Void)?
   /// Multiplies e4m3 output.
@@ -71,7 +75,7 @@ final class AttentionRuntime {
     self.layers = layers
     self.manager = manager
     self.maxTokens = maxTokens
-    queue = device.makeQueue()
+    queue = manager?.queue ?? device.makeQueue()
     metadata = try layers[0].makeMetadata(
       AttentionMetadata.Setup(context: context, layers: specs, kvCacheManager: manager, masks: masks, queue: queue))
     input = try specs.map { try device.makeTensor(Shape(maxTokens, $0.fusedWidth), .f32) }
@@ -99,13 +103,32 @@ final class AttentionRuntime {
     prefixes[id] = (source, tokens)
   }
 
+  /// Adds a request that begins with what the cache has of its tokens: the rows of those are the source's.
+  /// - Returns: how many tokens.
+  func begin(_ id: Int, _ tokens: [Int32], like source: Int) -> Int? {
+    guard let reused = manager!.addSequence(id, tokens: tokens) else { return nil }
+    tokenIDs[id] = tokens
+    positions[id] = reused
+    prefixes[id] = (source, reused)
+    return reused
+  }
+
+  /// Ends a request.
+  func end(_ id: Int) {
+    manager!.remove(id)
+    positions[id] = nil
+    for layer in outputs.indices { (outputs[layer][id], logSumExps[layer][id]) = (nil, nil) }
+  }
+
   /// Sets the metadata, extending the cache, without preparing it.
   func describe(_ pieces: [Piece]) {
     metadata.removeAllRequests()
     for piece in pieces {
       let cached = positions[piece.id, default: 0]
       if let manager {
-        if !manager.contains(piece.id) { precondition(manager.addSequence(piece.id)) }
+        if !manager.contains(piece.id) {
+          precondition(tokenIDs[piece.id].map { manager.addSequence(piece.id, tokens: $0) == 0 } ?? manager.addSequence(piece.id))
+        }
         precondition(manager.extend(piece.id, to: cached + piece.count), "the test's cache is too small")
       }
       metadata.addRequest(
@@ -125,7 +148,13 @@ final class AttentionRuntime {
     try runLayers(pieces)
     for piece in pieces { positions[piece.id, default: 0] += piece.count }
     try check()
-    for piece in pieces { manager?.computed(piece.id, upTo: positions[piece.id]!) }
+    for piece in pieces {
+      if let tokens = tokenIDs[piece.id] {
+        manager?.computed(piece.id, upTo: positions[piece.id]!, tokens: tokens)
+      } else {
+        manager?.computed(piece.id, upTo: positions[piece.id]!)
+      }
+    }
   }
 
   private func runLayers(_ pieces: [Piece]) throws {
@@ -137,7 +166,8 @@ final class AttentionRuntime {
         let first = positions[piece.id, default: 0]
         for position in first..<first + piece.count {
           let id = prefixes[piece.id].flatMap { position < $0.length ? $0.source : nil } ?? piece.id
-          let row = Self.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
+          var row = Self.row(layer: spec.layerIndex, id: id, position: position, width: spec.fusedWidth)
+          if let value = poison?(piece.id, position) { row = Array(repeating: value, count: spec.fusedWidth) }
           for (column, value) in row.enumerated() { target[token * spec.fusedWidth + column] = value }
           token += 1
         }

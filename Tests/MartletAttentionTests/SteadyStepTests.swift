@@ -113,4 +113,40 @@ struct SteadyStepTests {
     #expect(lengths == [1579, 1515, 1043])
     try manager.checkIntegrity()
   }
+
+  @Test("begins, goes on and ends requests in the cache without allocating, with copies, tails and pages given up")
+  func cacheBetweenSteps() throws {
+    let layers = [nil, 40, nil].map {
+      KVLayerSpec(layout: .packed(dataType: .bf16, pageSize: 16, numKVHeads: 1, headDim: 8, valueHeadDim: 8), window: $0)
+    }
+    // Room for about two of six texts, of which each two begin alike.
+    let manager = try KVCacheManager(
+      layers: layers,
+      config: KVCacheConfig(
+        pageSize: .tokens(16), budget: .bytes(3 * 30 * 16 * 32), maxSequenceLength: 200, maxSequences: 2, maxTokensPerStep: 64),
+      on: CPUDevice(threads: 1))
+    let texts: [[Int32]] = (0..<6).map { text in
+      let parted = 75 + 5 * text
+      return [Int32](repeating: Int32(text / 2), count: parted) + [Int32](repeating: Int32(100 + text), count: 200 - parted)
+    }
+    func rounds(_ count: Int) {
+      for round in 0..<count {
+        let (tokens, id) = (texts[round % 6], round % 2)
+        guard var length = manager.addSequence(id, tokens: tokens, retention: round % 4 == 0 ? .high : nil) else { return }
+        while length < 180 - round % 7 {
+          length = min(length + 64, 180 - round % 7)
+          if !manager.extend(id, to: length) { break }
+          manager.computed(id, upTo: length, tokens: tokens)
+        }
+        manager.remove(id, tokens: tokens)
+      }
+    }
+    rounds(12)
+    let before = manager.statistics.prefixes
+    let count = allocations { rounds(1000) }
+    #expect(count == 0, "\(count) allocations in a thousand requests")
+    let after = manager.statistics.prefixes
+    #expect(after.copiedTokens > before.copiedTokens + 100 && after.evictedPages > before.evictedPages + 1000)
+    try manager.checkIntegrity()
+  }
 }

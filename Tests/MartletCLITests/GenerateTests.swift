@@ -83,8 +83,10 @@ import Testing
     let plain = try CommandLine.run(arguments + ["--no-prefix-reuse"]).json(Reused.self).outputs
     #expect(reused.map(\.token_ids) == plain.map(\.token_ids) && reused.count == 20)
     #expect(plain.allSatisfy { $0.cached_prompt_tokens == 0 } && reused[0].cached_prompt_tokens == 0)
-    // Pages of 32 tokens.
-    #expect(reused[19].cached_prompt_tokens == 32 && reused[19].prompt_token_ids.count > 40)
+    // More than a page of 32 tokens, because a part of the next one is copied, and no more than it has in common with another prompt.
+    let last = reused[19]
+    let common = reused.dropLast().map { other in zip(other.prompt_token_ids, last.prompt_token_ids).prefix { $0 == $1 }.count }.max()!
+    #expect(last.cached_prompt_tokens > 32 && last.cached_prompt_tokens <= common && last.prompt_token_ids.count > 40)
   }
 
   @Test func `the same seed draws the same tokens, and a drawn seed is reported`() throws {

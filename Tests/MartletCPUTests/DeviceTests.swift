@@ -81,6 +81,16 @@ import Testing
     #expect((0..<6).map { result[$0] } == [10, 11, 12, -1, -1, 0])
   }
 
+  @Test func `copies a tensor to another of its type, and no further`() throws {
+    let device = try CPUDevice(threads: 1)
+    let queue = device.makeQueue()
+    let tensor = try device.tensor((0..<12).map(Int32.init), Shape(4, 3), .i32)
+    queue.copy(tensor.rows(1..<2), to: tensor.rows(3..<4))
+    queue.copy(tensor.rows(3..<4), to: tensor.rows(0..<2))
+    queue.wait()
+    #expect(Array(tensor.unsafeHostPointer(to: Int32.self)!) == [3, 4, 5, 3, 4, 5, 6, 7, 8, 3, 4, 5])
+  }
+
   @Test func `offers its worker pool and instruction set to outside backends`() throws {
     let device = try CPUDevice(instructionSet: "portable", threads: 2)
     #expect(device.service(WorkerPool.self)?.threadCount == 2)

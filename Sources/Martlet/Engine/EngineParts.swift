@@ -34,7 +34,8 @@ struct EngineParts {
     let cacheConfig = KVCacheConfig(
       dataType: configuration.kvCache.dataType ?? .bf16, pageSize: configuration.kvCache.pageSize, budget: configuration.kvCache.budget,
       maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize,
-      reusesPrefixes: configuration.kvCache.reusesPrefixes)
+      reusesPrefixes: configuration.kvCache.reusesPrefixes, reusesPartialPages: configuration.kvCache.reusesPartialPages,
+      retention: configuration.kvCache.retention)
     let context = AttentionContext(
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,

@@ -36,7 +36,7 @@ package final class ModelRunner {
     self.model = model
     self.cache = cache
     self.maxLogitRows = maxLogitRows
-    queue = device.makeQueue()
+    queue = cache.queue  // pages that were copied before the step are read after that
     guard let layer = model.attention.first else { throw LLMError.unusableModel("it has no attention layers") }
     mixedMetadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: model.attention.map(\.spec), kvCacheManager: cache, queue: queue))

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletKVCache
+
 /// A request inside the loop: its tokens, how many of them are computed, and where its answer goes.
 ///
 /// There is no prefill phase and no decode phase: a request has tokens, some of them computed, and each step computes more of them. When all
@@ -52,6 +54,13 @@ final class Request {
     switch purpose {
     case .generation(let writer): writer.sampling.promptLogprobs != nil
     case .scoring: true
+    }
+  }
+  /// How long its pages are kept after it; nil as the cache is configured.
+  var cacheRetention: KVRetention? {
+    switch purpose {
+    case .generation(let writer): writer.sampling.cacheRetention
+    case .scoring: nil
     }
   }
   /// Rows of the prompt whose logits were told already: after a pause they are computed again.

@@ -77,7 +77,7 @@ struct Scheduler {
       precondition(capacityPolicy == .maxUtilization, "request \(request.id) was promised pages that are not there")
       precondition(running.count > 1, "request \(request.id) does not fit alone and should have been refused")
       let paused = running.removeLast()
-      cache.remove(paused.id)
+      cache.remove(paused.id, tokens: paused.tokens)
       paused.pause()
       waiting.prepend(paused)
       pauses += 1
@@ -114,8 +114,8 @@ struct Scheduler {
   /// Returns how many of its tokens were cached; nil where the cache takes no further sequence.
   private func addToCache(_ request: Request) -> Int? {
     // Every token's logits are wanted of a scored text, so every token is computed.
-    if request.needsPromptRows { return cache.addSequence(request.id) ? 0 : nil }
-    return cache.addSequence(request.id, tokens: request.tokens)
+    if request.needsPromptRows { return cache.addSequence(request.id, retention: request.cacheRetention) ? 0 : nil }
+    return cache.addSequence(request.id, tokens: request.tokens, retention: request.cacheRetention)
   }
 
   private func pages(of request: Request, _ pool: Int) -> Int {
@@ -139,7 +139,7 @@ struct Scheduler {
       if capacityPolicy == .guaranteedNoEvict {
         for pool in promised.indices { promised[pool] -= pages(of: request, pool) }
       }
-      cache.remove(id)
+      cache.remove(id, tokens: request.tokens)
       return request
     }
     if let index = waiting.firstIndex(where: { $0.id == id }) { return waiting.remove(at: index) }

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+public import MartletKVCache
+
 /// How the next token is chosen, and when a request ends.
 ///
 /// Everything applies in one order: ``repetitionPenalty``, then ``frequencyPenalty`` and ``presencePenalty``, then ``logitBias``, then
@@ -42,13 +44,17 @@ public struct SamplingParams: Sendable, Hashable {
   /// (0: its own alone); nil reports none. Every row of the prompt is then computed, whatever a cache could spare: a vocabulary's width of
   /// work a token.
   public var promptLogprobs: Int?
+  /// How long the keys and values of the request's tokens are kept for requests that begin alike, against those of others; nil is
+  /// ``EngineConfiguration/KVCache/retention``. No token changes by it.
+  public var cacheRetention: KVRetention?
   /// Go on past the model's end tokens, which then are tokens like others. For measurements.
   public var ignoresEndTokens: Bool
 
   public init(
     temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
     frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
-    stop: [String] = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, ignoresEndTokens: Bool = false
+    stop: [String] = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, cacheRetention: KVRetention? = nil,
+    ignoresEndTokens: Bool = false
   ) {
     self.temperature = temperature
     self.topK = topK
@@ -64,6 +70,7 @@ public struct SamplingParams: Sendable, Hashable {
     self.stop = stop
     self.logprobs = logprobs
     self.promptLogprobs = promptLogprobs
+    self.cacheRetention = cacheRetention
     self.ignoresEndTokens = ignoresEndTokens
   }
 

@@ -37,7 +37,7 @@ extension AttentionMetadata {
     ///   - maxNumTokens: the context's when nil.
     ///   - masks: causal when nil, and full in cross attention.
     ///   - maxNumKVTokens: `maxNumTokens` when nil.
-    ///   - queue: a queue of its own when nil, which suits devices that run work at once.
+    ///   - queue: the cache manager's when nil, on which it copies pages; without a cache one of its own.
     public init(
       context: AttentionContext, layers: [AttentionLayerSpec], kvCacheManager: KVCacheManager?, masks: Set<AttentionMask>? = nil,
       maxNumRequests: Int? = nil, maxNumTokens: Int? = nil, maxNumKVTokens: Int? = nil, isCross: Bool = false, isCUDAGraph: Bool = false,
@@ -52,7 +52,7 @@ extension AttentionMetadata {
       self.maxNumKVTokens = maxNumKVTokens ?? self.maxNumTokens
       self.isCross = isCross
       self.isCUDAGraph = isCUDAGraph
-      self.queue = queue ?? context.device.makeQueue()
+      self.queue = queue ?? kvCacheManager?.queue ?? context.device.makeQueue()
     }
   }
 }

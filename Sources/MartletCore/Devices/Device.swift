@@ -37,6 +37,9 @@ public protocol DeviceQueue: AnyObject {
   func copy<Element>(_ source: HostBuffer<Element>, count: Int, to destination: Tensor)
   /// Copies all elements of `source` into the first of `destination`.
   func copy<Element>(_ source: Tensor, to destination: HostBuffer<Element>)
+  /// Copies all elements of `source` into the first of `destination`, on the device.
+  /// - Precondition: both are of one data type, and share no byte.
+  func copy(_ source: Tensor, to destination: Tensor)
   /// Returns when everything called before has finished.
   func wait()
 }

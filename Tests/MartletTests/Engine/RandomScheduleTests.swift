@@ -23,6 +23,7 @@ struct RandomScheduleTests {
       var sampling = SamplingParams(seed: UInt64(index), logprobs: 1, ignoresEndTokens: true)
       sampling.maxTokens = Int.random(in: 1...40, using: &random)
       if index % 2 == 1 { sampling.temperature = 0.9 }
+      if index % 4 == 0 { sampling.cacheRetention = KVRetention.allCases.randomElement(using: &random)! }
       return Job(
         prompt: beginning + Tiny.prompt(Int.random(in: 1...20, using: &random), seed: seed + 100 + UInt64(index)), sampling: sampling)
     }
@@ -34,7 +35,8 @@ struct RandomScheduleTests {
   }
 
   @Test(
-    "give every request the tokens that it gets alone", arguments: [TinyModel.Architecture.llama, .gemma3], PrefixReuseTests.Variant.all)
+    "give every request the tokens that it gets alone", arguments: [TinyModel.Architecture.llama, .gemma3],
+    PrefixReuseTests.Variant.all.filter { [.bf16, .f8e4m3].contains($0.dataType) })
   func schedules(architecture: TinyModel.Architecture, variant: PrefixReuseTests.Variant) async throws {
     let model = TinyModel(architecture, seed: 51)
     let jobs = Self.jobs(40, seed: 700)
@@ -44,7 +46,7 @@ struct RandomScheduleTests {
     for job in jobs { alone.append(try await single.generate(.tokenIDs(job.prompt), sampling: job.sampling).output()) }
     let deadline = ContinuousClock.now + .seconds(5)
     var random = SeededGenerator(seed: 52)
-    var (schedules, requests, cancelled, pauses, reused) = (0, 0, 0, 0, 0)
+    var (schedules, requests, cancelled, pauses, reused, copies) = (0, 0, 0, 0, 0, 0)
     while ContinuousClock.now < deadline {
       let llm = try Tiny.llm(
         model, backend: variant.backend, dataType: variant.dataType, pageSize: .tokens([16, 32, 64].randomElement(using: &random)!),
@@ -68,6 +70,8 @@ struct RandomScheduleTests {
       }
       for (index, generation, isCancelled) in running {
         let output = try await generation.output()
+        // A page holds a multiple of 16 tokens.
+        if output.cachedPromptTokens % 16 > 0 { copies += 1 }
         if isCancelled && output.finishReason == .cancelled {
           #expect(output.tokenIDs == Array(alone[index].tokenIDs.prefix(output.tokenIDs.count)))
           cancelled += 1
@@ -84,8 +88,8 @@ struct RandomScheduleTests {
     }
     print(
       "\(architecture.rawValue), \(variant.testDescription): \(schedules) random schedules of \(requests) requests, "
-        + "\(cancelled) cancelled, \(pauses) pauses, \(reused) prompt tokens reused")
-    #expect(schedules > 0)
+        + "\(cancelled) cancelled, \(pauses) pauses, \(reused) prompt tokens reused, \(copies) requests that began with a copied page")
+    #expect(schedules > 0 && copies > 0)
   }
 
   @Test("of 200 requests in a quarter of the room end, and hold no more pages than there are", arguments: TinyModel.Architecture.allCases)

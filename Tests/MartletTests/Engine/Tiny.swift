@@ -13,14 +13,15 @@ enum Tiny {
   static func llm(
     _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
-    reusesPrefixes: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
+    reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
     metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
     try LLM(
       file: model.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
-        kvCache: EngineConfiguration.KVCache(dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes),
+        kvCache: EngineConfiguration.KVCache(
+          dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes, reusesPartialPages: reusesPartialPages),
         maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
         capacityPolicy: capacityPolicy, metricsFactory: metricsFactory, clock: clock))
   }
