@@ -23,14 +23,17 @@ public struct CPUCeilings: Sendable {
   }
 
   private let device: CPUDevice
+  private let clock: any Clock<Duration>
   private let cached: HostMemoryOwner
 
   private var kernels: martlet_ceiling_kernels { device.instructionSet.table.pointee.ceilings }
   /// Bytes that the decoding loops go through in one pass.
   private static let cachedByteCount = 8192
 
-  public init(_ device: CPUDevice) throws(DeviceError) {
+  /// - Parameter clock: what the measuring goes by.
+  public init(_ device: CPUDevice, clock: any Clock<Duration>) throws(DeviceError) {
     self.device = device
+    self.clock = clock
     cached = HostMemoryOwner(try HostMemory.allocate(byteCount: Self.cachedByteCount))
   }
 
@@ -43,7 +46,7 @@ public struct CPUCeilings: Sendable {
       let arguments = martlet_ceiling_arguments(
         passes: Int64(passes), data: UnsafePointer(cached.memory.baseAddress.assumingMemoryBound(to: UInt8.self)), bytes_per_task: 0,
         rows: Int32(rows))
-      return Self.seconds { device.pool.run(taskCount: threads, function: function, with: arguments) }
+      return clock.seconds { device.pool.run(taskCount: threads, function: function, with: arguments) }
     }
     var passes = 1000
     while time(passes) < seconds / 4 { passes *= 2 }
@@ -68,17 +71,19 @@ public struct CPUCeilings: Sendable {
   }
 
   /// Memory to be read, of the size that a kernel works on.
-  public func makeReader(byteCount: Int) throws(DeviceError) -> Reader { try Reader(device, byteCount: byteCount) }
+  public func makeReader(byteCount: Int) throws(DeviceError) -> Reader { try Reader(device, clock: clock, byteCount: byteCount) }
 
   /// Reads a buffer again and again: what memory, or the cache that the buffer fits, gives at best.
   public struct Reader: Sendable {
     private let device: CPUDevice
+    private let clock: any Clock<Duration>
     private let owner: HostMemoryOwner
     private let taskCount: Int
     private let bytesPerTask: Int
 
-    fileprivate init(_ device: CPUDevice, byteCount: Int) throws(DeviceError) {
+    fileprivate init(_ device: CPUDevice, clock: any Clock<Duration>, byteCount: Int) throws(DeviceError) {
       self.device = device
+      self.clock = clock
       // Slices large enough to stream, small enough to share out evenly.
       taskCount = max(device.pool.threadCount, min(byteCount >> 20, 64 * device.pool.threadCount))
       bytesPerTask = max(512, byteCount / taskCount / 512 * 512)
@@ -93,14 +98,9 @@ public struct CPUCeilings: Sendable {
         passes: Int64(passes), data: UnsafePointer(owner.memory.baseAddress.assumingMemoryBound(to: UInt8.self)),
         bytes_per_task: Int64(bytesPerTask), rows: 0)
       let function = device.instructionSet.table.pointee.ceilings.read!
-      let time = CPUCeilings.seconds { device.pool.run(taskCount: taskCount, function: function, with: arguments) }
+      let time = clock.seconds { device.pool.run(taskCount: taskCount, function: function, with: arguments) }
       return Double(passes * taskCount * bytesPerTask) / time
     }
-  }
-
-  private static func seconds(_ body: () -> Void) -> Double {
-    let time = ContinuousClock().measure(body)
-    return Double(time.components.seconds) + Double(time.components.attoseconds) * 1e-18
   }
 }
 
@@ -109,4 +109,11 @@ private final class HostMemoryOwner: Sendable {
   let memory: HostMemory
   init(_ memory: HostMemory) { self.memory = memory }
   deinit { memory.free() }
+}
+
+extension Clock<Duration> {
+  fileprivate func seconds(_ body: () -> Void) -> Double {
+    let time = measure(body)
+    return Double(time.components.seconds) + Double(time.components.attoseconds) * 1e-18
+  }
 }

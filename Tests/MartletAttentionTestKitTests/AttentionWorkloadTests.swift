@@ -47,7 +47,7 @@ struct AttentionWorkloadTests {
     for text in ["4,2,32:1*20@30,3*1@40", "4,2,32:70@0/32"] {
       let work = try #require(AttentionWorkload(text))
       for type in [DataType.f32, .bf16, .f8e4m3, .i8] {
-        var options = AttentionTimer.Options()
+        var options = AttentionTimer.Options(clock: ContinuousClock())
         options.dataType = type
         options.pageSize = 16
         let timer = try AttentionTimer(AttentionBackendRegistry.builtIn.backend(named: backend), work, options, on: device)

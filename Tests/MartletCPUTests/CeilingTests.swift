@@ -7,7 +7,7 @@ import Testing
 struct CeilingTests {
   @Test("are found for what an instruction set has, and for nothing else", arguments: CPUDevice.instructionSets.filter(\.isSupported))
   func operations(set: InstructionSet) throws {
-    let ceilings = try CPUCeilings(CPUDevice(instructionSet: set.name, threads: 2))
+    let ceilings = try CPUCeilings(CPUDevice(instructionSet: set.name, threads: 2), clock: ContinuousClock())
     let rate = { ceilings.operationsPerSecond($0, tries: 2, seconds: 0.002) }
     // The slowest machine that anybody uses makes a hundred million.
     #expect(try #require(rate(.f32)) > 1e8)
@@ -19,7 +19,7 @@ struct CeilingTests {
 
   @Test("of memory are found whatever the size", arguments: [1, 4096, 3 << 20])
   func reading(byteCount: Int) throws {
-    let reader = try CPUCeilings(CPUDevice(threads: 2)).makeReader(byteCount: byteCount)
+    let reader = try CPUCeilings(CPUDevice(threads: 2), clock: ContinuousClock()).makeReader(byteCount: byteCount)
     #expect(reader.bytesPerSecond() > 1e7)
   }
 }

@@ -23,11 +23,14 @@ public final class AttentionTimer {
     /// The workers that the planner is told of.
     public var workerCount = 1
     public var flashInferLayout = FlashInferAttention.Layout.hnd
+    /// What the timing goes by.
+    public var clock: any Clock<Duration>
 
-    public init() {}
+    public init(clock: any Clock<Duration>) { self.clock = clock }
   }
 
   private let workload: AttentionWorkload
+  private let clock: any Clock<Duration>
   private let layer: AttentionLayer
   private let manager: KVCacheManager
   private let metadata: AttentionMetadata
@@ -38,7 +41,7 @@ public final class AttentionTimer {
 
   /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError/obstacles` where the backend cannot serve the shape.
   public init(
-    _ backend: any AttentionBackend.Type, _ workload: AttentionWorkload, _ options: Options = Options(), on device: any Device
+    _ backend: any AttentionBackend.Type, _ workload: AttentionWorkload, _ options: Options, on device: any Device
   ) throws {
     let requests = workload.steps.map(\.count).max() ?? 1
     let length = (max(workload.maxLength, options.pageSize) + options.pageSize - 1) / options.pageSize * options.pageSize
@@ -59,6 +62,7 @@ public final class AttentionTimer {
     cache.budget = .bytes(probe.kvLayerSpec.layout.pageByteCount * max(pages, length / options.pageSize))
     let context = context()
     self.workload = workload
+    clock = options.clock
     layer = try AttentionLayer(spec, backend: backend, in: context)
     manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: cache, on: device)
     queue = device.makeQueue()
@@ -114,7 +118,6 @@ public final class AttentionTimer {
 
   private func run(_ inputs: (AttentionTimer) -> AttentionInputs) throws -> Sample {
     var sample = Sample()
-    let clock = ContinuousClock()
     let inputs = inputs(self)
     for step in workload.steps {
       sample.prepare += try clock.measure {

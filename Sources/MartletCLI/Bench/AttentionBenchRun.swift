@@ -19,7 +19,7 @@ struct AttentionBenchRun {
     self.threads = threads
     self.pageSize = pageSize
     self.repeats = repeats
-    ceilings = try CPUCeilings(device)
+    ceilings = try CPUCeilings(device, clock: ContinuousClock())
     report = AttentionBenchReport(
       engine: "martlet", machine: device.summary,
       ceilings: .init(
@@ -29,7 +29,7 @@ struct AttentionBenchRun {
   }
 
   mutating func measure(_ workload: AttentionWorkload, _ backend: any AttentionBackend.Type, _ type: DataType) throws {
-    var options = AttentionTimer.Options()
+    var options = AttentionTimer.Options(clock: ContinuousClock())
     options.dataType = type
     options.pageSize = pageSize
     options.workerCount = threads

@@ -52,7 +52,8 @@ struct BenchAttention: AsyncParsableCommand {
 
   @Option(
     name: .customLong("compare"),
-    help: ArgumentHelp("Another program's results, as --json prints them, for the table and the plot; may be given again.", valueName: "file"))
+    help: ArgumentHelp(
+      "Another program's results, as --json prints them, for the table and the plot; may be given again.", valueName: "file"))
   var peers: [String] = []
 
   @Flag(help: "Print one JSON object.")
