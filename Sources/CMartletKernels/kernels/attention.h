@@ -16,8 +16,8 @@
 //
 // int8 values are codes times a scale s for each token: codes are multiplied by p · s, and the scale leaves the sum again: d adds up p · s / s.
 //
-// A tile takes two passes over the task's rows, keys first, then values: so what the rows share stays in the first-level cache, whatever
-// the rows themselves bring.
+// A tile takes three passes over the task's rows: scores, probabilities, output. So what the rows share, its keys, then its values, stays in
+// the first-level cache, whatever the rows themselves bring; and the exponentials, long chains of few instructions, overlap from row to row.
 //
 // What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
 // others is the same code and gives the same bits.
@@ -27,7 +27,6 @@ typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
   _Alignas(64) float residues[martlet_attention_max_rows * martlet_kv_tile_size];  // what rounding left of heavy ones
   uint64_t heavy[martlet_attention_max_rows];      // the tokens of the tile whose residues are multiplied too
-  float chunk_limit[martlet_attention_max_rows];   // at most an eighth of the sum of probabilities so far
   float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
   float chunk_p[martlet_attention_max_rows * 16];  // int8: the same of p · s
   float chunk_m[martlet_attention_max_rows];
@@ -81,6 +80,11 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   int32_t dims = a->cache.head_dim, numbers = MARTLET_IS_DOT(type) ? dims / 2 : dims;
   for (int32_t row = 0; row < view->task->row_count; row++) {
     const float *q = a->queries + (size_t)view->scratch->row_index[row] * (size_t)dims;
+    // Tokens lie far apart, and no hardware guesses where the next one is.
+    if (row + 8 < view->task->row_count) {
+      const float *later = a->queries + (size_t)view->scratch->row_index[row + 8] * (size_t)dims;
+      for (int32_t i = 0; i < dims; i += 16) __builtin_prefetch(later + i, 0, 3);
+    }
     float rounded[martlet_attention_max_head_dim];
     if (a->rounds_queries_to_e4m3) {
       for (int32_t i = 0; i < dims; i += 8) {
@@ -127,13 +131,10 @@ MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const
   }
 }
 
-// What rounding to the pairs left of a tile's probabilities above the row's limit, which is found anew. `sums`: all so far, the tile's
-// included.
-MARTLET_INLINE void weigh_residues(const attend_view *view, int32_t row, const f32x16 p[4], const u32x16 pairs[2], const float *sums, f32x16 *d) {
+// What rounding to the pairs left of a tile's probabilities above the limit.
+MARTLET_INLINE void weigh_residues(
+    const attend_view *view, int32_t row, const f32x16 p[4], const u32x16 pairs[2], float limit, f32x16 *d) {
   attend_scratch *scratch = view->scratch;
-  float limit = f32x16_sum(f32x16_load(sums)) * 0.125f;
-  scratch->chunk_limit[row] = limit;
-  if (!__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > limit)) return;
   const u32x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
   uint64_t heavy = 0;
   for (int c = 0; c < 4; c++) {
@@ -181,7 +182,6 @@ MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view,
       f32x16 shrink = f32x16_exp2(f32x16_set(m - risen));
       f32x16_store(d, f32x16_load(d) * shrink);
       if (has_factors) f32x16_store(sums, f32x16_load(sums) * shrink);
-      scratch->chunk_limit[row] *= shrink[0];
       for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
     }
     scratch->chunk_m[row] = m = risen;
@@ -217,9 +217,9 @@ MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view,
     }
   else
     sum = all;
-  scratch->heavy[row] = 0;
-  if (__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > scratch->chunk_limit[row]))
-    weigh_residues(view, row, p, pairs, sums, &sum);
+  float limit = f32x16_sum(all) * 0.125f;
+  if (__builtin_expect(__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > limit), 0))
+    weigh_residues(view, row, p, pairs, limit, &sum);
   f32x16_store(d, sum);
 }
 
@@ -284,7 +284,7 @@ MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row
   }
 }
 
-// Probabilities of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
+// Scores of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
 MARTLET_INLINE void attend_scores(
     int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
   int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
@@ -304,7 +304,6 @@ MARTLET_INLINE void attend_scores(
     }
     tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, asks ? next : NULL, scores + 16 * column);
   }
-  for (int i = 0; i < rows; i++) softmax_row(type, false, view, row + i, first[i], end[i], 0);
 }
 
 // What they make of the tile's values.
@@ -353,9 +352,20 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
     }
     if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
   }
-  for (int i = 0; i < rows; i++) {
-    view->scratch->heavy[row + i] = 0;
-    if (seen[i]) softmax_row(type, true, view, row + i, 0, 0, seen[i]);
+}
+
+// Probabilities of rows `row ..< end`, each of which sees something of the tile, unless `special`.
+MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
+  attend_scratch *scratch = view->scratch;
+  for (; row < end; row++) {
+    scratch->heavy[row] = 0;
+    if (special) {
+      if (scratch->seen[row]) softmax_row(type, true, view, row, 0, 0, scratch->seen[row]);
+    } else {
+      int first, stop;
+      attend_ranges(1, view, row, start, &first, &stop);
+      softmax_row(type, false, view, row, first, stop, 0);
+    }
   }
 }
 
@@ -475,7 +485,7 @@ MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_
     bytes_scores(
         type, rows, columns, scratch->queries, source->keys + column, source->key_stride, lanes, source->next_keys + column,
         scratch->scores + 16 * column);
-  for (int row = 0; row < rows; row++) softmax_row(martlet_kv_bf16, special, view, row, 0, martlet_kv_tile_size, ~(uint64_t)0);
+  attend_softmax(martlet_kv_bf16, special, view, 0, rows, start);
   const uint32_t *p = attend_weights(view, 0);
   int dim = 0;
   for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
@@ -515,13 +525,19 @@ MARTLET_BYTES(attend_special_i8, martlet_kv_i8, true)
 #undef MARTLET_BYTES_OF_MANY
 #endif
 
-// One pass over the rows of one register tile.
+// The first row of the register tile after that of `row`, at most `end`.
+MARTLET_INLINE int32_t next_tile(int32_t row, int32_t end) {
+  int32_t next = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
+  return next < end ? next : end;
+}
+
+// The scores, or the output, of the rows of one register tile.
 MARTLET_INLINE void attend_rows(
-    int type, bool special, bool asks, int pass, const attend_view *view, int32_t row, int32_t rows, int32_t start,
+    int type, bool special, bool asks, bool is_scores, const attend_view *view, int32_t row, int32_t rows, int32_t start,
     const attend_source *source) {
 #define MARTLET_ROWS(count) \
   case count: \
-    if (pass == 0) \
+    if (is_scores) \
       special ? attend_special_scores(type, count, view, row, source) : attend_scores(type, count, asks, view, row, start, source); \
     else \
       special ? attend_special_values(type, count, view, row, source) : attend_values(type, count, asks, view, row, start, source); \
@@ -575,16 +591,19 @@ MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view,
   else
     attend_brought(view, start, first, last, &source);
   if (!special && view->is_direct && view->asks) {
-    attend_rows(type, false, true, 0, view, row, end - row, start, &source);
-    attend_rows(type, false, true, 1, view, row, end - row, start, &source);
+    attend_rows(type, false, true, true, view, row, end - row, start, &source);
+    attend_softmax(type, false, view, row, end, start);
+    attend_rows(type, false, true, false, view, row, end - row, start, &source);
     return;
   }
-  for (int pass = 0; pass < 2; pass++) {
-    for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
-      stop = (first_row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
-      if (stop > end) stop = end;
-      attend_rows(type, special, false, pass, view, first_row, stop - first_row, start, &source);
-    }
+  for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
+    stop = next_tile(first_row, end);
+    attend_rows(type, special, false, true, view, first_row, stop - first_row, start, &source);
+  }
+  attend_softmax(type, special, view, row, end, start);
+  for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
+    stop = next_tile(first_row, end);
+    attend_rows(type, special, false, false, view, first_row, stop - first_row, start, &source);
   }
 }
 
@@ -593,7 +612,6 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
-  __builtin_memset(scratch->chunk_limit, 0, (size_t)rows * sizeof(float));
   __builtin_memset(scratch->chunk_d, 0, (size_t)rows * 16 * sizeof(float));
   if (view->has_factors) __builtin_memset(scratch->chunk_p, 0, (size_t)rows * 16 * sizeof(float));
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
@@ -658,11 +676,11 @@ MARTLET_INLINE void write_row(const attend_view *view, int32_t index, float m, f
   }
   if (a->log_sum_exp) a->log_sum_exp[index] = lse;
 
-  float value_scale = a->cache.type == martlet_kv_e4m3 ? a->cache.value_scale : 1;
+  float factor = weight / d * (a->cache.type == martlet_kv_e4m3 ? a->cache.value_scale : 1);
   size_t start = (size_t)index * (size_t)view->value_dims;
   for (int32_t i = 0; i < view->value_dims; i += 16) {
     // Rows of o have room for whole vectors; outputs end with 8 dims where their number is no multiple of 16.
-    f32x16 x = is_empty ? f32x16_set(0) : f32x16_load(o + i) * weight / d * value_scale;
+    f32x16 x = is_empty ? f32x16_set(0) : f32x16_load(o + i) * factor;
     size_t count = view->value_dims - i < 16 ? 8 : 16;
     if (a->output_is_e4m3) {
       u8x16 codes = __builtin_convertvector(e4m3_round(x * a->output_scale), u8x16);
