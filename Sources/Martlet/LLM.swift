@@ -80,7 +80,7 @@ public final class LLM: Sendable {
       ])
     let loop = EngineLoop(
       inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map(EngineMeters.init), clock: clock)
+      meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
     nonisolated(unsafe) let owned = loop
     try LoopThread.run { owned.run() }

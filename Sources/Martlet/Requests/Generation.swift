@@ -40,6 +40,7 @@ public struct Generation: AsyncSequence, Sendable {
       output.tokenIDs += chunk.tokenIDs
       output.logprobs += chunk.logprobs
       output.cachedPromptTokens = chunk.cachedPromptTokens ?? output.cachedPromptTokens
+      output.pauses = chunk.pauses
       output.promptLogprobs += chunk.promptLogprobs
       if let reason = chunk.finishReason {
         output.finishReason = reason
