@@ -19,10 +19,16 @@ package final class ChunkChannel: Sendable {
   }
 
   private let state = Guarded(State(pending: .reserved()))
+  private let waker: Waker
   private let abandoned: @Sendable () -> Void
 
-  /// - Parameter abandoned: called at most once, on any thread, when nobody will read what is to come.
-  package init(abandoned: @escaping @Sendable () -> Void) { self.abandoned = abandoned }
+  /// - Parameters:
+  ///   - waker: wakes the reader for the loop.
+  ///   - abandoned: called at most once, on any thread, when nobody will read what is to come.
+  package init(waker: Waker, abandoned: @escaping @Sendable () -> Void) {
+    self.waker = waker
+    self.abandoned = abandoned
+  }
 
   // MARK: The loop's end
 
@@ -36,7 +42,7 @@ package final class ChunkChannel: Sendable {
       defer { state.reader = nil }
       return state.reader
     }
-    reader?.resume()
+    if let reader { waker.wake(reader) }
   }
 
   /// Ends the stream with an error, behind what is pending.
@@ -48,7 +54,7 @@ package final class ChunkChannel: Sendable {
       defer { state.reader = nil }
       return state.reader
     }
-    reader?.resume()
+    if let reader { waker.wake(reader) }
   }
 
   // MARK: The reader's end

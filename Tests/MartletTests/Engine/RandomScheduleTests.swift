@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
 import Martlet
 import MartletCore
 import MartletKVCache
@@ -7,7 +8,7 @@ import MartletTestSupport
 import Testing
 
 /// Whatever is paused, reused, chunked or cancelled around a request, it gets the tokens that it gets alone.
-@Suite("Random schedules", .serialized, .timeLimit(.minutes(4)))
+@Suite("Random schedules", .serialized, .timeLimit(.minutes(10)))
 struct RandomScheduleTests {
   private struct Job {
     var prompt: [Int]
@@ -28,6 +29,9 @@ struct RandomScheduleTests {
     }
   }
 
+  /// How many schedules to run in all: `MARTLET_RANDOM_SCHEDULES=10000 swift test …`; nil runs for some seconds.
+  private static let wanted = ProcessInfo.processInfo.environment["MARTLET_RANDOM_SCHEDULES"].flatMap(Int.init)
+
   /// Bytes of this many tokens' keys and values.
   private static func budget(_ model: TinyModel, tokens: Int, _ dataType: DataType) -> KVCacheConfig.Budget {
     .bytes(tokens * model.numLayers * model.numKVHeads * model.headDim * 2 * dataType.byteCount)
@@ -42,10 +46,13 @@ struct RandomScheduleTests {
       model, backend: variant.backend, dataType: variant.dataType, context: 160, maxBatchSize: 1, maxNumTokens: 160, reusesPrefixes: false)
     var alone: [GenerationOutput] = []
     for job in jobs { alone.append(try await single.generate(.tokenIDs(job.prompt), sampling: job.sampling).output()) }
+    // Five seconds' worth, or this one's share of the number that is wanted.
+    let cases = 2 * PrefixReuseTests.Variant.all.count
+    let wanted = Self.wanted.map { ($0 + cases - 1) / cases }
     let deadline = ContinuousClock.now + .seconds(5)
     var random = SeededGenerator(seed: 52)
     var (schedules, requests, cancelled, pauses, reused) = (0, 0, 0, 0, 0)
-    while ContinuousClock.now < deadline {
+    while wanted.map({ schedules < $0 }) ?? (ContinuousClock.now < deadline) {
       let llm = try Tiny.llm(
         model, backend: variant.backend, dataType: variant.dataType, pageSize: .tokens([16, 32, 64].randomElement(using: &random)!),
         budget: Self.budget(model, tokens: Int.random(in: 200...500, using: &random), variant.dataType), context: 160,

@@ -66,7 +66,8 @@ struct ScheduleDriver {
     let sampling = SamplingParams(maxTokens: maxTokens, ignoresEndTokens: true)
     let request = Request(
       id: nextID, prompt: prompt, maxLength: length,
-      purpose: .generation(AnswerWriter(sampling, ChunkChannel(abandoned: {}), tokenizer: Self.tokenizer)), submitted: .zero, deadline: nil)
+      purpose: .generation(AnswerWriter(sampling, ChunkChannel(waker: Waker(), abandoned: {}), tokenizer: Self.tokenizer)),
+      submitted: .zero, deadline: nil)
     nextID += 1
     scheduler.submit(request)
     live.append(request)
