@@ -18,7 +18,8 @@ import Testing
       var load_s: Double
       var time_to_first_token_s: Double
       var prompt_tokens_per_s: Double
-      var generation_tokens_per_s: Double
+      /// None where all tokens came at once, as those of a short answer do on a busy machine.
+      var generation_tokens_per_s: Double?
     }
     var attention_backend: String
     var seed: UInt64?
@@ -49,7 +50,7 @@ import Testing
     #expect(report.attention_backend == "TRTLLM")
     #expect(report.seed == nil)
     #expect(report.timings.load_s > 0 && report.timings.time_to_first_token_s > 0)
-    #expect(report.timings.prompt_tokens_per_s > 0 && report.timings.generation_tokens_per_s > 0)
+    #expect(report.timings.prompt_tokens_per_s > 0 && report.timings.generation_tokens_per_s ?? 1 > 0)
   }
 
   @Test func `log-probabilities are printed where they are asked for, of prompt and answer`() throws {
@@ -87,10 +88,9 @@ import Testing
 
   @Test func `a timeout ends the answer, and a bias bans a token`() throws {
     let arguments = ["generate", "The capital of France is", "--model", model, "--json"]
-    let late = try CommandLine.run(
-      arguments + ["--max-tokens", "4000", "--timeout", "0.5", "--logit-bias", "0=-100", "--logit-bias", "2=-100"])
-    let output = try #require(try late.json(Report.self).outputs.first)
-    #expect(output.finish_reason == "deadline" && output.token_ids.count < 4000)
+    let bans = [0, 2].flatMap { ["--logit-bias", "\($0)=-100"] }  // the end tokens
+    let late = try CommandLine.run(arguments + ["--max-tokens", "4000", "--timeout", "0.5"] + bans).json(Report.self).outputs[0]
+    #expect(late.finish_reason == "deadline" && late.token_ids.count < 4000)
     let banned = try CommandLine.run(arguments + ["--max-tokens", "1", "--logit-bias", "7042=-100"]).json(Report.self).outputs[0]
     #expect(banned.token_ids != [7042] && banned.token_ids.count == 1)
   }

@@ -5,6 +5,8 @@ import Martlet
 import MartletCore
 import MartletKVCache
 import MartletTestSupport
+import Metrics
+import MetricsTestKit
 import Testing
 
 /// Whatever is paused, reused, chunked or cancelled around a request, it gets the tokens that it gets alone.
@@ -100,9 +102,10 @@ struct RandomScheduleTests {
     let model = TinyModel(architecture, seed: 53)
     let jobs = Self.jobs(200, seed: 800)
     // 16 requests may run; together they would take up to 16 · 150 tokens, and there is room for a quarter of that.
+    let metrics = TestMetrics()
     let llm = try Tiny.llm(
       model, budget: Self.budget(model, tokens: 600, .bf16), context: 160, maxBatchSize: 16, maxNumTokens: 64, chunkSize: 32,
-      capacityPolicy: .maxUtilization)
+      capacityPolicy: .maxUtilization, metricsFactory: metrics)
     var generations: [Generation] = []
     for job in jobs { generations.append(try llm.generate(.tokenIDs(job.prompt), sampling: job.sampling)) }
     let watcher = Task {
@@ -117,8 +120,11 @@ struct RandomScheduleTests {
       return most
     }
     let single = try Tiny.llm(model, context: 160, maxBatchSize: 1, maxNumTokens: 160, reusesPrefixes: false)
+    var pauses = 0
     for (index, generation) in generations.enumerated() {
       let output = try await generation.output()
+      pauses += output.pauses
+      #expect(index > 0 || output.pauses == 0)  // the first is the oldest all its life
       #expect(output.finishReason == .length && output.tokenIDs.count == jobs[index].sampling.maxTokens)
       if index % 10 == 0 {
         #expect(output.bits == (try await single.generate(.tokenIDs(jobs[index].prompt), sampling: jobs[index].sampling).output()).bits)
@@ -129,6 +135,11 @@ struct RandomScheduleTests {
     let statistics = try await Tiny.statistics(of: llm) { $0.finishedRequests == 200 }
     print("\(architecture.rawValue): \(statistics.pauses) pauses, hit rate \(statistics.prefixHitRate), at most \(most) of a pool held")
     #expect(most <= 1 && statistics.finishedRequests == 200)
+    #expect(pauses == statistics.pauses)
+    // Read after the last step, which may still be counting.
+    await llm.shutdown()
+    #expect(metrics.counterTotal(label: "martlet_pauses_total") == Int64(pauses))
+    #expect(metrics.counterTotal(label: "martlet_cached_prompt_tokens_total") == Int64(llm.statistics.cachedPromptTokens))
     #expect(architecture != .llama || statistics.pauses > 0, "the room was to be so tight that requests pause")
   }
 
