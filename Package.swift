@@ -68,7 +68,8 @@ let package = Package(
       resources: [.copy("Checkpoints")],
       swiftSettings: swiftSettings),
     .testTarget(
-      name: "MartletCLITests", dependencies: ["MartletCLI", "Martlet", "MartletTokenizers", "MartletTestSupport"],
+      name: "MartletCLITests",
+      dependencies: ["MartletCLI", "Martlet", "MartletTokenizers", "MartletAttentionTestKit", "MartletTestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
@@ -109,7 +110,7 @@ let package = Package(
       name: "MartletTests",
       dependencies: [
         "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
-        "MartletCore", "MartletCPU", "MartletTestSupport",
+        "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],

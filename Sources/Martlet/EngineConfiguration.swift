@@ -68,8 +68,10 @@ public struct EngineConfiguration: Sendable {
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
   public var logger: Logger?
   /// Receives what the engine counts and measures; nil is none. Counters: `martlet_steps_total`, `martlet_prompt_tokens_total`,
-  /// `martlet_generated_tokens_total`, and `martlet_requests_total` with the dimension `end` (a raw value of ``EngineStatistics/End``).
-  /// Gauges: `martlet_running_requests`, `martlet_waiting_requests`. A recorder: `martlet_step_tokens`, the tokens of a step. Timers:
+  /// `martlet_cached_prompt_tokens_total` (of admitted prompts, what was in the cache), `martlet_generated_tokens_total`,
+  /// `martlet_pauses_total`, and `martlet_requests_total` with the dimension `end` (a raw value of ``EngineStatistics/End``). Gauges:
+  /// `martlet_running_requests`, `martlet_waiting_requests`, and with the dimension `pool` (a place in ``EngineStatistics/pools``)
+  /// `martlet_free_pages`, `martlet_cached_pages`, `martlet_held_pages`. A recorder: `martlet_step_tokens`, the tokens of a step. Timers:
   /// `martlet_step_time`, `martlet_time_to_first_token` (from the submission on), `martlet_inter_token_time` (between two tokens of one
   /// request).
   public var metricsFactory: (any MetricsFactory)?

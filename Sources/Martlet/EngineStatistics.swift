@@ -15,6 +15,8 @@ public struct EngineStatistics: Sendable, Hashable {
     public var cachedPages: Int
     /// Pages that requests hold.
     public var heldPages: Int
+    /// The most that requests ever held at one time.
+    public var mostHeldPages = 0
 
     public init(window: Int?, numLayers: Int, pageSize: Int, totalPages: Int, freePages: Int, cachedPages: Int, heldPages: Int) {
       self.window = window
@@ -87,6 +89,13 @@ public struct EngineStatistics: Sendable, Hashable {
   public var ended: [End: Int] = [:]
   /// A step, from the choice of its requests to their next tokens.
   public var stepTime = Times()
+  /// Of each step, what the model took: its preparation, the step itself and the logits, prompts' rows that were scored included.
+  public var modelTime = Times()
+  /// Of each step, what the choice of tokens from logits took, log-probabilities included.
+  public var samplingTime = Times()
+  /// Of each step, everything else on the engine's thread since the step before (or since it woke): arrivals and cancellations, the schedule,
+  /// the cache's books, text, readers, and these numbers.
+  public var overheadTime = Times()
   /// From a request's submission to its first token.
   public var timeToFirstToken = Times()
   /// Between two tokens of one request.
@@ -99,6 +108,12 @@ public struct EngineStatistics: Sendable, Hashable {
 
   /// The share of ``admittedPromptTokens`` that was in the cache; 0 before the first.
   public var prefixHitRate: Double { admittedPromptTokens == 0 ? 0 : Double(cachedPromptTokens) / Double(admittedPromptTokens) }
+
+  /// The share of the engine's time that is neither the model nor sampling; 0 before the first step.
+  public var overheadShare: Double {
+    let all = modelTime.total + samplingTime.total + overheadTime.total
+    return all == .zero ? 0 : overheadTime.total / all
+  }
 
   public init() {}
 

@@ -30,6 +30,7 @@ public final class LLM: Sendable {
   /// The most tokens of one request that the cache can hold.
   private let cacheCapacity: Int
   private let inbox: Inbox
+  private let waker = Waker()
   private let clock: EngineClock
 
   /// Loads a model.
@@ -80,10 +81,20 @@ public final class LLM: Sendable {
       ])
     let loop = EngineLoop(
       inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map(EngineMeters.init), clock: clock)
+      meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
     nonisolated(unsafe) let owned = loop
-    try LoopThread.run { owned.run() }
+    let waker = waker
+    try waker.start()
+    do {
+      try LoopThread.run {
+        owned.run()
+        waker.close()
+      }
+    } catch {
+      waker.close()
+      throw error
+    }
   }
 
   deinit { inbox.close() }
@@ -142,7 +153,7 @@ extension LLM {
         let id = inbox.makeID()
         let inbox = inbox
         let cancel: @Sendable () -> Void = { inbox.cancel(id) }
-        let channel = ChunkChannel(abandoned: cancel)
+        let channel = ChunkChannel(waker: waker, abandoned: cancel)
         submissions.append(
           Submission(
             id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel)))

@@ -11,7 +11,7 @@
 /// ```
 public struct IncrementalDecoder: Sendable {
   private let tokenizer: any Tokenizer
-  /// Bytes of an unfinished character: at most three between calls.
+  /// Bytes of an unfinished character: at most three between calls. With room for a token beside them.
   private var pending: [UInt8] = []
   /// The next byte is the text's first, and a space there is the tokenizer's own.
   private var dropsSpace: Bool
@@ -20,25 +20,60 @@ public struct IncrementalDecoder: Sendable {
   public init(_ tokenizer: any Tokenizer, continuesText: Bool = false) {
     self.tokenizer = tokenizer
     dropsSpace = tokenizer.dropsLeadingSpace && !continuesText
+    pending.reserveCapacity(256)
   }
 
   /// Takes one token and returns the text that has become certain, possibly none.
   public mutating func append(_ token: Int32) -> String {
+    let whole = take(token)
+    if whole == 0 { return "" }
+    defer { pending.removeFirst(whole) }
+    return String(decoding: pending[..<whole], as: UTF8.self)
+  }
+
+  /// ``append(_:)`` for a loop: appends the text as UTF-8, and takes no memory but what `bytes` grows by.
+  public mutating func append(_ token: Int32, to bytes: inout [UInt8]) {
+    let whole = take(token)
+    if whole == 0 { return }
+    appendRepaired(pending, count: whole, to: &bytes)
+    pending.removeFirst(whole)
+  }
+
+  /// Ends the stream: an unfinished character becomes U+FFFD.
+  public mutating func finish() -> String {
+    defer { pending.removeAll(keepingCapacity: true) }
+    return String(decoding: pending, as: UTF8.self)
+  }
+
+  /// ``finish()``, appended as UTF-8.
+  public mutating func finish(to bytes: inout [UInt8]) {
+    appendRepaired(pending, count: pending.count, to: &bytes)
+    pending.removeAll(keepingCapacity: true)
+  }
+
+  /// Adds the token's bytes to what is pending, and says how many of them are whole characters now.
+  private mutating func take(_ token: Int32) -> Int {
     tokenizer.appendBytes(of: token, showsControlTokens: false, to: &pending)
     if dropsSpace, let first = pending.first {
       dropsSpace = false
       if first == UInt8(ascii: " ") { pending.removeFirst() }
     }
-    let whole = pending.count - unfinishedByteCount(pending)
-    guard whole > 0 else { return "" }
-    defer { pending.removeFirst(whole) }
-    return String(decoding: pending[..<whole], as: UTF8.self)
+    return pending.count - unfinishedByteCount(pending)
   }
+}
 
-  /// Ends the stream: an unfinished character becomes U+FFFD.
-  public mutating func finish() -> String {
-    defer { pending.removeAll() }
-    return String(decoding: pending, as: UTF8.self)
+/// Appends the first `count` of `source`, each maximal part that is not UTF-8 replaced by U+FFFD, as `String(decoding:)` does.
+private func appendRepaired(_ source: [UInt8], count: Int, to bytes: inout [UInt8]) {
+  source.withUnsafeBufferPointer { source in
+    var iterator = source[..<count].makeIterator()
+    var parser = UTF8.ForwardParser()
+    while true {
+      switch parser.parseScalar(from: &iterator) {
+      case .valid(let scalar): bytes.append(contentsOf: scalar)
+      case .error: bytes.append(contentsOf: UTF8.encodedReplacementCharacter)
+      case .emptyInput: return
+      }
+    }
   }
 }
 

@@ -18,7 +18,8 @@ import Testing
       var load_s: Double
       var time_to_first_token_s: Double
       var prompt_tokens_per_s: Double
-      var generation_tokens_per_s: Double
+      /// None where all tokens came at once, as those of a short answer do on a busy machine.
+      var generation_tokens_per_s: Double?
     }
     var attention_backend: String
     var seed: UInt64?
@@ -49,7 +50,49 @@ import Testing
     #expect(report.attention_backend == "TRTLLM")
     #expect(report.seed == nil)
     #expect(report.timings.load_s > 0 && report.timings.time_to_first_token_s > 0)
-    #expect(report.timings.prompt_tokens_per_s > 0 && report.timings.generation_tokens_per_s > 0)
+    #expect(report.timings.prompt_tokens_per_s > 0 && report.timings.generation_tokens_per_s ?? 1 > 0)
+  }
+
+  @Test func `log-probabilities are printed where they are asked for, of prompt and answer`() throws {
+    struct Logprobs: Decodable {
+      struct Logprob: Decodable {
+        struct Alternative: Decodable {
+          var token_id: Int
+          var logprob: Float
+        }
+        var token_id: Int
+        var logprob: Float
+        var top: [Alternative]
+      }
+      struct Output: Decodable {
+        var prompt_token_ids: [Int]
+        var token_ids: [Int]
+        var pauses: Int
+        var logprobs: [Logprob]?
+        var prompt_logprobs: [Logprob]?
+      }
+      var outputs: [Output]
+    }
+    let arguments = ["generate", "The capital of France is", "--model", model, "--max-tokens", "3", "--json"]
+    let output = try #require(
+      try CommandLine.run(arguments + ["--prompt-logprobs", "2", "--logprobs", "1"]).json(Logprobs.self).outputs.first)
+    let prompt = try #require(output.prompt_logprobs)
+    #expect(prompt.map(\.token_id) == Array(output.prompt_token_ids.dropFirst()) && output.pauses == 0)
+    #expect(prompt.allSatisfy { $0.top.count == 2 && $0.logprob <= $0.top[0].logprob && $0.top[1].logprob <= $0.top[0].logprob })
+    let answer = try #require(output.logprobs)
+    // Greedy: each token is the most probable.
+    #expect(answer.map(\.token_id) == output.token_ids && answer.allSatisfy { $0.top.map(\.token_id) == [$0.token_id] })
+    let plain = try #require(try CommandLine.run(arguments).json(Logprobs.self).outputs.first)
+    #expect(plain.logprobs == nil && plain.prompt_logprobs == nil && plain.token_ids == output.token_ids)
+  }
+
+  @Test func `a timeout ends the answer, and a bias bans a token`() throws {
+    let arguments = ["generate", "The capital of France is", "--model", model, "--json"]
+    let bans = [0, 2].flatMap { ["--logit-bias", "\($0)=-100"] }  // the end tokens
+    let late = try CommandLine.run(arguments + ["--max-tokens", "4000", "--timeout", "0.5"] + bans).json(Report.self).outputs[0]
+    #expect(late.finish_reason == "deadline" && late.token_ids.count < 4000)
+    let banned = try CommandLine.run(arguments + ["--max-tokens", "1", "--logit-bias", "7042=-100"]).json(Report.self).outputs[0]
+    #expect(banned.token_ids != [7042] && banned.token_ids.count == 1)
   }
 
   @Test func `a file of prompts is one batch whose answers are those of each prompt alone`() throws {
@@ -150,6 +193,9 @@ import Testing
       (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
       (["generate", "a", "--page-size", "33"], 64, ["33", "power of two"]),
       (["generate", "a", "--capacity-policy", "other"], 64, ["guaranteed-no-evict", "max-utilization"]),
+      (["generate", "a", "--timeout", "0"], 64, ["--timeout", "above 0"]),
+      (["generate", "a", "--logit-bias", "5"], 64, ["--logit-bias"]),
+      (["generate", "a", "--prompt-logprobs", "1"], 64, ["--prompt-logprobs", "--json"]),
       (["generate", "a", "--n", "0"], 64, ["--n", "at least 1"]),
       (["generate", "a", "--presence-penalty", "3"], 64, ["presencePenalty", "between -2 and 2"]),
       (["generate", "a", "--top-p", "2"], 64, ["topP", "at most 1"]),

@@ -9,6 +9,21 @@ import Testing
     var decoder = IncrementalDecoder(tokenizer, continuesText: continuesText)
     var pieces = tokens.map { decoder.append($0) }
     pieces.append(decoder.finish())
+    #expect(bytePieces(tokens, tokenizer, continuesText: continuesText) == pieces.map { Array($0.utf8) })
+    return pieces
+  }
+
+  /// The same as UTF-8, appended.
+  private func bytePieces(_ tokens: [Int32], _ tokenizer: any Tokenizer, continuesText: Bool) -> [[UInt8]] {
+    var decoder = IncrementalDecoder(tokenizer, continuesText: continuesText)
+    var pieces = tokens.map { token in
+      var bytes: [UInt8] = []
+      decoder.append(token, to: &bytes)
+      return bytes
+    }
+    var rest: [UInt8] = []
+    decoder.finish(to: &rest)
+    pieces.append(rest)
     return pieces
   }
 

@@ -2,88 +2,113 @@
 
 /// The way out of the loop for one request: at most one chunk lies here, and grows until its reader takes it.
 ///
-/// The loop never waits for a reader, and a slow reader never makes a queue: what several steps gave is one chunk when it comes. Closing the
-/// near end (no reader is left, or its task was cancelled) is told to the loop once, through the closure handed in.
-final class ChunkChannel: Sendable {
+/// The loop never waits for a reader, and a slow reader never makes a queue: what several steps gave is one chunk when it comes. The reader
+/// makes the memory: it takes what is pending and leaves an empty chunk with room, so that the loop only fills it and wakes who waits. Closing
+/// the near end (no reader is left, or its task was cancelled) is told to the loop once, through the closure handed in.
+package final class ChunkChannel: Sendable {
   private struct State {
-    var pending: GenerationChunk?
+    var pending = PendingChunk()
+    /// Something was added to what is pending.
+    var isReady = false
     /// Nothing follows what is pending.
     var isFinished = false
     /// What the reader gets after what is pending, once.
     var failure: (any Error)?
-    var reader: CheckedContinuation<GenerationChunk?, any Error>?
+    /// Woken when there is something to take.
+    var reader: CheckedContinuation<Void, any Error>?
   }
 
-  private let state = Guarded(State())
+  private let state = Guarded(State(pending: .reserved()))
+  private let waker: Waker
   private let abandoned: @Sendable () -> Void
 
-  /// - Parameter abandoned: called at most once, on any thread, when nobody will read what is to come.
-  init(abandoned: @escaping @Sendable () -> Void) { self.abandoned = abandoned }
+  /// - Parameters:
+  ///   - waker: wakes the reader for the loop.
+  ///   - abandoned: called at most once, on any thread, when nobody will read what is to come.
+  package init(waker: Waker, abandoned: @escaping @Sendable () -> Void) {
+    self.waker = waker
+    self.abandoned = abandoned
+  }
 
   // MARK: The loop's end
 
-  /// Hands over what a step gave: to the reader that waits, or to what is pending already. Nothing happens where nobody will read it.
-  func push(_ chunk: GenerationChunk) {
-    let reader = state.withLock { state -> CheckedContinuation<GenerationChunk?, any Error>? in
+  /// Adds what a step gave to what is pending, and wakes the reader that waits for it. Nothing happens where nobody will read it.
+  func push(_ add: (inout PendingChunk) -> Void) {
+    let reader = state.withLock { state -> CheckedContinuation<Void, any Error>? in
       if state.isFinished { return nil }
-      if chunk.finishReason != nil { state.isFinished = true }
-      if let reader = state.reader {
-        state.reader = nil
-        return reader
-      }
-      if state.pending == nil { state.pending = chunk } else { state.pending?.append(chunk) }
-      return nil
+      add(&state.pending)
+      state.isReady = true
+      if state.pending.finishReason != nil { state.isFinished = true }
+      defer { state.reader = nil }
+      return state.reader
     }
-    reader?.resume(returning: chunk)
+    if let reader { waker.wake(reader) }
   }
 
   /// Ends the stream with an error, behind what is pending.
   func fail(_ error: any Error) {
-    let reader = state.withLock { state -> CheckedContinuation<GenerationChunk?, any Error>? in
+    let reader = state.withLock { state -> CheckedContinuation<Void, any Error>? in
       if state.isFinished { return nil }
       state.isFinished = true
-      if state.reader == nil { state.failure = error }
+      state.failure = error
       defer { state.reader = nil }
       return state.reader
     }
-    reader?.resume(throwing: error)
+    if let reader { waker.wake(reader) }
   }
 
   // MARK: The reader's end
 
   /// The next chunk; nil at the end, and where the surrounding task is cancelled.
   /// - Precondition: one task reads.
-  func next(isolation: isolated (any Actor)?) async throws -> GenerationChunk? {
-    try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation(isolation: isolation) { continuation in
-        let ready = state.withLock { state -> Result<GenerationChunk?, any Error>? in
-          precondition(state.reader == nil, "two tasks read one generation; iterate over it once")
-          if let chunk = state.pending {
-            state.pending = nil
-            return .success(chunk)
+  package func next(isolation: isolated (any Actor)?) async throws -> GenerationChunk? {
+    var spare = PendingChunk.reserved()
+    while true {
+      if Task.isCancelled { abandon() }
+      if let taken = take(leaving: &spare) { return try taken.get() }
+      try await withTaskCancellationHandler {
+        try await withCheckedThrowingContinuation(isolation: isolation) { continuation in
+          let isDue = state.withLock { state in
+            precondition(state.reader == nil, "two tasks read one generation; iterate over it once")
+            if state.isReady || state.isFinished { return true }
+            state.reader = continuation
+            return false
           }
-          if let failure = state.failure {
-            state.failure = nil
-            return .failure(failure)
-          }
-          if state.isFinished { return .success(nil) }
-          state.reader = continuation
-          return nil
+          if isDue { continuation.resume() }
         }
-        if let ready { continuation.resume(with: ready) }
+      } onCancel: {
+        abandon()
       }
-    } onCancel: {
-      abandon()
     }
+  }
+
+  /// What there is to take: a chunk, the end or the error; nil where there is nothing yet.
+  private func take(leaving spare: inout PendingChunk) -> Result<GenerationChunk?, any Error>? {
+    let taken = state.withLock { state -> Result<Bool, any Error>? in
+      if state.isReady {
+        state.isReady = false
+        // What was said of the request goes on to hold.
+        spare.cachedPromptTokens = state.pending.cachedPromptTokens
+        spare.pauses = state.pending.pauses
+        swap(&state.pending, &spare)
+        return .success(true)
+      }
+      if let failure = state.failure {
+        state.failure = nil
+        return .failure(failure)
+      }
+      return state.isFinished ? .success(false) : nil
+    }
+    return taken.map { taken in taken.map { $0 ? spare.chunk : nil } }
   }
 
   /// Nobody will read any more.
   func abandon() {
     let (isEarly, reader) = state.withLock { state in
-      defer { state = State(pending: nil, isFinished: true, failure: nil, reader: nil) }
+      defer { state = State(isFinished: true) }
       return (!state.isFinished, state.reader)
     }
-    reader?.resume(returning: nil)
+    reader?.resume()
     if isEarly { abandoned() }
   }
 }
@@ -95,16 +120,4 @@ final class ChunkReader: Sendable {
   init(_ channel: ChunkChannel) { self.channel = channel }
 
   deinit { channel.abandon() }
-}
-
-extension GenerationChunk {
-  /// Joins what a later step gave.
-  mutating func append(_ later: GenerationChunk) {
-    text += later.text
-    tokenIDs += later.tokenIDs
-    logprobs += later.logprobs
-    promptLogprobs += later.promptLogprobs
-    cachedPromptTokens = cachedPromptTokens ?? later.cachedPromptTokens
-    finishReason = later.finishReason
-  }
 }

@@ -1,13 +1,14 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Logging
+import DequeModule
+package import Logging
 import MartletKVCache
-import MartletTokenizers
+package import MartletTokenizers
 
 /// schedule → prepare → forward → sample → update: everything a server does is this loop over steps.
 ///
 /// One thread runs it and owns everything in it; the inbox and the streams of the answers are its only edges.
-final class EngineLoop {
+package final class EngineLoop {
   private let inbox: Inbox
   private let runner: ModelRunner
   private let tokenizer: any Tokenizer
@@ -23,15 +24,27 @@ final class EngineLoop {
   private var sampled: [StepPlan.Entry] = []
   /// Tokens that this step gave.
   private var generatedTokens = 0
+  /// The most pages of each pool that requests held at one time.
+  private var mostHeldPages: [Int]
   /// How requests ended since the numbers were published.
   private var ends: [EngineStatistics.End] = []
   /// When the first of the requests' deadlines is over, if not before; nil without deadlines.
   private var nextDeadline: Duration?
+  /// Ids of the requests whose time is over.
+  private var late: [Int] = []
+  /// When the turn began, what its model and its sampling took, and when the last of them ended.
+  private var turnBegan = Duration.zero
+  private var turnModelTime = Duration.zero
+  private var turnSamplingTime = Duration.zero
+  private var mark = Duration.zero
   private var stepTime = EngineStatistics.Times()
+  private var modelTime = EngineStatistics.Times()
+  private var samplingTime = EngineStatistics.Times()
+  private var overheadTime = EngineStatistics.Times()
   private var timeToFirstToken = EngineStatistics.Times()
   private var interTokenTime = EngineStatistics.Times()
 
-  init(
+  package init(
     inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?,
     clock: EngineClock
   ) {
@@ -42,28 +55,37 @@ final class EngineLoop {
     self.logger = logger
     self.meters = meters
     self.clock = clock
+    mostHeldPages = Array(repeating: 0, count: runner.cache.poolCount)
   }
 
   /// Steps until the inbox is closed and nothing is left to do.
   func run() {
     do {
-      while true {
-        inbox.collect(into: &mail, waiting: scheduler.isIdle)
-        drain()
-        expire()
-        if scheduler.isIdle {
-          publish()
-          if mail.isClosed { break }
-        } else {
-          try step()
-        }
-      }
+      while try turn() {}
       logger?.debug("the engine has ended")
       inbox.end(.stopped("it was shut down"))
     } catch {
       logger?.error("the engine stops", metadata: ["error": "\(error)"])
       fail(error)
     }
+  }
+
+  /// Takes in what arrived, waiting for it where there is nothing to do, and runs a step if there is now.
+  ///
+  /// Where every request generates and its reader keeps up, it allocates nothing: what grows does so by doubling, and keeps its memory.
+  /// - Returns: false once the inbox is closed and nothing is left to do.
+  package func turn() throws -> Bool {
+    let isIdle = scheduler.isIdle
+    inbox.collect(into: &mail, waiting: isIdle)
+    if isIdle { turnBegan = clock.now }
+    drain()
+    expire()
+    if scheduler.isIdle {
+      publish()
+      return !mail.isClosed
+    }
+    try step()
+    return true
   }
 
   // MARK: Arrivals
@@ -95,17 +117,24 @@ final class EngineLoop {
     let now = clock.now
     if now < first { return }
     nextDeadline = nil
-    for request in scheduler.running + scheduler.waiting {
-      guard let deadline = request.deadline else { continue }
-      if deadline <= now { end(request.id, .deadline) } else { nextDeadline = min(nextDeadline ?? deadline, deadline) }
-    }
+    late.removeAll(keepingCapacity: true)
+    for request in scheduler.running { check(request, at: now) }
+    for request in scheduler.waiting { check(request, at: now) }
+    for id in late { end(id, .deadline) }
+  }
+
+  private func check(_ request: Request, at now: Duration) {
+    guard let deadline = request.deadline else { return }
+    if deadline <= now { late.append(request.id) } else { nextDeadline = min(nextDeadline ?? deadline, deadline) }
   }
 
   /// Takes a request out, wherever it is, and tells its reader; nothing happens where it has ended.
   private func end(_ id: Int, _ reason: FinishReason) {
     guard let request = scheduler.remove(id) else { return }
     switch request.purpose {
-    case .generation(let writer): writer.end(reason)
+    case .generation(let writer):
+      writer.pauses = request.pauses
+      writer.end(reason)
     case .scoring(let writer): writer.fail(CancellationError())
     }
     note(EngineStatistics.End(reason))
@@ -115,7 +144,12 @@ final class EngineLoop {
 
   private func step() throws {
     let began = clock.now
+    turnModelTime = .zero
+    turnSamplingTime = .zero
+    let pausesBefore = scheduler.pauses
+    let cachedBefore = scheduler.cachedPromptTokens
     scheduler.schedule(into: &plan)
+    for pool in mostHeldPages.indices { mostHeldPages[pool] = max(mostHeldPages[pool], runner.cache.heldPages(pool: pool)) }
     runner.beginStep(isDecode: plan.numContexts == 0)
     var promptTokens = 0
     for (index, entry) in plan.entries.enumerated() {
@@ -126,16 +160,30 @@ final class EngineLoop {
         request.id, tokens: request.tokens[request.computed..<request.computed + entry.count], cachedTokens: request.computed,
         promptLength: request.contextLength, isContext: isContext)
     }
+    mark = clock.now
     try runner.forward()
     for entry in plan.entries {
       if entry.request.needsPromptRows { score(entry) }
     }
+    turnModelTime += lap()
     scheduler.commit(plan)
     sample()
-    let time = clock.now - began
-    stepTime.add(time)
-    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: time)
+    let ended = clock.now
+    stepTime.add(ended - began)
+    modelTime.add(turnModelTime)
+    samplingTime.add(turnSamplingTime)
+    overheadTime.add(ended - turnBegan - turnModelTime - turnSamplingTime)
+    turnBegan = ended  // what follows, until the next step, is the next turn's
+    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: ended - began)
+    meters?.admitted(cachedPromptTokens: scheduler.cachedPromptTokens - cachedBefore, pauses: scheduler.pauses - pausesBefore)
     publish(promptTokens: promptTokens)
+  }
+
+  /// The time since the last mark, which now is here.
+  private func lap() -> Duration {
+    let last = mark
+    mark = clock.now
+    return mark - last
   }
 
   /// Gives every request whose tokens are all computed its next token.
@@ -151,7 +199,9 @@ final class EngineLoop {
         note(.scored)
       }
     }
+    mark = clock.now
     runner.withLogits(count: sampled.count, row: { sampled[$0].start + sampled[$0].count - 1 }) { index, logits in
+      if index == 0 { turnModelTime += lap() } else { mark = clock.now }
       let request = sampled[index].request
       guard case .generation(let writer) = request.purpose else { return }
       if let end = choose(for: request, writer, logits) {
@@ -172,21 +222,22 @@ final class EngineLoop {
       ) {
         sampler.sample($0, writer.sampling, tokenIndex: index)
       }
+    let logprob = token.flatMap { token in writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) } }
+    turnSamplingTime += lap()
     guard let token else {
       writer.fail(LLMError.notFinite(tokenIndex: index))
       return .failed
     }
-    let logprob = writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) }
     request.append(token)
     generatedTokens += 1
     writer.cachedPromptTokens = request.cachedPromptTokens
-    take(timeOf: request)
+    writer.pauses = request.pauses
+    take(timeOf: request, at: mark)
     return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength).map(EngineStatistics.End.init)
   }
 
   /// Measures how long the request's new token took.
-  private func take(timeOf request: Request) {
-    let now = clock.now
+  private func take(timeOf request: Request, at now: Duration) {
     if let last = request.lastTokenTime {
       interTokenTime.add(now - last)
       meters?.nextToken(after: now - last)
@@ -246,11 +297,16 @@ final class EngineLoop {
   private func publish(promptTokens: Int = 0) {
     let cache = runner.cache
     meters?.requests(running: scheduler.running.count, waiting: scheduler.waiting.count)
+    for pool in 0..<cache.poolCount {
+      meters?.pages(
+        pool: pool, free: cache.freePages(pool: pool), cached: cache.cachedPages(pool: pool), held: cache.heldPages(pool: pool))
+    }
     inbox.publish { statistics in
       for pool in statistics.pools.indices {
         statistics.pools[pool].freePages = cache.freePages(pool: pool)
         statistics.pools[pool].cachedPages = cache.cachedPages(pool: pool)
         statistics.pools[pool].heldPages = cache.heldPages(pool: pool)
+        statistics.pools[pool].mostHeldPages = mostHeldPages[pool]
       }
       statistics.waitingRequests = scheduler.waiting.count
       statistics.runningRequests = scheduler.running.count
@@ -259,6 +315,9 @@ final class EngineLoop {
       statistics.pauses = scheduler.pauses
       for end in ends { statistics.ended[end, default: 0] += 1 }
       statistics.stepTime = stepTime
+      statistics.modelTime = modelTime
+      statistics.samplingTime = samplingTime
+      statistics.overheadTime = overheadTime
       statistics.timeToFirstToken = timeToFirstToken
       statistics.interTokenTime = interTokenTime
       if plan.isEmpty { return }

@@ -3,10 +3,12 @@
 import Metrics
 
 /// The engine's numbers in the application's metrics system; the names are those of ``EngineConfiguration/metricsFactory``.
-struct EngineMeters {
+package struct EngineMeters {
   private let steps: Counter
   private let promptTokens: Counter
   private let generatedTokens: Counter
+  private let cachedPromptTokens: Counter
+  private let pauses: Counter
   private let running: Gauge
   private let waiting: Gauge
   private let stepTokens: Recorder
@@ -14,8 +16,20 @@ struct EngineMeters {
   private let timeToFirstToken: Timer
   private let interTokenTime: Timer
   private let finished: [EngineStatistics.End: Counter]
+  /// Of each pool.
+  private let freePages: [Gauge]
+  private let cachedPages: [Gauge]
+  private let heldPages: [Gauge]
 
-  init(_ factory: any MetricsFactory) {
+  init(_ factory: any MetricsFactory, poolCount: Int) {
+    func pages(_ label: String) -> [Gauge] {
+      (0..<poolCount).map { Gauge(label: label, dimensions: [("pool", "\($0)")], factory: factory) }
+    }
+    freePages = pages("martlet_free_pages")
+    cachedPages = pages("martlet_cached_pages")
+    heldPages = pages("martlet_held_pages")
+    cachedPromptTokens = Counter(label: "martlet_cached_prompt_tokens_total", dimensions: [], factory: factory)
+    pauses = Counter(label: "martlet_pauses_total", dimensions: [], factory: factory)
     steps = Counter(label: "martlet_steps_total", dimensions: [], factory: factory)
     promptTokens = Counter(label: "martlet_prompt_tokens_total", dimensions: [], factory: factory)
     generatedTokens = Counter(label: "martlet_generated_tokens_total", dimensions: [], factory: factory)
@@ -43,6 +57,18 @@ struct EngineMeters {
   func requests(running: Int, waiting: Int) {
     self.running.record(running)
     self.waiting.record(waiting)
+  }
+
+  /// What the choice of a step's requests led to.
+  func admitted(cachedPromptTokens: Int, pauses: Int) {
+    self.cachedPromptTokens.increment(by: cachedPromptTokens)
+    self.pauses.increment(by: pauses)
+  }
+
+  func pages(pool: Int, free: Int, cached: Int, held: Int) {
+    freePages[pool].record(free)
+    cachedPages[pool].record(cached)
+    heldPages[pool].record(held)
   }
 
   func firstToken(after time: Duration) { timeToFirstToken.recordNanoseconds(time.nanoseconds) }

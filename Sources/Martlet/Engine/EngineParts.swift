@@ -4,22 +4,22 @@ import MartletAttention
 import MartletCPU
 import MartletCore
 import MartletKVCache
-import MartletModels
+package import MartletModels
 
 /// What an engine is made of, put together from a model source and a configuration.
-struct EngineParts {
-  let runner: ModelRunner
-  let scheduler: Scheduler
+package struct EngineParts {
+  package let runner: ModelRunner
+  package let scheduler: Scheduler
   let maxSequenceLength: Int
   /// The most tokens of one request that the cache can hold.
   let cacheCapacity: Int
   let cacheSummary: String
-  let statistics: EngineStatistics
+  package let statistics: EngineStatistics
 
   /// Rows of logits are a vocabulary wide: this many at a time are enough to keep the last product busy when a text is scored.
   private static let leastLogitRows = 32
 
-  init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
+  package init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
     try configuration.validate()
     let modelType = try configuration.models.model(for: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)

@@ -13,7 +13,7 @@
 /// Submissions and cancellations wait here until the loop collects them at the top of its next step; where it has nothing to do, it sleeps here.
 ///
 /// `@unchecked Sendable`: every field is read and written under `mutex` only.
-final class Inbox: @unchecked Sendable {
+package final class Inbox: @unchecked Sendable {
   /// What the loop collects.
   struct Mail {
     var submissions: [Submission] = []
@@ -29,7 +29,7 @@ final class Inbox: @unchecked Sendable {
   private var endWaiters: [CheckedContinuation<Void, Never>] = []
   private var statisticsNow: EngineStatistics
 
-  init(statistics: EngineStatistics) {
+  package init(statistics: EngineStatistics) {
     statisticsNow = statistics
     mutex = .allocate(capacity: 1)
     arrival = .allocate(capacity: 1)
@@ -53,7 +53,7 @@ final class Inbox: @unchecked Sendable {
   // MARK: Any thread
 
   /// Numbers for new requests.
-  func makeID() -> Int {
+  package func makeID() -> Int {
     locked {
       defer { nextID += 1 }
       return nextID
@@ -62,7 +62,7 @@ final class Inbox: @unchecked Sendable {
 
   /// Hands in requests, all at once.
   /// - Throws: ``LLMError/stopped(_:)`` where the loop takes none any more.
-  func submit(_ submissions: [Submission]) throws(LLMError) {
+  package func submit(_ submissions: [Submission]) throws(LLMError) {
     try locked { () throws(LLMError) in
       if let endReason { throw endReason }
       if mail.isClosed { throw LLMError.stopped("it was shut down") }
@@ -81,7 +81,7 @@ final class Inbox: @unchecked Sendable {
   }
 
   /// Takes no more; the loop ends when it has finished what it has.
-  func close() {
+  package func close() {
     locked {
       mail.isClosed = true
       pthread_cond_signal(arrival)
@@ -99,7 +99,13 @@ final class Inbox: @unchecked Sendable {
     }
   }
 
-  var statistics: EngineStatistics { locked { statisticsNow } }
+  package var statistics: EngineStatistics {
+    locked {
+      var copy = statisticsNow
+      copy.pools = statisticsNow.pools.map { $0 }  // of its own, so that the loop goes on writing to its own in place
+      return copy
+    }
+  }
 
   // MARK: The loop's thread
 

@@ -9,7 +9,7 @@
 #endif
 
 /// A thread of its own for a body that computes for as long as it likes; Swift's cooperative threads are not for that.
-enum LoopThread {
+package enum LoopThread {
   private final class Start {
     let body: () -> Void
     init(_ body: @escaping () -> Void) { self.body = body }
@@ -17,7 +17,7 @@ enum LoopThread {
 
   /// Runs `body` on a new, detached thread.
   /// - Throws: ``LLMError/stopped(_:)`` where the system refuses one.
-  static func run(_ body: sending @escaping () -> Void) throws(LLMError) {
+  package static func run(_ body: sending @escaping () -> Void) throws(LLMError) {
     let start = Unmanaged.passRetained(Start(body))
     #if canImport(Darwin)
       var thread: pthread_t?

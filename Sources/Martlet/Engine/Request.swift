@@ -6,18 +6,18 @@ import MartletKVCache
 ///
 /// There is no prefill phase and no decode phase: a request has tokens, some of them computed, and each step computes more of them. When all
 /// are, the last one's logits give the next token. A prompt that comes in chunks, a prompt that comes whole and an answer are the same.
-final class Request {
-  enum Purpose {
+package final class Request {
+  package enum Purpose {
     case generation(AnswerWriter)
     case scoring(ScoreWriter)
   }
 
-  let id: Int
+  package let id: Int
   /// The prompt, then the answer.
-  private(set) var tokens: [Int32]
-  let promptLength: Int
+  package private(set) var tokens: [Int32]
+  package let promptLength: Int
   /// The most tokens, prompt and answer; at least `promptLength`.
-  let maxLength: Int
+  package let maxLength: Int
   let purpose: Purpose
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
@@ -25,15 +25,17 @@ final class Request {
   /// When its last token came.
   var lastTokenTime: Duration?
   /// Tokens whose keys and values are in the cache.
-  var computed = 0
+  package internal(set) var computed = 0
   /// Tokens that come in chunks: the prompt, and after a pause what had been generated too.
-  private(set) var contextLength: Int
+  package private(set) var contextLength: Int
   /// Tokens that the step being planned computes.
   var planned = 0
+  /// How often it gave up its pages to older requests.
+  package private(set) var pauses = 0
   /// The prompt's tokens that were found in the cache when the request was first admitted; nil before.
   var cachedPromptTokens: Int?
 
-  init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?) {
+  package init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?) {
     self.id = id
     tokens = prompt
     promptLength = prompt.count
@@ -46,9 +48,9 @@ final class Request {
   }
 
   /// Tokens that wait to be computed.
-  var remaining: Int { tokens.count - computed }
+  package var remaining: Int { tokens.count - computed }
   /// Whether what remains is the token that was generated last.
-  var isGenerating: Bool { computed >= contextLength }
+  package var isGenerating: Bool { computed >= contextLength }
   /// Whether the logits of the prompt's rows are wanted, so that none of them may be taken from a cache.
   var needsPromptRows: Bool {
     switch purpose {
@@ -73,13 +75,14 @@ final class Request {
   /// The most tokens that ever lie in the cache: the last one is never fed.
   var mostCached: Int { Self.mostCached(maxLength: maxLength) }
 
-  static func mostCached(maxLength: Int) -> Int { max(maxLength - 1, 1) }
+  package static func mostCached(maxLength: Int) -> Int { max(maxLength - 1, 1) }
 
   /// Forgets what is computed: all tokens so far are to be computed again, as a prompt is. What was streamed stays streamed.
   func pause() {
+    pauses += 1
     computed = 0
     contextLength = tokens.count
   }
 
-  func append(_ token: Int) { tokens.append(Int32(token)) }
+  package func append(_ token: Int) { tokens.append(Int32(token)) }
 }

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import DequeModule
-import MartletKVCache
+package import DequeModule
+package import MartletKVCache
 
 /// Decides which tokens of which requests the next step computes.
 ///
@@ -12,25 +12,26 @@ import MartletKVCache
 /// A generation that is admitted begins with the longest prefix that the cache has of its tokens. A paused one gives up its pages and goes
 /// to the front of the queue; its tokens so far are then computed again like a prompt, which the prefix cache makes short where its pages are
 /// still there. Pauses go from the last admitted backwards, so the order of admission is the order of arrival, and the oldest running request
-/// is never paused: it alone fits, or it would have been refused at submission. So each request is at some time the oldest, and ends.
-struct Scheduler {
-  let maxBatchSize: Int
-  let maxNumTokens: Int
+/// is never paused: it alone fits, or it would have been refused at submission. So each request is at some time the oldest, and ends:
+/// within Σ ⌈n / c⌉ + a steps (``CapacityPolicy`` says of what).
+package struct Scheduler {
+  package let maxBatchSize: Int
+  package let maxNumTokens: Int
   /// The most tokens of one prompt in one step.
-  let chunkSize: Int
+  package let chunkSize: Int
   let capacityPolicy: CapacityPolicy
   private let cache: KVCacheManager
-  private(set) var waiting: Deque<Request> = []
+  package private(set) var waiting: Deque<Request> = []
   /// In order of admission.
-  private(set) var running: [Request] = []
+  package private(set) var running: [Request] = []
   /// Pages promised to running requests, per pool; none under `maxUtilization`.
   private var promised: [Int]
   /// Since the engine started: how often a request was paused, how many prompt tokens were admitted, and how many of those were cached.
-  private(set) var pauses = 0
-  private(set) var admittedPromptTokens = 0
-  private(set) var cachedPromptTokens = 0
+  package private(set) var pauses = 0
+  package private(set) var admittedPromptTokens = 0
+  package private(set) var cachedPromptTokens = 0
 
-  init(maxBatchSize: Int, maxNumTokens: Int, chunkSize: Int, capacityPolicy: CapacityPolicy, cache: KVCacheManager) {
+  package init(maxBatchSize: Int, maxNumTokens: Int, chunkSize: Int, capacityPolicy: CapacityPolicy, cache: KVCacheManager) {
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
     self.chunkSize = min(chunkSize, maxNumTokens)
@@ -42,10 +43,10 @@ struct Scheduler {
 
   var isIdle: Bool { waiting.isEmpty && running.isEmpty }
 
-  mutating func submit(_ request: Request) { waiting.append(request) }
+  package mutating func submit(_ request: Request) { waiting.append(request) }
 
   /// Fills `plan` and gives its requests their pages.
-  mutating func schedule(into plan: inout StepPlan) {
+  package mutating func schedule(into plan: inout StepPlan) {
     plan.removeAll()
     var budget = maxNumTokens - running.count { $0.isGenerating }
     let pausesBefore = pauses
@@ -123,7 +124,7 @@ struct Scheduler {
   }
 
   /// Says that the plan's tokens are computed: full pages can be reused, pages behind windows return.
-  func commit(_ plan: StepPlan) {
+  package func commit(_ plan: StepPlan) {
     for entry in plan.entries {
       entry.request.computed += entry.count
       cache.computed(entry.request.id, upTo: entry.request.computed, tokens: entry.request.tokens)
@@ -133,7 +134,7 @@ struct Scheduler {
   /// Takes a request out, wherever it is; its pages are free at once.
   /// - Returns: the request; nil if it is not here (any more).
   @discardableResult
-  mutating func remove(_ id: Int) -> Request? {
+  package mutating func remove(_ id: Int) -> Request? {
     if let index = running.firstIndex(where: { $0.id == id }) {
       let request = running.remove(at: index)
       if capacityPolicy == .guaranteedNoEvict {

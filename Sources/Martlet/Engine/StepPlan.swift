@@ -1,18 +1,20 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// What one step computes: some tokens of some requests, contexts first, then generations.
-struct StepPlan {
-  struct Entry {
-    var request: Request
+package struct StepPlan {
+  package struct Entry {
+    package var request: Request
     /// Tokens of the request, from its first uncomputed one.
-    var count: Int
+    package var count: Int
     /// Where they begin among the step's tokens.
     var start: Int
   }
 
-  var entries: [Entry] = []
-  var numContexts = 0
-  var numTokens = 0
+  package internal(set) var entries: [Entry] = []
+  package internal(set) var numContexts = 0
+  package internal(set) var numTokens = 0
+
+  package init() {}
 
   var isEmpty: Bool { entries.isEmpty }
 

@@ -9,8 +9,8 @@ package struct TokenScore: Sendable, Hashable {
 }
 
 /// A request on its way into the loop.
-struct Submission: Sendable {
-  enum Purpose: Sendable {
+package struct Submission: Sendable {
+  package enum Purpose: Sendable {
     case generation(SamplingParams, ChunkChannel)
     case scoring(CheckedContinuation<[TokenScore], any Error>)
   }
@@ -22,6 +22,14 @@ struct Submission: Sendable {
   /// When, on the engine's clock.
   var submitted: Duration
   var purpose: Purpose
+
+  package init(id: Int, prompt: [Int32], maxLength: Int, submitted: Duration, purpose: Purpose) {
+    self.id = id
+    self.prompt = prompt
+    self.maxLength = maxLength
+    self.submitted = submitted
+    self.purpose = purpose
+  }
 
   func fail(_ error: any Error) {
     switch purpose {

@@ -1,16 +1,20 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import MartletTokenizers
+package import MartletTokenizers
 
 /// Turns a request's tokens into the text and the chunks that its reader gets.
-final class AnswerWriter {
+package final class AnswerWriter {
   let sampling: SamplingParams
-  /// What the chunks say of the prompt.
+  /// What the chunks say of the prompt, and of the request.
   var cachedPromptTokens: Int?
+  var pauses = 0
   private let channel: ChunkChannel
   private let endTokens: Set<Int32>
   private var decoder: IncrementalDecoder
   private var stops: StopMatcher
+  /// What a token's bytes made certain, and the text of it that is told now: UTF-8, whose memory stays.
+  private var piece: [UInt8] = []
+  private var text: [UInt8] = []
   /// nil where the request changes no logit.
   var adjustment: LogitAdjustment?
   /// What the prompt's tokens from the second on were worth, as far as they are computed; the first chunk takes them along.
@@ -18,13 +22,15 @@ final class AnswerWriter {
   /// The last of the prompt's tokens that was told.
   private(set) var promptTokensWritten = 0
 
-  init(_ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer) {
+  package init(_ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer) {
     self.sampling = sampling
     self.channel = channel
     endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
     decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
     adjustment = LogitAdjustment(sampling)
+    piece.reserveCapacity(PendingChunk.reservedBytes)
+    text.reserveCapacity(PendingChunk.reservedBytes)
   }
 
   /// Takes what the prompt's token at `index` ≥ 1 was worth; one that was taken before (the prompt was computed again) changes nothing.
@@ -37,40 +43,56 @@ final class AnswerWriter {
   /// Takes the next token, tells the reader, and says why the answer is at its end, if it is.
   /// - Parameter isFull: no further token fits.
   func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> FinishReason? {
-    var chunk = GenerationChunk(text: "", tokenIDs: [token], logprobs: logprob.map { [$0] } ?? [], promptLogprobs: promptLogprobs)
-    promptLogprobs = []
-    chunk.cachedPromptTokens = cachedPromptTokens
+    text.removeAll(keepingCapacity: true)
+    var reason: FinishReason?
     if endTokens.contains(Int32(token)) {
-      chunk.finishReason = .endToken
-      chunk.text = rest()
+      reason = .endToken
+      finishText()
     } else {
-      let (text, isStopped) = stops.push(decoder.append(Int32(token)))
-      chunk.text = text
-      if isStopped {
-        chunk.finishReason = .stopString
+      piece.removeAll(keepingCapacity: true)
+      decoder.append(Int32(token), to: &piece)
+      if stops.push(piece, to: &text) {
+        reason = .stopString
       } else if isFull {
-        chunk.finishReason = .length
-        chunk.text += rest()
+        reason = .length
+        finishText()
       }
     }
-    channel.push(chunk)
-    return chunk.finishReason
+    channel.push { pending in
+      pending.append(token, logprob)
+      pending.append(promptLogprobs: promptLogprobs)
+      fill(&pending, reason)
+    }
+    if !promptLogprobs.isEmpty { promptLogprobs = [] }
+    return reason
   }
 
-  /// What is left of the text when no token follows. A stop string that only the last bytes completed still counts.
-  private func rest() -> String {
-    let (text, isStopped) = stops.push(decoder.finish())
-    return isStopped ? text : text + stops.flush()
+  /// Appends what is left of the text when no token follows. A stop string that only the last bytes completed still counts.
+  private func finishText() {
+    piece.removeAll(keepingCapacity: true)
+    decoder.finish(to: &piece)
+    if !stops.push(piece, to: &text) { stops.flush(to: &text) }
+  }
+
+  private func fill(_ pending: inout PendingChunk, _ reason: FinishReason?) {
+    pending.append(text: text)
+    pending.cachedPromptTokens = cachedPromptTokens
+    pending.pauses = pauses
+    pending.finishReason = reason
   }
 
   /// Ends the answer where it is.
-  func end(_ reason: FinishReason) { channel.push(GenerationChunk(text: rest(), tokenIDs: [], finishReason: reason)) }
+  func end(_ reason: FinishReason) {
+    text.removeAll(keepingCapacity: true)
+    finishText()
+    channel.push { fill(&$0, reason) }
+  }
 
   func fail(_ error: any Error) { channel.fail(error) }
 }
 
 /// Collects what the tokens of a given sequence were worth.
-final class ScoreWriter {
+package final class ScoreWriter {
   private(set) var scores: [TokenScore] = []
   private let continuation: CheckedContinuation<[TokenScore], any Error>
 

@@ -2,8 +2,9 @@
 
 /// One request on its way: an asynchronous sequence of what the engine's steps add to it.
 ///
-/// The work goes on whether or not somebody iterates; what nobody has taken yet is one chunk that grows. Let go of the generation, cancel the task that iterates over it, or call
-/// ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once.
+/// The work goes on whether or not somebody iterates; what nobody has taken yet is one chunk that grows: for a reader
+/// that keeps up, in memory that the reader made, for a slow one in more, amortised. Let go of the generation, cancel the task that iterates
+/// over it, or call ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once.
 public struct Generation: AsyncSequence, Sendable {
   public typealias Element = GenerationChunk
   public typealias Failure = any Error
@@ -40,6 +41,7 @@ public struct Generation: AsyncSequence, Sendable {
       output.tokenIDs += chunk.tokenIDs
       output.logprobs += chunk.logprobs
       output.cachedPromptTokens = chunk.cachedPromptTokens ?? output.cachedPromptTokens
+      output.pauses = chunk.pauses
       output.promptLogprobs += chunk.promptLogprobs
       if let reason = chunk.finishReason {
         output.finishReason = reason

@@ -54,6 +54,8 @@ public struct GenerationChunk: Sendable, Hashable {
   public var logprobs: [TokenLogprob]
   /// The prompt's tokens whose keys and values were in the cache already; nil where the request was cancelled before it began.
   public var cachedPromptTokens: Int?
+  /// How often the request has paused so far to make room for older ones (``CapacityPolicy/maxUtilization``).
+  public var pauses = 0
   /// In the chunk with the first token, if ``SamplingParams/promptLogprobs`` asked for them: an entry for every token of the prompt but the
   /// first. Else empty.
   public var promptLogprobs: [TokenLogprob]
@@ -81,8 +83,11 @@ public struct GenerationOutput: Sendable, Hashable {
   public var finishReason: FinishReason
   /// One entry per token if ``SamplingParams/logprobs`` asked for them, else empty.
   public var logprobs: [TokenLogprob]
-  /// The prompt's tokens whose keys and values were in the cache already. It depends on what ran before; nothing else here does.
+  /// The prompt's tokens whose keys and values were in the cache already. It depends on what ran before.
   public var cachedPromptTokens = 0
+  /// How often the request paused to make room for older ones (``CapacityPolicy/maxUtilization``). It depends on what ran beside it, as
+  /// ``cachedPromptTokens`` does.
+  public var pauses = 0
   /// One entry for every token of the prompt but the first if ``SamplingParams/promptLogprobs`` asked for them, else empty.
   public var promptLogprobs: [TokenLogprob]
   /// Which sample of the prompt this is: 0 for the first or only one.

@@ -7,28 +7,34 @@ package struct StopMatcher {
   private let stops: [[UInt8]]
   private var held: [UInt8] = []
 
-  package init(_ stops: [String]) { self.stops = stops.map { Array($0.utf8) } }
+  package init(_ stops: [String]) {
+    self.stops = stops.map { Array($0.utf8) }
+    if !stops.isEmpty { held.reserveCapacity(256) }
+  }
 
-  /// Takes the next piece and gives the text that is certain now.
-  /// - Returns: `isStopped` once a stop string is complete; `text` then ends before it.
-  package mutating func push(_ piece: String) -> (text: String, isStopped: Bool) {
-    if stops.isEmpty { return (piece, false) }
-    held += piece.utf8
+  /// Takes the next piece and appends the text that is certain now, both UTF-8.
+  /// - Returns: whether a stop string is complete; the text then ends before it.
+  package mutating func push(_ piece: [UInt8], to text: inout [UInt8]) -> Bool {
+    if stops.isEmpty {
+      text += piece
+      return false
+    }
+    held += piece
     for start in held.indices where stops.contains(where: { held[start...].starts(with: $0) }) {
-      let text = String(decoding: held[..<start], as: UTF8.self)
-      held.removeAll()
-      return (text, true)
+      text += held[..<start]
+      held.removeAll(keepingCapacity: true)
+      return true
     }
     // What is held from here on is the beginning of a stop string.
     let start = held.indices.first { start in stops.contains { $0.starts(with: held[start...]) } } ?? held.endIndex
-    let text = String(decoding: held[..<start], as: UTF8.self)
+    text += held[..<start]
     held.removeSubrange(..<start)
-    return (text, false)
+    return false
   }
 
-  /// The text still held back, when no more comes.
-  package mutating func flush() -> String {
-    defer { held.removeAll() }
-    return String(decoding: held, as: UTF8.self)
+  /// Appends the text still held back, when no more comes.
+  package mutating func flush(to text: inout [UInt8]) {
+    text += held
+    held.removeAll(keepingCapacity: true)
   }
 }

@@ -2,7 +2,8 @@
 
 import ArgumentParser
 
-struct Bench: AsyncParsableCommand {
+/// `martlet bench …`: what is measured, each by a command of its own.
+struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measures how fast this machine is, beside what it could be.", subcommands: [BenchAttention.self])
+    abstract: "Measures this machine.", subcommands: [BenchAttention.self, BenchEngine.self])
 }

@@ -41,6 +41,14 @@ struct Generate: AsyncParsableCommand {
   @Option(name: .customLong("n"), help: ArgumentHelp("Draw this many answers to each prompt.", valueName: "n"))
   var count = 1
 
+  @Option(help: ArgumentHelp("With --json: log-probabilities of the answer's tokens and of the n most probable.", valueName: "n"))
+  var logprobs: Int?
+
+  @Option(
+    name: .customLong("prompt-logprobs"),
+    help: ArgumentHelp("With --json: the same of the prompt's tokens from the second on.", valueName: "n"))
+  var promptLogprobs: Int?
+
   @Flag(help: "Print one JSON object at the end instead of streaming text.")
   var json = false
 
@@ -49,6 +57,11 @@ struct Generate: AsyncParsableCommand {
     if chatTemplate != nil && !chat { throw ValidationError("--chat-template is of use with --chat only") }
     try validatePositive(context, "--context")
     try validatePositive(count, "--n")
+    for (value, option) in [(logprobs, "--logprobs"), (promptLogprobs, "--prompt-logprobs")] {
+      guard let value else { continue }
+      if !json { throw ValidationError("\(option) is printed with --json only") }
+      if value < 0 { throw ValidationError("\(option) is \(value); it must not be negative") }
+    }
   }
 
   func run() async throws {
@@ -69,8 +82,11 @@ struct Generate: AsyncParsableCommand {
     var stopwatch = Stopwatch(loadTime: started.duration(to: .now))
 
     let seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
+    var params = sampling.params(seed: seed)
+    params.logprobs = logprobs
+    params.promptLogprobs = promptLogprobs
     let generations = try llm.generate(
-      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: sampling.params(seed: seed), count: count)
+      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: params, count: count)
     stopwatch.start(promptTokens: generations.map(\.promptTokenIDs.count))
 
     // All run together; each is followed by a task of its own, and printed in the order of the prompts.
@@ -95,7 +111,11 @@ struct Generate: AsyncParsableCommand {
       closer.cancel()
     }
 
-    var outputs = generations.map { Output(index: $0.index, promptTokenIDs: $0.promptTokenIDs) }
+    var outputs = generations.map {
+      Output(
+        index: $0.index, promptTokenIDs: $0.promptTokenIDs, logprobs: logprobs.map { _ in [] },
+        promptLogprobs: promptLogprobs.map { _ in [] })
+    }
     var printer = Printer(
       prompts: generations.indices.map { texts[$0 / count] + (count > 1 ? " – answer \(generations[$0].index + 1)" : "") }, isSilent: json)
     let reading = ProgressLine()
@@ -104,6 +124,9 @@ struct Generate: AsyncParsableCommand {
       outputs[index].tokenIDs += chunk.tokenIDs
       outputs[index].text += chunk.text
       outputs[index].cachedPromptTokens = chunk.cachedPromptTokens ?? outputs[index].cachedPromptTokens
+      outputs[index].pauses = chunk.pauses
+      outputs[index].logprobs? += chunk.logprobs.map(Logprob.init)
+      outputs[index].promptLogprobs? += chunk.promptLogprobs.map(Logprob.init)
       outputs[index].finishReason = chunk.finishReason ?? outputs[index].finishReason
       try printer.add(chunk.text, to: index, isLast: chunk.finishReason != nil)
       if json { reading.show("\(outputs.reduce(0) { $0 + $1.tokenIDs.count }) tokens generated") }
@@ -159,17 +182,51 @@ struct Generate: AsyncParsableCommand {
     var promptTokenIDs: [Int]
     /// Prompt tokens whose keys and values an earlier prompt had left in the cache.
     var cachedPromptTokens = 0
+    /// How often it paused to make room for others.
+    var pauses = 0
     /// The end token included.
     var tokenIDs: [Int] = []
     var text = ""
     var finishReason = FinishReason.cancelled
+    /// As asked for; nil where they were not.
+    var logprobs: [Logprob]?
+    var promptLogprobs: [Logprob]?
 
     enum CodingKeys: String, CodingKey {
-      case index, text
+      case index, text, pauses, logprobs
+      case promptLogprobs = "prompt_logprobs"
       case promptTokenIDs = "prompt_token_ids"
       case cachedPromptTokens = "cached_prompt_tokens"
       case tokenIDs = "token_ids"
       case finishReason = "finish_reason"
+    }
+  }
+
+  /// A token, in nats, and those that were most probable at its place.
+  struct Logprob: Encodable {
+    struct Alternative: Encodable {
+      var tokenID: Int
+      var logprob: Float
+
+      enum CodingKeys: String, CodingKey {
+        case logprob
+        case tokenID = "token_id"
+      }
+    }
+
+    var tokenID: Int
+    var logprob: Float
+    var top: [Alternative]
+
+    init(_ value: TokenLogprob) {
+      tokenID = value.tokenID
+      logprob = value.logprob
+      top = value.top.map { Alternative(tokenID: $0.tokenID, logprob: $0.logprob) }
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case logprob, top
+      case tokenID = "token_id"
     }
   }
 }

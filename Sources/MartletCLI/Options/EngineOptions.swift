@@ -15,6 +15,14 @@ struct EngineOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
   var chunk: Int?
 
+  @Option(name: .customLong("batch-size"), help: ArgumentHelp("The most requests in one step.", valueName: "n"))
+  var batchSize = 16
+
+  @Option(
+    name: .customLong("step-tokens"),
+    help: ArgumentHelp("The most tokens in one step (default: 512, or the batch size where that is more).", valueName: "n"))
+  var stepTokens: Int?
+
   @Option(
     name: .customLong("capacity-policy"),
     help: ArgumentHelp(
@@ -33,6 +41,10 @@ struct EngineOptions: ParsableArguments {
   func validate() throws {
     try validatePositive(chunk, "--chunk")
     try validatePositive(threads, "--threads")
+    try validatePositive(batchSize, "--batch-size")
+    if let stepTokens, stepTokens < batchSize {
+      throw ValidationError("--step-tokens is \(stepTokens); it must hold one token of each of --batch-size \(batchSize) requests")
+    }
     do {
       _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
     } catch {
@@ -44,7 +56,8 @@ struct EngineOptions: ParsableArguments {
   func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: attentionBackend,
-      kvCache: cache.kvCache, maxSequenceLength: context, chunkSize: chunk, capacityPolicy: capacityPolicy.policy,
+      kvCache: cache.kvCache, maxSequenceLength: context, maxBatchSize: batchSize, maxNumTokens: stepTokens ?? max(512, batchSize),
+      chunkSize: chunk, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)
   }
 }

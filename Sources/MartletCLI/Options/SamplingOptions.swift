@@ -31,6 +31,19 @@ struct SamplingOptions: ParsableArguments {
     help: ArgumentHelp("Taken from the logits of the answer's tokens as often as they stand there, -2 to 2.", valueName: "p"))
   var frequencyPenalty: Float = 0
 
+  @Option(
+    name: .customLong("min-p"),
+    help: ArgumentHelp("Draw from tokens at least this many times as probable as the most probable.", valueName: "p"))
+  var minP: Float = 0
+
+  @Option(
+    name: .customLong("logit-bias"),
+    help: ArgumentHelp("Add to the logit of a token, by id: -100 bans it, 100 forces it; may be given again.", valueName: "id=bias"))
+  var logitBias: [LogitBiasArgument] = []
+
+  @Option(help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
+  var timeout: Double?
+
   @Option(help: ArgumentHelp("End before this text; may be given several times.", valueName: "text"))
   var stop: [String] = []
 
@@ -41,6 +54,7 @@ struct SamplingOptions: ParsableArguments {
   var seed: UInt64?
 
   func validate() throws {
+    if let timeout, !(timeout > 0 && timeout <= 1e9) { throw ValidationError("--timeout is \(timeout); it must be above 0") }
     do {
       try params(seed: 0).validate()
     } catch {
@@ -50,7 +64,22 @@ struct SamplingOptions: ParsableArguments {
 
   func params(seed: UInt64) -> SamplingParams {
     SamplingParams(
-      temperature: temperature, topK: topK, topP: topP, repetitionPenalty: repetitionPenalty, presencePenalty: presencePenalty,
-      frequencyPenalty: frequencyPenalty, seed: seed, maxTokens: maxTokens, stop: stop)
+      temperature: temperature, topK: topK, topP: topP, minP: minP, repetitionPenalty: repetitionPenalty,
+      presencePenalty: presencePenalty, frequencyPenalty: frequencyPenalty,
+      logitBias: Dictionary(logitBias.map { ($0.token, $0.bias) }) { $1 }, seed: seed, maxTokens: maxTokens,
+      timeout: timeout.map { .seconds($0) }, stop: stop)
+  }
+}
+
+/// `1234=-100`.
+struct LogitBiasArgument: ExpressibleByArgument {
+  var token: Int
+  var bias: Float
+
+  init?(argument: String) {
+    let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
+    guard parts.count == 2, let token = Int(parts[0]), let bias = Float(parts[1]), bias.isFinite else { return nil }
+    self.token = token
+    self.bias = bias
   }
 }

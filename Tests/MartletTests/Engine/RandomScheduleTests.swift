@@ -1,13 +1,16 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
 import Martlet
 import MartletCore
 import MartletKVCache
 import MartletTestSupport
+import Metrics
+import MetricsTestKit
 import Testing
 
 /// Whatever is paused, reused, chunked or cancelled around a request, it gets the tokens that it gets alone.
-@Suite("Random schedules", .serialized, .timeLimit(.minutes(4)))
+@Suite("Random schedules", .serialized, .timeLimit(.minutes(10)))
 struct RandomScheduleTests {
   private struct Job {
     var prompt: [Int]
@@ -29,6 +32,9 @@ struct RandomScheduleTests {
     }
   }
 
+  /// How many schedules to run in all: `MARTLET_RANDOM_SCHEDULES=10000 swift test …`; nil runs for some seconds.
+  private static let wanted = ProcessInfo.processInfo.environment["MARTLET_RANDOM_SCHEDULES"].flatMap(Int.init)
+
   /// Bytes of this many tokens' keys and values.
   private static func budget(_ model: TinyModel, tokens: Int, _ dataType: DataType) -> KVCacheConfig.Budget {
     .bytes(tokens * model.numLayers * model.numKVHeads * model.headDim * 2 * dataType.byteCount)
@@ -44,10 +50,13 @@ struct RandomScheduleTests {
       model, backend: variant.backend, dataType: variant.dataType, context: 160, maxBatchSize: 1, maxNumTokens: 160, reusesPrefixes: false)
     var alone: [GenerationOutput] = []
     for job in jobs { alone.append(try await single.generate(.tokenIDs(job.prompt), sampling: job.sampling).output()) }
+    // Five seconds' worth, or this one's share of the number that is wanted.
+    let cases = 2 * PrefixReuseTests.Variant.all.count
+    let wanted = Self.wanted.map { ($0 + cases - 1) / cases }
     let deadline = ContinuousClock.now + .seconds(5)
     var random = SeededGenerator(seed: 52)
     var (schedules, requests, cancelled, pauses, reused, copies) = (0, 0, 0, 0, 0, 0)
-    while ContinuousClock.now < deadline {
+    while wanted.map({ schedules < $0 }) ?? (ContinuousClock.now < deadline) {
       let llm = try Tiny.llm(
         model, backend: variant.backend, dataType: variant.dataType, pageSize: .tokens([16, 32, 64].randomElement(using: &random)!),
         budget: Self.budget(model, tokens: Int.random(in: 200...500, using: &random), variant.dataType), context: 160,
@@ -97,9 +106,10 @@ struct RandomScheduleTests {
     let model = TinyModel(architecture, seed: 53)
     let jobs = Self.jobs(200, seed: 800)
     // 16 requests may run; together they would take up to 16 · 150 tokens, and there is room for a quarter of that.
+    let metrics = TestMetrics()
     let llm = try Tiny.llm(
       model, budget: Self.budget(model, tokens: 600, .bf16), context: 160, maxBatchSize: 16, maxNumTokens: 64, chunkSize: 32,
-      capacityPolicy: .maxUtilization)
+      capacityPolicy: .maxUtilization, metricsFactory: metrics)
     var generations: [Generation] = []
     for job in jobs { generations.append(try llm.generate(.tokenIDs(job.prompt), sampling: job.sampling)) }
     let watcher = Task {
@@ -114,8 +124,11 @@ struct RandomScheduleTests {
       return most
     }
     let single = try Tiny.llm(model, context: 160, maxBatchSize: 1, maxNumTokens: 160, reusesPrefixes: false)
+    var pauses = 0
     for (index, generation) in generations.enumerated() {
       let output = try await generation.output()
+      pauses += output.pauses
+      #expect(index > 0 || output.pauses == 0)  // the first is the oldest all its life
       #expect(output.finishReason == .length && output.tokenIDs.count == jobs[index].sampling.maxTokens)
       if index % 10 == 0 {
         #expect(output.bits == (try await single.generate(.tokenIDs(jobs[index].prompt), sampling: jobs[index].sampling).output()).bits)
@@ -126,6 +139,11 @@ struct RandomScheduleTests {
     let statistics = try await Tiny.statistics(of: llm) { $0.finishedRequests == 200 }
     print("\(architecture.rawValue): \(statistics.pauses) pauses, hit rate \(statistics.prefixHitRate), at most \(most) of a pool held")
     #expect(most <= 1 && statistics.finishedRequests == 200)
+    #expect(pauses == statistics.pauses)
+    // Read after the last step, which may still be counting.
+    await llm.shutdown()
+    #expect(metrics.counterTotal(label: "martlet_pauses_total") == Int64(pauses))
+    #expect(metrics.counterTotal(label: "martlet_cached_prompt_tokens_total") == Int64(llm.statistics.cachedPromptTokens))
     #expect(architecture != .llama || statistics.pauses > 0, "the room was to be so tight that requests pause")
   }
 

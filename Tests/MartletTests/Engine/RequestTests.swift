@@ -157,6 +157,20 @@ struct RequestTests {
     #expect(metrics.counterTotal(label: "martlet_steps_total") == Int64(statistics.steps))
     #expect(metrics.counterTotal(label: "martlet_prompt_tokens_total") == Int64(statistics.promptTokens))
     #expect(metrics.counterTotal(label: "martlet_generated_tokens_total") == Int64(statistics.generatedTokens))
+    #expect(metrics.counterTotal(label: "martlet_cached_prompt_tokens_total") == Int64(statistics.cachedPromptTokens))
+    #expect(metrics.counterTotal(label: "martlet_pauses_total") == 0)
+    let pool = try #require(statistics.pools.first)
+    for (label, pages) in [
+      ("martlet_free_pages", pool.freePages), ("martlet_cached_pages", pool.cachedPages), ("martlet_held_pages", pool.heldPages),
+    ] {
+      #expect(try metrics.expectGauge(label, [("pool", "0")]).lastValue == Double(pages))
+    }
+    let held = try metrics.expectGauge("martlet_held_pages", [("pool", "0")]).values
+    #expect(held.max() ?? 0 > 0 && Int(held.max() ?? 0) <= pool.mostHeldPages && pool.mostHeldPages <= pool.totalPages)
+    // The three parts of a step are all of it, with what is done between steps.
+    let parts = statistics.modelTime.total + statistics.samplingTime.total + statistics.overheadTime.total
+    #expect(parts >= statistics.stepTime.total && statistics.modelTime.total + statistics.samplingTime.total <= statistics.stepTime.total)
+    #expect(statistics.modelTime.total > .zero && statistics.overheadShare > 0 && statistics.overheadShare < 1)
     for end in EngineStatistics.End.allCases {
       #expect(
         metrics.counterTotal(label: "martlet_requests_total", dimensions: [("end", end.rawValue)]) == Int64(statistics.ended[end] ?? 0))

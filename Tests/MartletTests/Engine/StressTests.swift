@@ -104,6 +104,15 @@ struct StressTests {
       crowded: Tiny.llm(model, context: 64, maxBatchSize: 32, chunkSize: 16), single: Tiny.llm(model, context: 64, maxBatchSize: 1))
   }
 
+  /// Few enough for the thread sanitizer.
+  @Test("a hundred and fifty of them on a tiny model")
+  func few() async throws {
+    let model = TinyModel(.llama, seed: 63)
+    try await check(
+      Self.jobs(150, promptLength: 1...24, maxTokens: 4...16, temperature: 20, seed: 64),
+      crowded: Tiny.llm(model, context: 64, maxBatchSize: 16, chunkSize: 16), single: Tiny.llm(model, context: 64, maxBatchSize: 1))
+  }
+
   @Test("two dozen of them on a real model")
   func real() async throws {
     try await check(

@@ -87,3 +87,18 @@ struct StopMatcherTests {
     #expect(found.text + found.held == expected.0 && found.isStopped == expected.1, "\(text) \(stops)")
   }
 }
+
+/// With strings in place of their UTF-8.
+extension StopMatcher {
+  fileprivate mutating func push(_ piece: String) -> (text: String, isStopped: Bool) {
+    var text: [UInt8] = []
+    let isStopped = push(Array(piece.utf8), to: &text)
+    return (String(decoding: text, as: UTF8.self), isStopped)
+  }
+
+  fileprivate mutating func flush() -> String {
+    var text: [UInt8] = []
+    flush(to: &text)
+    return String(decoding: text, as: UTF8.self)
+  }
+}
