@@ -117,25 +117,60 @@ MARTLET_INLINE void append_scatter(
   }
 }
 
+// One head of keys or values as its page has it, in `elements`; the scale of int8 is returned, 0 of other types.
+MARTLET_INLINE float append_code(int32_t type, const float *x, float inverse, int32_t dims, void *elements) {
+  switch (type) {
+    case martlet_kv_f32: __builtin_memcpy(elements, x, (size_t)dims * sizeof(float)); return 0;
+    case martlet_kv_e4m3: append_round_e4m3(x, inverse, dims, elements); return 0;
+    case martlet_kv_i8: return append_round_i8(x, dims, elements);
+    default: append_round(type, x, dims, elements); return 0;
+  }
+}
+
 // One head of keys or values, rounded or quantised, and stored; `inverse` is 1 / scale of e4m3, `scales` the plane's of int8.
 MARTLET_INLINE void append_store(
     const martlet_paged_kv *cache, const martlet_kv_plane *plane, uint8_t *base, float *scales, int64_t slot, int64_t head, int32_t dims,
     float inverse, const float *x) {
-  uint16_t rounded[martlet_attention_max_head_dim];
-  switch (cache->type) {
-    case martlet_kv_f32: append_scatter(base, plane, slot, head, dims, 4, x); break;
-    case martlet_kv_e4m3:
-      append_round_e4m3(x, inverse, dims, (uint8_t *)rounded);
-      append_scatter(base, plane, slot, head, dims, 1, rounded);
-      break;
-    case martlet_kv_i8:
-      scales[head * cache->scale_head_stride + slot * cache->scale_token_stride] = append_round_i8(x, dims, (int8_t *)rounded);
-      append_scatter(base, plane, slot, head, dims, 1, rounded);
-      break;
-    default:
-      append_round(cache->type, x, dims, rounded);
-      append_scatter(base, plane, slot, head, dims, 2, rounded);
+  float elements[martlet_attention_max_head_dim];
+  float scale = append_code(cache->type, x, inverse, dims, elements);
+  if (cache->type == martlet_kv_i8) scales[head * cache->scale_head_stride + slot * cache->scale_token_stride] = scale;
+  append_scatter(base, plane, slot, head, dims, kv_width(cache->type), elements);
+}
+
+// Whether a page is packed, so that 16 neighbouring tokens can be stored by whole vectors.
+MARTLET_INLINE bool append_is_packed(const martlet_paged_kv *cache) {
+  int32_t group = 4 / kv_width(cache->type);
+  return cache->page_size % 16 == 0 && cache->keys.dim_group == group && cache->keys.token_stride == group &&
+         cache->keys.token_group == 1 && cache->values.token_group == group && cache->values.dim_stride == group &&
+         cache->values.dim_group == 1 && cache->head_dim % 8 == 0 && cache->value_head_dim % 16 == 0;
+}
+
+// Sixteen tokens' elements of one head, rows[token], to the packed keys of their page: `lanes` words of each, from word to word `stride` bytes.
+MARTLET_INLINE void append_packed_keys(const uint8_t *const *rows, int32_t lanes, int64_t stride, uint8_t *out) {
+  for (int32_t lane = 0; lane < lanes; lane += 4) {
+    u32x16 words[4];
+    int32_t count = lanes - lane < 4 ? 2 : 4;
+    load_transposed(rows, (size_t)lane * 4, count, words);
+    for (int32_t i = 0; i < count; i++) u32x16_store(out + (lane + i) * stride, words[i]);
   }
+}
+
+// The same to packed values: a word holds one dim of 4 / `width` neighbouring tokens; from one such group to the next `stride` bytes.
+MARTLET_INLINE void append_packed_values(const uint8_t *const *rows, int32_t width, int32_t dims, int64_t stride, uint8_t *out) {
+  for (int token = 0; token < 16; token += 4 / width, out += stride)
+    for (int32_t dim = 0; dim < dims; dim += 16) {
+      size_t offset = (size_t)(dim * width);
+      u32x16 words = (u32x16)(0);
+      if (width == 4)
+        words = u32x16_load(rows[token] + offset);
+      else if (width == 2)
+        words = __builtin_convertvector(u16x16_load(rows[token] + offset), u32x16) |
+                __builtin_convertvector(u16x16_load(rows[token + 1] + offset), u32x16) << 16;
+      else
+        for (int i = 0; i < 4; i++)
+          words |= __builtin_convertvector(u8x16_load(rows[token + i] + offset), u32x16) << (uint32_t)(8 * i);
+      u32x16_store(out + dim * 4, words);
+    }
 }
 
 // Zeroes the slots from `first` to the page's end, every head and dim of one plane, and their scales.
@@ -175,6 +210,40 @@ MARTLET_INLINE void append_zero(
   }
 }
 
+// The keys and values of 16 tokens of one request that fill slots `slot` … `slot` + 15 of one packed page: the bytes that storing them one by
+// one gives.
+static __attribute__((noinline)) void append_sixteen(
+    const martlet_append_arguments *a, int32_t token, int32_t page, int32_t slot, float inverse_key, float inverse_value) {
+  const martlet_paged_kv *cache = &a->cache;
+  int32_t width = kv_width(cache->type);
+  uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes, *values = keys + cache->values_offset;
+  float *key_scales = (float *)(void *)(keys + cache->key_scales_offset), *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
+  float finished[martlet_attention_max_head_dim];
+  _Alignas(64) uint8_t elements[16][martlet_attention_max_head_dim * 4];
+  const uint8_t *rows[16];
+  for (int i = 0; i < 16; i++) rows[i] = elements[i];
+  for (int64_t head = 0; head < cache->kv_heads; head++) {
+    int64_t scale_at = head * cache->scale_head_stride + slot * cache->scale_token_stride;
+    for (int i = 0; i < 16; i++) {
+      const float *key = a->key + (token + i) * a->key_stride + head * cache->head_dim;
+      const float *angles = a->rope && a->rotates_keys ? a->rope + (size_t)a->position_ids[token + i] * (size_t)a->rope_dim : 0;
+      append_finish(a, key, a->key_norm, angles, finished);
+      float scale = append_code(cache->type, finished, inverse_key, cache->head_dim, elements[i]);
+      if (cache->type == martlet_kv_i8) key_scales[scale_at + i * cache->scale_token_stride] = scale;
+    }
+    append_packed_keys(
+        rows, cache->head_dim * width / 4, cache->keys.dim_stride * width, keys + head * cache->keys.head_stride * width + slot * 4);
+    for (int i = 0; i < 16; i++) {
+      const float *value = a->value + (token + i) * a->value_stride + head * cache->value_head_dim;
+      float scale = append_code(cache->type, value, inverse_value, cache->value_head_dim, elements[i]);
+      if (cache->type == martlet_kv_i8) value_scales[scale_at + i * cache->scale_token_stride] = scale;
+    }
+    append_packed_values(
+        rows, width, cache->value_head_dim, cache->values.token_stride * width,
+        values + (head * cache->values.head_stride + slot / cache->values.token_group * cache->values.token_stride) * width);
+  }
+}
+
 static void append(const void *arguments, int32_t task, int32_t worker, void *scratch) {
   const martlet_append_arguments *a = arguments;
   const martlet_paged_kv *cache = &a->cache;
@@ -182,6 +251,8 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
   int32_t first = task * a->tokens_per_task, end = first + a->tokens_per_task;
   if (end > a->tokens) end = a->tokens;
   float inverse_key = 1.0f / cache->key_scale, inverse_value = 1.0f / cache->value_scale;
+  bool is_packed = a->key && append_is_packed(cache);
+  int32_t stored = first;  // tokens before it have their keys and values in their page
   (void)worker, (void)scratch;
 
   for (int32_t token = first; token < end; token++) {
@@ -203,7 +274,12 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
     uint8_t *values = keys + cache->values_offset;
     float *key_scales = (float *)(void *)(keys + cache->key_scales_offset), *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
     const float *key = a->key + token * a->key_stride, *value = a->value + token * a->value_stride;
-    for (int32_t head = 0; head < cache->kv_heads; head++) {
+    if (is_packed && token >= stored && slot % 16 == 0 && token + 16 <= end && a->token_requests[token + 15] == request &&
+        a->token_positions[token + 15] == position + 15) {
+      append_sixteen(a, token, page, slot, inverse_key, inverse_value);
+      stored = token + 16;
+    }
+    for (int32_t head = 0; token >= stored && head < cache->kv_heads; head++) {
       float finished[martlet_attention_max_head_dim];
       append_finish(a, key + (size_t)head * head_dim, a->key_norm, a->rotates_keys ? angles : 0, finished);
       append_store(cache, &cache->keys, keys, key_scales, slot, head, head_dim, inverse_key, finished);

@@ -6,6 +6,7 @@
 #include "../kernels/math.h"
 #include "../kernels/tensor.h"
 #include "../kernels/eight_bits.h"
+#include "../kernels/transpose.h"
 #include "../kernels/append.h"
 #include "../kernels/attention_tile.h"
 #include "../kernels/attention_load.h"

@@ -6,7 +6,7 @@ import MartletKVCache
 
 /// Times one layer of a backend, on any device, with a cache that is as full as the workload says.
 ///
-/// Inputs are N(0, 1), fused as `[q | k | v]`, without rotation; cached tokens hold what the backend itself wrote for one page of such numbers.
+/// Inputs are N(0, 1), q, k and v apart, without rotation; cached tokens hold what the backend itself wrote for one page of such numbers.
 public final class AttentionTimer {
   /// Seconds of one run through the workload's steps.
   public struct Sample: Sendable, Hashable {
@@ -35,8 +35,9 @@ public final class AttentionTimer {
   private let manager: KVCacheManager
   private let metadata: AttentionMetadata
   private let queue: any DeviceQueue
-  private let fused: Tensor
-  private let queries: Tensor
+  private let q: Tensor
+  private let k: Tensor
+  private let v: Tensor
   private let output: Tensor
 
   /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError/obstacles` where the backend cannot serve the shape.
@@ -68,11 +69,11 @@ public final class AttentionTimer {
     queue = device.makeQueue()
     metadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: queue))
-    fused = try device.makeTensor(Shape(max(tokens, requests), spec.fusedWidth), .f32)
-    queries = try device.makeTensor(Shape(max(tokens, requests), spec.queryWidth), .f32)
+    q = try device.makeTensor(Shape(max(tokens, requests), spec.queryWidth), .f32)
+    k = try device.makeTensor(Shape(max(tokens, requests), spec.keyWidth), .f32)
+    v = try device.makeTensor(Shape(max(tokens, requests), spec.valueWidth), .f32)
     output = try device.makeTensor(Shape(max(tokens, requests), spec.outputWidth), .f32)
-    try fill(fused, seed: 1, on: device)
-    try fill(queries, seed: 2, on: device)
+    for (seed, tensor) in [q, k, v].enumerated() { try fill(tensor, seed: UInt64(seed), on: device) }
     try fillCache(on: device, pageSize: options.pageSize)
     for (id, part) in (workload.steps.last ?? []).enumerated() {
       precondition(manager.addSequence(id) && manager.extend(id, to: part.length), "the timer's cache is too small")
@@ -94,7 +95,7 @@ public final class AttentionTimer {
     precondition(manager.addSequence(0) && manager.extend(0, to: pageSize), "the timer's cache has no page")
     metadata.addRequest(0, newTokens: pageSize, cachedTokens: 0, promptLength: pageSize, isContext: true)
     try metadata.prepare()
-    try layer.forward(AttentionInputs(fusedQKV: fused), metadata: metadata, output: AttentionOutput(values: output), on: queue)
+    try layer.forward(AttentionInputs(q: q, k: k, v: v), metadata: metadata, output: AttentionOutput(values: output), on: queue)
     metadata.removeAllRequests()
     let bytes = manager.layout(layer: 0).pageByteCount
     let pages = manager.pages(layer: 0)
@@ -111,10 +112,10 @@ public final class AttentionTimer {
   }
 
   /// Runs through the steps once.
-  public func run() throws -> Sample { try run { AttentionInputs(fusedQKV: $0.fused) } }
+  public func run() throws -> Sample { try run { AttentionInputs(q: $0.q, k: $0.k, v: $0.v) } }
 
   /// The same without the append: queries alone, which read the cache.
-  public func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.queries) } }
+  public func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.q) } }
 
   private func run(_ inputs: (AttentionTimer) -> AttentionInputs) throws -> Sample {
     var sample = Sample()
