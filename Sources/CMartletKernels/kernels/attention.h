@@ -10,8 +10,8 @@
 //
 // Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m follows the chunk's greatest t so far when that is 8 or more
 // above it: p is below 2⁸, and the output is seldom scaled anew.
-// Where p is rounded to bf16, those that are more than an eighth of all so far are multiplied a second time, by what the rounding left: there
-// are seven of them at most, and where few keys make up a row, their weights are as good as exact. A soft cap makes
+// Where p is rounded to bf16, those that are more than a quarter of all so far are multiplied a second time, by what the rounding left: there
+// are three of them at most, and where few keys make up a row, their weights are as good as exact. A soft cap makes
 // t = cap · log₂e · tanh(q·k · scale / cap).
 //
 // int8 values are codes times a scale s for each token: codes are multiplied by p · s, and the scale leaves the sum again: d adds up p · s / s.
@@ -27,6 +27,7 @@ typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
   _Alignas(64) float residues[martlet_attention_max_rows * martlet_kv_tile_size];  // what rounding left of heavy ones
   uint64_t heavy[martlet_attention_max_rows];      // the tokens of the tile whose residues are multiplied too
+  float chunk_limit[martlet_attention_max_rows];   // at most a quarter of the sum of probabilities so far
   float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
   float chunk_p[martlet_attention_max_rows * 16];  // int8: the same of p · s
   float chunk_m[martlet_attention_max_rows];
@@ -182,6 +183,7 @@ MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view,
       f32x16 shrink = f32x16_exp2(f32x16_set(m - risen));
       f32x16_store(d, f32x16_load(d) * shrink);
       if (has_factors) f32x16_store(sums, f32x16_load(sums) * shrink);
+      scratch->chunk_limit[row] *= shrink[0];
       for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
     }
     scratch->chunk_m[row] = m = risen;
@@ -217,9 +219,13 @@ MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view,
     }
   else
     sum = all;
-  float limit = f32x16_sum(all) * 0.125f;
-  if (__builtin_expect(__builtin_reduce_or(f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3])) > limit), 0))
-    weigh_residues(view, row, p, pairs, limit, &sum);
+  f32x16 top = f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3]));
+  if (__builtin_reduce_or(top > scratch->chunk_limit[row])) {
+    // The limit of an earlier tile was too low: the sum has grown.
+    float limit = f32x16_sum(all) * 0.25f;
+    scratch->chunk_limit[row] = limit;
+    if (__builtin_reduce_or(top > limit)) weigh_residues(view, row, p, pairs, limit, &sum);
+  }
   f32x16_store(d, sum);
 }
 
@@ -612,6 +618,7 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
+  __builtin_memset(scratch->chunk_limit, 0, (size_t)rows * sizeof(float));
   __builtin_memset(scratch->chunk_d, 0, (size_t)rows * 16 * sizeof(float));
   if (view->has_factors) __builtin_memset(scratch->chunk_p, 0, (size_t)rows * 16 * sizeof(float));
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
