@@ -75,11 +75,15 @@ typedef struct attend_source {
 
 MARTLET_INLINE float exp2_of(float x) { return f32x16_exp2(f32x16_set(x))[0]; }
 
-// Query rows to register tiles: for each MARTLET_ATTENTION_ROWS rows, dim by dim (or pair of dims), the rows' numbers side by side.
+// How many words a packed query is: a float for each dim, or a bf16 pair for each two.
+MARTLET_INLINE int32_t query_words(int type, const attend_view *view) { return view->a->cache.head_dim / (MARTLET_IS_DOT(type) ? 2 : 1); }
+
+// The task's queries as they are multiplied, row after row.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
-  int32_t dims = a->cache.head_dim, numbers = MARTLET_IS_DOT(type) ? dims / 2 : dims;
-  for (int32_t row = 0; row < view->task->row_count; row++) {
+  int32_t dims = a->cache.head_dim;
+  uint32_t *packed = view->scratch->queries;
+  for (int32_t row = 0; row < view->task->row_count; row++, packed += query_words(type, view)) {
     const float *q = a->queries + (size_t)view->scratch->row_index[row] * (size_t)dims;
     // Tokens lie far apart, and no hardware guesses where the next one is.
     if (row + 8 < view->task->row_count) {
@@ -96,18 +100,13 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
       }
       q = rounded;
     }
-    uint32_t *packed = view->scratch->queries + (row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS +
-                       row % MARTLET_ATTENTION_ROWS;
-    uint32_t pairs[martlet_attention_max_head_dim / 2];
-    if (MARTLET_IS_DOT(type)) {
-      int32_t i = 0;
-      for (; i + 32 <= dims; i += 32) u32x16_store(pairs + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
-      for (; i < dims; i += 2) pairs[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
+    if (!MARTLET_IS_DOT(type)) {
+      __builtin_memcpy(packed, q, (size_t)dims * sizeof(float));
+      continue;
     }
-    const uint32_t *words = MARTLET_IS_DOT(type) ? pairs : (const uint32_t *)(const void *)q;
-    // Vectorised, this becomes gathers and scatters, which are slower than the single loads and stores.
-#pragma clang loop vectorize(disable)
-    for (int32_t i = 0; i < numbers; i++) __builtin_memcpy(packed + i * MARTLET_ATTENTION_ROWS, words + i, 4);
+    int32_t i = 0;
+    for (; i + 32 <= dims; i += 32) u32x16_store(packed + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
+    for (; i < dims; i += 2) packed[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
   }
 }
 
@@ -275,10 +274,9 @@ MARTLET_INLINE void attend_residues(int type, int rows, const attend_view *view,
   }
 }
 
-// The row's packed queries.
-MARTLET_INLINE const uint32_t *attend_queries(int type, const attend_view *view, int32_t row) {
-  int32_t numbers = MARTLET_IS_DOT(type) ? view->lanes : view->lanes * MARTLET_LANE(type);
-  return view->scratch->queries + (size_t)(row / MARTLET_ATTENTION_ROWS * numbers) * MARTLET_ATTENTION_ROWS + row % MARTLET_ATTENTION_ROWS;
+// The row's packed query.
+MARTLET_INLINE const uint32_t *attend_query(int type, const attend_view *view, int32_t row) {
+  return view->scratch->queries + (size_t)row * (size_t)query_words(type, view);
 }
 
 // The tokens of the tile that begins at token `start` which each of the rows sees.
@@ -299,7 +297,8 @@ MARTLET_INLINE void attend_scores(
   // tile's other columns are computed from a page that exists, and masked.
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
-  const uint32_t *q = attend_queries(type, view, row);
+  const uint32_t *q = attend_query(type, view, row);
+  const size_t q_stride = (size_t)query_words(type, view);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = first_column / columns * columns; column < end_column; column += columns) {
     const uint32_t *k[4], *next[4];
@@ -308,7 +307,7 @@ MARTLET_INLINE void attend_scores(
       k[c] = source->keys[some];
       next[c] = source->next_keys[some];
     }
-    tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, asks ? next : NULL, scores + 16 * column);
+    tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, asks ? next : NULL, scores + 16 * column);
   }
 }
 
@@ -346,7 +345,8 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
 
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int some_column = __builtin_ctzll(any) / 16;
-  const uint32_t *q = attend_queries(type, view, row);
+  const uint32_t *q = attend_query(type, view, row);
+  const size_t q_stride = (size_t)query_words(type, view);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = 0; column < 4; column += columns) {
     const uint32_t *k[4];
@@ -356,7 +356,7 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
       is_seen |= column_is_seen;
       k[c] = source->keys[column_is_seen ? column + c : some_column];
     }
-    if (is_seen) tile_scores(type, rows, columns, q, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
+    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
   }
 }
 
@@ -489,7 +489,7 @@ MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_
   }
   for (int column = 0; column < 4; column += columns)
     bytes_scores(
-        type, rows, columns, scratch->queries, source->keys + column, source->key_stride, lanes, source->next_keys + column,
+        type, rows, columns, scratch->queries, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes, source->next_keys + column,
         scratch->scores + 16 * column);
   attend_softmax(martlet_kv_bf16, special, view, 0, rows, start);
   const uint32_t *p = attend_weights(view, 0);

@@ -93,11 +93,11 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// q holds MARTLET_ATTENTION_ROWS numbers for each dim (bf16 pairs for each two dims where it is a dot product); keys[c] is the first lane of
+// Row i begins at q + i·q_stride: a number for each dim (a bf16 pair for each two dims where it is a dot product); keys[c] is the first lane of
 // column c, whose lanes for the next dims follow `stride` further. Where `ask` is not NULL, what lies in the same places from ask[c] on is asked
 // for on the way.
 MARTLET_INLINE void tile_scores(
-    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
+    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
     float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
@@ -121,11 +121,11 @@ MARTLET_INLINE void tile_scores(
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
       if (MARTLET_IS_DOT(type)) {
-        u32x16 pair = (u32x16)(q[i]);
+        u32x16 pair = (u32x16)(q[(size_t)i * q_stride]);
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++) sum[i][c] = bf16_pair_dot(sum[i][c], pair, raw[c]);
       } else {
-        f32x16 x = f32x16_from_bits((u32x16)(q[i]));
+        f32x16 x = f32x16_from_bits((u32x16)(q[(size_t)i * q_stride]));
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, first[c], sum[i][c]);
       }
@@ -137,12 +137,12 @@ MARTLET_INLINE void tile_scores(
           pair_split(type, u32x16_load(read_again(keys[c]) + (size_t)lane * stride), &first[c], &second[c]);
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
-        f32x16 x = f32x16_from_bits((u32x16)(q[MARTLET_ATTENTION_ROWS + i]));
+        f32x16 x = f32x16_from_bits((u32x16)(q[(size_t)i * q_stride + 1]));
 #pragma clang loop unroll(full)
         for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, second[c], sum[i][c]);
       }
     }
-    q += MARTLET_IS_DOT(type) ? MARTLET_ATTENTION_ROWS : MARTLET_ATTENTION_ROWS * MARTLET_LANE(type);
+    q += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -273,7 +273,7 @@ MARTLET_INLINE void bytes_split(int type, u32x16 words, u32x16 *first, u32x16 *s
 
 // `lanes` counts lanes of four dims.
 MARTLET_INLINE void bytes_scores(
-    int type, int rows, int columns, const uint32_t *q, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
+    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
     float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
@@ -289,11 +289,11 @@ MARTLET_INLINE void bytes_scores(
       if (ask) __builtin_prefetch(ask[c] + (size_t)lane * stride, 0, 2);
 #pragma clang loop unroll(full)
       for (int i = 0; i < rows; i++) {
-        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[i]), first);
-        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[MARTLET_ATTENTION_ROWS + i]), second);
+        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[(size_t)i * q_stride]), first);
+        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[(size_t)i * q_stride + 1]), second);
       }
     }
-    q += 2 * MARTLET_ATTENTION_ROWS;
+    q += 2;
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
