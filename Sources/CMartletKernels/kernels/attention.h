@@ -8,13 +8,15 @@
 // (a token, a tile, a chunk) is left out of its arithmetic, not multiplied by zero. So a row's bits depend on that row and its keys alone,
 // not on the task, the page size, the batch or the chunks of a prefill.
 //
-// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m follows the chunk's greatest t so far when that is 8 or more
-// above it: p is below 2⁸, and the output is seldom scaled anew.
-// Where p is rounded to bf16, those that are more than a quarter of all so far are multiplied a second time, by what the rounding left: there
-// are three of them at most, and where few keys make up a row, their weights are as good as exact. A soft cap makes
-// t = cap · log₂e · tanh(q·k · scale / cap).
+// Scores are in powers of two: t = q·k · scale · log₂e, p = 2^(t − m), where m follows the chunk's greatest t so far when that is more than 8
+// above it: the output is seldom scaled anew. A soft cap makes t = cap · log₂e · tanh(q·k · scale / cap).
 //
-// int8 values are codes times a scale s for each token: codes are multiplied by p · s, and the scale leaves the sum again: d adds up p · s / s.
+// Where p is rounded to bf16, it is first taken from the tile's own greatest t, a: u = 2^(t − a), so that the greatest weight of a tile, which
+// counts most, is exactly 1. What the tile gives is multiplied by 2^(a − m) when it is added. Over many keys the other errors cancel; for a
+// row that sees few, what rounding left of each weight is multiplied a second time.
+//
+// int8 values are codes times a scale s for each token. It enters as t + log₂ s, so that p is what codes are multiplied by, and leaves the sum
+// again: d adds up p / s.
 //
 // A tile takes three passes over the task's rows: scores, probabilities, output. So what the rows share, its keys, then its values, stays in
 // the first-level cache, whatever the rows themselves bring; and the exponentials, long chains of few instructions, overlap from row to row.
@@ -25,11 +27,11 @@
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
 typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
-  _Alignas(64) float residues[martlet_attention_max_rows * martlet_kv_tile_size];  // what rounding left of heavy ones
-  uint64_t heavy[martlet_attention_max_rows];      // the tokens of the tile whose residues are multiplied too
-  float chunk_limit[martlet_attention_max_rows];   // at most a quarter of the sum of probabilities so far
+  _Alignas(64) uint32_t residues[martlet_attention_max_rows * martlet_kv_tile_size];  // short rows: what rounding left of them
+  _Alignas(64) float tile_o[MARTLET_ATTENTION_ROWS * martlet_attention_max_head_dim];  // what a tile gives to rows that see parts of it
+  float factors[martlet_attention_max_rows];       // of what the tile gives
+  bool is_short[martlet_attention_max_rows];       // rows of few keys: residues are multiplied too
   float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
-  float chunk_p[martlet_attention_max_rows * 16];  // int8: the same of p · s
   float chunk_m[martlet_attention_max_rows];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
   int32_t key_first[martlet_attention_max_rows], key_end[martlet_attention_max_rows];  // the keys that a row sees
@@ -41,6 +43,9 @@ typedef struct attend_scratch {
   load_scratch load;
 } attend_scratch;
 _Static_assert(sizeof(attend_scratch) <= martlet_attention_scratch_bytes, "a worker's scratch memory is too small");
+
+// A row of at most so many keys is short.
+enum { attention_short_row = 128 };
 
 // What a task's loops share.
 typedef struct attend_view {
@@ -126,31 +131,24 @@ MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const
     if (scales_by_token(view)) {
       t[c] *= view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
       if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
+      if (view->has_factors) t[c] += f32x16_load(view->scratch->load.value_logs + 16 * c);
     }
     t[c] = seen_lanes(seen, c) ? t[c] : f32x16_set(-__builtin_inff());
   }
 }
 
-// What rounding to the pairs left of a tile's probabilities above the limit.
-MARTLET_INLINE void weigh_residues(
-    const attend_view *view, int32_t row, const f32x16 p[4], const u32x16 pairs[2], float limit, f32x16 *d) {
-  attend_scratch *scratch = view->scratch;
-  const u32x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-  uint64_t heavy = 0;
-  for (int c = 0; c < 4; c++) {
-    // Firsts and seconds of eight pairs, in turn.
-    u32x16 half = c % 2 == 0 ? __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)
-                             : __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
-    const u32x16 shift = {16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0};
-    f32x16 residue = p[c] - f32x16_from_bits(half << shift & 0xFFFF0000u);
-    i32x16 is_heavy = (p[c] > limit) & (residue != 0.0f);
-    heavy |= (uint64_t)__builtin_reduce_or((u32x16)is_heavy & bit) << 16 * c;
-    f32x16_store(scratch->residues + row * martlet_kv_tile_size + 16 * c, residue);
-    residue = is_heavy ? residue : f32x16_set(0);
-    if (view->has_factors) residue *= f32x16_load(scratch->load.value_inverses + 16 * c);
-    *d += residue;
-  }
-  scratch->heavy[row] = heavy;
+// What rounding to pairs left of 16 weights, the `c`-th of their tile.
+MARTLET_INLINE f32x16 residue_of(f32x16 p, const u32x16 pairs[2], int c) {
+  // Firsts and seconds of eight pairs, in turn.
+  u32x16 half = c % 2 == 0 ? __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7)
+                           : __builtin_shufflevector(pairs[c / 2], pairs[c / 2], 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+  const u32x16 shift = {16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0, 16, 0};
+  return p - f32x16_from_bits(half << shift & 0xFFFF0000u);
+}
+
+// What takes int8's scale out of a token's weight; 0 where the row does not see the token, whose scale may be anything.
+MARTLET_INLINE f32x16 inverse_of(const attend_view *view, uint64_t seen, int c) {
+  return seen_lanes(seen, c) ? f32x16_load(view->scratch->load.value_inverses + 16 * c) : f32x16_set(0);
 }
 
 // One row's scores become probabilities, in place, and the row's state follows. Tokens outside `first ..< end` of the tile, or, if
@@ -173,104 +171,109 @@ MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view,
 
   float scale = special && scales_by_token(view) ? 1 : view->scale;
   float m = scratch->chunk_m[row];
-  float *d = scratch->chunk_d + 16 * row, *sums = has_factors ? scratch->chunk_p + 16 * row : d;
-  f32x16 greatest = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3])) * scale;
-  if (__builtin_reduce_or(greatest > m + 8)) {
-    float risen = f32x16_greatest(greatest);
+  float *d = scratch->chunk_d + 16 * row;
+  float greatest = f32x16_greatest(f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]))) * scale;
+  if (!(greatest <= m + 8)) {
     if (m > -__builtin_inff()) {
       float *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
-      f32x16 shrink = f32x16_exp2(f32x16_set(m - risen));
+      f32x16 shrink = f32x16_exp2(f32x16_set(m - greatest));
       f32x16_store(d, f32x16_load(d) * shrink);
-      if (has_factors) f32x16_store(sums, f32x16_load(sums) * shrink);
-      scratch->chunk_limit[row] *= shrink[0];
       for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
     }
-    scratch->chunk_m[row] = m = risen;
+    scratch->chunk_m[row] = m = greatest;
   }
 
-  // The sum is taken over the probabilities as they are multiplied, rounded where they are, so that o ÷ d is a mean of values whose weights
-  // add up to 1; of scaled ones, over what is left when the scale is taken out again.
+  // The sum is taken over the weights as they are multiplied, rounded where they are, so that o ÷ d is a mean of values whose weights add up
+  // to 1; of scaled ones, over what is left when the scale is taken out again.
+  float from = MARTLET_IS_DOT(type) ? greatest : m;
   f32x16 p[4];
   for (int c = 0; c < 4; c++) {
-    f32x16 x = f32x16_fma(t[c], f32x16_set(scale), f32x16_set(-m));
+    f32x16 x = f32x16_fma(t[c], f32x16_set(scale), f32x16_set(-from));
     p[c] = MARTLET_IS_DOT(type) ? f32x16_exp2_short(x) : f32x16_exp2_normal(x);
-    // The scale of a token that is not seen may be anything.
-    if (has_factors) p[c] = seen_lanes(seen, c) ? p[c] * f32x16_load(scratch->load.value_scales + 16 * c) : f32x16_set(0);
   }
-  f32x16 sum = f32x16_load(d);
   if (!MARTLET_IS_DOT(type)) {
     for (int c = 0; c < 4; c++) f32x16_store(scores + 16 * c, p[c]);
     if (has_factors)
-      for (int c = 0; c < 4; c++) p[c] *= f32x16_load(scratch->load.value_inverses + 16 * c);
-    f32x16_store(d, sum + ((p[0] + p[1]) + (p[2] + p[3])));
+      for (int c = 0; c < 4; c++) p[c] *= inverse_of(view, seen, c);
+    f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
     return;
   }
-  const u32x16 ones = (u32x16)(0x3F803F80u);
+  f32x16 factor = f32x16_exp2_short(f32x16_set(greatest - m));
+  scratch->factors[row] = factor[0];
   u32x16 pairs[2] = {bf16_pairs(p[0], p[1]), bf16_pairs(p[2], p[3])};
   u32x16_store(scores, pairs[0]);
   u32x16_store(scores + 16, pairs[1]);
-  f32x16 all = bf16_pair_dot(bf16_pair_dot(f32x16_load(sums), ones, pairs[0]), ones, pairs[1]);
-  f32x16_store(sums, all);
-  if (has_factors)
-    for (int c = 0; c < 4; c++) {
-      f32x16 kept = f32x16_from_bits(__builtin_convertvector(u16x16_load((uint16_t *)(void *)scores + 16 * c), u32x16) << 16);
-      sum += kept * f32x16_load(scratch->load.value_inverses + 16 * c);
-    }
-  else
-    sum = all;
-  f32x16 top = f32x16_max(f32x16_max(p[0], p[1]), f32x16_max(p[2], p[3]));
-  if (__builtin_reduce_or(top > scratch->chunk_limit[row])) {
-    // The limit of an earlier tile was too low: the sum has grown.
-    float limit = f32x16_sum(all) * 0.25f;
-    scratch->chunk_limit[row] = limit;
-    if (__builtin_reduce_or(top > limit)) weigh_residues(view, row, p, pairs, limit, &sum);
+  f32x16 sum = f32x16_set(0);
+  if (has_factors) {
+    for (int c = 0; c < 4; c++) sum += (p[c] - residue_of(p[c], pairs, c)) * inverse_of(view, seen, c);
+  } else {
+    const u32x16 ones = (u32x16)(0x3F803F80u);
+    sum = bf16_pair_dot(bf16_pair_dot(sum, ones, pairs[0]), ones, pairs[1]);
   }
-  f32x16_store(d, sum);
+  if (scratch->is_short[row]) {
+    f32x16 residues[4];
+    for (int c = 0; c < 4; c++) {
+      residues[c] = residue_of(p[c], pairs, c);
+      sum += has_factors ? residues[c] * inverse_of(view, seen, c) : residues[c];
+    }
+    u32x16_store(scratch->residues + row * martlet_kv_tile_size, bf16_pairs(residues[0], residues[1]));
+    u32x16_store(scratch->residues + row * martlet_kv_tile_size + 16, bf16_pairs(residues[2], residues[3]));
+  }
+  f32x16_store(d, f32x16_fma(sum, factor, f32x16_load(d)));
 }
 
-// The row's probabilities of the tile.
-MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t row) {
-  return (const uint32_t *)(const void *)(view->scratch->scores + row * martlet_kv_tile_size);
+// The row's weights of the tile, or what rounding left of them.
+MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t row, bool residues) {
+  const attend_scratch *scratch = view->scratch;
+  const uint32_t *weights = residues ? scratch->residues : (const uint32_t *)(const void *)scratch->scores;
+  return weights + row * martlet_kv_tile_size;
 }
 
-// Tokens `first ..< end` of the tile, whole lanes that every row sees, into the output of `rows` rows from `row` on.
+// How many of the rows are short.
+MARTLET_INLINE int short_rows(int type, int rows, const attend_view *view, int32_t row) {
+  int count = 0;
+  if (MARTLET_IS_DOT(type))
+    for (int i = 0; i < rows; i++) count += view->scratch->is_short[row + i];
+  return count;
+}
+
+// Tokens `first ..< end` of the tile, whole lanes that every row sees, into `rows` rows of o.
 MARTLET_INLINE void attend_output(
-    int type, int rows, const attend_view *view, int32_t row, const tile_values *values, int first, int end, const tile_values *ask) {
+    int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const tile_values *ask,
+    const float *factors, float *o) {
   const int columns = MARTLET_TILE_COLUMNS(rows);
-  const uint32_t *p = attend_weights(view, row);
-  float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
   int dim = 0;
   for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    tile_output(type, rows, columns, p, values, first, end, dim, ask, o, (size_t)view->stride);
+    tile_output(type, rows, columns, p, values, first, end, dim, ask, factors, o, (size_t)view->stride);
   if (columns > 1)
     for (; dim + 16 <= view->value_dims; dim += 16)
-      tile_output(type, rows, 1, p, values, first, end, dim, ask, o, (size_t)view->stride);
+      tile_output(type, rows, 1, p, values, first, end, dim, ask, factors, o, (size_t)view->stride);
   if (dim < view->value_dims)
     for (int i = 0; i < rows; i++)
       tile_output_edge(
           type, p + i * martlet_kv_tile_size, values, first, end, dim, view->value_dims, o + (size_t)i * (size_t)view->stride);
 }
 
-// Tokens `first ..< end` into the output of one row.
-MARTLET_INLINE void attend_edge(int type, const attend_view *view, int32_t row, const tile_values *values, int first, int end) {
-  tile_output_edge(
-      type, attend_weights(view, row), values, first, end, 0, view->value_dims,
-      view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
+// Tokens `first ..< end` into one row of o.
+MARTLET_INLINE void attend_edge(
+    int type, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, float *o) {
+  tile_output_edge(type, p, values, first, end, 0, view->value_dims, o);
 }
 
-// What rounding left of the tile's heavy probabilities, into the output of `rows` rows: another 8 bits of each.
-MARTLET_INLINE void attend_residues(int type, int rows, const attend_view *view, int32_t row, const tile_values *values) {
+// Where the parts of a tile's output are put together: a memory of their own if the whole is multiplied by a factor.
+MARTLET_INLINE float *attend_begin(int type, int rows, const attend_view *view, int32_t row) {
+  if (!MARTLET_IS_DOT(type)) return view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
+  __builtin_memset(view->scratch->tile_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
+  return view->scratch->tile_o;
+}
+
+MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int32_t row) {
   if (!MARTLET_IS_DOT(type)) return;
-  const attend_scratch *scratch = view->scratch;
+  attend_scratch *scratch = view->scratch;
   for (int i = 0; i < rows; i++) {
-    for (uint64_t heavy = scratch->heavy[row + i]; heavy; heavy &= heavy - 1) {
-      int token = __builtin_ctzll(heavy);
-      float residue = scratch->residues[(row + i) * martlet_kv_tile_size + token];
-      uint32_t pairs[martlet_kv_tile_size / 2];
-      pairs[token / 2] = bf16_round(f32x16_set(residue))[0] << token % 2 * 16;
-      tile_output_edge(
-          type, pairs, values, token, token + 1, 0, view->value_dims, view->scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride);
-    }
+    float *o = scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride, *part = scratch->tile_o + (size_t)i * (size_t)view->stride;
+    for (int32_t dim = 0; dim < view->stride; dim += 16)
+      f32x16_store(o + dim, f32x16_fma(f32x16_load(part + dim), f32x16_set(scratch->factors[row + i]), f32x16_load(o + dim)));
   }
 }
 
@@ -311,22 +314,45 @@ MARTLET_INLINE void attend_scores(
   }
 }
 
-// What they make of the tile's values.
-MARTLET_INLINE void attend_values(
-    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+// What the rows' weights, or their residues, make of the tile's values.
+MARTLET_INLINE void attend_weighted(
+    int type, int rows, bool asks, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
   int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
   attend_ranges(rows, view, row, start, first, end);
+  const uint32_t *p = attend_weights(view, row, residues);
+  const tile_values *values = &source->values, *ask = asks ? &source->next_values : NULL;
   // The tokens that every row sees, in whole lanes, go through the register tile; what single rows see before and after does not.
   int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
   int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
+  if (MARTLET_IS_DOT(type) && first[0] == whole_first && end[rows - 1] == whole_end && view->value_dims % 16 == 0) {
+    attend_output(
+        type, rows, view, p, values, whole_first, whole_end, ask, view->scratch->factors + row,
+        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
+    return;
+  }
   if (whole_end < whole_first) whole_end = whole_first;
+  float *o = attend_begin(type, rows, view, row);
   for (int i = 0; i < rows; i++)
-    attend_edge(type, view, row + i, &source->values, first[i], whole_first < end[i] ? whole_first : end[i]);
-  if (whole_first < whole_end)
-    attend_output(type, rows, view, row, &source->values, whole_first, whole_end, asks ? &source->next_values : NULL);
+    attend_edge(
+        type, view, p + i * martlet_kv_tile_size, values, first[i], whole_first < end[i] ? whole_first : end[i],
+        o + (size_t)i * (size_t)view->stride);
+  if (whole_first < whole_end) attend_output(type, rows, view, p, values, whole_first, whole_end, ask, NULL, o);
   for (int i = 0; i < rows; i++)
-    attend_edge(type, view, row + i, &source->values, whole_end > first[i] ? whole_end : first[i], end[i]);
-  attend_residues(type, rows, view, row, &source->values);
+    attend_edge(
+        type, view, p + i * martlet_kv_tile_size, values, whole_end > first[i] ? whole_end : first[i], end[i],
+        o + (size_t)i * (size_t)view->stride);
+  attend_end(type, rows, view, row);
+}
+
+MARTLET_INLINE void attend_values(
+    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+  attend_weighted(type, rows, asks, false, view, row, start, source);
+  int count = short_rows(type, rows, view, row);
+  if (count == rows && MARTLET_IS_DOT(type))
+    attend_weighted(type, rows, false, true, view, row, start, source);
+  else if (count > 0)
+    for (int i = 0; i < rows; i++)
+      if (view->scratch->is_short[row + i]) attend_weighted(type, 1, false, true, view, row + i, start, source);
 }
 
 // The first token from `token` on whose bit is set, 64 if there is none.
@@ -360,12 +386,12 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
   }
 }
 
-// Probabilities of rows `row ..< end`, each of which sees something of the tile, unless `special`.
+// Weights of rows `row ..< end`, each of which sees something of the tile, unless `special`.
 MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
   attend_scratch *scratch = view->scratch;
   for (; row < end; row++) {
-    scratch->heavy[row] = 0;
     if (special) {
+      scratch->factors[row] = 0;  // of a row that sees nothing
       if (scratch->seen[row]) softmax_row(type, true, view, row, 0, 0, scratch->seen[row]);
     } else {
       int first, stop;
@@ -375,17 +401,20 @@ MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *vi
   }
 }
 
-MARTLET_INLINE void attend_special_values(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+MARTLET_INLINE void attend_special_weighted(
+    int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
   const uint64_t *seen = view->scratch->seen + row;
+  const uint32_t *p = attend_weights(view, row, residues);
   uint64_t all = ~(uint64_t)0;
   for (int i = 0; i < rows; i++) all &= seen[i];
   // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
   uint64_t whole = all;
   if (MARTLET_LANE(type) == 2) whole = (all & all >> 1 & 0x5555555555555555u) * 3;
+  float *o = attend_begin(type, rows, view, row);
   for (int token = 0; token < martlet_kv_tile_size;) {
     if (whole >> token & 1) {
       int end = next_bit(~whole, token);
-      attend_output(type, rows, view, row, &source->values, token, end, NULL);
+      attend_output(type, rows, view, p, &source->values, token, end, NULL, NULL, o);
       token = end;
     } else {
       int end = next_bit(whole, token);
@@ -393,13 +422,24 @@ MARTLET_INLINE void attend_special_values(int type, int rows, const attend_view 
         for (int first = next_bit(seen[i], token), stop; first < end; first = next_bit(seen[i], stop)) {
           stop = next_bit(~seen[i], first);
           if (stop > end) stop = end;
-          attend_edge(type, view, row + i, &source->values, first, stop);
+          attend_edge(
+              type, view, p + i * martlet_kv_tile_size, &source->values, first, stop, o + (size_t)i * (size_t)view->stride);
         }
       }
       token = end;
     }
   }
-  attend_residues(type, rows, view, row, &source->values);
+  attend_end(type, rows, view, row);
+}
+
+MARTLET_INLINE void attend_special_values(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+  attend_special_weighted(type, rows, false, view, row, source);
+  int count = short_rows(type, rows, view, row);
+  if (count == rows && MARTLET_IS_DOT(type))
+    attend_special_weighted(type, rows, true, view, row, source);
+  else if (count > 0)
+    for (int i = 0; i < rows; i++)
+      if (view->scratch->is_short[row + i]) attend_special_weighted(type, 1, true, view, row + i, source);
 }
 
 // Pointers into pages that register tiles read themselves, whose lanes hold `group` numbers; only pages that hold a token from `first` to
@@ -477,6 +517,20 @@ MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32
   return true;
 }
 
+// What the rows' weights, or their residues, make of a whole tile of one-byte values.
+MARTLET_INLINE void attend_bytes_weighted(
+    int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
+  const int columns = rows <= 4 ? 4 : 2;
+  const uint32_t *p = attend_weights(view, row, residues);
+  const float *factors = view->scratch->factors + row;
+  float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
+  int dim = 0;
+  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
+    bytes_output(type, rows, columns, p, &source->values, dim, &source->next_values, factors, o, (size_t)view->stride);
+  for (; dim + 16 <= view->value_dims; dim += 16)
+    bytes_output(type, rows, 1, p, &source->values, dim, &source->next_values, factors, o, (size_t)view->stride);
+}
+
 // A tile of one-byte numbers where it lies, against all rows of a task of one register tile, which see all of it.
 MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_view *view, int32_t start, const attend_source *source) {
   attend_scratch *scratch = view->scratch;
@@ -492,19 +546,13 @@ MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_
         type, rows, columns, scratch->queries, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes, source->next_keys + column,
         scratch->scores + 16 * column);
   attend_softmax(martlet_kv_bf16, special, view, 0, rows, start);
-  const uint32_t *p = attend_weights(view, 0);
-  int dim = 0;
-  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    bytes_output(type, rows, columns, p, &source->values, dim, &source->next_values, scratch->chunk_o, (size_t)view->stride);
-  for (; dim + 16 <= view->value_dims; dim += 16)
-    bytes_output(type, rows, 1, p, &source->values, dim, &source->next_values, scratch->chunk_o, (size_t)view->stride);
-  for (int row = 0; row < rows; row++)
-    for (uint64_t heavy = scratch->heavy[row]; heavy; heavy &= heavy - 1) {
-      int token = __builtin_ctzll(heavy);
-      uint32_t weight = bf16_round(f32x16_set(scratch->residues[row * martlet_kv_tile_size + token]))[0];
-      bytes_output_one(
-          type, weight, &source->values, token, view->value_dims, scratch->chunk_o + (size_t)row * (size_t)view->stride);
-    }
+  attend_bytes_weighted(type, rows, false, view, 0, source);
+  int count = short_rows(martlet_kv_bf16, rows, view, 0);
+  if (count == rows)
+    attend_bytes_weighted(type, rows, true, view, 0, source);
+  else if (count > 0)
+    for (int row = 0; row < rows; row++)
+      if (scratch->is_short[row]) attend_bytes_weighted(type, 1, true, view, row, source);
 }
 
 #define MARTLET_BYTES(name, type, special) \
@@ -618,9 +666,7 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
-  __builtin_memset(scratch->chunk_limit, 0, (size_t)rows * sizeof(float));
   __builtin_memset(scratch->chunk_d, 0, (size_t)rows * 16 * sizeof(float));
-  if (view->has_factors) __builtin_memset(scratch->chunk_p, 0, (size_t)rows * 16 * sizeof(float));
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
   int32_t start = chunk * martlet_kv_chunk_size, end = start + martlet_kv_chunk_size;
   if (end > scratch->key_end[rows - 1]) end = scratch->key_end[rows - 1];
@@ -736,6 +782,7 @@ MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32
   for (int32_t i = 0; i < count; i++, row++) {
     int32_t position = key_count - queries + (first_row + i) / group;
     int32_t first = a->window > 0 && !view->bits ? position - a->window + 1 : 0, end = a->causal && !view->bits ? position + 1 : key_count;
+    scratch->is_short[row] = end - (first > 0 ? first : 0) <= attention_short_row;
     scratch->row_index[row] = row_index(a, request, view->task->kv_head, first_row + i);
     scratch->key_end[row] = end > 0 ? end : 0;
     scratch->key_first[row] = first > 0 ? first : 0;

@@ -13,9 +13,9 @@ typedef struct load_scratch {
   // 16 tokens, while they are rotated: dims, and cosines and sines.
   _Alignas(64) float turned[martlet_attention_max_head_dim * 16];
   _Alignas(64) float angles[martlet_attention_max_head_dim * 16];
-  // int8: what a token's scores are multiplied by, its values' scale, and the inverse of that.
+  // int8: what a token's scores are multiplied by, log₂ of its values' scale, and the inverse of that.
   _Alignas(64) float score_factors[martlet_kv_tile_size];
-  _Alignas(64) float value_scales[martlet_kv_tile_size];
+  _Alignas(64) float value_logs[martlet_kv_tile_size];
   _Alignas(64) float value_inverses[martlet_kv_tile_size];
 } load_scratch;
 
@@ -168,7 +168,7 @@ MARTLET_INLINE void load_token_scales(const load_place *place) {
     scale = scale == 0.0f ? f32x16_set(1) : scale;
     scale = (is_scale & (scale < 0x1p-110f)) ? f32x16_set(0x1p-110f) : scale;
     f32x16_store(scratch->score_factors + i, f32x16_load(keys + i) * place->scale);
-    f32x16_store(scratch->value_scales + i, is_scale ? scale : f32x16_set(__builtin_nanf("")));
+    f32x16_store(scratch->value_logs + i, is_scale ? f32x16_log2(scale) : f32x16_set(__builtin_nanf("")));
     f32x16_store(scratch->value_inverses + i, is_scale ? 1.0f / scale : f32x16_set(1));
   }
 }

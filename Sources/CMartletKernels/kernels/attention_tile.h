@@ -164,17 +164,31 @@ MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *value
   return segment + (size_t)(token % values->segment_size / MARTLET_LANE(type)) * values->stride;
 }
 
+// A register tile's sums to the output, as they are, or times a factor for each row and added.
+MARTLET_INLINE void tile_add(
+    int rows, int columns, const f32x16 sum[][4], int dim, const float *factors, float *output, size_t output_stride) {
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) {
+      float *out = output + (size_t)i * output_stride + (size_t)(dim + 16 * c);
+      f32x16_store(out, factors ? f32x16_fma(sum[i][c], f32x16_set(factors[i]), f32x16_load(out)) : sum[i][c]);
+    }
+}
+
 // output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens `first ..< end` of the tile, which every row sees.
 // p[i] is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims. Where `ask` is not NULL,
-// its values in the same places are asked for on the way.
+// its values in the same places are asked for on the way. Where `factors` is not NULL, the tile's sum is taken by itself and row i's is
+// multiplied by factors[i] before it is added.
 MARTLET_INLINE void tile_output(
     int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, int dim, const tile_values *ask,
-    float *output, size_t output_stride) {
+    const float *factors, float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+    for (int c = 0; c < columns; c++)
+      sum[i][c] = factors ? f32x16_set(0) : f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
 
   for (int start = first, stop; start < end; start = stop) {
     stop = (start / values->segment_size + 1) * values->segment_size;
@@ -219,10 +233,7 @@ MARTLET_INLINE void tile_output(
       x += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
     }
   }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) f32x16_store(output + (size_t)i * output_stride + (size_t)(dim + 16 * c), sum[i][c]);
+  tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
 }
 
 // The same for one row, the dims `dim ..< dims` and tokens `first ..< end` that need not begin or end with a lane: a neighbour in the
@@ -303,13 +314,13 @@ MARTLET_INLINE void bytes_scores(
 
 // Over all 64 tokens of the tile.
 MARTLET_INLINE void bytes_output(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int dim, const tile_values *ask, float *output,
-    size_t output_stride) {
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int dim, const tile_values *ask, const float *factors,
+    float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
   for (int start = 0; start < martlet_kv_tile_size; start += values->segment_size) {
     const uint32_t *v = values->segments[start / values->segment_size] + dim, *asked = ask->segments[start / values->segment_size] + dim;
     const uint32_t *x = p + start / 2;
@@ -331,21 +342,6 @@ MARTLET_INLINE void bytes_output(
       x += 2;
     }
   }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) f32x16_store(output + (size_t)i * output_stride + (size_t)(dim + 16 * c), sum[i][c]);
-}
-
-// One token, times a bf16, into the output of one row.
-MARTLET_INLINE void bytes_output_one(int type, uint32_t weight, const tile_values *values, int token, int dims, float *output) {
-  const uint32_t *v = values->segments[token / values->segment_size] + (size_t)(token % values->segment_size / 4) * values->stride;
-  uint32_t mask = token % 2 == 0 ? 0xFFFFu : 0xFFFF0000u;
-  for (int dim = 0; dim < dims; dim += 16) {
-    u32x16 first, second;
-    bytes_split(type, u32x16_load(v + dim), &first, &second);
-    u32x16 pairs = (token % 4 < 2 ? first : second) & mask;
-    f32x16_store(output + dim, bf16_pair_dot(f32x16_load(output + dim), (u32x16)(weight << token % 2 * 16), pairs));
-  }
+  tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
 }
 #endif

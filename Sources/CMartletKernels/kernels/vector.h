@@ -75,8 +75,15 @@ MARTLET_INLINE float f32x16_sum(f32x16 v) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-// The greatest of 16 lanes.
-MARTLET_INLINE float f32x16_greatest(f32x16 v) { return __builtin_reduce_max(v); }
+// The greatest of 16 lanes. Where one is NaN, it may be any of the others.
+MARTLET_INLINE float f32x16_greatest(f32x16 v) {
+  typedef float f32x8 __attribute__((ext_vector_type(8)));
+  typedef float f32x4 __attribute__((ext_vector_type(4)));
+  f32x8 eight = v.lo > v.hi ? v.lo : v.hi;
+  f32x4 four = eight.lo > eight.hi ? eight.lo : eight.hi;
+  float a = four[0] > four[2] ? four[0] : four[2], b = four[1] > four[3] ? four[1] : four[3];
+  return a > b ? a : b;
+}
 
 // bfloat16: the upper half of a float32. A 32-bit lane holds a pair, the first in its low half.
 MARTLET_INLINE f32x16 bf16_pair_first(u32x16 pair) { return f32x16_from_bits(pair << 16); }
