@@ -67,6 +67,42 @@ struct AttentionPlannerTests {
     var row: Int32
   }
 
+  /// Whoever is free claims the next task of the list, as workers do; a tile takes as long as its rows, and its reading as 8 more.
+  private func busyShare(_ list: AttentionTaskList, _ batch: [(tokens: Int, keys: Int)], workers: Int) -> Double {
+    var ends = [Int](repeating: 0, count: workers)
+    var all = 0
+    for index in 0..<list.taskCount {
+      let task = list.task(index)
+      let keys =
+        min(batch[Int(task.request)].keys, Int(task.endChunk) * AttentionWork.chunkSize) - Int(task.firstChunk) * AttentionWork.chunkSize
+      let cost = (keys + AttentionWork.tileSize - 1) / AttentionWork.tileSize * (Int(task.rowCount) + 8)
+      let worker = ends.indices.min { ends[$0] < ends[$1] }!
+      ends[worker] += cost
+      all += cost
+    }
+    return Double(all) / Double(workers * ends.max()!)
+  }
+
+  /// Generations of 32 heads on 8 key/value heads: few long requests, many short ones, one among them that is far longer.
+  @Test(
+    "keeps 64 workers busy",
+    arguments: [
+      [(1, 32768)], Array(repeating: (1, 2048), count: 64), [(1, 32768)] + Array(repeating: (1, 128), count: 31),
+      (0..<32).map { (1, 256 + 977 * $0) },
+    ])
+  func simulation(batch: [(tokens: Int, keys: Int)]) throws {
+    let device = try CPUDevice(threads: 1)
+    for workers in [2, 16, 64] {
+      let planner = AttentionPlanner(
+        AttentionPlanKey(numHeads: 32, numKVHeads: 8, valueHeadDim: 128, mask: .causal), maxNumRequests: 64, maxNumTokens: 512,
+        maxSequenceLength: 32768, workerCount: workers)
+      var list = try AttentionTaskList(planner, on: device)
+      try plan(planner, batch, device, into: &list)
+      let share = busyShare(list, batch, workers: workers)
+      #expect(share >= 0.9, "\(workers) workers are busy \(share) of the time with \(list.taskCount) tasks")
+    }
+  }
+
   @Test("covers every row and every chunk it sees exactly once", arguments: PlanShape.all)
   func coverage(shape: PlanShape) throws {
     let device = try CPUDevice(threads: 1)

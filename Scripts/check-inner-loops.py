@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+"""Counts the instructions of attention's inner loops in the disassembly: a guard against slowing down that no neighbour disturbs.
+
+Each x86-64 variant is compiled alone. A loop is what lies between a backward jump within a function and its target, with no other such loop
+inside. The loops that matter are those of the largest register tile. They must be there, do no more beside their multiply-adds than the limit
+allows, and keep their sums in registers: nothing of them may touch the stack.
+
+Scripts/check-inner-loops.py [--print]; needs clang, from Swift's toolchain or the PATH, and objdump.
+"""
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "Sources" / "CMartletKernels"
+
+# Variant, function, multiply-add, how many of them are the tile, the most other instructions, and how many loops keep to that: scores and
+# output, each with and without asking for the next tile, and of weights as well as of their residues. Beside the multiply-adds a loop has 4
+# loads of columns, 6 broadcasts of rows, its pointers and its end; without bf16 dots a column is split into two first. Other loops have as
+# many multiply-adds, of fewer rows or of the edges of a tile: they may be slower.
+LIMITS = [
+    ("avx512bf16", "attend_chunk_bf16", "vdpbf16ps", 24, 16, 6),
+    ("avx512bf16", "attend_chunk_f32", "vfmadd", 24, 18, 2),
+    ("avx512", "attend_chunk_f32", "vfmadd", 24, 18, 2),
+    ("avx512", "attend_chunk_bf16", "vfmadd", 48, 36, 2),
+    ("avx2", "attend_chunk_f32", "vfmadd", 12, 13, 2),
+]
+
+
+def clang() -> str:
+    """The compiler that builds the package."""
+    swift = shutil.which("swift")
+    beside = Path(swift).resolve().parent / "clang" if swift else None
+    return str(beside) if beside and beside.exists() else "clang"
+
+
+def disassemble(variant: str, folder: str) -> dict[str, list[tuple[int, str]]]:
+    """Every function's instructions: address and text."""
+    target = Path(folder) / f"{variant}.o"
+    subprocess.run(
+        [clang(), "-std=gnu17", "-O2", "-fno-omit-frame-pointer", f"-I{KERNELS / 'include'}", "-c", KERNELS / "variants" / f"{variant}.c",
+         "-o", target],
+        check=True)
+    text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", target], check=True, capture_output=True, text=True).stdout
+    functions: dict[str, list[tuple[int, str]]] = {}
+    name = ""
+    for line in text.splitlines():
+        if match := re.match(r"[0-9a-f]+ <(\w+)>:", line):
+            name = match[1]
+            functions[name] = []
+        elif match := re.match(r"\s+([0-9a-f]+):\s+(.*)", line):
+            functions[name].append((int(match[1], 16), match[2]))
+    return functions
+
+
+def innermost_loops(code: list[tuple[int, str]]) -> list[list[str]]:
+    """The instructions of each loop that contains no other."""
+    at = {address: index for index, (address, _) in enumerate(code)}
+    spans = []
+    for index, (address, text) in enumerate(code):
+        match = re.match(r"j\w+\s+([0-9a-f]+)", text)
+        if match and int(match[1], 16) <= address and int(match[1], 16) in at:
+            spans.append((at[int(match[1], 16)], index))
+    inner = [a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
+    return [[text for _, text in code[first:last + 1]] for first, last in inner]
+
+
+def check(shows: bool) -> list[str]:
+    """What is wrong."""
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        listings = {variant: disassemble(variant, folder) for variant in {limit[0] for limit in LIMITS}}
+    for variant, function, multiply, count, limit, wanted in LIMITS:
+        loops = [loop for loop in innermost_loops(listings[variant].get(function, []))
+                 if sum(text.startswith(multiply) for text in loop) == count]
+        good = [loop for loop in loops if len(loop) - count <= limit and not any("(%rsp" in text for text in loop)]
+        others = sorted(len(loop) - count for loop in loops)
+        print(f"{variant} {function}: loops of {count} {multiply} with {others} other instructions; {len(good)} keep to {limit}")
+        if shows:
+            for loop in loops:
+                print("\n".join("    " + text for text in loop), "\n")
+        if len(good) < wanted:
+            problems.append(f"{variant} {function}: {len(good)} loops of {count} {multiply} have at most {limit} other instructions and "
+                            f"nothing on the stack, not {wanted}")
+    return problems
+
+
+def main() -> int:
+    problems = check("--print" in sys.argv[1:])
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
