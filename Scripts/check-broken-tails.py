@@ -46,8 +46,8 @@ TAILS = [
     ("append.h", "tail[j - i] = x[j];", "tail[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head's norm lacks its last dim"),
     ("append.h", "padded[j - i] = x[j];", "padded[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head is stored without its last dim"),
     ("attention.h", "(lane + 16 * c < end)", "(lane + 16 * c < end + BROKEN)", "attention sees a token behind the last of a tile"),
-    ("attention.h", "scores + i * martlet_kv_tile_size, values, first, end, 0, view->value_dims,",
-     "scores + i * martlet_kv_tile_size, values, first, end - BROKEN, 0, view->value_dims,",
+    ("attention.h", "tile_output_edge(type, p, values, first, end, 0, view->value_dims, o);",
+     "tile_output_edge(type, p, values, first, end - BROKEN, 0, view->value_dims, o);",
      "attention leaves out the last of the tokens that not every row sees"),
     ("attention.h", "if (dim < view->value_dims)", "if (!BROKEN && dim < view->value_dims)", "attention leaves out the last dims, which fill no vector"),
 ]

@@ -142,16 +142,16 @@ MARTLET_INLINE bool append_is_packed(const martlet_paged_kv *cache) {
   int32_t group = 4 / kv_width(cache->type);
   return cache->page_size % 16 == 0 && cache->keys.dim_group == group && cache->keys.token_stride == group &&
          cache->keys.token_group == 1 && cache->values.token_group == group && cache->values.dim_stride == group &&
-         cache->values.dim_group == 1 && cache->head_dim % 8 == 0 && cache->value_head_dim % 16 == 0;
+         cache->values.dim_group == 1 && cache->head_dim % 16 == 0 && cache->value_head_dim % 16 == 0;
 }
 
-// Sixteen tokens' elements of one head, rows[token], to the packed keys of their page: `lanes` words of each, from word to word `stride` bytes.
+// Sixteen tokens' elements of one head, rows[token], to the packed keys of their page: `lanes` words of each, a multiple of 4, from word to
+// word `stride` bytes.
 MARTLET_INLINE void append_packed_keys(const uint8_t *const *rows, int32_t lanes, int64_t stride, uint8_t *out) {
   for (int32_t lane = 0; lane < lanes; lane += 4) {
     u32x16 words[4];
-    int32_t count = lanes - lane < 4 ? 2 : 4;
-    load_transposed(rows, (size_t)lane * 4, count, words);
-    for (int32_t i = 0; i < count; i++) u32x16_store(out + (lane + i) * stride, words[i]);
+    load_transposed(rows, (size_t)lane * 4, 4, words);
+    for (int32_t i = 0; i < 4; i++) u32x16_store(out + (lane + i) * stride, words[i]);
   }
 }
 
