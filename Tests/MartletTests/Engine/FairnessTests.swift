@@ -117,9 +117,8 @@ struct FairnessTests {
     try driver.cache.checkIntegrity()
   }
 
-  /// The loop may take 2 % of a step. A step of SmolLM2 135M for 256 requests takes 840 ms on two cores with bf16 dot products; a millisecond
-  /// is 2 % of a step of 50 ms, on a machine 17 times as fast. Measured on those two cores: 74 µs with nothing beside it, 210 µs on a busy
-  /// machine. The fastest of ten rounds counts.
+  /// The loop may take 2 % of a step. A step of SmolLM2 135M for 256 requests takes 144 ms on two idle cores with bf16 dot products, so a
+  /// millisecond is 0.7 %. Measured there: 70 µs, 210 µs while the machine was busy. The fastest of ten rounds counts.
   @Test("of 256 requests takes less than a millisecond a step")
   func cost() throws {
     var driver = try ScheduleDriver(
