@@ -217,7 +217,8 @@ static __attribute__((noinline)) void append_sixteen(
   const martlet_paged_kv *cache = &a->cache;
   int32_t width = kv_width(cache->type);
   uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes, *values = keys + cache->values_offset;
-  float *key_scales = (float *)(void *)(keys + cache->key_scales_offset), *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
+  float *key_scales = (float *)(void *)(keys + cache->key_scales_offset);
+  float *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
   float finished[martlet_attention_max_head_dim];
   _Alignas(64) uint8_t elements[16][martlet_attention_max_head_dim * 4];
   const uint8_t *rows[16];

@@ -543,8 +543,8 @@ MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_
   }
   for (int column = 0; column < 4; column += columns)
     bytes_scores(
-        type, rows, columns, scratch->queries, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes, source->next_keys + column,
-        scratch->scores + 16 * column);
+        type, rows, columns, scratch->queries, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes,
+        source->next_keys + column, scratch->scores + 16 * column);
   attend_softmax(martlet_kv_bf16, special, view, 0, rows, start);
   attend_bytes_weighted(type, rows, false, view, 0, source);
   int count = short_rows(martlet_kv_bf16, rows, view, 0);
@@ -773,6 +773,15 @@ MARTLET_INLINE void finish_merge(const attend_view *view, int32_t merge_index, i
   a->finished[merge_index] = 0;
 }
 
+// Whether a row sees few keys: of a custom mask those whose bits are set, so that it does not matter how many keys the request has by now.
+MARTLET_INLINE bool sees_few(const attend_view *view, int32_t token, int32_t first, int32_t end) {
+  if (!view->bits) return end - (first > 0 ? first : 0) <= attention_short_row;
+  const uint32_t *words = view->bits + (size_t)token * (size_t)view->bit_words;
+  int32_t count = 0;
+  for (int32_t i = 0; i < view->bit_words && count <= attention_short_row; i++) count += __builtin_popcount(words[i]);
+  return count <= attention_short_row;
+}
+
 // `count` rows of a request, first in the task at `row`: what they are called and which keys they see.
 MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32_t first_row, int32_t row, int32_t count) {
   const martlet_attend_arguments *a = view->a;
@@ -782,7 +791,7 @@ MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32
   for (int32_t i = 0; i < count; i++, row++) {
     int32_t position = key_count - queries + (first_row + i) / group;
     int32_t first = a->window > 0 && !view->bits ? position - a->window + 1 : 0, end = a->causal && !view->bits ? position + 1 : key_count;
-    scratch->is_short[row] = end - (first > 0 ? first : 0) <= attention_short_row;
+    scratch->is_short[row] = sees_few(view, (first_row + i) / group, first, end);
     scratch->row_index[row] = row_index(a, request, view->task->kv_head, first_row + i);
     scratch->key_end[row] = end > 0 ? end : 0;
     scratch->key_first[row] = first > 0 ? first : 0;

@@ -97,8 +97,8 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
 // column c, whose lanes for the next dims follow `stride` further. Where `ask` is not NULL, what lies in the same places from ask[c] on is asked
 // for on the way.
 MARTLET_INLINE void tile_scores(
-    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
-    float *scores) {
+    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
+    const uint32_t *const *ask, float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -284,8 +284,8 @@ MARTLET_INLINE void bytes_split(int type, u32x16 words, u32x16 *first, u32x16 *s
 
 // `lanes` counts lanes of four dims.
 MARTLET_INLINE void bytes_scores(
-    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
-    float *scores) {
+    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
+    const uint32_t *const *ask, float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)

@@ -17,7 +17,7 @@ public enum AttentionLaws {
   /// Every law, asked one after another.
   public static func all(_ setting: LawSetting) -> [LawResult] {
     [
-      independence(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
+      independence(setting), customChunks(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
       queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
     ] + [plans(setting)].compactMap(\.self)
   }
@@ -46,6 +46,30 @@ public enum AttentionLaws {
         variations.append(("on \(setting.devices[device].summary)", LawRun(device: device, workers: 2)))
       }
       for (what, run) in variations { result.expectSameBits(plain, try run.run(setting), what) }
+    }
+  }
+
+  /// The same under custom bits: a row's numbers depend on what it sees, not on how many keys the request has by then.
+  public static func customChunks(_ setting: LawSetting) -> LawResult {
+    .of("rows under custom bits may come in chunks", setting) { result in
+      let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
+      let count = 300
+      let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
+      func run(chunk: Int) throws -> LawRun.Outcome {
+        var options = AttentionBench.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: count, maxSequences: 1))
+        options.masks = [.custom]
+        let bench = try AttentionBench(setting.backend, specs, requests: requests, on: setting.devices[0], options)
+        bench.mask = .custom
+        // All keys before a query but every third, so that rows see few, many and half of them.
+        bench.bits = { _, first, queries, length in
+          CustomAttentionMask(queryLength: queries, keyLength: length) { $1 <= first + $0 && ($1 % 3 != 1 || $1 == first + $0) }
+        }
+        for start in stride(from: 0, to: count, by: chunk) { try bench.step([.context(1, min(chunk, count - start))]) }
+        return LawRun.Outcome(rows: bench.rows, contents: [[1: try bench.contents(layer: 0, of: 1)].compactMapValues { $0 }])
+      }
+      let whole = try run(chunk: count)
+      for chunk in [16, 64, 100] { result.expectSameBits(whole, try run(chunk: chunk), "in chunks of \(chunk)") }
     }
   }
 
