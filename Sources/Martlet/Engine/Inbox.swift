@@ -1,19 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// The way into the loop, and the loop's last look at itself: what any thread may touch.
 ///
 /// Submissions and cancellations wait here until the loop collects them at the top of its next step; where it has nothing to do, it sleeps here.
-///
-/// `@unchecked Sendable`: every field is read and written under `mutex` only.
-package final class Inbox: @unchecked Sendable {
+package final class Inbox: Sendable {
   /// What the loop collects.
   struct Mail {
     var submissions: [Submission] = []
@@ -21,88 +11,66 @@ package final class Inbox: @unchecked Sendable {
     var isClosed = false
   }
 
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let arrival: UnsafeMutablePointer<pthread_cond_t>
-  private var mail = Mail()
-  private var nextID = 0
-  private var endReason: LLMError?
-  private var endWaiters: [CheckedContinuation<Void, Never>] = []
-  private var statisticsNow: EngineStatistics
-
-  package init(statistics: EngineStatistics) {
-    statisticsNow = statistics
-    mutex = .allocate(capacity: 1)
-    arrival = .allocate(capacity: 1)
-    let failure = pthread_mutex_init(mutex, nil) | pthread_cond_init(arrival, nil)
-    precondition(failure == 0, "the system refuses a mutex: \(failure)")
+  private struct State {
+    var mail = Mail()
+    var nextID = 0
+    var endReason: LLMError?
+    var endWaiters: [CheckedContinuation<Void, Never>] = []
+    var statistics: EngineStatistics
   }
 
-  deinit {
-    pthread_cond_destroy(arrival)
-    pthread_mutex_destroy(mutex)
-    arrival.deallocate()
-    mutex.deallocate()
-  }
+  private let state: Guarded<State>
 
-  private func locked<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
-    return try body()
-  }
+  package init(statistics: EngineStatistics) { state = Guarded(State(statistics: statistics)) }
 
   // MARK: Any thread
 
   /// Numbers for new requests.
   package func makeID() -> Int {
-    locked {
-      defer { nextID += 1 }
-      return nextID
+    state.withLock { state in
+      defer { state.nextID += 1 }
+      return state.nextID
     }
   }
 
   /// Hands in requests, all at once.
   /// - Throws: ``LLMError/stopped(_:)`` where the loop takes none any more.
   package func submit(_ submissions: [Submission]) throws(LLMError) {
-    try locked { () throws(LLMError) in
-      if let endReason { throw endReason }
-      if mail.isClosed { throw LLMError.stopped("it was shut down") }
-      mail.submissions += submissions
-      pthread_cond_signal(arrival)
+    try state.withLock { (state) throws(LLMError) in
+      if let endReason = state.endReason { throw endReason }
+      if state.mail.isClosed { throw LLMError.stopped("it was shut down") }
+      state.mail.submissions += submissions
     }
+    state.signal()
   }
 
   /// Ends a request before the next step; nothing happens where it has ended.
   func cancel(_ id: Int) {
-    locked {
-      if endReason != nil { return }
-      mail.cancellations.append(id)
-      pthread_cond_signal(arrival)
-    }
+    state.withLock { if $0.endReason == nil { $0.mail.cancellations.append(id) } }
+    state.signal()
   }
 
   /// Takes no more; the loop ends when it has finished what it has.
   package func close() {
-    locked {
-      mail.isClosed = true
-      pthread_cond_signal(arrival)
-    }
+    state.withLock { $0.mail.isClosed = true }
+    state.signal()
   }
 
   /// Returns when the loop has ended.
   func waitForEnd() async {
     await withCheckedContinuation { continuation in
-      let hasEnded = locked {
-        if endReason == nil { endWaiters.append(continuation) }
-        return endReason != nil
+      let hasEnded = state.withLock { state in
+        if state.endReason == nil { state.endWaiters.append(continuation) }
+        return state.endReason != nil
       }
       if hasEnded { continuation.resume() }
     }
   }
 
   package var statistics: EngineStatistics {
-    locked {
-      var copy = statisticsNow
-      copy.pools = statisticsNow.pools.map { $0 }  // of its own, so that the loop goes on writing to its own in place
+    state.withLock { state in
+      var copy = state.statistics
+      copy.pools = copy.pools.map { $0 }  // of its own, so that the loop goes on writing to its own in place
       return copy
     }
   }
@@ -113,28 +81,25 @@ package final class Inbox: @unchecked Sendable {
   func collect(into collected: inout Mail, waiting: Bool) {
     collected.submissions.removeAll(keepingCapacity: true)
     collected.cancellations.removeAll(keepingCapacity: true)
-    locked {
-      while waiting && mail.submissions.isEmpty && mail.cancellations.isEmpty && !mail.isClosed {
-        pthread_cond_wait(arrival, mutex)
-      }
-      swap(&collected.submissions, &mail.submissions)
-      swap(&collected.cancellations, &mail.cancellations)
-      collected.isClosed = mail.isClosed
+    state.wait(until: { !waiting || !$0.mail.submissions.isEmpty || !$0.mail.cancellations.isEmpty || $0.mail.isClosed }) { state in
+      swap(&collected.submissions, &state.mail.submissions)
+      swap(&collected.cancellations, &state.mail.cancellations)
+      collected.isClosed = state.mail.isClosed
     }
   }
 
   /// Lets everybody see the loop's numbers.
-  func publish(_ update: (inout EngineStatistics) -> Void) { locked { update(&statisticsNow) } }
+  func publish(_ update: (inout EngineStatistics) -> Void) { state.withLock { update(&$0.statistics) } }
 
   /// The loop has ended: whoever waits is told, whatever came too late is refused.
   func end(_ reason: LLMError) {
-    let (late, waiters) = locked {
-      endReason = reason
+    let (late, waiters) = state.withLock { state in
+      state.endReason = reason
       defer {
-        mail.submissions.removeAll()
-        endWaiters.removeAll()
+        state.mail.submissions.removeAll()
+        state.endWaiters.removeAll()
       }
-      return (mail.submissions, endWaiters)
+      return (state.mail.submissions, state.endWaiters)
     }
     for submission in late { submission.fail(reason) }
     for waiter in waiters { waiter.resume() }

@@ -17,8 +17,8 @@ public enum AttentionLaws {
   /// Every law, asked one after another.
   public static func all(_ setting: LawSetting) -> [LawResult] {
     [
-      independence(setting), customChunks(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting), mergeFolding(setting),
-      queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
+      independence(setting), customChunks(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting),
+      mergeFolding(setting), queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
     ] + [plans(setting)].compactMap(\.self)
   }
 

@@ -36,13 +36,7 @@ struct BenchAttention: AsyncParsableCommand {
   @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two.", valueName: "n"))
   var pageSize = 32
 
-  @Option(
-    name: .customLong("instruction-set"),
-    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
-  var instructionSet: String?
-
-  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
-  var threads: Int?
+  @OptionGroup var device: DeviceOptions
 
   @Option(help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
   var repeats = 7
@@ -60,7 +54,6 @@ struct BenchAttention: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    try validatePositive(threads, "--threads")
     try validatePositive(repeats, "--repeats")
     if pageSize < 1 || pageSize & (pageSize - 1) != 0 { throw ValidationError("--page-size is \(pageSize); a power of two is needed") }
     do {
@@ -73,9 +66,7 @@ struct BenchAttention: AsyncParsableCommand {
   func run() async throws {
     let peers = try peers.map { try AttentionBenchReport(path: $0) }
     let report = try await interruptible { [self] in
-      let threads = threads ?? HostLimits().processorCount
-      let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
-      var bench = try AttentionBenchRun(device, threads: threads, pageSize: pageSize, repeats: repeats)
+      var bench = try AttentionBenchRun(device.makeDevice(), threads: device.threadCount, pageSize: pageSize, repeats: repeats)
       let workloads = workloads.isEmpty ? Self.standard : workloads
       let progress = ProgressLine()
       for workload in workloads {

@@ -21,13 +21,7 @@ struct Verify: AsyncParsableCommand {
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again (default: all).", valueName: "name"))
   var backends: [String] = []
 
-  @Option(
-    name: .customLong("instruction-set"),
-    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
-  var instructionSet: String?
-
-  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
-  var threads: Int?
+  @OptionGroup var processor: DeviceOptions
 
   @Option(help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
   var seed: UInt64 = 1
@@ -39,7 +33,6 @@ struct Verify: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    try validatePositive(threads, "--threads")
     if device != "cpu" { throw ValidationError("--device is \"\(device)\"; this build has: cpu") }
     do {
       for name in backends { _ = try AttentionBackendRegistry.builtIn.backend(named: name) }
@@ -50,8 +43,8 @@ struct Verify: AsyncParsableCommand {
 
   func run() async throws {
     let report = try await interruptible { [self] in
-      let threads = threads ?? HostLimits().processorCount
-      let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
+      let threads = processor.threadCount
+      let device = try processor.makeDevice()
       let chosen = AttentionBackendRegistry.builtIn.backends.filter { backend in
         backends.isEmpty || backends.contains { $0.uppercased() == backend.name.uppercased() }
       }
@@ -59,7 +52,7 @@ struct Verify: AsyncParsableCommand {
         ConformanceSubject.subjects(of: AttentionBackendRegistry(chosen)),
         on: ConformanceTarget(
           device: device, workerCount: threads, hasBF16Dots: device.instructionSet.name.contains("bf16")),
-        lawDevices: try [1, max(2, threads)].map { try CPUDevice(instructionSet: instructionSet, threads: $0) }, concurrency: threads)
+        lawDevices: try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) }, concurrency: threads)
       verification.seed = seed
       verification.strength = full ? .triples : .pairs
       verification.runsScenarios = full

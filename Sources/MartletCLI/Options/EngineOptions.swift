@@ -30,17 +30,10 @@ struct EngineOptions: ParsableArguments {
       valueName: "policy"))
   var capacityPolicy = CapacityPolicyArgument.guaranteedNoEvict
 
-  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
-  var threads: Int?
-
-  @Option(
-    name: .customLong("instruction-set"),
-    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
-  var instructionSet: String?
+  @OptionGroup var device: DeviceOptions
 
   func validate() throws {
     try validatePositive(chunk, "--chunk")
-    try validatePositive(threads, "--threads")
     try validatePositive(batchSize, "--batch-size")
     if let stepTokens, stepTokens < batchSize {
       throw ValidationError("--step-tokens is \(stepTokens); it must hold one token of each of --batch-size \(batchSize) requests")
@@ -55,7 +48,7 @@ struct EngineOptions: ParsableArguments {
   /// The engine's configuration, on this machine's processor.
   func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
-      device: try CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: attentionBackend,
+      device: try device.makeDevice(), attentionBackend: attentionBackend,
       kvCache: cache.kvCache, maxSequenceLength: context, maxBatchSize: batchSize, maxNumTokens: stepTokens ?? max(512, batchSize),
       chunkSize: chunk, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)

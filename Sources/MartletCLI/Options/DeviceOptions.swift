@@ -1,0 +1,24 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import MartletCPU
+
+/// The processor as a device: with which kernels, on how many threads.
+struct DeviceOptions: ParsableArguments {
+  @Option(
+    name: .customLong("instruction-set"),
+    help: ArgumentHelp("Kernels to use (default: the best that the processor has).", valueName: "name"))
+  var instructionSet: String?
+
+  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
+  var threads: Int?
+
+  func validate() throws { try validatePositive(threads, "--threads") }
+
+  var threadCount: Int { threads ?? HostLimits().processorCount }
+
+  /// - Parameter threads: as many as ``threadCount`` when nil.
+  func makeDevice(threads: Int? = nil) throws -> CPUDevice {
+    try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount)
+  }
+}
