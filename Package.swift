@@ -4,6 +4,10 @@ import PackageDescription
 /// Set `MARTLET_WARNINGS_AS_ERRORS=1` to make every Swift and C warning of this package an error (CI does).
 let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
 
+/// Set `MARTLET_SANITIZED=1` to leave out what no sanitizer runs: the command line and the tests of it and of the test kit.
+let isSanitized = Context.environment["MARTLET_SANITIZED"] == "1"
+let unsanitized: Set = ["MartletCLI", "MartletCLITests", "MartletAttentionTestKit", "MartletAttentionTestKitTests"]
+
 let swiftSettings: [SwiftSetting] =
   [
     .enableUpcomingFeature("ExistentialAny"),
@@ -120,3 +124,8 @@ let package = Package(
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu17
 )
+
+if isSanitized {
+  package.targets.removeAll { unsanitized.contains($0.name) }
+  package.products.removeAll { $0.name == "martlet" || unsanitized.contains($0.name) }
+}

@@ -8,6 +8,8 @@ allows, and keep their sums in registers: nothing of them may touch the stack.
 
 Scripts/check-inner-loops.py [--print]; needs clang, from Swift's toolchain or the PATH, and objdump.
 """
+import concurrent.futures
+import os
 import re
 import shutil
 import subprocess
@@ -73,7 +75,9 @@ def check(shows: bool) -> list[str]:
     """What is wrong."""
     problems = []
     with tempfile.TemporaryDirectory() as folder:
-        listings = {variant: disassemble(variant, folder) for variant in {limit[0] for limit in LIMITS}}
+        variants = sorted({limit[0] for limit in LIMITS})
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            listings = dict(zip(variants, pool.map(lambda variant: disassemble(variant, folder), variants)))
     for variant, function, multiply, count, limit, wanted in LIMITS:
         loops = [loop for loop in innermost_loops(listings[variant].get(function, []))
                  if sum(text.startswith(multiply) for text in loop) == count]
