@@ -20,16 +20,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "Sources" / "CMartletKernels"
 
-# Variant, function, multiply-add, how many of them are the tile, the most other instructions, and how many loops keep to that: scores and
-# output, each with and without asking for the next tile, and of weights as well as of their residues. Beside the multiply-adds a loop has 4
-# loads of columns, 6 broadcasts of rows, its pointers and its end; without bf16 dots a column is split into two first. Other loops have as
-# many multiply-adds, of fewer rows or of the edges of a tile: they may be slower.
+# Variant, function, multiply-add, how many of them are the tile, the most other instructions. Beside the multiply-adds a loop has 4 loads of
+# columns, 6 broadcasts of rows, its pointers and its end: more of them for scores, whose rows lie further apart. Other loops have as many
+# multiply-adds, of fewer rows or of the edges of a tile: they may be slower.
 LIMITS = [
-    ("avx512bf16", "attend_chunk_bf16", "vdpbf16ps", 24, 16, 6),
-    ("avx512bf16", "attend_chunk_f32", "vfmadd", 24, 18, 2),
-    ("avx512", "attend_chunk_f32", "vfmadd", 24, 18, 2),
-    ("avx512", "attend_chunk_bf16", "vfmadd", 48, 36, 2),
-    ("avx2", "attend_chunk_f32", "vfmadd", 12, 13, 2),
+    ("avx512bf16", "attend_scores_bf16", "vdpbf16ps", 24, 19),
+    ("avx512bf16", "attend_values_bf16", "vdpbf16ps", 24, 16),
+    ("avx512bf16", "attend_scores_f32", "vfmadd", 24, 19),
+    ("avx512bf16", "attend_values_f32", "vfmadd", 24, 16),
+    ("avx512", "attend_scores_f32", "vfmadd", 24, 19),
+    ("avx512", "attend_values_f32", "vfmadd", 24, 16),
+    ("avx2", "attend_scores_f32", "vfmadd", 12, 17),
+    ("avx2", "attend_values_f32", "vfmadd", 12, 13),
 ]
 
 
@@ -78,7 +80,7 @@ def check(shows: bool) -> list[str]:
         variants = sorted({limit[0] for limit in LIMITS})
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             listings = dict(zip(variants, pool.map(lambda variant: disassemble(variant, folder), variants)))
-    for variant, function, multiply, count, limit, wanted in LIMITS:
+    for variant, function, multiply, count, limit in LIMITS:
         loops = [loop for loop in innermost_loops(listings[variant].get(function, []))
                  if sum(text.startswith(multiply) for text in loop) == count]
         good = [loop for loop in loops if len(loop) - count <= limit and not any("(%rsp" in text for text in loop)]
@@ -87,9 +89,9 @@ def check(shows: bool) -> list[str]:
         if shows:
             for loop in loops:
                 print("\n".join("    " + text for text in loop), "\n")
-        if len(good) < wanted:
-            problems.append(f"{variant} {function}: {len(good)} loops of {count} {multiply} have at most {limit} other instructions and "
-                            f"nothing on the stack, not {wanted}")
+        if not good:
+            problems.append(f"{variant} {function}: no loop of {count} {multiply} has at most {limit} other instructions and nothing on the "
+                            "stack")
     return problems
 
 

@@ -63,14 +63,14 @@ fuzz() {  # fuzz TARGET
   sed -n 's/^stat::number_of_executed_units: */'"fuzz $1: executions "'/p' "$log"
 }
 
-# Two at a time, as many as the smallest machine that runs this has processors.
+# All at once, for as long as it takes each to have its time of the processors.
+processors=$(nproc)
+if [ ${#targets[@]} -gt "$processors" ]; then seconds=$((seconds * ${#targets[@]} / processors)); fi
 status=0
-for ((i = 0; i < ${#targets[@]}; i += 2)); do
-  processes=()
-  for target in "${targets[@]:i:2}"; do
-    fuzz "$target" &
-    processes+=($!)
-  done
-  for process in "${processes[@]}"; do wait "$process" || status=1; done
+processes=()
+for target in "${targets[@]}"; do
+  fuzz "$target" &
+  processes+=($!)
 done
+for process in "${processes[@]}"; do wait "$process" || status=1; done
 exit $status

@@ -53,6 +53,7 @@ typedef struct attend_view {
   const martlet_attention_task *task;
   attend_scratch *scratch;
   const int32_t *table;  // the request's pages
+  int32_t type;          // that is multiplied
   const uint32_t *bits;  // the request's mask, NULL where it has none
   int32_t bit_words;     // of a query
   int32_t key_count;     // of the request
@@ -66,6 +67,7 @@ typedef struct attend_view {
   bool is_bytes;         // of one-byte numbers, where all rows see a whole tile
   bool asks;             // a register tile holds all rows: it asks for the next tile's keys and values while it multiplies
   bool has_factors;      // int8: scores and probabilities are scaled by token
+  bool has_short;        // some row is short
 } attend_view;
 
 // A tile as the register tiles read it.
@@ -229,14 +231,6 @@ MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t r
   return weights + row * martlet_kv_tile_size;
 }
 
-// How many of the rows are short.
-MARTLET_INLINE int short_rows(int type, int rows, const attend_view *view, int32_t row) {
-  int count = 0;
-  if (MARTLET_IS_DOT(type))
-    for (int i = 0; i < rows; i++) count += view->scratch->is_short[row + i];
-  return count;
-}
-
 // Tokens `first ..< end` of the tile, whole lanes that every row sees, into `rows` rows of o.
 MARTLET_INLINE void attend_output(
     int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const tile_values *ask,
@@ -315,7 +309,7 @@ MARTLET_INLINE void attend_scores(
 }
 
 // What the rows' weights, or their residues, make of the tile's values.
-MARTLET_INLINE void attend_weighted(
+MARTLET_INLINE void attend_values(
     int type, int rows, bool asks, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
   int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
   attend_ranges(rows, view, row, start, first, end);
@@ -342,17 +336,6 @@ MARTLET_INLINE void attend_weighted(
         type, view, p + i * martlet_kv_tile_size, values, whole_end > first[i] ? whole_end : first[i], end[i],
         o + (size_t)i * (size_t)view->stride);
   attend_end(type, rows, view, row);
-}
-
-MARTLET_INLINE void attend_values(
-    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  attend_weighted(type, rows, asks, false, view, row, start, source);
-  int count = short_rows(type, rows, view, row);
-  if (count == rows && MARTLET_IS_DOT(type))
-    attend_weighted(type, rows, false, true, view, row, start, source);
-  else if (count > 0)
-    for (int i = 0; i < rows; i++)
-      if (view->scratch->is_short[row + i]) attend_weighted(type, 1, false, true, view, row + i, start, source);
 }
 
 // The first token from `token` on whose bit is set, 64 if there is none.
@@ -401,7 +384,7 @@ MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *vi
   }
 }
 
-MARTLET_INLINE void attend_special_weighted(
+MARTLET_INLINE void attend_special_values(
     int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
   const uint64_t *seen = view->scratch->seen + row;
   const uint32_t *p = attend_weights(view, row, residues);
@@ -430,16 +413,6 @@ MARTLET_INLINE void attend_special_weighted(
     }
   }
   attend_end(type, rows, view, row);
-}
-
-MARTLET_INLINE void attend_special_values(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
-  attend_special_weighted(type, rows, false, view, row, source);
-  int count = short_rows(type, rows, view, row);
-  if (count == rows && MARTLET_IS_DOT(type))
-    attend_special_weighted(type, rows, true, view, row, source);
-  else if (count > 0)
-    for (int i = 0; i < rows; i++)
-      if (view->scratch->is_short[row + i]) attend_special_weighted(type, 1, true, view, row + i, source);
 }
 
 // Pointers into pages that register tiles read themselves, whose lanes hold `group` numbers; only pages that hold a token from `first` to
@@ -478,12 +451,16 @@ MARTLET_INLINE void attend_direct(int group, const attend_view *view, int32_t st
         &source->next_values);
 }
 
+MARTLET_INLINE load_place attend_place(const attend_view *view, int32_t start, int32_t first, int32_t last) {
+  return (load_place){
+      .a = view->a, .table = view->table, .scratch = &view->scratch->load, .kv_head = view->task->kv_head, .key_count = view->key_count,
+      .start = start, .first = first, .last = last, .type = view->type, .value_stride = view->stride, .scale = view->scale};
+}
+
 // The tile brought to the worker's memory.
 MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
   load_scratch *scratch = &view->scratch->load;
-  load_place place = {
-      .a = view->a, .table = view->table, .scratch = scratch, .kv_head = view->task->kv_head, .key_count = view->key_count,
-      .start = start, .first = first, .last = last, .value_stride = view->stride, .scale = view->scale};
+  load_place place = attend_place(view, start, first, last);
   load_tile(&place);
   for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
   source->key_stride = martlet_kv_tile_size;
@@ -505,7 +482,6 @@ MARTLET_INLINE uint64_t seen_of(const attend_view *view, int32_t row, int32_t st
   return seen;
 }
 
-#if MARTLET_DOT_BF16
 // Whether every row of the task sees all of the tile.
 MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32_t start) {
   const attend_scratch *scratch = view->scratch;
@@ -517,8 +493,20 @@ MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32
   return true;
 }
 
-// What the rows' weights, or their residues, make of a whole tile of one-byte values.
-MARTLET_INLINE void attend_bytes_weighted(
+#if MARTLET_DOT_BF16
+// Scores of a whole tile of one-byte numbers where it lies.
+MARTLET_INLINE void attend_bytes_scores(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
+  const int columns = rows <= 4 ? 4 : 2;
+  const uint32_t *q = attend_query(martlet_kv_bf16, view, row);
+  float *scores = view->scratch->scores + row * martlet_kv_tile_size;
+  for (int column = 0; column < 4; column += columns)
+    bytes_scores(
+        type, rows, columns, q, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride,
+        view->a->cache.head_dim / 4, source->next_keys + column, scores + 16 * column);
+}
+
+// What the rows' weights, or their residues, make of such a tile.
+MARTLET_INLINE void attend_bytes_values(
     int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
   const int columns = rows <= 4 ? 4 : 2;
   const uint32_t *p = attend_weights(view, row, residues);
@@ -530,84 +518,117 @@ MARTLET_INLINE void attend_bytes_weighted(
   for (; dim + 16 <= view->value_dims; dim += 16)
     bytes_output(type, rows, 1, p, &source->values, dim, &source->next_values, factors, o, (size_t)view->stride);
 }
+#endif
 
-// A tile of one-byte numbers where it lies, against all rows of a task of one register tile, which see all of it.
-MARTLET_INLINE void attend_bytes(int type, bool special, int rows, const attend_view *view, int32_t start, const attend_source *source) {
-  attend_scratch *scratch = view->scratch;
-  const int columns = rows <= 4 ? 4 : 2, lanes = view->a->cache.head_dim / 4;
-  if (type == martlet_kv_i8) {
-    load_place place = {
-        .a = view->a, .table = view->table, .scratch = &scratch->load, .kv_head = view->task->kv_head, .key_count = view->key_count,
-        .start = start, .first = start, .last = start + martlet_kv_tile_size - 1, .scale = view->scale};
-    load_token_scales(&place);
-  }
-  for (int column = 0; column < 4; column += columns)
-    bytes_scores(
-        type, rows, columns, scratch->queries, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes,
-        source->next_keys + column, scratch->scores + 16 * column);
-  attend_softmax(martlet_kv_bf16, special, view, 0, rows, start);
-  attend_bytes_weighted(type, rows, false, view, 0, source);
-  int count = short_rows(martlet_kv_bf16, rows, view, 0);
-  if (count == rows)
-    attend_bytes_weighted(type, rows, true, view, 0, source);
-  else if (count > 0)
-    for (int row = 0; row < rows; row++)
-      if (scratch->is_short[row]) attend_bytes_weighted(type, 1, true, view, row, source);
+// The rows `row ..< end` go through a product one register tile after the other; of residues, those that are short. Where the next ones end.
+MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t *row, int32_t end) {
+  const bool *is_short = view->scratch->is_short;
+  if (residues)
+    while (*row < end && !is_short[*row]) ++*row;
+  int32_t stop = (*row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
+  if (stop > end) stop = end;
+  if (residues)
+    for (int32_t i = *row; i < stop; i++)
+      if (!is_short[i]) stop = i;
+  return stop;
 }
 
-#define MARTLET_BYTES(name, type, special) \
-  static __attribute__((noinline)) void name(const attend_view *view, int32_t start, const attend_source *source) { \
-    switch (view->task->row_count) { \
-      case 1: attend_bytes(type, special, 1, view, start, source); break; \
-      case 2: attend_bytes(type, special, 2, view, start, source); break; \
-      MARTLET_BYTES_OF_MANY(type, special) \
-    } \
-  }
+// How a tile is multiplied: as it lies or was brought; asking for the next one on the way; for rows that see any tokens; one-byte numbers
+// where they lie.
+typedef enum attend_way { attend_plain, attend_asking, attend_special, attend_bytes, attend_ways } attend_way;
+
+MARTLET_INLINE void attend_scores_of(
+    int type, int way, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+#if MARTLET_DOT_BF16
+  if (way == attend_bytes) return attend_bytes_scores(type, rows, view, row, source);
+#endif
+  if (way == attend_special) return attend_special_scores(type, rows, view, row, source);
+  attend_scores(type, rows, way == attend_asking, view, row, start, source);
+}
+
+MARTLET_INLINE void attend_values_of(
+    int type, int way, int rows, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
+#if MARTLET_DOT_BF16
+  if (way == attend_bytes) return attend_bytes_values(type, rows, residues, view, row, source);
+#endif
+  if (way == attend_special) return attend_special_values(type, rows, residues, view, row, source);
+  attend_values(type, rows, way == attend_asking, residues, view, row, start, source);
+}
+
+// A tile's two products for rows `row ..< end`. They are functions of their own for each type and way: so that register tiles are compiled for
+// them, and in functions small enough that a compiler does not take minutes over one.
+typedef struct attend_products {
+  void (*scores)(const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source);
+  void (*values)(const attend_view *view, bool residues, int32_t row, int32_t end, int32_t start, const attend_source *source);
+} attend_products;
+
 #if MARTLET_ATTENTION_ROWS > 2
-#define MARTLET_BYTES_OF_MANY(type, special) \
-  case 3: attend_bytes(type, special, 3, view, start, source); break; \
-  case 4: attend_bytes(type, special, 4, view, start, source); break; \
-  case 5: attend_bytes(type, special, 5, view, start, source); break; \
-  case 6: attend_bytes(type, special, 6, view, start, source); break;
+#define MARTLET_OF_ROWS(work) work(1) work(2) work(3) work(4) work(5) work(6)
 #else
-#define MARTLET_BYTES_OF_MANY(type, special)
+#define MARTLET_OF_ROWS(work) work(1) work(2)
 #endif
-MARTLET_BYTES(attend_e4m3, martlet_kv_e4m3, false)
-MARTLET_BYTES(attend_special_e4m3, martlet_kv_e4m3, true)
-MARTLET_BYTES(attend_special_i8, martlet_kv_i8, true)
-#undef MARTLET_BYTES
-#undef MARTLET_BYTES_OF_MANY
-#endif
-
-// The first row of the register tile after that of `row`, at most `end`.
-MARTLET_INLINE int32_t next_tile(int32_t row, int32_t end) {
-  int32_t next = (row / MARTLET_ATTENTION_ROWS + 1) * MARTLET_ATTENTION_ROWS;
-  return next < end ? next : end;
-}
-
-// The scores, or the output, of the rows of one register tile.
-MARTLET_INLINE void attend_rows(
-    int type, bool special, bool asks, bool is_scores, const attend_view *view, int32_t row, int32_t rows, int32_t start,
-    const attend_source *source) {
-#define MARTLET_ROWS(count) \
-  case count: \
-    if (is_scores) \
-      special ? attend_special_scores(type, count, view, row, source) : attend_scores(type, count, asks, view, row, start, source); \
-    else \
-      special ? attend_special_values(type, count, view, row, source) : attend_values(type, count, asks, view, row, start, source); \
-    break
-  switch (rows) {
-    MARTLET_ROWS(1);
-    MARTLET_ROWS(2);
-#if MARTLET_ATTENTION_ROWS > 2
-    MARTLET_ROWS(3);
-    MARTLET_ROWS(4);
-    MARTLET_ROWS(5);
-    MARTLET_ROWS(6);
-#endif
-  }
+MARTLET_INLINE void attend_scores_pass(
+    int type, int way, const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) {
+#define MARTLET_ROWS(count) case count: attend_scores_of(type, way, count, view, row, start, source); break;
+  for (int32_t stop; stop = next_rows(view, false, &row, end), row < end; row = stop)
+    switch (stop - row) { MARTLET_OF_ROWS(MARTLET_ROWS) }
 #undef MARTLET_ROWS
 }
+
+MARTLET_INLINE void attend_values_pass(
+    int type, int way, bool residues, const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) {
+#define MARTLET_ROWS(count) case count: attend_values_of(type, way, count, residues, view, row, start, source); break;
+  for (int32_t stop; stop = next_rows(view, residues, &row, end), row < end; row = stop)
+    switch (stop - row) { MARTLET_OF_ROWS(MARTLET_ROWS) }
+#undef MARTLET_ROWS
+}
+#undef MARTLET_OF_ROWS
+
+#define MARTLET_PRODUCTS(name, type, way) \
+  static __attribute__((noinline)) void attend_scores_##name( \
+      const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) { \
+    attend_scores_pass(type, way, view, row, end, start, source); \
+  } \
+  static __attribute__((noinline)) void attend_values_##name( \
+      const attend_view *view, bool residues, int32_t row, int32_t end, int32_t start, const attend_source *source) { \
+    attend_values_pass(type, way, residues, view, row, end, start, source); \
+  }
+MARTLET_PRODUCTS(f32, martlet_kv_f32, attend_plain)
+MARTLET_PRODUCTS(f16, martlet_kv_f16, attend_plain)
+MARTLET_PRODUCTS(bf16, martlet_kv_bf16, attend_plain)
+MARTLET_PRODUCTS(asking_f32, martlet_kv_f32, attend_asking)
+MARTLET_PRODUCTS(asking_f16, martlet_kv_f16, attend_asking)
+MARTLET_PRODUCTS(asking_bf16, martlet_kv_bf16, attend_asking)
+MARTLET_PRODUCTS(special_f32, martlet_kv_f32, attend_special)
+MARTLET_PRODUCTS(special_f16, martlet_kv_f16, attend_special)
+MARTLET_PRODUCTS(special_bf16, martlet_kv_bf16, attend_special)
+#if MARTLET_DOT_BF16
+MARTLET_PRODUCTS(bytes_e4m3, martlet_kv_e4m3, attend_bytes)
+MARTLET_PRODUCTS(bytes_i8, martlet_kv_i8, attend_bytes)
+#endif
+#undef MARTLET_PRODUCTS
+
+static const attend_products attend_products_of[][attend_ways] = {
+    [martlet_kv_f32] = {
+        [attend_plain] = {attend_scores_f32, attend_values_f32},
+        [attend_asking] = {attend_scores_asking_f32, attend_values_asking_f32},
+        [attend_special] = {attend_scores_special_f32, attend_values_special_f32},
+    },
+    [martlet_kv_f16] = {
+        [attend_plain] = {attend_scores_f16, attend_values_f16},
+        [attend_asking] = {attend_scores_asking_f16, attend_values_asking_f16},
+        [attend_special] = {attend_scores_special_f16, attend_values_special_f16},
+    },
+    [martlet_kv_bf16] = {
+        [attend_plain] = {attend_scores_bf16, attend_values_bf16},
+        [attend_asking] = {attend_scores_asking_bf16, attend_values_asking_bf16},
+        [attend_special] = {attend_scores_special_bf16, attend_values_special_bf16},
+    },
+#if MARTLET_DOT_BF16
+    [martlet_kv_e4m3] = {[attend_bytes] = {attend_scores_bytes_e4m3, attend_values_bytes_e4m3}},
+    [martlet_kv_i8] = {[attend_bytes] = {attend_scores_bytes_i8, attend_values_bytes_i8}},
+#endif
+};
 
 // One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
 // a custom mask.
@@ -630,35 +651,22 @@ MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view,
     last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
   }
   attend_source source = {0};
-#if MARTLET_DOT_BF16
-  if (view->is_bytes && type == martlet_kv_bf16 && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
+  const attend_products *products = &attend_products_of[type][special ? attend_special : attend_plain];
+  if (view->is_bytes && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
+    products = &attend_products_of[view->a->cache.type][attend_bytes];
     attend_direct(4, view, start, first, last, &source);
-    if (view->a->cache.type == martlet_kv_e4m3)
-      special ? attend_special_e4m3(view, start, &source) : attend_e4m3(view, start, &source);
-    else
-      attend_special_i8(view, start, &source);
-    return;
-  }
-#endif
-  if (view->is_direct)
+    load_place place = attend_place(view, start, first, last);
+    if (view->has_factors) load_token_scales(&place);
+  } else if (view->is_direct) {
+    if (!special && view->asks) products = &attend_products_of[type][attend_asking];
     attend_direct(MARTLET_LANE(type), view, start, first, last, &source);
-  else
+  } else {
     attend_brought(view, start, first, last, &source);
-  if (!special && view->is_direct && view->asks) {
-    attend_rows(type, false, true, true, view, row, end - row, start, &source);
-    attend_softmax(type, false, view, row, end, start);
-    attend_rows(type, false, true, false, view, row, end - row, start, &source);
-    return;
   }
-  for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
-    stop = next_tile(first_row, end);
-    attend_rows(type, special, false, true, view, first_row, stop - first_row, start, &source);
-  }
+  products->scores(view, row, end, start, &source);
   attend_softmax(type, special, view, row, end, start);
-  for (int32_t first_row = row, stop; first_row < end; first_row = stop) {
-    stop = next_tile(first_row, end);
-    attend_rows(type, special, false, false, view, first_row, stop - first_row, start, &source);
-  }
+  products->values(view, false, row, end, start, &source);
+  if (MARTLET_IS_DOT(type) && view->has_short) products->values(view, true, row, end, start, &source);
 }
 
 // The task's rows against one chunk: chunk_m, chunk_d and chunk_o from empty.
@@ -673,7 +681,6 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   for (; start < end; start += martlet_kv_tile_size) attend_tile(type, special, view, start);
 }
 
-// A function of its own for each type, so that the register tiles are compiled for it.
 #define MARTLET_CHUNK(name, type, special) \
   static __attribute__((noinline)) void name(const attend_view *view, int32_t chunk) { attend_chunk(type, special, view, chunk); }
 MARTLET_CHUNK(attend_chunk_f32, martlet_kv_f32, false)
@@ -817,7 +824,7 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
   const martlet_paged_kv *cache = &a->cache;
   attend_scratch *scratch = scratch_memory;
   (void)worker;
-  int32_t type = load_type(a);
+  int32_t type = load_type(a, task->row_count);
   // Powers of two, or, under a soft cap, what its tanh takes.
   float scale = cache->type == martlet_kv_e4m3 ? a->scale * cache->key_scale : a->scale;
   scale = a->soft_cap > 0 ? scale / a->soft_cap : (float)((double)scale * 1.4426950408889634);
@@ -825,6 +832,7 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .a = a,
       .task = task,
       .scratch = scratch,
+      .type = type,
       .table = cache->page_table + (size_t)task->request * (size_t)cache->table_width,
       .key_count = a->kv_lens[task->request],
       .scale = scale,
@@ -833,8 +841,8 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .value_dims = cache->value_head_dim,
       .stride = (cache->value_head_dim + 15) / 16 * 16,
       .segment = cache->page_size < martlet_kv_tile_size ? cache->page_size : martlet_kv_tile_size,
-      .is_direct = load_is_needless(a),
-      .is_bytes = cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
+      .is_direct = type == cache->type && load_is_packed(a),
+      .is_bytes = MARTLET_DOT_BF16 && cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
                   load_is_packed(a),
       .asks = task->row_count <= MARTLET_ATTENTION_ROWS,
       .has_factors = cache->type == martlet_kv_i8,
@@ -854,10 +862,11 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
   } else {
     prepare_rows(&view, task->request, task->first_row, 0, task->row_count);
   }
-  if (type == martlet_kv_bf16)
+  for (int32_t row = 0; row < task->row_count; row++) view.has_short |= scratch->is_short[row];
+  if (MARTLET_IS_DOT(type))
     pack_queries(martlet_kv_bf16, &view);
   else
-    pack_queries(martlet_kv_f32, &view);  // f16 keys are widened: queries stay float32
+    pack_queries(martlet_kv_f32, &view);
 
   attend_chunk_function attend_one_chunk = attend_chunk_of(type, scales_by_token(&view) || view.bits || !(view.scale > 0));
   if (is_cascade) {

@@ -2,8 +2,8 @@
 
 // Brings one tile, 64 tokens of keys and values of one head, from pages of any layout and type to where register tiles read it.
 //
-// A tile is brought once for all rows of a task, in packed form of the type that is multiplied: float32, f16, or bf16, which is what one-byte
-// numbers become. All of this is exact, so that a row has the same bits from pages of every layout; only keys that are rotated as they are
+// A tile is brought once for all rows of a task, in packed form of the type that is multiplied: bf16 where there are dot products of it; else
+// float32 for many rows, and for few the cache's own type or, of one-byte numbers, bf16. All of this is exact, so that a row has the same bits from pages of every layout; only keys that are rotated as they are
 // read are rounded, once, after the rotation in float32. What of the tile lies in pages without a visible token is not read; it becomes 0.
 
 // A worker's memory for one tile.
@@ -28,6 +28,7 @@ typedef struct load_place {
   int32_t key_count;    // of the request
   int32_t start;        // the tile's first token
   int32_t first, last;  // the first and the last that some row sees
+  int32_t type;         // that is multiplied
   int32_t value_stride;
   float scale;  // goes into score_factors
 } load_place;
@@ -232,11 +233,29 @@ MARTLET_INLINE void load_ask_ahead(const load_place *place, const martlet_paged_
   }
 }
 
-// The tile as it is multiplied: words of f32, f16 and bf16 as they are, one-byte numbers as pairs of bf16.
-MARTLET_INLINE void load_plain(int type, const load_place *place) {
+// The words of one-byte or wider numbers as they are multiplied: as float32, one word for each number; as pairs of bf16; or as they are. How
+// many words each becomes is `load_parts`.
+MARTLET_INLINE int load_parts(int type, bool as_floats) { return as_floats ? 4 / kv_width(type) : type >= martlet_kv_e4m3 ? 2 : 1; }
+
+MARTLET_INLINE void load_multiplied(int type, bool as_floats, u32x16 words, u32x16 out[4]) {
+  if (as_floats) {
+    f32x16 numbers[4];
+    load_numbers(type, words, numbers);
+    for (int i = 0; i < load_parts(type, true); i++) out[i] = u32x16_bits(numbers[i]);
+  } else if (type == martlet_kv_e4m3) {
+    e4m3_pairs(words, &out[0], &out[1]);
+  } else if (type == martlet_kv_i8) {
+    i8_pairs(words, &out[0], &out[1]);
+  } else {
+    out[0] = words;
+  }
+}
+
+// The tile as it is multiplied.
+MARTLET_INLINE void load_plain(int type, bool as_floats, const load_place *place) {
   // A copy, so that stores to the scratch memory cannot change it.
   const martlet_paged_kv copy = place->a->cache, *cache = &copy;
-  const int width = type == martlet_kv_f32 ? 4 : type <= martlet_kv_bf16 ? 2 : 1, group = 4 / width, parts = width == 1 ? 2 : 1;
+  const int width = kv_width(type), group = 4 / width, parts = load_parts(type, as_floats);
   load_tokens tokens;
   load_find(place, &tokens);
   load_ask_ahead(place, cache, width);
@@ -245,21 +264,12 @@ MARTLET_INLINE void load_plain(int type, const load_place *place) {
   for (int token = first; token < end; token += 16)
     for (int lane = 0; lane < lanes; lane += 4) {
       int words = lanes - lane < 4 ? lanes - lane : 4;
-      u32x16 w[4];
+      u32x16 w[4], multiplied[4];
       load_key_words(width, cache, &tokens, token, lane, words, w);
       for (int i = 0; i < words; i++) {
         uint32_t *out = place->scratch->keys + (lane + i) * parts * martlet_kv_tile_size + token;
-        if (parts == 1) {
-          u32x16_store(out, w[i]);
-        } else {
-          u32x16 low, high;
-          if (type == martlet_kv_e4m3)
-            e4m3_pairs(w[i], &low, &high);
-          else
-            i8_pairs(w[i], &low, &high);
-          u32x16_store(out, low);
-          u32x16_store(out + martlet_kv_tile_size, high);
-        }
+        load_multiplied(type, as_floats, w[i], multiplied);
+        for (int j = 0; j < parts; j++) u32x16_store(out + j * martlet_kv_tile_size, multiplied[j]);
       }
     }
 
@@ -267,19 +277,10 @@ MARTLET_INLINE void load_plain(int type, const load_place *place) {
   size_t stride = (size_t)place->value_stride;
   for (int token = first; token < end; token += group)
     for (int dim = 0; dim < cache->value_head_dim; dim += 16) {
-      u32x16 w = load_value_words(width, cache, &tokens, token, dim);
+      u32x16 multiplied[4];
+      load_multiplied(type, as_floats, load_value_words(width, cache, &tokens, token, dim), multiplied);
       uint32_t *out = place->scratch->values + (size_t)(token / group * parts) * stride + dim;
-      if (parts == 1) {
-        u32x16_store(out, w);
-      } else {
-        u32x16 low, high;
-        if (type == martlet_kv_e4m3)
-          e4m3_pairs(w, &low, &high);
-        else
-          i8_pairs(w, &low, &high);
-        u32x16_store(out, low);
-        u32x16_store(out + stride, high);
-      }
+      for (int j = 0; j < parts; j++) u32x16_store(out + (size_t)j * stride, multiplied[j]);
     }
 }
 
@@ -357,36 +358,51 @@ MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *plac
     }
 }
 
-static __attribute__((noinline)) void load_words(const load_place *place) { load_plain(martlet_kv_f32, place); }
-static __attribute__((noinline)) void load_pairs(const load_place *place) { load_plain(martlet_kv_bf16, place); }
-static __attribute__((noinline)) void load_e4m3(const load_place *place) { load_plain(martlet_kv_e4m3, place); }
-static __attribute__((noinline)) void load_i8(const load_place *place) { load_plain(martlet_kv_i8, place); }
-static __attribute__((noinline)) void load_turned_floats(const load_place *place) {
-  load_turned(kv_width(place->a->cache.type), false, place);
-}
-static __attribute__((noinline)) void load_turned_pairs(const load_place *place) { load_turned(kv_width(place->a->cache.type), true, place); }
+#define MARTLET_LOAD(name, work) \
+  static __attribute__((noinline)) void name(const load_place *place) { work; }
+MARTLET_LOAD(load_words, load_plain(martlet_kv_f32, false, place))
+MARTLET_LOAD(load_pairs, load_plain(martlet_kv_bf16, false, place))
+MARTLET_LOAD(load_e4m3, load_plain(martlet_kv_e4m3, false, place))
+MARTLET_LOAD(load_i8, load_plain(martlet_kv_i8, false, place))
+MARTLET_LOAD(load_f16_floats, load_plain(martlet_kv_f16, true, place))
+#if !MARTLET_DOT_BF16
+MARTLET_LOAD(load_bf16_floats, load_plain(martlet_kv_bf16, true, place))
+MARTLET_LOAD(load_e4m3_floats, load_plain(martlet_kv_e4m3, true, place))
+MARTLET_LOAD(load_i8_floats, load_plain(martlet_kv_i8, true, place))
+#endif
+MARTLET_LOAD(load_turned_floats, load_turned(kv_width(place->a->cache.type), false, place))
+MARTLET_LOAD(load_turned_pairs, load_turned(kv_width(place->a->cache.type), true, place))
+#undef MARTLET_LOAD
 
-// The type that keys, values and queries are multiplied in.
-MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a) {
+// The type that keys, values and queries are multiplied in by a task of `rows` rows. What is no dot product is widened to float32, exactly: by
+// the register tiles where they are few, once for all of them where a tile is turned anyway or rows are many.
+MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a, int32_t rows) {
   int32_t type = a->cache.type >= martlet_kv_e4m3 ? (int32_t)martlet_kv_bf16 : a->cache.type;
-  return a->key_rope && !MARTLET_IS_DOT(type) ? (int32_t)martlet_kv_f32 : type;
+  return !MARTLET_IS_DOT(type) && (a->key_rope || rows > MARTLET_ATTENTION_ROWS) ? (int32_t)martlet_kv_f32 : type;
 }
 
 MARTLET_INLINE void load_tile(const load_place *place) {
   const martlet_attend_arguments *a = place->a;
-  if (a->cache.type == martlet_kv_i8) load_token_scales(place);
+  int32_t type = a->cache.type;
+  if (type == martlet_kv_i8) load_token_scales(place);
   if (a->key_rope) {
-    if (MARTLET_IS_DOT(load_type(a)))
+    if (MARTLET_IS_DOT(place->type))
       load_turned_pairs(place);
     else
       load_turned_floats(place);
-    return;
-  }
-  switch (a->cache.type) {
-    case martlet_kv_f32: load_words(place); break;
-    case martlet_kv_e4m3: load_e4m3(place); break;
-    case martlet_kv_i8: load_i8(place); break;
-    default: load_pairs(place);
+  } else if (type == martlet_kv_f32) {
+    load_words(place);
+  } else if (place->type != martlet_kv_f32) {
+    type == martlet_kv_e4m3 ? load_e4m3(place) : type == martlet_kv_i8 ? load_i8(place) : load_pairs(place);
+  } else {
+    switch (type) {
+#if !MARTLET_DOT_BF16
+      case martlet_kv_bf16: load_bf16_floats(place); break;
+      case martlet_kv_e4m3: load_e4m3_floats(place); break;
+      case martlet_kv_i8: load_i8_floats(place); break;
+#endif
+      default: load_f16_floats(place);
+    }
   }
 }
 
@@ -405,6 +421,3 @@ MARTLET_INLINE bool load_is_packed(const martlet_attend_arguments *a) {
          values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
          values->dim_group == 1;
 }
-
-// Whether register tiles read the pages whatever the tile: packed, of a type that is multiplied as it is.
-MARTLET_INLINE bool load_is_needless(const martlet_attend_arguments *a) { return a->cache.type < martlet_kv_e4m3 && load_is_packed(a); }
