@@ -29,10 +29,10 @@ typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
   _Alignas(64) uint32_t residues[martlet_attention_max_rows * martlet_kv_tile_size];  // short rows: what rounding left of them
   _Alignas(64) float tile_o[MARTLET_ATTENTION_ROWS * martlet_attention_max_head_dim];  // what a tile gives to rows that see parts of it
-  float factors[martlet_attention_max_rows];       // of what the tile gives
+  float factors[martlet_attention_max_rows + 16];  // of what the tile gives
   bool is_short[martlet_attention_max_rows];       // rows of few keys: residues are multiplied too
   float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
-  float chunk_m[martlet_attention_max_rows];
+  float chunk_m[martlet_attention_max_rows + 16];
   float m[martlet_attention_max_rows], d[martlet_attention_max_rows];
   int32_t key_first[martlet_attention_max_rows], key_end[martlet_attention_max_rows];  // the keys that a row sees
   _Alignas(64) uint32_t queries[martlet_attention_max_rows * martlet_attention_max_head_dim];
@@ -126,16 +126,35 @@ MARTLET_INLINE i32x16 seen_lanes(uint64_t seen, int c) {
   return ((u32x16)((uint32_t)(seen >> 16 * c)) >> lane & 1u) != 0u;
 }
 
-// Scores of one row of a special task, −∞ where the row does not see the token; powers of two where they are scaled by token.
-MARTLET_INLINE void special_scores(const attend_view *view, uint64_t seen, const float *scores, f32x16 t[4]) {
-  for (int c = 0; c < 4; c++) {
-    t[c] = f32x16_load(scores + 16 * c);
-    if (scales_by_token(view)) {
-      t[c] *= view->has_factors ? f32x16_load(view->scratch->load.score_factors + 16 * c) : f32x16_set(view->scale);
-      if (view->cap > 0) t[c] = f32x16_tanh(t[c]) * view->cap;
-      if (view->has_factors) t[c] += f32x16_load(view->scratch->load.value_logs + 16 * c);
+// A row's scores under a soft cap, in powers of two.
+static __attribute__((noinline)) void softmax_cap(const attend_view *view, float *scores) {
+  for (int i = 0; i < martlet_kv_tile_size; i += 16) {
+    f32x16 scale = view->has_factors ? f32x16_load(view->scratch->load.score_factors + i) : f32x16_set(view->scale);
+    f32x16_store(scores + i, f32x16_tanh(f32x16_load(scores + i) * scale) * view->cap);
+  }
+}
+
+// One row's scores, −∞ where the row does not see the token; powers of two where they are scaled by token. Not `special` ones are seen from
+// `first` to before `end` of the tile, special ones where `seen` says so. Written back if they are not what they were.
+MARTLET_INLINE void softmax_scores(bool special, const attend_view *view, float *scores, int first, int end, uint64_t seen, f32x16 t[4]) {
+  if (special && view->cap > 0) softmax_cap(view, scores);
+  for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c);
+  bool changes = special ? seen != ~(uint64_t)0 : first > 0 || end < martlet_kv_tile_size;
+  if (special && view->has_factors) {
+    const load_scratch *load = &view->scratch->load;
+    if (!(view->cap > 0))
+      for (int c = 0; c < 4; c++) t[c] *= f32x16_load(load->score_factors + 16 * c);
+    for (int c = 0; c < 4; c++) {
+      t[c] += f32x16_load(load->value_logs + 16 * c);
+      f32x16_store(scores + 16 * c, t[c]);
     }
-    t[c] = seen_lanes(seen, c) ? t[c] : f32x16_set(-__builtin_inff());
+  }
+  if (!changes) return;
+  const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (int c = 0; c < 4; c++) {
+    i32x16 is_seen = special ? seen_lanes(seen, c) : (lane + 16 * c >= first) & (lane + 16 * c < end);
+    t[c] = is_seen ? t[c] : f32x16_set(-__builtin_inff());
+    f32x16_store(scores + 16 * c, t[c]);
   }
 }
 
@@ -148,80 +167,114 @@ MARTLET_INLINE f32x16 residue_of(f32x16 p, const u32x16 pairs[2], int c) {
   return p - f32x16_from_bits(half << shift & 0xFFFF0000u);
 }
 
-// What takes int8's scale out of a token's weight; 0 where the row does not see the token, whose scale may be anything.
-MARTLET_INLINE f32x16 inverse_of(const attend_view *view, uint64_t seen, int c) {
-  return seen_lanes(seen, c) ? f32x16_load(view->scratch->load.value_inverses + 16 * c) : f32x16_set(0);
+// What takes int8's scale out of the tile's weights, in the order in which `load_token_scales` keeps it; 0 for tokens that the row does not
+// see, whose scale may be anything.
+MARTLET_INLINE f32x16 inverse_of(int type, const attend_view *view, uint64_t seen, int c) {
+  f32x16 inverses = f32x16_load(view->scratch->load.value_inverses + 16 * c);
+  if (seen == ~(uint64_t)0) return inverses;
+  i32x16 is_seen = seen_lanes(seen, c);
+  if (MARTLET_IS_DOT(type)) {
+    const u32x16 lane = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    is_seen = ((u32x16)((uint32_t)(seen >> c / 2 * 32)) >> (lane + (uint32_t)(c % 2)) & 1u) != 0u;
+  }
+  return is_seen ? inverses : f32x16_set(0);
 }
 
-// One row's scores become probabilities, in place, and the row's state follows. Tokens outside `first ..< end` of the tile, or, if
-// `special`, not among `seen`, are not seen.
-MARTLET_INLINE void softmax_row(int type, bool special, const attend_view *view, int32_t row, int first, int end, uint64_t seen) {
+// The row's greatest score moves from m to `greatest`: what the chunk has added up so far follows.
+MARTLET_INLINE void softmax_shrink(const attend_view *view, int32_t row, float m, float greatest) {
   attend_scratch *scratch = view->scratch;
-  float *scores = scratch->scores + row * martlet_kv_tile_size;
-  bool has_factors = special && view->has_factors;
-  f32x16 t[4];
-  if (special) {
-    special_scores(view, seen, scores, t);
-  } else {
-    for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c);
-    if (first > 0 || end < martlet_kv_tile_size) {
-      const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-      for (int c = 0; c < 4; c++)
-        t[c] = ((lane + 16 * c >= first) & (lane + 16 * c < end)) ? t[c] : f32x16_set(-__builtin_inff());
-    }
-  }
+  scratch->chunk_m[row] = greatest;
+  if (m == -__builtin_inff()) return;
+  float *d = scratch->chunk_d + 16 * row, *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
+  f32x16 shrink = f32x16_exp2(f32x16_set(m - greatest));
+  f32x16_store(d, f32x16_load(d) * shrink);
+  for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
+}
 
-  float scale = special && scales_by_token(view) ? 1 : view->scale;
-  float m = scratch->chunk_m[row];
-  float *d = scratch->chunk_d + 16 * row;
-  float greatest = f32x16_greatest(f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]))) * scale;
-  if (!(greatest <= m + 8)) {
-    if (m > -__builtin_inff()) {
-      float *o = scratch->chunk_o + (size_t)row * (size_t)view->stride;
-      f32x16 shrink = f32x16_exp2(f32x16_set(m - greatest));
-      f32x16_store(d, f32x16_load(d) * shrink);
-      for (int32_t i = 0; i < view->stride; i += 16) f32x16_store(o + i, f32x16_load(o + i) * shrink);
-    }
-    scratch->chunk_m[row] = m = greatest;
+// The sum of 64 rounded weights, in 16 parts; of int8's, over what is left when the scales are taken out again.
+MARTLET_INLINE f32x16 softmax_sum(int type, bool has_factors, const attend_view *view, const u32x16 pairs[2], uint64_t seen) {
+  f32x16 sum = f32x16_set(0);
+  if (!has_factors) {
+    const u32x16 ones = (u32x16)(0x3F803F80u);
+    return bf16_pair_dot(bf16_pair_dot(sum, ones, pairs[0]), ones, pairs[1]);
   }
+  for (int c = 0; c < 4; c++)
+    sum = f32x16_fma(c % 2 == 0 ? bf16_pair_first(pairs[c / 2]) : bf16_pair_second(pairs[c / 2]), inverse_of(type, view, seen, c), sum);
+  return sum;
+}
 
-  // The sum is taken over the weights as they are multiplied, rounded where they are, so that o ÷ d is a mean of values whose weights add up
-  // to 1; of scaled ones, over what is left when the scale is taken out again.
-  float from = MARTLET_IS_DOT(type) ? greatest : m;
+// The tokens of the tile that begins at token `start` which each of the rows sees.
+MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row, int32_t start, int *first, int *end) {
+  const int32_t *key_first = view->scratch->key_first + row, *key_end = view->scratch->key_end + row;
+  for (int i = 0; i < rows; i++) {
+    first[i] = key_first[i] > start ? key_first[i] - start : 0;
+    end[i] = key_end[i] - start < martlet_kv_tile_size ? key_end[i] - start : martlet_kv_tile_size;
+  }
+}
+
+// One row's weights, from scores that are no greater than `from` where the weights are rounded. Their sum is taken over them as they are
+// multiplied, so that o ÷ d is a mean of values whose weights add up to 1.
+MARTLET_INLINE void softmax_weights(
+    int type, bool has_factors, const attend_view *view, int32_t row, float scale, float from, float factor, uint64_t seen) {
+  attend_scratch *scratch = view->scratch;
+  float *scores = scratch->scores + row * martlet_kv_tile_size, *d = scratch->chunk_d + 16 * row;
   f32x16 p[4];
   for (int c = 0; c < 4; c++) {
-    f32x16 x = f32x16_fma(t[c], f32x16_set(scale), f32x16_set(-from));
+    f32x16 x = f32x16_fma(f32x16_load(scores + 16 * c), f32x16_set(scale), f32x16_set(-from));
     p[c] = MARTLET_IS_DOT(type) ? f32x16_exp2_short(x) : f32x16_exp2_normal(x);
   }
   if (!MARTLET_IS_DOT(type)) {
     for (int c = 0; c < 4; c++) f32x16_store(scores + 16 * c, p[c]);
     if (has_factors)
-      for (int c = 0; c < 4; c++) p[c] *= inverse_of(view, seen, c);
+      for (int c = 0; c < 4; c++) p[c] *= inverse_of(type, view, seen, c);
     f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
     return;
   }
-  f32x16 factor = f32x16_exp2_short(f32x16_set(greatest - m));
-  scratch->factors[row] = factor[0];
   u32x16 pairs[2] = {bf16_pairs(p[0], p[1]), bf16_pairs(p[2], p[3])};
   u32x16_store(scores, pairs[0]);
   u32x16_store(scores + 16, pairs[1]);
-  f32x16 sum = f32x16_set(0);
-  if (has_factors) {
-    for (int c = 0; c < 4; c++) sum += (p[c] - residue_of(p[c], pairs, c)) * inverse_of(view, seen, c);
-  } else {
-    const u32x16 ones = (u32x16)(0x3F803F80u);
-    sum = bf16_pair_dot(bf16_pair_dot(sum, ones, pairs[0]), ones, pairs[1]);
-  }
+  f32x16 sum = softmax_sum(type, has_factors, view, pairs, seen);
   if (scratch->is_short[row]) {
-    f32x16 residues[4];
-    for (int c = 0; c < 4; c++) {
-      residues[c] = residue_of(p[c], pairs, c);
-      sum += has_factors ? residues[c] * inverse_of(view, seen, c) : residues[c];
-    }
-    u32x16_store(scratch->residues + row * martlet_kv_tile_size, bf16_pairs(residues[0], residues[1]));
-    u32x16_store(scratch->residues + row * martlet_kv_tile_size + 16, bf16_pairs(residues[2], residues[3]));
+    for (int c = 0; c < 4; c++) p[c] = residue_of(p[c], pairs, c);
+    uint32_t *residues = scratch->residues + row * martlet_kv_tile_size;
+    for (int c = 0; c < 2; c++) u32x16_store(residues + 16 * c, pairs[c] = bf16_pairs(p[2 * c], p[2 * c + 1]));
+    sum += softmax_sum(type, has_factors, view, pairs, seen);
   }
-  f32x16_store(d, f32x16_fma(sum, factor, f32x16_load(d)));
+  f32x16_store(d, f32x16_fma(sum, f32x16_set(factor), f32x16_load(d)));
+}
+
+// The scores of up to 16 rows become weights, in place, and the rows' states follow. Each sees something of the tile, unless `special`.
+MARTLET_INLINE void softmax_rows(int type, bool special, const attend_view *view, int32_t row, int count, int32_t start) {
+  attend_scratch *scratch = view->scratch;
+  const float scale = special && scales_by_token(view) ? 1 : view->scale;
+  const uint64_t *seen = scratch->seen + row;
+  f32x16 lanes[16];
+  for (int i = 0; i < count; i++) {
+    f32x16 t[4];
+    int first, end;
+    attend_ranges(1, view, row + i, start, &first, &end);
+    softmax_scores(special, view, scratch->scores + (row + i) * martlet_kv_tile_size, first, end, special ? seen[i] : 0, t);
+    lanes[i] = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]));
+  }
+  for (int i = count; i < 16; i++) lanes[i] = f32x16_set(0);
+  f32x16 greatest = f32x16_greatest_of_each(lanes) * scale, m = f32x16_load(scratch->chunk_m + row);
+  i32x16 grows = ~(greatest <= m + 8);
+  if (__builtin_reduce_or(grows)) {
+    for (int i = 0; i < count; i++)
+      if (grows[i]) softmax_shrink(view, row + i, m[i], greatest[i]);
+    m = grows ? greatest : m;
+  }
+
+  _Alignas(64) float from[16];
+  f32x16_store(from, MARTLET_IS_DOT(type) ? greatest : m);
+  float *factors = scratch->factors + row;
+  if (MARTLET_IS_DOT(type)) f32x16_store(factors, f32x16_exp2_short(greatest - m));
+  for (int i = 0; i < count; i++) {
+    if (special && seen[i] == 0)
+      factors[i] = 0;
+    else
+      softmax_weights(type, special && view->has_factors, view, row + i, scale, from[i], factors[i], special ? seen[i] : 0);
+  }
 }
 
 // The row's weights of the tile, or what rounding left of them.
@@ -274,15 +327,6 @@ MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int3
 // The row's packed query.
 MARTLET_INLINE const uint32_t *attend_query(int type, const attend_view *view, int32_t row) {
   return view->scratch->queries + (size_t)row * (size_t)query_words(type, view);
-}
-
-// The tokens of the tile that begins at token `start` which each of the rows sees.
-MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row, int32_t start, int *first, int *end) {
-  const int32_t *key_first = view->scratch->key_first + row, *key_end = view->scratch->key_end + row;
-  for (int i = 0; i < rows; i++) {
-    first[i] = key_first[i] > start ? key_first[i] - start : 0;
-    end[i] = key_end[i] - start < martlet_kv_tile_size ? key_end[i] - start : martlet_kv_tile_size;
-  }
 }
 
 // Scores of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
@@ -369,19 +413,8 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
   }
 }
 
-// Weights of rows `row ..< end`, each of which sees something of the tile, unless `special`.
 MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
-  attend_scratch *scratch = view->scratch;
-  for (; row < end; row++) {
-    if (special) {
-      scratch->factors[row] = 0;  // of a row that sees nothing
-      if (scratch->seen[row]) softmax_row(type, true, view, row, 0, 0, scratch->seen[row]);
-    } else {
-      int first, stop;
-      attend_ranges(1, view, row, start, &first, &stop);
-      softmax_row(type, false, view, row, first, stop, 0);
-    }
-  }
+  for (; row < end; row += 16) softmax_rows(type, special, view, row, end - row < 16 ? end - row : 16, start);
 }
 
 MARTLET_INLINE void attend_special_values(
@@ -390,6 +423,12 @@ MARTLET_INLINE void attend_special_values(
   const uint32_t *p = attend_weights(view, row, residues);
   uint64_t all = ~(uint64_t)0;
   for (int i = 0; i < rows; i++) all &= seen[i];
+  if (MARTLET_IS_DOT(type) && all == ~(uint64_t)0 && view->value_dims % 16 == 0) {
+    attend_output(
+        type, rows, view, p, &source->values, 0, martlet_kv_tile_size, NULL, view->scratch->factors + row,
+        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
+    return;
+  }
   // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
   uint64_t whole = all;
   if (MARTLET_LANE(type) == 2) whole = (all & all >> 1 & 0x5555555555555555u) * 3;
@@ -420,7 +459,7 @@ MARTLET_INLINE void attend_special_values(
 MARTLET_INLINE void attend_pages(
     int group, const attend_view *view, int32_t start, int32_t first, int32_t last, const uint32_t **keys, tile_values *values) {
   const martlet_paged_kv *cache = &view->a->cache;
-  values->segment_size = view->segment;
+  values->segment_shift = __builtin_ctz((unsigned)view->segment);
   values->stride = (size_t)view->value_dims;
   size_t key_plane = (size_t)view->task->kv_head * (size_t)cache->page_size * (size_t)(cache->head_dim / group);
   size_t value_plane = (size_t)view->task->kv_head * (size_t)(cache->page_size / group) * (size_t)view->value_dims;
@@ -464,7 +503,7 @@ MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32
   load_tile(&place);
   for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
   source->key_stride = martlet_kv_tile_size;
-  source->values = (tile_values){.segments = {scratch->values}, .segment_size = martlet_kv_tile_size, .stride = (size_t)view->stride};
+  source->values = (tile_values){.segments = {scratch->values}, .segment_shift = 6, .stride = (size_t)view->stride};
 }
 
 // The tokens of the tile that a row sees, as bits.
@@ -721,20 +760,21 @@ MARTLET_INLINE void fold_chunk(float *into_m, float *into_d, float *into_o, floa
 // The output of row `index` (token · heads + head) from its state: the sink is counted here, once.
 MARTLET_INLINE void write_row(const attend_view *view, int32_t index, float m, float d, const float *o) {
   const martlet_attend_arguments *a = view->a;
-  float weight = 1, lse = d == 0 ? -__builtin_inff() : m + log2_of(d);
+  float weight = 1;
   bool is_empty = d == 0;
   if (a->sinks) {
     float sink = (float)((double)a->sinks[index % a->heads] * 1.4426950408889634);
     if (is_empty) {
-      lse = sink;
+      m = sink;
+      d = sink > -__builtin_inff() ? 1 : 0;
     } else {
       float greatest = m > sink ? m : sink;
       weight = exp2_of(m - greatest);
       d = d * weight + exp2_of(sink - greatest);
-      lse = greatest + log2_of(d);
+      m = greatest;
     }
   }
-  if (a->log_sum_exp) a->log_sum_exp[index] = lse;
+  if (a->log_sum_exp) a->log_sum_exp[index] = d == 0 ? -__builtin_inff() : m + log2_of(d);
 
   float factor = weight / d * (a->cache.type == martlet_kv_e4m3 ? a->cache.value_scale : 1);
   size_t start = (size_t)index * (size_t)view->value_dims;
@@ -795,15 +835,17 @@ MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32
   attend_scratch *scratch = view->scratch;
   int32_t group = a->heads / a->cache.kv_heads, key_count = a->kv_lens[request];
   int32_t queries = a->query_indptr[request + 1] - a->query_indptr[request];
+  int32_t token = first_row / group, head = first_row % group;
   for (int32_t i = 0; i < count; i++, row++) {
-    int32_t position = key_count - queries + (first_row + i) / group;
+    int32_t position = key_count - queries + token;
     int32_t first = a->window > 0 && !view->bits ? position - a->window + 1 : 0, end = a->causal && !view->bits ? position + 1 : key_count;
-    scratch->is_short[row] = sees_few(view, (first_row + i) / group, first, end);
-    scratch->row_index[row] = row_index(a, request, view->task->kv_head, first_row + i);
+    scratch->is_short[row] = sees_few(view, token, first, end);
+    scratch->row_index[row] = (a->query_indptr[request] + token) * a->heads + view->task->kv_head * group + head;
     scratch->key_end[row] = end > 0 ? end : 0;
     scratch->key_first[row] = first > 0 ? first : 0;
     scratch->m[row] = -__builtin_inff();
     scratch->d[row] = 0;
+    if (++head == group) token++, head = 0;
   }
 }
 

@@ -13,7 +13,8 @@ typedef struct load_scratch {
   // 16 tokens, while they are rotated: dims, and cosines and sines.
   _Alignas(64) float turned[martlet_attention_max_head_dim * 16];
   _Alignas(64) float angles[martlet_attention_max_head_dim * 16];
-  // int8: what a token's scores are multiplied by, log₂ of its values' scale, and the inverse of that.
+  // int8: what a token's scores are multiplied by, log₂ of its values' scale, and the inverse of that; where weights are pairs of bf16, the
+  // inverses of 16 pairs' firsts, then of their seconds.
   _Alignas(64) float score_factors[martlet_kv_tile_size];
   _Alignas(64) float value_logs[martlet_kv_tile_size];
   _Alignas(64) float value_inverses[martlet_kv_tile_size];
@@ -171,6 +172,14 @@ MARTLET_INLINE void load_token_scales(const load_place *place) {
     f32x16_store(scratch->score_factors + i, f32x16_load(keys + i) * place->scale);
     f32x16_store(scratch->value_logs + i, is_scale ? f32x16_log2(scale) : f32x16_set(__builtin_nanf("")));
     f32x16_store(scratch->value_inverses + i, is_scale ? 1.0f / scale : f32x16_set(1));
+  }
+  if (!MARTLET_IS_DOT(place->type)) return;
+  for (int i = 0; i < martlet_kv_tile_size; i += 32) {
+    f32x16 a = f32x16_load(scratch->value_inverses + i), b = f32x16_load(scratch->value_inverses + i + 16);
+    f32x16_store(scratch->value_inverses + i,
+                 __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30));
+    f32x16_store(scratch->value_inverses + i + 16,
+                 __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31));
   }
 }
 

@@ -150,18 +150,18 @@ MARTLET_INLINE void tile_scores(
     for (int c = 0; c < columns; c++) f32x16_store(scores + i * martlet_kv_tile_size + 16 * c, sum[i][c]);
 }
 
-// Where the values of a tile lie: `segments[s]` is the first lane of token s·segment_size of the tile, in rows of `stride` lanes, one row
+// Where the values of a tile lie: `segments[s]` is the first lane of token s << segment_shift of the tile, in rows of `stride` lanes, one row
 // for each MARTLET_LANE tokens.
 typedef struct tile_values {
   const uint32_t *segments[4];
-  int segment_size;
+  int segment_shift;  // log₂ of a segment's tokens
   size_t stride;
 } tile_values;
 
 // The row of lanes that holds token `token` (an even one where lanes hold two).
 MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *values, int token) {
-  const uint32_t *segment = values->segments[token / values->segment_size];
-  return segment + (size_t)(token % values->segment_size / MARTLET_LANE(type)) * values->stride;
+  const uint32_t *segment = values->segments[token >> values->segment_shift];
+  return segment + (size_t)((token & ((1 << values->segment_shift) - 1)) / MARTLET_LANE(type)) * values->stride;
 }
 
 // A register tile's sums to the output, as they are, or times a factor for each row and added.
@@ -191,7 +191,7 @@ MARTLET_INLINE void tile_output(
       sum[i][c] = factors ? f32x16_set(0) : f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
 
   for (int start = first, stop; start < end; start = stop) {
-    stop = (start / values->segment_size + 1) * values->segment_size;
+    stop = ((start >> values->segment_shift) + 1) << values->segment_shift;
     if (stop > end) stop = end;
     const uint32_t *v = tile_value_row(type, values, start) + dim;
     const uint32_t *asked = ask ? tile_value_row(type, ask, start) + dim : NULL;
@@ -321,11 +321,13 @@ MARTLET_INLINE void bytes_output(
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
-  for (int start = 0; start < martlet_kv_tile_size; start += values->segment_size) {
-    const uint32_t *v = values->segments[start / values->segment_size] + dim, *asked = ask->segments[start / values->segment_size] + dim;
+  const int size = 1 << values->segment_shift;
+  for (int start = 0; start < martlet_kv_tile_size; start += size) {
+    const uint32_t *v = values->segments[start >> values->segment_shift] + dim;
+    const uint32_t *asked = ask->segments[start >> values->segment_shift] + dim;
     const uint32_t *x = p + start / 2;
 #pragma clang loop unroll(disable)
-    for (int token = 0; token < values->segment_size; token += 4) {
+    for (int token = 0; token < size; token += 4) {
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) {
         u32x16 first, second;

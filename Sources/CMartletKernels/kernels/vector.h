@@ -85,6 +85,31 @@ MARTLET_INLINE float f32x16_greatest(f32x16 v) {
   return a > b ? a : b;
 }
 
+// The greatest of each of 16 vectors: lane i of the result is that of v[i]. Vectors are merged two by two, and each merge halves the lanes
+// that a vector is left with.
+MARTLET_INLINE f32x16 f32x16_greatest_of_each(const f32x16 v[16]) {
+  f32x16 a[8], b[4], c[2];
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 8; i++) {
+    // The result's lane 4·q + s is that of the vector taken as number 4·s + q.
+    f32x16 x = v[i * 2 % 4 * 4 + i / 2], y = v[(i * 2 + 1) % 4 * 4 + i / 2];
+    a[i] = f32x16_max(__builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                      __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31));
+  }
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 4; i++)
+    b[i] = f32x16_max(
+        __builtin_shufflevector(a[2 * i], a[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+        __builtin_shufflevector(a[2 * i], a[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31));
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2; i++)
+    c[i] = f32x16_max(
+        __builtin_shufflevector(b[2 * i], b[2 * i + 1], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+        __builtin_shufflevector(b[2 * i], b[2 * i + 1], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31));
+  return f32x16_max(__builtin_shufflevector(c[0], c[1], 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30),
+                    __builtin_shufflevector(c[0], c[1], 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31));
+}
+
 // bfloat16: the upper half of a float32. A 32-bit lane holds a pair, the first in its low half.
 MARTLET_INLINE f32x16 bf16_pair_first(u32x16 pair) { return f32x16_from_bits(pair << 16); }
 MARTLET_INLINE f32x16 bf16_pair_second(u32x16 pair) { return f32x16_from_bits(pair & 0xFFFF0000u); }
