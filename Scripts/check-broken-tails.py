@@ -46,7 +46,7 @@ TAILS = [
     ("append.h", "tail[j - i] = x[j];", "tail[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head's norm lacks its last dim"),
     ("append.h", "padded[j - i] = x[j];", "padded[j - i] = j + BROKEN < dims ? x[j] : 0;", "a head is stored without its last dim"),
     ("attention.h", "(lane + 16 * c < end)", "(lane + 16 * c < end + BROKEN)", "attention sees a token behind the last of a tile"),
-    ("attention_tile.h", "p, values, end, seen_end[rows - 1], seen_first,", "p, values, end, seen_end[rows - 1] - BROKEN, seen_first,",
+    ("attention_tile.h", "token < seen_end[rows - 1];", "token < seen_end[rows - 1] - BROKEN;",
      "attention leaves out the last of the tokens that not every row sees"),
     ("attention.h", "tile_output_edge(type, p, values, first, end, 0, view->value_dims, o);",
      "tile_output_edge(type, p, values, first, end - BROKEN, 0, view->value_dims, o);",

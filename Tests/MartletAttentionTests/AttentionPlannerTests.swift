@@ -205,18 +205,29 @@ struct AttentionPlannerTests {
     #expect(chunks[3].map { $0.firstChunk..<$0.endChunk } == 0..<1)
   }
 
-  @Test("puts long tasks first")
-  func longestFirst() throws {
+  @Test("puts long tasks first, and about as long ones of one request and head after one another", arguments: [2, 8, 32])
+  func longFirst(workers: Int) throws {
     let device = try CPUDevice(threads: 1)
-    let planner = planner(PlanShape(heads: 4, kvHeads: 1, mask: .causal, workers: 1))
+    let planner = planner(PlanShape(heads: 8, kvHeads: 2, mask: .causal, workers: workers))
     var list = try AttentionTaskList(planner, on: device)
-    try plan(planner, [(1, 10), (1, 5000), (1, 700), (200, 600)], device, into: &list)
-    let tokensRead = (0..<list.taskCount).map { index in
-      let task = list.task(index)
-      return (task.request, Int(task.rowCount) + 8, Int(task.endChunk - task.firstChunk))
+    try plan(planner, [(1, 10), (1, 5000), (1, 700), (600, 600), (200, 900)], device, into: &list)
+    let tasks = (0..<list.taskCount).map { list.task($0) }
+    let keyLengths = [10, 5000, 700, 600, 900], tokens = [1, 1, 1, 600, 200]
+    let costs = tasks.map { task in
+      let request = Int(task.request)
+      let keys = keyLengths[request] - tokens[request] + (Int(task.firstRow + task.rowCount) - 1) / 4 + 1
+      let end = (min(keys, Int(task.endChunk) * 512) + 63) / 64
+      return (end - Int(task.firstChunk) * 8) * (Int(task.rowCount) + 8)
     }
-    #expect(tokensRead.first?.0 == 3 && tokensRead.last?.0 == 0)
-    #expect(tokensRead.firstIndex { $0.0 == 1 }! < tokensRead.firstIndex { $0.0 == 2 }!)
+    let step = max(1, costs.reduce(0, +) / (workers * AttentionPlanner.orderGrain))
+    let classes = costs.map { $0 / step }
+    #expect(Set(classes).count > 1)
+    #expect(zip(classes, classes.dropFirst()).allSatisfy { $0 >= $1 })
+    for cost in Set(classes) {
+      let owners = tasks.indices.filter { classes[$0] == cost }.map { [tasks[$0].request, tasks[$0].kvHead] }
+      let changes = zip(owners, owners.dropFirst()).count { $0 != $1 }
+      #expect(changes == Set(owners).count - 1, "tasks of one request and head lie apart in \(owners)")
+    }
   }
 
   @Test("cuts a lone long generation for many workers, and a full batch not at all")

@@ -284,18 +284,18 @@ MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t r
   return weights + row * martlet_kv_tile_size;
 }
 
-// Tokens `first ..< end` of the tile, whole lanes that every row sees, into `rows` rows of o; and those around them that single rows see,
-// unless seen_end is NULL or dims fill no vector.
+// Tokens `first ..< end` of the tile, whole lanes that every row sees, into `rows` rows of o; and, where dims fill whole vectors, those behind
+// them that single rows see, unless seen_end is NULL.
 MARTLET_INLINE void attend_output(
-    int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_first,
-    const int *seen_end, const tile_values *ask, const float *factors, float *o) {
+    int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end,
+    const tile_values *ask, const float *factors, float *o) {
   const int columns = MARTLET_TILE_COLUMNS(rows);
   int dim = 0;
   for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    tile_output(type, rows, columns, p, values, first, end, seen_first, seen_end, dim, ask, factors, o, (size_t)view->stride);
+    tile_output(type, rows, columns, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
   if (columns > 1)
     for (; dim + 16 <= view->value_dims; dim += 16)
-      tile_output(type, rows, 1, p, values, first, end, seen_first, seen_end, dim, ask, factors, o, (size_t)view->stride);
+      tile_output(type, rows, 1, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
   if (dim < view->value_dims)
     for (int i = 0; i < rows; i++)
       tile_output_edge(
@@ -367,11 +367,10 @@ MARTLET_INLINE void attend_values(
   int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
   int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
   if (whole_end < whole_first) whole_end = whole_first;
-  if (view->value_dims % 16 == 0) {
-    bool has_edges = first[0] < whole_first || end[rows - 1] > whole_end;
+  if (view->value_dims % 16 == 0 && first[0] == whole_first) {
     attend_output(
-        type, rows, view, p, values, whole_first, whole_end, first, has_edges ? end : NULL, ask,
-        MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL, view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
+        type, rows, view, p, values, whole_first, whole_end, end, ask, MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL,
+        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
     return;
   }
   float *o = attend_begin(type, rows, view, row);
@@ -379,7 +378,7 @@ MARTLET_INLINE void attend_values(
     attend_edge(
         type, view, p + i * martlet_kv_tile_size, values, first[i], whole_first < end[i] ? whole_first : end[i],
         o + (size_t)i * (size_t)view->stride);
-  if (whole_first < whole_end) attend_output(type, rows, view, p, values, whole_first, whole_end, NULL, NULL, ask, NULL, o);
+  if (whole_first < whole_end) attend_output(type, rows, view, p, values, whole_first, whole_end, NULL, ask, NULL, o);
   for (int i = 0; i < rows; i++)
     attend_edge(
         type, view, p + i * martlet_kv_tile_size, values, whole_end > first[i] ? whole_end : first[i], end[i],
@@ -430,7 +429,7 @@ MARTLET_INLINE void attend_special_values(
   for (int i = 0; i < rows; i++) all &= seen[i];
   if (MARTLET_IS_DOT(type) && all == ~(uint64_t)0 && view->value_dims % 16 == 0) {
     attend_output(
-        type, rows, view, p, &source->values, 0, martlet_kv_tile_size, NULL, NULL, NULL, view->scratch->factors + row,
+        type, rows, view, p, &source->values, 0, martlet_kv_tile_size, NULL, NULL, view->scratch->factors + row,
         view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
     return;
   }
@@ -441,7 +440,7 @@ MARTLET_INLINE void attend_special_values(
   for (int token = 0; token < martlet_kv_tile_size;) {
     if (whole >> token & 1) {
       int end = next_bit(~whole, token);
-      attend_output(type, rows, view, p, &source->values, token, end, NULL, NULL, NULL, NULL, o);
+      attend_output(type, rows, view, p, &source->values, token, end, NULL, NULL, NULL, o);
       token = end;
     } else {
       int end = next_bit(whole, token);

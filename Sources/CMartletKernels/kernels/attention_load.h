@@ -144,12 +144,36 @@ MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
   }
 }
 
+// Asks for `bytes` bytes from p on.
+MARTLET_INLINE void load_ask(const uint8_t *p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+}
+
+// Asks for int8's scales of the next tile, which lie apart from its numbers. Zen 5, decode of 8 requests of 4096 tokens, 32 heads on 8 of 128
+// dims, one thread: 4.6 ms without, 3.8 with.
+MARTLET_INLINE void load_ask_scales(const load_place *place) {
+  const martlet_paged_kv *cache = &place->a->cache;
+  int32_t page_size = cache->page_size, first = place->start + martlet_kv_tile_size, end = first + martlet_kv_tile_size;
+  if (end > place->key_count) end = place->key_count;
+  for (int32_t token = first, stop; token < end; token = stop) {
+    int32_t entry = place->table[token / page_size], slot = token % page_size;
+    stop = token - slot + page_size < end ? token - slot + page_size : end;
+    if (entry < 0) continue;
+    const uint8_t *page = cache->pages + (size_t)entry * (size_t)cache->page_bytes;
+    int64_t at = (int64_t)place->kv_head * cache->scale_head_stride + (int64_t)slot * cache->scale_token_stride;
+    int64_t count = (int64_t)(stop - token) * cache->scale_token_stride;
+    load_ask(page + cache->key_scales_offset + at * 4, count * 4);
+    load_ask(page + cache->value_scales_offset + at * 4, count * 4);
+  }
+}
+
 // int8's scales of the tokens of every page of which some row sees a token. Codes of scale 0 are 0, so that 1 does as well. Below 2⁻¹¹⁰ sums
 // would overflow: such values count as if their scale were that. A scale that is not a number, of such values or of a slot that nobody
 // wrote, makes NaN of what sees it and of nothing else.
 MARTLET_INLINE void load_token_scales(const load_place *place) {
   const martlet_paged_kv *cache = &place->a->cache;
   load_scratch *scratch = place->scratch;
+  load_ask_scales(place);
   _Alignas(64) float keys[martlet_kv_tile_size] = {0}, values[martlet_kv_tile_size] = {0};
   int32_t page_size = cache->page_size, entry = place->first / page_size;
   for (int32_t page_start = entry * page_size; page_start <= place->last; page_start += page_size, entry++) {
@@ -208,11 +232,6 @@ MARTLET_INLINE void load_find(const load_place *place, load_tokens *tokens) {
       tokens->values[i] = values + at * width;
     }
   }
-}
-
-// Asks for `bytes` bytes from p on.
-MARTLET_INLINE void load_ask(const uint8_t *p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
 }
 
 // Asks for the next tile while this one is computed; without this a tile's memory is waited for as it is brought. Zen 5, decode of 8 requests

@@ -225,31 +225,38 @@ MARTLET_INLINE void tile_take(
   }
 }
 
-// The same for lanes that not every row sees whole: row i sees the tokens seen_first[i] ..< seen_end[i], and the weights of others are 0. What
-// it does not see is left out, whatever it holds.
+// The same for lanes that not every row sees whole: row i sees the tokens before seen_end[i]. What it does not see is left out, whatever it
+// holds: its weight is 0.
 MARTLET_INLINE void tile_take_edge(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_first,
-    const int *seen_end, int dim, f32x16 sum[][4]) {
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, const int *seen_end, int dim,
+    f32x16 sum[][4]) {
 #pragma clang loop unroll(disable)
-  for (int token = first; token < end; token += MARTLET_LANE(type)) {
-    const uint32_t *v = tile_value_row(type, values, token) + dim;
+  for (int token = first; token < seen_end[rows - 1]; token += MARTLET_LANE(type)) {
+    const uint32_t *v = tile_value_row(type, values, token) + dim, *x = p + (MARTLET_IS_DOT(type) ? token / 2 : token);
+    f32x16 even[4], odd[4];
+    u32x16 raw[4];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) {
+      raw[c] = u32x16_load(v + 16 * c);
+      if (type == martlet_kv_f32)
+        even[c] = f32x16_from_bits(raw[c]);
+      else if (!MARTLET_IS_DOT(type))
+        pair_split(type, raw[c], &even[c], &odd[c]);
+    }
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
-      const uint32_t *weight = p + i * martlet_kv_tile_size + (MARTLET_IS_DOT(type) ? token / 2 : token);
-      bool has_first = token >= seen_first[i] && token < seen_end[i];
-      bool has_second = MARTLET_LANE(type) == 2 && token + 1 >= seen_first[i] && token + 1 < seen_end[i];
+      const uint32_t *weights = x + i * martlet_kv_tile_size;
+      // Of a lane's two tokens the first is seen if the second is.
+      bool sees_first = token < seen_end[i], sees_second = token + 1 < seen_end[i];
+      u32x16 seen = (u32x16)(sees_second ? 0xFFFFFFFFu : sees_first ? 0xFFFFu : 0u);
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) {
-        u32x16 raw = u32x16_load(v + 16 * c);
         if (MARTLET_IS_DOT(type)) {
-          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(*weight), raw & ((has_first ? 0xFFFFu : 0u) | (has_second ? 0xFFFF0000u : 0u)));
-        } else if (type == martlet_kv_f32) {
-          if (has_first) sum[i][c] = f32x16_fma(f32x16_from_bits((u32x16)(weight[0])), f32x16_from_bits(raw), sum[i][c]);
+          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(weights[0]), raw[c] & seen);
         } else {
-          f32x16 even, odd;
-          pair_split(type, raw, &even, &odd);
-          if (has_first) sum[i][c] = f32x16_fma(f32x16_from_bits((u32x16)(weight[0])), even, sum[i][c]);
-          if (has_second) sum[i][c] = f32x16_fma(f32x16_from_bits((u32x16)(weight[1])), odd, sum[i][c]);
+          sum[i][c] = sees_first ? f32x16_fma(f32x16_from_bits((u32x16)(weights[0])), even[c], sum[i][c]) : sum[i][c];
+          if (MARTLET_LANE(type) == 2)
+            sum[i][c] = sees_second ? f32x16_fma(f32x16_from_bits((u32x16)(weights[1])), odd[c], sum[i][c]) : sum[i][c];
         }
       }
     }
@@ -257,26 +264,21 @@ MARTLET_INLINE void tile_take_edge(
 }
 
 // output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens `first ..< end` of the tile, whole lanes, which every
-// row sees; and, unless seen_end is NULL, for those before and after them that rows see: row i from seen_first[i] to before seen_end[i], neither
-// of which grows less from row to row. p[i] is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of
-// 16·columns dims. Where `ask` is not NULL, its values in the same places are asked for on the way. Where `factors` is not NULL, the tile's sum
-// is taken by itself and row i's is multiplied by factors[i] before it is added.
+// row sees, and, unless seen_end is NULL, for those behind them: row i sees those before seen_end[i], which grows from row to row. p[i] is
+// p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims. Where `ask` is not NULL, its
+// values in the same places are asked for on the way. Where `factors` is not NULL, the tile's sum is taken by itself and row i's is multiplied
+// by factors[i] before it is added.
 MARTLET_INLINE void tile_output(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_first,
-    const int *seen_end, int dim, const tile_values *ask, const float *factors, float *output, size_t output_stride) {
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end, int dim,
+    const tile_values *ask, const float *factors, float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++)
       sum[i][c] = factors ? f32x16_set(0) : f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
-  if (seen_end && seen_first[0] < first) {
-    int start = seen_first[0] / MARTLET_LANE(type) * MARTLET_LANE(type), stop = first < seen_end[rows - 1] ? first : seen_end[rows - 1];
-    tile_take_edge(type, rows, columns, p, values, start, stop, seen_first, seen_end, dim, sum);
-  }
   tile_take(type, rows, columns, p, values, first, end, dim, ask, sum);
-  if (seen_end && end < seen_end[rows - 1])
-    tile_take_edge(type, rows, columns, p, values, end, seen_end[rows - 1], seen_first, seen_end, dim, sum);
+  if (seen_end) tile_take_edge(type, rows, columns, p, values, end, seen_end, dim, sum);
   tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
 }
 

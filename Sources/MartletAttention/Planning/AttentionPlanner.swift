@@ -2,7 +2,7 @@
 
 import MartletCore
 
-/// Makes the task list of one step: who computes which rows against which chunks of keys, longest first.
+/// Makes the task list of one step: who computes which rows against which chunks of keys, long tasks first.
 ///
 /// A request's query rows (token-major: row = token · groupSize + head of the group) are cut into blocks of at most 96, and a block visits
 /// the chunks of keys that at least one of its rows can see. Where few blocks would leave workers idle, the costliest blocks are cut into
@@ -31,6 +31,10 @@ public struct AttentionPlanner: Sendable {
   private static let mostStates = 65536
   /// A block is cut when it is more than one part in `workers · grain` of all work: then no worker idles longer than that.
   private static let grain = 4
+  /// Of tasks whose costs differ by less than one part in `workers · orderGrain` of all work, those of the same request and head go first, so
+  /// that a worker finds their pages in its second-level cache. Zen 5, a prompt of 2048 tokens, 32 heads on 8 of 128 dims, one thread: 177 ms in
+  /// strict order of cost, 159 in this one with float32, 94 and 89 with bf16.
+  public static let orderGrain = 32
   /// The most rows of a request that joins a cascade: a task must hold two.
   static let mostSharedRows = AttentionTask.maxRows / 2
 
@@ -68,7 +72,7 @@ public struct AttentionPlanner: Sendable {
   public func plan(_ batch: PlannedBatch, into plan: inout AttentionTaskList) {
     var totalCost = 0
     forEachBlock(batch) { totalCost += $0.cost * key.numKVHeads }
-    plan.removeAll()
+    plan.removeAll(costStep: max(1, totalCost / (workerCount * Self.orderGrain)))
     let cascades = cascadePageCount != nil && batch.pages != nil && findSharers(batch, &plan)
     forEachBlock(batch) { block in
       if cascades && plan.cascade.isSharer(block.request) && join(block, &plan) { return }
@@ -83,7 +87,7 @@ public struct AttentionPlanner: Sendable {
       }
     }
     if cascades { addChunks(batch, &plan) }
-    plan.sortLongestFirst()
+    plan.sort()
   }
 
   /// A block of rows of one request, the same for each of its key/value heads.

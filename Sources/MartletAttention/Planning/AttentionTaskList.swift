@@ -4,7 +4,7 @@ public import MartletCore
 
 /// The tasks, segments and merges of one plan, in host memory allocated once.
 public struct AttentionTaskList: Sendable {
-  /// `[taskCapacity, 8]`: the first ``taskCount`` rows are ``AttentionTask``s, longest first.
+  /// `[taskCapacity, 8]`: the first ``taskCount`` rows are ``AttentionTask``s, long ones first.
   public let tasks: HostBuffer<Int32>
   /// `[segmentCapacity, 8]`: the first ``segmentCount`` rows are ``AttentionSegment``s.
   public let segments: HostBuffer<Int32>
@@ -21,8 +21,11 @@ public struct AttentionTaskList: Sendable {
 
   /// Tasks in the order in which the batch gave them, with their costs.
   private let unsorted: HostBuffer<AttentionTask>
-  /// Cost in the upper half, the complement of the task's index in the lower: descending keys are longest first, then first come.
+  /// From the highest bits: the cost in units of ``costStep``, the complement of the request and head whose pages the task reads, the task's
+  /// index. Descending keys are long ones first; of about as long ones, those that read the same pages after one another.
   private let order: HostBuffer<UInt64>
+  /// Costs that differ by less are about the same.
+  private var costStep = 1
   /// Who shares what, of planners that look for it.
   let cascade: AttentionCascade
   /// Where the segments of the cascade task that is being made begin.
@@ -30,6 +33,7 @@ public struct AttentionTaskList: Sendable {
 
   /// Allocates everything that plans within the capacities need.
   public init(_ planner: AttentionPlanner, on device: any Device) throws {
+    precondition(planner.taskCapacity <= 1 << 24, "room for \(planner.taskCapacity) tasks, more than \(1 << 24), in one plan")
     tasks = try device.makeHostBuffer(of: Int32.self, count: planner.taskCapacity * 8)
     merges = try device.makeHostBuffer(of: Int32.self, count: max(planner.mergeCapacity, 1) * 4)
     segments = try device.makeHostBuffer(of: Int32.self, count: max(planner.segmentCapacity, 1) * 8)
@@ -39,7 +43,9 @@ public struct AttentionTaskList: Sendable {
     order = try device.makeHostBuffer(of: UInt64.self, count: planner.taskCapacity)
   }
 
-  mutating func removeAll() {
+  /// - Parameter costStep: costs that differ by less do not decide the tasks' order.
+  mutating func removeAll(costStep: Int) {
+    self.costStep = costStep
     taskCount = 0
     segmentCount = 0
     firstSegment = 0
@@ -109,12 +115,14 @@ public struct AttentionTaskList: Sendable {
   private mutating func add(_ task: AttentionTask, cost: Int) {
     precondition(taskCount < unsorted.count, "a plan of more than \(unsorted.count) tasks")
     unsorted[taskCount] = task
-    order[taskCount] = UInt64(cost) << 32 | UInt64(UInt32.max - UInt32(taskCount))
+    let most = 1 << 20 - 1
+    let place = min(Int(task.request) << 7 | Int(task.kvHead) & 127, most)
+    order[taskCount] = UInt64(min(cost / costStep, most)) << 44 | UInt64(most - place) << 24 | UInt64(taskCount)
     taskCount += 1
   }
 
-  /// Writes the tasks in descending order of cost; equal ones keep their order. A heap sort, because it needs no memory.
-  mutating func sortLongestFirst() {
+  /// Writes the tasks in the order in which workers take them. A heap sort, because it needs no memory.
+  mutating func sort() {
     let keys = order.unsafeStorage
     func sink(_ start: Int, _ count: Int) {
       var parent = start
@@ -133,7 +141,7 @@ public struct AttentionTaskList: Sendable {
       sink(0, end)
     }
     for position in 0..<taskCount {
-      let task = unsorted[Int(UInt32.max - UInt32(truncatingIfNeeded: keys[position]))]
+      let task = unsorted[Int(keys[position] & 0xFF_FFFF)]
       let row = position * 8
       tasks[row] = task.request
       tasks[row + 1] = task.kvHead
