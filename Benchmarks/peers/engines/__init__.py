@@ -9,7 +9,7 @@ numbers into an engine's own form before, and its output back, is not.
 
 import importlib
 
-MODULES = ("openvino", "torch", "onnxruntime")
+MODULES = ("openvino", "torch", "onnxruntime", "llamacpp")
 
 
 def load(name):
