@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Attention from query rows to pages, by online softmax over tiles of 64 tokens. Packed pages of f32, f16 and bf16 are read where they are,
-// others brought tile by tile (attention_load.h).
+// Attention from query rows to pages, by online softmax over tiles of 64 tokens. Packed pages of a type that is multiplied as it is are read
+// where they are, others brought tile by tile (attention_load.h).
 //
 // The key axis is cut at absolute positions: chunks of 512 tokens, tiles of 64. A row's state in a chunk, (m, d, o), starts empty and takes
 // in the tiles that the row sees, in ascending order; chunk states are folded in ascending order by `fold_chunk`. What a row does not see
@@ -24,7 +24,8 @@
 // What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
 // others is the same code and gives the same bits.
 
-// A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched.
+// A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched. Where there is
+// room for 16 rows more, vectors of 16 rows may reach beyond the last.
 typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
   _Alignas(64) uint32_t residues[martlet_attention_max_rows * martlet_kv_tile_size];  // short rows: what rounding left of them
@@ -261,7 +262,7 @@ MARTLET_INLINE void softmax_rows(int type, bool special, const attend_view *view
   i32x16 grows = ~(greatest <= m + 8);
   if (__builtin_reduce_or(grows)) {
     for (int i = 0; i < count; i++)
-      if (grows[i]) softmax_shrink(view, row + i, m[i], greatest[i]);
+      if (grows[i] && !(special && seen[i] == 0)) softmax_shrink(view, row + i, m[i], greatest[i]);
     m = grows ? greatest : m;
   }
 
