@@ -24,14 +24,14 @@ KERNELS = ROOT / "Sources" / "CMartletKernels"
 # columns, 6 broadcasts of rows, its pointers and its end: more of them for scores, whose rows lie further apart. Other loops have as many
 # multiply-adds, of fewer rows or of the edges of a tile: they may be slower.
 LIMITS = [
-    ("avx512bf16", "attend_scores_bf16", "vdpbf16ps", 24, 19),
-    ("avx512bf16", "attend_values_bf16", "vdpbf16ps", 24, 16),
-    ("avx512bf16", "attend_scores_f32", "vfmadd", 24, 19),
-    ("avx512bf16", "attend_values_f32", "vfmadd", 24, 16),
-    ("avx512", "attend_scores_f32", "vfmadd", 24, 19),
-    ("avx512", "attend_values_f32", "vfmadd", 24, 16),
-    ("avx2", "attend_scores_f32", "vfmadd", 12, 17),
-    ("avx2", "attend_values_f32", "vfmadd", 12, 13),
+    ("avx512bf16", "attend_scores_many_bf16", "vdpbf16ps", 24, 19),
+    ("avx512bf16", "attend_values_many_bf16", "vdpbf16ps", 24, 16),
+    ("avx512bf16", "attend_scores_many_f32", "vfmadd", 24, 19),
+    ("avx512bf16", "attend_values_many_f32", "vfmadd", 24, 16),
+    ("avx512", "attend_scores_many_f32", "vfmadd", 24, 19),
+    ("avx512", "attend_values_many_f32", "vfmadd", 24, 16),
+    ("avx2", "attend_scores_many_f32", "vfmadd", 12, 17),
+    ("avx2", "attend_values_many_f32", "vfmadd", 12, 13),
 ]
 
 

@@ -66,7 +66,7 @@ typedef struct attend_view {
   int32_t segment;       // tokens of a tile that lie in one page
   bool is_direct;        // register tiles read the pages themselves
   bool is_bytes;         // of one-byte numbers, where all rows see a whole tile
-  bool asks;             // a register tile holds all rows: it asks for the next tile's keys and values while it multiplies
+  bool is_few;           // a register tile holds all rows: it asks for the next tile's keys and values while it multiplies
   bool has_factors;      // int8: scores and probabilities are scaled by token
   bool has_short;        // some row is short
 } attend_view;
@@ -76,7 +76,7 @@ typedef struct attend_source {
   const uint32_t *keys[4];  // the first lane of each 16 tokens
   size_t key_stride;        // from lane to lane
   tile_values values;
-  // Where the next tile's lie, if there is one and `asks`; else the same as these.
+  // `is_few`: where the next tile's lie; the same as these if there is none, or none that is read where it lies.
   const uint32_t *next_keys[4];
   tile_values next_values;
 } attend_source;
@@ -170,11 +170,11 @@ MARTLET_INLINE f32x16 residue_of(f32x16 p, const u32x16 pairs[2], int c) {
 
 // What takes int8's scale out of the tile's weights, in the order in which `load_token_scales` keeps it; 0 for tokens that the row does not
 // see, whose scale may be anything.
-MARTLET_INLINE f32x16 inverse_of(int type, const attend_view *view, uint64_t seen, int c) {
+MARTLET_INLINE f32x16 inverse_of(bool as_pairs, const attend_view *view, uint64_t seen, int c) {
   f32x16 inverses = f32x16_load(view->scratch->load.value_inverses + 16 * c);
   if (seen == ~(uint64_t)0) return inverses;
   i32x16 is_seen = seen_lanes(seen, c);
-  if (MARTLET_IS_DOT(type)) {
+  if (as_pairs) {
     const u32x16 lane = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
     is_seen = ((u32x16)((uint32_t)(seen >> c / 2 * 32)) >> (lane + (uint32_t)(c % 2)) & 1u) != 0u;
   }
@@ -193,14 +193,14 @@ MARTLET_INLINE void softmax_shrink(const attend_view *view, int32_t row, float m
 }
 
 // The sum of 64 rounded weights, in 16 parts; of int8's, over what is left when the scales are taken out again.
-MARTLET_INLINE f32x16 softmax_sum(int type, bool has_factors, const attend_view *view, const u32x16 pairs[2], uint64_t seen) {
+MARTLET_INLINE f32x16 softmax_sum(bool has_factors, const attend_view *view, const u32x16 pairs[2], uint64_t seen) {
   f32x16 sum = f32x16_set(0);
   if (!has_factors) {
     const u32x16 ones = (u32x16)(0x3F803F80u);
     return bf16_pair_dot(bf16_pair_dot(sum, ones, pairs[0]), ones, pairs[1]);
   }
   for (int c = 0; c < 4; c++)
-    sum = f32x16_fma(c % 2 == 0 ? bf16_pair_first(pairs[c / 2]) : bf16_pair_second(pairs[c / 2]), inverse_of(type, view, seen, c), sum);
+    sum = f32x16_fma(c % 2 == 0 ? bf16_pair_first(pairs[c / 2]) : bf16_pair_second(pairs[c / 2]), inverse_of(true, view, seen, c), sum);
   return sum;
 }
 
@@ -213,39 +213,39 @@ MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row
   }
 }
 
-// One row's weights, from scores that are no greater than `from` where the weights are rounded. Their sum is taken over them as they are
+// One row's weights, from scores that are no greater than `from` where the weights become pairs of bf16. Their sum is taken over them as they are
 // multiplied, so that o ÷ d is a mean of values whose weights add up to 1.
 MARTLET_INLINE void softmax_weights(
-    int type, bool has_factors, const attend_view *view, int32_t row, float scale, float from, float factor, uint64_t seen) {
+    bool as_pairs, bool has_factors, const attend_view *view, int32_t row, float scale, float from, float factor, uint64_t seen) {
   attend_scratch *scratch = view->scratch;
   float *scores = scratch->scores + row * martlet_kv_tile_size, *d = scratch->chunk_d + 16 * row;
   f32x16 p[4];
   for (int c = 0; c < 4; c++) {
     f32x16 x = f32x16_fma(f32x16_load(scores + 16 * c), f32x16_set(scale), f32x16_set(-from));
-    p[c] = MARTLET_IS_DOT(type) ? f32x16_exp2_short(x) : f32x16_exp2_normal(x);
+    p[c] = as_pairs ? f32x16_exp2_short(x) : f32x16_exp2_normal(x);
   }
-  if (!MARTLET_IS_DOT(type)) {
+  if (!as_pairs) {
     for (int c = 0; c < 4; c++) f32x16_store(scores + 16 * c, p[c]);
     if (has_factors)
-      for (int c = 0; c < 4; c++) p[c] *= inverse_of(type, view, seen, c);
+      for (int c = 0; c < 4; c++) p[c] *= inverse_of(false, view, seen, c);
     f32x16_store(d, f32x16_load(d) + ((p[0] + p[1]) + (p[2] + p[3])));
     return;
   }
   u32x16 pairs[2] = {bf16_pairs(p[0], p[1]), bf16_pairs(p[2], p[3])};
   u32x16_store(scores, pairs[0]);
   u32x16_store(scores + 16, pairs[1]);
-  f32x16 sum = softmax_sum(type, has_factors, view, pairs, seen);
+  f32x16 sum = softmax_sum(has_factors, view, pairs, seen);
   if (scratch->is_short[row]) {
     for (int c = 0; c < 4; c++) p[c] = residue_of(p[c], pairs, c);
     uint32_t *residues = scratch->residues + row * martlet_kv_tile_size;
     for (int c = 0; c < 2; c++) u32x16_store(residues + 16 * c, pairs[c] = bf16_pairs(p[2 * c], p[2 * c + 1]));
-    sum += softmax_sum(type, has_factors, view, pairs, seen);
+    sum += softmax_sum(has_factors, view, pairs, seen);
   }
   f32x16_store(d, f32x16_fma(sum, f32x16_set(factor), f32x16_load(d)));
 }
 
 // The scores of up to 16 rows become weights, in place, and the rows' states follow. Each sees something of the tile, unless `special`.
-MARTLET_INLINE void softmax_rows(int type, bool special, const attend_view *view, int32_t row, int count, int32_t start) {
+MARTLET_INLINE void softmax_rows(bool as_pairs, bool special, const attend_view *view, int32_t row, int count, int32_t start) {
   attend_scratch *scratch = view->scratch;
   const float scale = special && scales_by_token(view) ? 1 : view->scale;
   const uint64_t *seen = scratch->seen + row;
@@ -267,14 +267,14 @@ MARTLET_INLINE void softmax_rows(int type, bool special, const attend_view *view
   }
 
   _Alignas(64) float from[16];
-  f32x16_store(from, MARTLET_IS_DOT(type) ? greatest : m);
+  f32x16_store(from, as_pairs ? greatest : m);
   float *factors = scratch->factors + row;
-  if (MARTLET_IS_DOT(type)) f32x16_store(factors, f32x16_exp2_short(greatest - m));
+  if (as_pairs) f32x16_store(factors, f32x16_exp2_short(greatest - m));
   for (int i = 0; i < count; i++) {
     if (special && seen[i] == 0)
       factors[i] = 0;
     else
-      softmax_weights(type, special && view->has_factors, view, row + i, scale, from[i], factors[i], special ? seen[i] : 0);
+      softmax_weights(as_pairs, special && view->has_factors, view, row + i, scale, from[i], factors[i], special ? seen[i] : 0);
   }
 }
 
@@ -326,6 +326,21 @@ MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int3
   }
 }
 
+// What a register tile asks for while it multiplies `columns` columns from `column` on: in ask[c] the first lines, as the result how many lanes
+// further the next ones lie. A page's keys of one head lie in one piece, and if the columns are only some of a page's, they are asked for in
+// the order of memory.
+MARTLET_INLINE size_t attend_ask(
+    int columns, int lanes, const attend_view *view, const attend_source *source, const int seen[4], const uint32_t *ask[4]) {
+  const int page_columns = view->segment / 16;
+  if (columns >= page_columns || view->a->cache.page_size > martlet_kv_tile_size) {
+    for (int c = 0; c < columns; c++) ask[c] = source->next_keys[seen[c]];
+    return source->key_stride;
+  }
+  const int first = seen[0] / page_columns * page_columns;
+  for (int c = 0; c < columns; c++) ask[c] = source->next_keys[first] + (seen[0] - first) * lanes * 16 + 16 * c;
+  return (size_t)(16 * columns);
+}
+
 // The row's packed query.
 MARTLET_INLINE const uint32_t *attend_query(int type, const attend_view *view, int32_t row) {
   return view->scratch->queries + (size_t)row * (size_t)query_words(type, view);
@@ -344,16 +359,18 @@ MARTLET_INLINE void attend_scores(
   const size_t q_stride = (size_t)query_words(type, view);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = first_column / half * half; column < end_column; column += columns) {
-    const uint32_t *k[4], *next[4];
+    const uint32_t *k[4], *ask[4];
+    int seen[4];
     for (int c = 0; c < columns; c++) {
-      int some = column + c >= first_column && column + c < end_column ? column + c : first_column;
-      k[c] = source->keys[some];
-      next[c] = source->next_keys[some];
+      seen[c] = column + c >= first_column && column + c < end_column ? column + c : first_column;
+      k[c] = source->keys[seen[c]];
     }
+    size_t ask_stride = asks ? attend_ask(columns, view->lanes, view, source, seen, ask) : 0;
     if (half < columns && end_column - column <= half)
-      tile_scores(type, rows, half, q, q_stride, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
+      tile_scores(type, rows, half, q, q_stride, k, source->key_stride, view->lanes, NULL, 0, scores + 16 * column);
     else
-      tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, asks ? next : NULL, scores + 16 * column);
+      tile_scores(
+          type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, asks ? ask : NULL, ask_stride, scores + 16 * column);
   }
 }
 
@@ -414,12 +431,12 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
       is_seen |= column_is_seen;
       k[c] = source->keys[column_is_seen ? column + c : some_column];
     }
-    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, NULL, scores + 16 * column);
+    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, NULL, 0, scores + 16 * column);
   }
 }
 
-MARTLET_INLINE void attend_softmax(int type, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
-  for (; row < end; row += 16) softmax_rows(type, special, view, row, end - row < 16 ? end - row : 16, start);
+MARTLET_INLINE void attend_softmax(bool as_pairs, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
+  for (; row < end; row += 16) softmax_rows(as_pairs, special, view, row, end - row < 16 ? end - row : 16, start);
 }
 
 MARTLET_INLINE void attend_special_values(
@@ -481,13 +498,18 @@ MARTLET_INLINE void attend_pages(
   }
 }
 
+// There is no next tile to ask for.
+MARTLET_INLINE void attend_ask_itself(attend_source *source) {
+  __builtin_memcpy(source->next_keys, source->keys, sizeof source->keys);
+  source->next_values = source->values;
+}
+
 // The tile where it lies, and where the next one lies if it is to be asked for.
 MARTLET_INLINE void attend_direct(int group, const attend_view *view, int32_t start, int32_t first, int32_t last, attend_source *source) {
   source->key_stride = (size_t)view->a->cache.page_size;
   attend_pages(group, view, start, first, last, source->keys, &source->values);
-  if (!view->asks) return;
-  __builtin_memcpy(source->next_keys, source->keys, sizeof source->keys);
-  source->next_values = source->values;
+  if (!view->is_few) return;
+  attend_ask_itself(source);
   int32_t next = start + martlet_kv_tile_size, end = view->scratch->key_end[view->task->row_count - 1];
   if (next < end && next < view->task->end_chunk * martlet_kv_chunk_size)
     attend_pages(
@@ -509,6 +531,7 @@ MARTLET_INLINE void attend_brought(const attend_view *view, int32_t start, int32
   for (int c = 0; c < 4; c++) source->keys[c] = scratch->keys + 16 * c;
   source->key_stride = martlet_kv_tile_size;
   source->values = (tile_values){.segments = {scratch->values}, .segment_shift = 6, .stride = (size_t)view->stride};
+  attend_ask_itself(source);
 }
 
 // The tokens of the tile that a row sees, as bits.
@@ -543,10 +566,15 @@ MARTLET_INLINE void attend_bytes_scores(int type, int rows, const attend_view *v
   const int columns = rows <= 4 ? 4 : 2;
   const uint32_t *q = attend_query(martlet_kv_bf16, view, row);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
-  for (int column = 0; column < 4; column += columns)
+  const int lanes = view->a->cache.head_dim / 4;
+  for (int column = 0; column < 4; column += columns) {
+    const int seen[4] = {column, column + 1, column + 2, column + 3};
+    const uint32_t *ask[4];
+    size_t ask_stride = attend_ask(columns, lanes, view, source, seen, ask);
     bytes_scores(
-        type, rows, columns, q, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride,
-        view->a->cache.head_dim / 4, source->next_keys + column, scores + 16 * column);
+        type, rows, columns, q, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes, ask, ask_stride,
+        scores + 16 * column);
+  }
 }
 
 // What the rows' weights, or their residues, make of such a tile.
@@ -577,9 +605,9 @@ MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t
   return stop;
 }
 
-// How a tile is multiplied: as it lies or was brought; asking for the next one on the way; for rows that see any tokens; one-byte numbers
-// where they lie.
-typedef enum attend_way { attend_plain, attend_asking, attend_special, attend_bytes, attend_ways } attend_way;
+// How a tile is multiplied: for a task of many rows; for one of few, a single register tile, which asks for the next tile on the way; for rows
+// that see any tokens; one-byte numbers where they lie.
+typedef enum attend_way { attend_many, attend_few, attend_special, attend_bytes, attend_ways } attend_way;
 
 MARTLET_INLINE void attend_scores_of(
     int type, int way, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
@@ -587,7 +615,7 @@ MARTLET_INLINE void attend_scores_of(
   if (way == attend_bytes) return attend_bytes_scores(type, rows, view, row, source);
 #endif
   if (way == attend_special) return attend_special_scores(type, rows, view, row, source);
-  attend_scores(type, rows, way == attend_asking, view, row, start, source);
+  attend_scores(type, rows, way == attend_few, view, row, start, source);
 }
 
 MARTLET_INLINE void attend_values_of(
@@ -596,7 +624,7 @@ MARTLET_INLINE void attend_values_of(
   if (way == attend_bytes) return attend_bytes_values(type, rows, residues, view, row, source);
 #endif
   if (way == attend_special) return attend_special_values(type, rows, residues, view, row, source);
-  attend_values(type, rows, way == attend_asking, residues, view, row, start, source);
+  attend_values(type, rows, way == attend_few, residues, view, row, start, source);
 }
 
 // A tile's two products for rows `row ..< end`. They are functions of their own for each type and way: so that register tiles are compiled for
@@ -637,16 +665,16 @@ MARTLET_INLINE void attend_values_pass(
       const attend_view *view, bool residues, int32_t row, int32_t end, int32_t start, const attend_source *source) { \
     attend_values_pass(type, way, residues, view, row, end, start, source); \
   }
-MARTLET_PRODUCTS(f32, martlet_kv_f32, attend_plain)
-MARTLET_PRODUCTS(f16, martlet_kv_f16, attend_plain)
-MARTLET_PRODUCTS(bf16, martlet_kv_bf16, attend_plain)
-MARTLET_PRODUCTS(asking_f32, martlet_kv_f32, attend_asking)
-MARTLET_PRODUCTS(asking_f16, martlet_kv_f16, attend_asking)
-MARTLET_PRODUCTS(asking_bf16, martlet_kv_bf16, attend_asking)
+// Many rows are multiplied as float32 or as pairs: see `load_type`.
+MARTLET_PRODUCTS(many_f32, martlet_kv_f32, attend_many)
+MARTLET_PRODUCTS(few_f32, martlet_kv_f32, attend_few)
+MARTLET_PRODUCTS(few_f16, martlet_kv_f16, attend_few)
+MARTLET_PRODUCTS(few_bf16, martlet_kv_bf16, attend_few)
 MARTLET_PRODUCTS(special_f32, martlet_kv_f32, attend_special)
 MARTLET_PRODUCTS(special_f16, martlet_kv_f16, attend_special)
 MARTLET_PRODUCTS(special_bf16, martlet_kv_bf16, attend_special)
 #if MARTLET_DOT_BF16
+MARTLET_PRODUCTS(many_bf16, martlet_kv_bf16, attend_many)
 MARTLET_PRODUCTS(bytes_e4m3, martlet_kv_e4m3, attend_bytes)
 MARTLET_PRODUCTS(bytes_i8, martlet_kv_i8, attend_bytes)
 #endif
@@ -654,18 +682,19 @@ MARTLET_PRODUCTS(bytes_i8, martlet_kv_i8, attend_bytes)
 
 static const attend_products attend_products_of[][attend_ways] = {
     [martlet_kv_f32] = {
-        [attend_plain] = {attend_scores_f32, attend_values_f32},
-        [attend_asking] = {attend_scores_asking_f32, attend_values_asking_f32},
+        [attend_many] = {attend_scores_many_f32, attend_values_many_f32},
+        [attend_few] = {attend_scores_few_f32, attend_values_few_f32},
         [attend_special] = {attend_scores_special_f32, attend_values_special_f32},
     },
     [martlet_kv_f16] = {
-        [attend_plain] = {attend_scores_f16, attend_values_f16},
-        [attend_asking] = {attend_scores_asking_f16, attend_values_asking_f16},
+        [attend_few] = {attend_scores_few_f16, attend_values_few_f16},
         [attend_special] = {attend_scores_special_f16, attend_values_special_f16},
     },
     [martlet_kv_bf16] = {
-        [attend_plain] = {attend_scores_bf16, attend_values_bf16},
-        [attend_asking] = {attend_scores_asking_bf16, attend_values_asking_bf16},
+#if MARTLET_DOT_BF16
+        [attend_many] = {attend_scores_many_bf16, attend_values_many_bf16},
+#endif
+        [attend_few] = {attend_scores_few_bf16, attend_values_few_bf16},
         [attend_special] = {attend_scores_special_bf16, attend_values_special_bf16},
     },
 #if MARTLET_DOT_BF16
@@ -676,7 +705,7 @@ static const attend_products attend_products_of[][attend_ways] = {
 
 // One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
 // a custom mask.
-MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view, int32_t start) {
+MARTLET_INLINE void attend_tile(bool as_pairs, bool special, const attend_view *view, int32_t start) {
   attend_scratch *scratch = view->scratch;
   int32_t row = 0, end = view->task->row_count, first, last;
   if (special) {
@@ -695,26 +724,25 @@ MARTLET_INLINE void attend_tile(int type, bool special, const attend_view *view,
     last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
   }
   attend_source source = {0};
-  const attend_products *products = &attend_products_of[type][special ? attend_special : attend_plain];
+  const attend_products *products = &attend_products_of[view->type][special ? attend_special : view->is_few ? attend_few : attend_many];
   if (view->is_bytes && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
     products = &attend_products_of[view->a->cache.type][attend_bytes];
     attend_direct(4, view, start, first, last, &source);
     load_place place = attend_place(view, start, first, last);
     if (view->has_factors) load_token_scales(&place);
   } else if (view->is_direct) {
-    if (!special && view->asks) products = &attend_products_of[type][attend_asking];
-    attend_direct(MARTLET_LANE(type), view, start, first, last, &source);
+    attend_direct(MARTLET_LANE(view->type), view, start, first, last, &source);
   } else {
     attend_brought(view, start, first, last, &source);
   }
   products->scores(view, row, end, start, &source);
-  attend_softmax(type, special, view, row, end, start);
+  attend_softmax(as_pairs, special, view, row, end, start);
   products->values(view, false, row, end, start, &source);
-  if (MARTLET_IS_DOT(type) && view->has_short) products->values(view, true, row, end, start, &source);
+  if (as_pairs && view->has_short) products->values(view, true, row, end, start, &source);
 }
 
 // The task's rows against one chunk: chunk_m, chunk_d and chunk_o from empty.
-MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view, int32_t chunk) {
+MARTLET_INLINE void attend_chunk(bool as_pairs, bool special, const attend_view *view, int32_t chunk) {
   attend_scratch *scratch = view->scratch;
   int32_t rows = view->task->row_count;
   for (int32_t row = 0; row < rows; row++) scratch->chunk_m[row] = -__builtin_inff();
@@ -722,28 +750,28 @@ MARTLET_INLINE void attend_chunk(int type, bool special, const attend_view *view
   __builtin_memset(scratch->chunk_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
   int32_t start = chunk * martlet_kv_chunk_size, end = start + martlet_kv_chunk_size;
   if (end > scratch->key_end[rows - 1]) end = scratch->key_end[rows - 1];
-  for (; start < end; start += martlet_kv_tile_size) attend_tile(type, special, view, start);
+  for (; start < end; start += martlet_kv_tile_size) attend_tile(as_pairs, special, view, start);
 }
 
-#define MARTLET_CHUNK(name, type, special) \
-  static __attribute__((noinline)) void name(const attend_view *view, int32_t chunk) { attend_chunk(type, special, view, chunk); }
-MARTLET_CHUNK(attend_chunk_f32, martlet_kv_f32, false)
-MARTLET_CHUNK(attend_chunk_f16, martlet_kv_f16, false)
-MARTLET_CHUNK(attend_chunk_bf16, martlet_kv_bf16, false)
-MARTLET_CHUNK(attend_special_chunk_f32, martlet_kv_f32, true)
-MARTLET_CHUNK(attend_special_chunk_f16, martlet_kv_f16, true)
-MARTLET_CHUNK(attend_special_chunk_bf16, martlet_kv_bf16, true)
+#define MARTLET_CHUNK(name, as_pairs, special) \
+  static __attribute__((noinline)) void name(const attend_view *view, int32_t chunk) { attend_chunk(as_pairs, special, view, chunk); }
+MARTLET_CHUNK(attend_chunk_floats, false, false)
+MARTLET_CHUNK(attend_special_chunk_floats, false, true)
+#if MARTLET_DOT_BF16
+MARTLET_CHUNK(attend_chunk_pairs, true, false)
+MARTLET_CHUNK(attend_special_chunk_pairs, true, true)
+#endif
 #undef MARTLET_CHUNK
 
 typedef void (*attend_chunk_function)(const attend_view *view, int32_t chunk);
 
 // For the type that is multiplied.
 MARTLET_INLINE attend_chunk_function attend_chunk_of(int32_t type, bool special) {
-  switch (type) {
-    case martlet_kv_f32: return special ? attend_special_chunk_f32 : attend_chunk_f32;
-    case martlet_kv_f16: return special ? attend_special_chunk_f16 : attend_chunk_f16;
-    default: return special ? attend_special_chunk_bf16 : attend_chunk_bf16;
-  }
+#if MARTLET_DOT_BF16
+  if (MARTLET_IS_DOT(type)) return special ? attend_special_chunk_pairs : attend_chunk_pairs;
+#endif
+  (void)type;
+  return special ? attend_special_chunk_floats : attend_chunk_floats;
 }
 
 // (m, d, o) of a chunk into a row's state (M, D, O): the only way in which chunk states meet. A state without keys has d = 0.
@@ -891,7 +919,7 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .is_direct = type == cache->type && load_is_packed(a),
       .is_bytes = MARTLET_DOT_BF16 && cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
                   load_is_packed(a),
-      .asks = task->row_count <= MARTLET_ATTENTION_ROWS,
+      .is_few = task->row_count <= MARTLET_ATTENTION_ROWS,
       .has_factors = cache->type == martlet_kv_i8,
   };
   bool is_cascade = task->merge == martlet_attention_cascade;

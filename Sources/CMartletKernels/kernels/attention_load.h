@@ -3,8 +3,9 @@
 // Brings one tile, 64 tokens of keys and values of one head, from pages of any layout and type to where register tiles read it.
 //
 // A tile is brought once for all rows of a task, in packed form of the type that is multiplied: bf16 where there are dot products of it; else
-// float32 for many rows, and for few the cache's own type or, of one-byte numbers, bf16. All of this is exact, so that a row has the same bits from pages of every layout; only keys that are rotated as they are
-// read are rounded, once, after the rotation in float32. What of the tile lies in pages without a visible token is not read; it becomes 0.
+// float32 for many rows, and for few the cache's own type or, of one-byte numbers, bf16. All of this is exact, so that a row has the same bits
+// from pages of every layout; only keys that are rotated as they are read are rounded, once, after the rotation in float32. What of the tile
+// lies in pages without a visible token is not read; it becomes 0.
 
 // A worker's memory for one tile.
 typedef struct load_scratch {
@@ -132,10 +133,7 @@ MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
       break;
     default: {
       u32x16 first, second;
-      if (type == martlet_kv_e4m3)
-        e4m3_pairs(words, &first, &second);
-      else
-        i8_pairs(words, &first, &second);
+      byte_pairs(type, words, &first, &second);
       out[0] = bf16_pair_first(first);
       out[1] = bf16_pair_second(first);
       out[2] = bf16_pair_first(second);
@@ -270,10 +268,8 @@ MARTLET_INLINE void load_multiplied(int type, bool as_floats, u32x16 words, u32x
     f32x16 numbers[4];
     load_numbers(type, words, numbers);
     for (int i = 0; i < load_parts(type, true); i++) out[i] = u32x16_bits(numbers[i]);
-  } else if (type == martlet_kv_e4m3) {
-    e4m3_pairs(words, &out[0], &out[1]);
-  } else if (type == martlet_kv_i8) {
-    i8_pairs(words, &out[0], &out[1]);
+  } else if (type >= martlet_kv_e4m3) {
+    byte_pairs(type, words, &out[0], &out[1]);
   } else {
     out[0] = words;
   }
@@ -376,10 +372,7 @@ MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *plac
         u32x16_store(out + (size_t)(token / 2) * stride, w);
       } else {
         u32x16 low, high;
-        if (cache->type == martlet_kv_e4m3)
-          e4m3_pairs(w, &low, &high);
-        else
-          i8_pairs(w, &low, &high);
+        byte_pairs(cache->type, w, &low, &high);
         u32x16_store(out + (size_t)(token / 2) * stride, low);
         u32x16_store(out + (size_t)(token / 2 + 1) * stride, high);
       }

@@ -79,3 +79,11 @@ MARTLET_INLINE void i8_pairs(u32x16 words, u32x16 *first, u32x16 *second) {
   *first = a >> 16 | b;
   *second = c >> 16 | d;
 }
+
+// The same of either type.
+MARTLET_INLINE void byte_pairs(int type, u32x16 words, u32x16 *first, u32x16 *second) {
+  if (type == martlet_kv_e4m3)
+    e4m3_pairs(words, first, second);
+  else
+    i8_pairs(words, first, second);
+}

@@ -75,16 +75,6 @@ MARTLET_INLINE float f32x16_sum(f32x16 v) {
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-// The greatest of 16 lanes. Where one is NaN, it may be any of the others.
-MARTLET_INLINE float f32x16_greatest(f32x16 v) {
-  typedef float f32x8 __attribute__((ext_vector_type(8)));
-  typedef float f32x4 __attribute__((ext_vector_type(4)));
-  f32x8 eight = v.lo > v.hi ? v.lo : v.hi;
-  f32x4 four = eight.lo > eight.hi ? eight.lo : eight.hi;
-  float a = four[0] > four[2] ? four[0] : four[2], b = four[1] > four[3] ? four[1] : four[3];
-  return a > b ? a : b;
-}
-
 // The greatest of each of 16 vectors: lane i of the result is that of v[i]. Vectors are merged two by two, and each merge halves the lanes
 // that a vector is left with.
 MARTLET_INLINE f32x16 f32x16_greatest_of_each(const f32x16 v[16]) {
