@@ -16,10 +16,10 @@ public struct CPUCeilings: Sendable {
     case bf16
     /// Dot products of four int8.
     case i8
-    /// e4m3 in the first-level cache to bf16, each multiplied with so many rows (1…6).
-    case e4m3(rows: Int)
-    /// int8 in the first-level cache to bf16, each multiplied with so many rows (1…6).
-    case i8AsBF16(rows: Int)
+    /// e4m3 in the first-level cache, widened and multiplied with so many rows (1…6).
+    case widenedE4M3(rows: Int)
+    /// int8 in the first-level cache, widened and multiplied with so many rows (1…6).
+    case widenedI8(rows: Int)
   }
 
   private let device: CPUDevice
@@ -65,8 +65,8 @@ public struct CPUCeilings: Sendable {
     case .f32: kernels.multiply_f32.map { ($0, Int(kernels.operations_f32), 0) }
     case .bf16: kernels.multiply_bf16.map { ($0, Int(kernels.operations_bf16), 0) }
     case .i8: kernels.multiply_i8.map { ($0, Int(kernels.operations_i8), 0) }
-    case .e4m3(let rows): decoding(kernels.decode_e4m3, rows)
-    case .i8AsBF16(let rows): decoding(kernels.decode_i8, rows)
+    case .widenedE4M3(let rows): decoding(kernels.decode_e4m3, rows)
+    case .widenedI8(let rows): decoding(kernels.decode_i8, rows)
     }
   }
 

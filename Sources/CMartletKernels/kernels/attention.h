@@ -60,7 +60,6 @@ typedef struct attend_view {
   int32_t key_count;     // of the request
   float scale;           // of scores, to powers of two; with a soft cap, to its argument
   float cap;             // in powers of two; 0 for none
-  int32_t lanes;         // of a query or key head
   int32_t value_dims;    // of a value head
   int32_t stride;        // of rows of o: value_dims rounded up to 16
   int32_t segment;       // tokens of a tile that lie in one page
@@ -290,14 +289,14 @@ MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t r
 MARTLET_INLINE void attend_output(
     int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end,
     const tile_values *ask, const float *factors, float *o) {
-  const int columns = MARTLET_TILE_COLUMNS(rows);
+  const int columns = MARTLET_TILE_COLUMNS(type, rows);
   int dim = 0;
   for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
     tile_output(type, rows, columns, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
   if (columns > 1)
     for (; dim + 16 <= view->value_dims; dim += 16)
       tile_output(type, rows, 1, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
-  if (dim < view->value_dims)
+  if (MARTLET_LANE(type) < 4 && dim < view->value_dims)
     for (int i = 0; i < rows; i++)
       tile_output_edge(
           type, p + i * martlet_kv_tile_size, values, first, end, dim, view->value_dims, o + (size_t)i * (size_t)view->stride);
@@ -332,7 +331,7 @@ MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int3
 MARTLET_INLINE size_t attend_ask(
     int columns, int lanes, const attend_view *view, const attend_source *source, const int seen[4], const uint32_t *ask[4]) {
   const int page_columns = view->segment / 16;
-  if (columns >= page_columns || view->a->cache.page_size > martlet_kv_tile_size) {
+  if (columns == 4 || columns >= page_columns || view->a->cache.page_size > martlet_kv_tile_size) {
     for (int c = 0; c < columns; c++) ask[c] = source->next_keys[seen[c]];
     return source->key_stride;
   }
@@ -353,7 +352,8 @@ MARTLET_INLINE void attend_scores(
   attend_ranges(rows, view, row, start, first, end);
   // Scores of the columns of 16 tokens that some row sees; the first row begins and the last row ends the furthest out. A register
   // tile's other columns are computed from a page that exists, and masked.
-  const int columns = MARTLET_TILE_COLUMNS(rows), half = columns == 4 && !asks ? 2 : columns;
+  const int columns = MARTLET_TILE_COLUMNS(type, rows), half = columns == 4 && !asks ? 2 : columns;
+  const int lanes = view->a->cache.head_dim / MARTLET_LANE(type);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
   const uint32_t *q = attend_query(type, view, row);
   const size_t q_stride = (size_t)query_words(type, view);
@@ -365,12 +365,12 @@ MARTLET_INLINE void attend_scores(
       seen[c] = column + c >= first_column && column + c < end_column ? column + c : first_column;
       k[c] = source->keys[seen[c]];
     }
-    size_t ask_stride = asks ? attend_ask(columns, view->lanes, view, source, seen, ask) : 0;
+    size_t ask_stride = asks ? attend_ask(columns, lanes, view, source, seen, ask) : 0;
     if (half < columns && end_column - column <= half)
-      tile_scores(type, rows, half, q, q_stride, k, source->key_stride, view->lanes, NULL, 0, scores + 16 * column);
+      tile_scores(type, rows, half, q, q_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
     else
       tile_scores(
-          type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, asks ? ask : NULL, ask_stride, scores + 16 * column);
+          type, rows, columns, q, q_stride, k, source->key_stride, lanes, asks ? ask : NULL, ask_stride, scores + 16 * column);
   }
 }
 
@@ -381,6 +381,12 @@ MARTLET_INLINE void attend_values(
   attend_ranges(rows, view, row, start, first, end);
   const uint32_t *p = attend_weights(view, row, residues);
   const tile_values *values = &source->values, *ask = asks ? &source->next_values : NULL;
+  if (MARTLET_LANE(type) == 4) {
+    attend_output(
+        type, rows, view, p, values, 0, martlet_kv_tile_size, NULL, ask, MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL,
+        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
+    return;
+  }
   // The tokens that every row sees, in whole lanes.
   int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
   int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
@@ -418,7 +424,7 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
   for (int i = 0; i < rows; i++) any |= seen[i];
   if (any == 0) return;
 
-  const int columns = MARTLET_TILE_COLUMNS(rows);
+  const int columns = MARTLET_TILE_COLUMNS(type, rows), lanes = view->a->cache.head_dim / MARTLET_LANE(type);
   int some_column = __builtin_ctzll(any) / 16;
   const uint32_t *q = attend_query(type, view, row);
   const size_t q_stride = (size_t)query_words(type, view);
@@ -431,7 +437,7 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
       is_seen |= column_is_seen;
       k[c] = source->keys[column_is_seen ? column + c : some_column];
     }
-    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, view->lanes, NULL, 0, scores + 16 * column);
+    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
   }
 }
 
@@ -560,38 +566,6 @@ MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32
   return true;
 }
 
-#if MARTLET_DOT_BF16
-// Scores of a whole tile of one-byte numbers where it lies.
-MARTLET_INLINE void attend_bytes_scores(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
-  const int columns = rows <= 4 ? 4 : 2;
-  const uint32_t *q = attend_query(martlet_kv_bf16, view, row);
-  float *scores = view->scratch->scores + row * martlet_kv_tile_size;
-  const int lanes = view->a->cache.head_dim / 4;
-  for (int column = 0; column < 4; column += columns) {
-    const int seen[4] = {column, column + 1, column + 2, column + 3};
-    const uint32_t *ask[4];
-    size_t ask_stride = attend_ask(columns, lanes, view, source, seen, ask);
-    bytes_scores(
-        type, rows, columns, q, (size_t)query_words(martlet_kv_bf16, view), source->keys + column, source->key_stride, lanes, ask, ask_stride,
-        scores + 16 * column);
-  }
-}
-
-// What the rows' weights, or their residues, make of such a tile.
-MARTLET_INLINE void attend_bytes_values(
-    int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
-  const int columns = rows <= 4 ? 4 : 2;
-  const uint32_t *p = attend_weights(view, row, residues);
-  const float *factors = view->scratch->factors + row;
-  float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
-  int dim = 0;
-  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    bytes_output(type, rows, columns, p, &source->values, dim, &source->next_values, factors, o, (size_t)view->stride);
-  for (; dim + 16 <= view->value_dims; dim += 16)
-    bytes_output(type, rows, 1, p, &source->values, dim, &source->next_values, factors, o, (size_t)view->stride);
-}
-#endif
-
 // The rows `row ..< end` go through a product one register tile after the other; of residues, those that are short. Where the next ones end.
 MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t *row, int32_t end) {
   const bool *is_short = view->scratch->is_short;
@@ -606,23 +580,17 @@ MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t
 }
 
 // How a tile is multiplied: for a task of many rows; for one of few, a single register tile, which asks for the next tile on the way; for rows
-// that see any tokens; one-byte numbers where they lie.
-typedef enum attend_way { attend_many, attend_few, attend_special, attend_bytes, attend_ways } attend_way;
+// that see any tokens.
+typedef enum attend_way { attend_many, attend_few, attend_special, attend_ways } attend_way;
 
 MARTLET_INLINE void attend_scores_of(
     int type, int way, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-#if MARTLET_DOT_BF16
-  if (way == attend_bytes) return attend_bytes_scores(type, rows, view, row, source);
-#endif
   if (way == attend_special) return attend_special_scores(type, rows, view, row, source);
   attend_scores(type, rows, way == attend_few, view, row, start, source);
 }
 
 MARTLET_INLINE void attend_values_of(
     int type, int way, int rows, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-#if MARTLET_DOT_BF16
-  if (way == attend_bytes) return attend_bytes_values(type, rows, residues, view, row, source);
-#endif
   if (way == attend_special) return attend_special_values(type, rows, residues, view, row, source);
   attend_values(type, rows, way == attend_few, residues, view, row, start, source);
 }
@@ -673,10 +641,11 @@ MARTLET_PRODUCTS(few_bf16, martlet_kv_bf16, attend_few)
 MARTLET_PRODUCTS(special_f32, martlet_kv_f32, attend_special)
 MARTLET_PRODUCTS(special_f16, martlet_kv_f16, attend_special)
 MARTLET_PRODUCTS(special_bf16, martlet_kv_bf16, attend_special)
+// One-byte numbers where they lie, of a tile that all rows see.
+MARTLET_PRODUCTS(few_e4m3, martlet_kv_e4m3, attend_few)
+MARTLET_PRODUCTS(few_i8, martlet_kv_i8, attend_few)
 #if MARTLET_DOT_BF16
 MARTLET_PRODUCTS(many_bf16, martlet_kv_bf16, attend_many)
-MARTLET_PRODUCTS(bytes_e4m3, martlet_kv_e4m3, attend_bytes)
-MARTLET_PRODUCTS(bytes_i8, martlet_kv_i8, attend_bytes)
 #endif
 #undef MARTLET_PRODUCTS
 
@@ -697,10 +666,8 @@ static const attend_products attend_products_of[][attend_ways] = {
         [attend_few] = {attend_scores_few_bf16, attend_values_few_bf16},
         [attend_special] = {attend_scores_special_bf16, attend_values_special_bf16},
     },
-#if MARTLET_DOT_BF16
-    [martlet_kv_e4m3] = {[attend_bytes] = {attend_scores_bytes_e4m3, attend_values_bytes_e4m3}},
-    [martlet_kv_i8] = {[attend_bytes] = {attend_scores_bytes_i8, attend_values_bytes_i8}},
-#endif
+    [martlet_kv_e4m3] = {[attend_few] = {attend_scores_few_e4m3, attend_values_few_e4m3}},
+    [martlet_kv_i8] = {[attend_few] = {attend_scores_few_i8, attend_values_few_i8}},
 };
 
 // One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
@@ -726,7 +693,7 @@ MARTLET_INLINE void attend_tile(bool as_pairs, bool special, const attend_view *
   attend_source source = {0};
   const attend_products *products = &attend_products_of[view->type][special ? attend_special : view->is_few ? attend_few : attend_many];
   if (view->is_bytes && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
-    products = &attend_products_of[view->a->cache.type][attend_bytes];
+    products = &attend_products_of[view->a->cache.type][attend_few];
     attend_direct(4, view, start, first, last, &source);
     load_place place = attend_place(view, start, first, last);
     if (view->has_factors) load_token_scales(&place);
@@ -912,12 +879,11 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .key_count = a->kv_lens[task->request],
       .scale = scale,
       .cap = a->soft_cap > 0 ? (float)((double)a->soft_cap * 1.4426950408889634) : 0,
-      .lanes = cache->head_dim / MARTLET_LANE(type),
       .value_dims = cache->value_head_dim,
       .stride = (cache->value_head_dim + 15) / 16 * 16,
       .segment = cache->page_size < martlet_kv_tile_size ? cache->page_size : martlet_kv_tile_size,
       .is_direct = type == cache->type && load_is_packed(a),
-      .is_bytes = MARTLET_DOT_BF16 && cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
+      .is_bytes = cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
                   load_is_packed(a),
       .is_few = task->row_count <= MARTLET_ATTENTION_ROWS,
       .has_factors = cache->type == martlet_kv_i8,

@@ -5,30 +5,42 @@
 // Each number of a result is one chain of fused multiply-adds in ascending order of dims (scores) or of tokens (output), whatever tile
 // computes it: a row's bits do not depend on the rows beside it. Tokens that a row does not see never enter its chain.
 //
-// A packed page holds 32-bit lanes: one float32, or two neighbours (dims for keys, tokens for values) of f16 or bf16. These are widened
-// exactly in registers, or, with MARTLET_DOT_BF16, multiplied as bf16 pairs by one instruction.
+// A packed page holds 32-bit lanes: one float32, two neighbours (dims for keys, tokens for values) of f16 or bf16, or four of e4m3 or int8.
+// These are widened exactly in registers, once for all rows; with MARTLET_DOT_BF16 bf16 pairs are multiplied by one instruction as they are,
+// and one-byte numbers are widened to such pairs. The chains are the same, so one-byte numbers give the bits that bf16 pages of them would.
 
 // Rows of a register tile, and 16-lane columns beside few and beside many rows, so that the accumulators fill but do not leave the
 // registers: AVX-512 has 32 of 16 lanes (6 × 4 accumulators, 4 columns, 1 broadcast), AVX2 16 of 8 (6 × 1, 1, 1), arm64 32 of 4
-// (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1).
+// (6 × 1, 1, 1), SSE 16 of 4 (2 × 1, 1, 1). What one-byte numbers are widened to takes registers too.
 #if MARTLET_AVX512
 #define MARTLET_ATTENTION_ROWS 6
-#define MARTLET_TILE_COLUMNS(rows) 4
+#define MARTLET_TILE_COLUMNS(type, rows) (MARTLET_LANE(type) == 4 && (rows) > 4 ? 2 : 4)
 #elif defined(__aarch64__)
 #define MARTLET_ATTENTION_ROWS 6
-#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
+#define MARTLET_TILE_COLUMNS(type, rows) ((rows) == 1 ? (MARTLET_LANE(type) == 4 ? 2 : 4) : (rows) == 2 && MARTLET_LANE(type) < 4 ? 2 : 1)
 #elif MARTLET_AVX2
 #define MARTLET_ATTENTION_ROWS 6
-#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)
+#define MARTLET_TILE_COLUMNS(type, rows) ((rows) == 1 ? (MARTLET_LANE(type) == 4 ? 2 : 4) : (rows) <= 3 && MARTLET_LANE(type) < 4 ? 2 : 1)
 #else
 #define MARTLET_ATTENTION_ROWS 2
-#define MARTLET_TILE_COLUMNS(rows) ((rows) == 1 ? 2 : 1)
+#define MARTLET_TILE_COLUMNS(type, rows) ((rows) == 1 && MARTLET_LANE(type) < 4 ? 2 : 1)
 #endif
 
-// Whether values of this type are multiplied as bf16 pairs.
-#define MARTLET_IS_DOT(type) (MARTLET_DOT_BF16 && (type) == martlet_kv_bf16)
+// Whether inner loops take two lanes at a time. AVX2 has two multiply-adds to three other instructions, and a processor that runs two threads
+// on a core feeds each with three a cycle: Zen 3, a prompt of 2048 tokens, 32 heads on 8 of 128 dims, bf16, one thread beside a neighbour:
+// 554 ms one by one, 519 by twos.
+#if MARTLET_AVX2
+#define MARTLET_TAKES_TWO(type, rows) ((type) == martlet_kv_f32 && (rows) == MARTLET_ATTENTION_ROWS)
+#else
+#define MARTLET_TAKES_TWO(type, rows) 0
+#endif
+
+// Whether numbers of this type are multiplied as bf16 pairs.
+#define MARTLET_IS_DOT(type) (MARTLET_DOT_BF16 && (type) >= martlet_kv_bf16)
 // Neighbours in a 32-bit lane.
-#define MARTLET_LANE(type) ((type) == martlet_kv_f32 ? 1 : 2)
+#define MARTLET_LANE(type) ((type) == martlet_kv_f32 ? 1 : (type) < martlet_kv_e4m3 ? 2 : 4)
+// Words of a row, its query or its weights, that are multiplied with a lane: a float32 for each number, or a bf16 pair for each two.
+#define MARTLET_WORDS(type) (MARTLET_IS_DOT(type) ? MARTLET_LANE(type) / 2 : MARTLET_LANE(type))
 
 // acc + a.second · b.second + a.first · b.first of bf16 pairs, each sum rounded once (the products are exact): what the dot product
 // instruction does, except that it takes subnormal numbers for zeros.
@@ -101,11 +113,57 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
   return p;
 }
 
+// Adds to the sums what one lane of each column, at lanes[c], gives with what each row has for it, from x + i·stride on.
+MARTLET_INLINE void tile_step(
+    int type, int rows, int columns, const uint32_t *const *lanes, const uint32_t *x, size_t stride, f32x16 sum[][4]) {
+  if (MARTLET_LANE(type) == 4) {  // column by column
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++)
+#pragma clang loop unroll(full)
+      for (int half = 0; half < 2; half++) {
+        u32x16 pairs = (u32x16)(0);
+        f32x16 numbers[2] = {(f32x16)(0), (f32x16)(0)};
+        if (MARTLET_IS_DOT(type))
+          pairs = byte_pair(type, half, u32x16_load(lanes[c]));
+        else
+          byte_floats(type, half, u32x16_load(read_again(lanes[c])), numbers);
+#pragma clang loop unroll(full)
+        for (int j = 0; j < (MARTLET_IS_DOT(type) ? 1 : 2); j++)
+#pragma clang loop unroll(full)
+          for (int i = 0; i < rows; i++) {
+            u32x16 word = (u32x16)(x[(size_t)i * stride + (size_t)(half * MARTLET_WORDS(type) / 2 + j)]);
+            sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], word, pairs) : f32x16_fma(f32x16_from_bits(word), numbers[j], sum[i][c]);
+          }
+      }
+    return;
+  }
+  f32x16 first[4], second[4];
+  u32x16 raw[4];
+#pragma clang loop unroll(full)
+  for (int c = 0; c < columns; c++) column_read(type, lanes[c], &raw[c], &first[c], &second[c]);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++) {
+    u32x16 word = (u32x16)(x[(size_t)i * stride]);
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++)
+      sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], word, raw[c]) : f32x16_fma(f32x16_from_bits(word), first[c], sum[i][c]);
+  }
+  if (MARTLET_WORDS(type) == 1) return;
+  if (MARTLET_SPLIT_TWICE(type))
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(lanes[c])), &first[c], &second[c]);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++) {
+    f32x16 word = f32x16_from_bits((u32x16)(x[(size_t)i * stride + 1]));
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(word, second[c], sum[i][c]);
+  }
+}
+
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// Row i begins at q + i·q_stride: a number for each dim (a bf16 pair for each two dims where it is a dot product); keys[c] is the first lane of
-// column c, whose lanes for the next dims follow `stride` further. Where `ask` is not NULL, the line at ask[c] is asked for with the first dims,
-// and with each next the one `ask_stride` further.
+// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane; keys[c] is the first lane of column c, whose lanes for the next dims follow `stride`
+// further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each next the one `ask_stride` further.
 MARTLET_INLINE void tile_scores(
     int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
     const uint32_t *const *ask, size_t ask_stride, float *scores) {
@@ -114,41 +172,20 @@ MARTLET_INLINE void tile_scores(
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
-
+  const int count = MARTLET_TAKES_TWO(type, rows) ? 2 : 1;  // that divides the lanes
 #pragma clang loop unroll(disable)
-  for (int lane = 0; lane < lanes; lane++) {
-    f32x16 first[4], second[4];
-    u32x16 raw[4];
+  for (int lane = 0; lane < lanes; lane += count) {
 #pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) {
-      column_read(type, keys[c] + (size_t)lane * stride, &raw[c], &first[c], &second[c]);
-      if (ask) __builtin_prefetch(ask[c] + (size_t)lane * ask_stride, 0, 2);
-    }
+    for (int j = 0; j < count; j++) {
+      const uint32_t *column[4];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < rows; i++) {
-      if (MARTLET_IS_DOT(type)) {
-        u32x16 pair = (u32x16)(q[(size_t)i * q_stride]);
-#pragma clang loop unroll(full)
-        for (int c = 0; c < columns; c++) sum[i][c] = bf16_pair_dot(sum[i][c], pair, raw[c]);
-      } else {
-        f32x16 x = f32x16_from_bits((u32x16)(q[(size_t)i * q_stride]));
-#pragma clang loop unroll(full)
-        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, first[c], sum[i][c]);
+      for (int c = 0; c < columns; c++) {
+        column[c] = keys[c] + (size_t)(lane + j) * stride;
+        if (ask) __builtin_prefetch(ask[c] + (size_t)(lane + j) * ask_stride, 0, 2);
       }
+      tile_step(type, rows, columns, column, q + j * MARTLET_WORDS(type), q_stride, sum);
     }
-    if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-      if (MARTLET_SPLIT_TWICE(type))
-#pragma clang loop unroll(full)
-        for (int c = 0; c < columns; c++)
-          pair_split(type, u32x16_load(read_again(keys[c]) + (size_t)lane * stride), &first[c], &second[c]);
-#pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        f32x16 x = f32x16_from_bits((u32x16)(q[(size_t)i * q_stride + 1]));
-#pragma clang loop unroll(full)
-        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(x, second[c], sum[i][c]);
-      }
-    }
-    q += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
+    q += count * MARTLET_WORDS(type);
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -170,6 +207,16 @@ MARTLET_INLINE const uint32_t *tile_value_row(int type, const tile_values *value
   return segment + (size_t)((token & ((1 << values->segment_shift) - 1)) / MARTLET_LANE(type)) * values->stride;
 }
 
+// A register tile's sums before a tile of keys: zeros if what the tile gives is multiplied by factors, else what the output has so far.
+MARTLET_INLINE void tile_begin(
+    int rows, int columns, f32x16 sum[][4], int dim, const float *factors, const float *output, size_t output_stride) {
+#pragma clang loop unroll(full)
+  for (int i = 0; i < rows; i++)
+#pragma clang loop unroll(full)
+    for (int c = 0; c < columns; c++)
+      sum[i][c] = factors ? f32x16_set(0) : f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+}
+
 // A register tile's sums to the output, as they are, or times a factor for each row and added.
 MARTLET_INLINE void tile_add(
     int rows, int columns, const f32x16 sum[][4], int dim, const float *factors, float *output, size_t output_stride) {
@@ -186,9 +233,9 @@ MARTLET_INLINE void tile_add(
 // row of lanes, so many lines from 16 · columns lanes further. A segment's values lie in one piece, and this is their order in memory: whole
 // rows of lanes in turn would leave gaps, which memory is slow to read. Zen 3, decode of 8 requests of 4096 tokens, 32 heads on 8 of 128
 // dims, bf16, one thread: 19.8 ms with gaps in values and in keys, 10.5 without.
-MARTLET_INLINE const uint32_t *tile_ask_row(int lane, int columns, const tile_values *ask, int token, int dim) {
-  const int size = 1 << ask->segment_shift;
-  return ask->segments[token >> ask->segment_shift] + (size_t)(dim * (size / lane) + (token & (size - 1)) / lane * 16 * columns);
+MARTLET_INLINE const uint32_t *tile_ask_row(int type, int columns, const tile_values *ask, int token, int dim) {
+  const int size = 1 << ask->segment_shift, row = (token & (size - 1)) / MARTLET_LANE(type);
+  return ask->segments[token >> ask->segment_shift] + (size_t)(dim * (size / MARTLET_LANE(type)) + row * 16 * columns);
 }
 
 // Adds Σ p[i][token] · v[token][dim] to the sums, for the tokens `first ..< end` of the tile, whole lanes, which every row sees.
@@ -199,39 +246,29 @@ MARTLET_INLINE void tile_take(
     stop = ((start >> values->segment_shift) + 1) << values->segment_shift;
     if (stop > end) stop = end;
     const uint32_t *v = tile_value_row(type, values, start) + dim;
-    const uint32_t *asked = ask ? tile_ask_row(MARTLET_LANE(type), columns, ask, start, dim) : NULL;
-    const uint32_t *x = p + (MARTLET_IS_DOT(type) ? start / 2 : start);
+    const uint32_t *asked = ask ? tile_ask_row(type, columns, ask, start, dim) : NULL;
+    const uint32_t *x = p + start / MARTLET_LANE(type) * MARTLET_WORDS(type);
+    int count = (stop - start) / MARTLET_LANE(type);
+    if (MARTLET_TAKES_TWO(type, rows) && !ask)
 #pragma clang loop unroll(disable)
-    for (int token = start; token < stop; token += MARTLET_LANE(type)) {
-      f32x16 even[4], odd[4];
-      u32x16 raw[4];
+      for (; count >= 2; count -= 2) {
+        tile_step(type, rows, columns, (const uint32_t *[]){v}, x, martlet_kv_tile_size, sum);
+        tile_step(type, rows, columns, (const uint32_t *[]){v + values->stride}, x + 1, martlet_kv_tile_size, sum);
+        v += 2 * values->stride;
+        x += 2;
+      }
+#pragma clang loop unroll(disable)
+    for (; count > 0; count--) {
+      const uint32_t *column[4];
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) {
-        column_read(type, v + 16 * c, &raw[c], &even[c], &odd[c]);
+        column[c] = v + 16 * c;
         if (ask) __builtin_prefetch(asked + 16 * c, 0, 2);
       }
-#pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        u32x16 bits = (u32x16)(x[i * martlet_kv_tile_size]);
-#pragma clang loop unroll(full)
-        for (int c = 0; c < columns; c++)
-          sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], bits, raw[c])
-                                           : f32x16_fma(f32x16_from_bits(bits), even[c], sum[i][c]);
-      }
-      if (MARTLET_LANE(type) == 2 && !MARTLET_IS_DOT(type)) {
-        if (MARTLET_SPLIT_TWICE(type))
-#pragma clang loop unroll(full)
-          for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(v) + 16 * c), &even[c], &odd[c]);
-#pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) {
-          f32x16 weight = f32x16_from_bits((u32x16)(x[i * martlet_kv_tile_size + 1]));
-#pragma clang loop unroll(full)
-          for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(weight, odd[c], sum[i][c]);
-        }
-      }
+      tile_step(type, rows, columns, column, x, martlet_kv_tile_size, sum);
       v += values->stride;
       if (ask) asked += 16 * columns;
-      x += MARTLET_IS_DOT(type) ? 1 : MARTLET_LANE(type);
+      x += MARTLET_WORDS(type);
     }
   }
 }
@@ -277,11 +314,7 @@ MARTLET_INLINE void tile_output(
     int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end, int dim,
     const tile_values *ask, const float *factors, float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++)
-      sum[i][c] = factors ? f32x16_set(0) : f32x16_load(output + (size_t)i * output_stride + (size_t)(dim + 16 * c));
+  tile_begin(rows, columns, sum, dim, factors, output, output_stride);
   tile_take(type, rows, columns, p, values, first, end, dim, ask, sum);
   if (seen_end) tile_take_edge(type, rows, columns, p, values, end, seen_end, dim, sum);
   tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
@@ -320,73 +353,3 @@ MARTLET_INLINE void tile_output_edge(
     }
   }
 }
-
-#if MARTLET_DOT_BF16
-// The same two products over packed pages of one-byte numbers, four to a lane, which become bf16 in registers: each number once for all rows.
-// The chains are those of bf16 pages that hold the same numbers, so the bits are the same.
-
-// `lanes` counts lanes of four dims.
-MARTLET_INLINE void bytes_scores(
-    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
-    const uint32_t *const *ask, size_t ask_stride, float *scores) {
-  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
-#pragma clang loop unroll(disable)
-  for (int lane = 0; lane < lanes; lane++) {
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) {
-      u32x16 first, second;
-      byte_pairs(type, u32x16_load(keys[c] + (size_t)lane * stride), &first, &second);
-      if (ask) __builtin_prefetch(ask[c] + (size_t)lane * ask_stride, 0, 2);
-#pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[(size_t)i * q_stride]), first);
-        sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(q[(size_t)i * q_stride + 1]), second);
-      }
-    }
-    q += 2;
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) f32x16_store(scores + i * martlet_kv_tile_size + 16 * c, sum[i][c]);
-}
-
-// Over all 64 tokens of the tile.
-MARTLET_INLINE void bytes_output(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int dim, const tile_values *ask, const float *factors,
-    float *output, size_t output_stride) {
-  f32x16 sum[MARTLET_ATTENTION_ROWS][4];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
-  const int size = 1 << values->segment_shift;
-  for (int start = 0; start < martlet_kv_tile_size; start += size) {
-    const uint32_t *v = values->segments[start >> values->segment_shift] + dim;
-    const uint32_t *asked = tile_ask_row(4, columns, ask, start, dim);
-    const uint32_t *x = p + start / 2;
-#pragma clang loop unroll(disable)
-    for (int token = 0; token < size; token += 4) {
-#pragma clang loop unroll(full)
-      for (int c = 0; c < columns; c++) {
-        u32x16 first, second;
-        byte_pairs(type, u32x16_load(v + 16 * c), &first, &second);
-        __builtin_prefetch(asked + 16 * c, 0, 2);
-#pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) {
-          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(x[i * martlet_kv_tile_size]), first);
-          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(x[i * martlet_kv_tile_size + 1]), second);
-        }
-      }
-      v += values->stride;
-      asked += 16 * columns;
-      x += 2;
-    }
-  }
-  tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
-}
-#endif

@@ -37,48 +37,44 @@ MARTLET_CEILING(
 #endif
 #undef MARTLET_CEILING
 
-#if MARTLET_AVX512 && MARTLET_DOT_BF16
-// One-byte numbers in the first-level cache to bf16 pairs, each multiplied with `rows` rows: what a decode step does with them at least.
-MARTLET_INLINE void ceiling_decode(bool is_e4m3, int rows, const martlet_ceiling_arguments *a, void *scratch) {
-  f32x16 sums[2 * MARTLET_ATTENTION_ROWS], all = f32x16_set(0);
+#if MARTLET_ATTENTION_ROWS == 6
+// One-byte numbers in the first-level cache as they are multiplied, each with `rows` rows: what a decode step does with them at least.
+MARTLET_INLINE void ceiling_decode(int type, int rows, const martlet_ceiling_arguments *a, void *scratch) {
+  static const uint32_t ones[4] = {0x3F803F80u, 0x3F803F80u, 0x3F803F80u, 0x3F803F80u};
+  f32x16 sums[MARTLET_ATTENTION_ROWS][4], all = f32x16_set(0);
+  const int columns = MARTLET_TILE_COLUMNS(type, rows) < 2 ? 1 : 2;
 #pragma clang loop unroll(full)
-  for (int i = 0; i < 2 * rows; i++) sums[i] = f32x16_set(0);
+  for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = f32x16_set(0);
 #pragma clang loop unroll(disable)
   for (int64_t n = 0; n < a->passes; n++) {
 #pragma clang loop unroll(disable)
-    for (int at = 0; at < 8192; at += 64) {
-      u32x16 words = u32x16_load(a->data + at), first, second;
-      if (is_e4m3)
-        e4m3_pairs(words, &first, &second);
-      else
-        i8_pairs(words, &first, &second);
+    for (int at = 0; at < 8192; at += 64 * columns) {
+      const uint32_t *lanes[2];
 #pragma clang loop unroll(full)
-      for (int i = 0; i < rows; i++) {
-        sums[2 * i] = bf16_pair_dot(sums[2 * i], (u32x16)(0x3F803F80u), first);
-        sums[2 * i + 1] = bf16_pair_dot(sums[2 * i + 1], (u32x16)(0x3F803F80u), second);
-      }
+      for (int c = 0; c < columns; c++) lanes[c] = (const uint32_t *)(const void *)(a->data + at + 64 * c);
+      tile_step(type, rows, columns, lanes, read_again(ones), 0, sums);
     }
   }
 #pragma clang loop unroll(full)
-  for (int i = 0; i < 2 * rows; i++) all += sums[i];
+  for (int i = 0; i < rows; i++) all += sums[i][0] + sums[i][1];
   f32x16_store(scratch, all);
 }
 
-#define MARTLET_CEILING(name, is_e4m3) \
+#define MARTLET_CEILING(name, type) \
   static void name(const void *arguments, int32_t task, int32_t worker, void *scratch) { \
     const martlet_ceiling_arguments *a = arguments; \
     (void)task, (void)worker; \
     switch (a->rows) { \
-      case 1: ceiling_decode(is_e4m3, 1, a, scratch); break; \
-      case 2: ceiling_decode(is_e4m3, 2, a, scratch); break; \
-      case 3: ceiling_decode(is_e4m3, 3, a, scratch); break; \
-      case 4: ceiling_decode(is_e4m3, 4, a, scratch); break; \
-      case 5: ceiling_decode(is_e4m3, 5, a, scratch); break; \
-      default: ceiling_decode(is_e4m3, 6, a, scratch); \
+      case 1: ceiling_decode(type, 1, a, scratch); break; \
+      case 2: ceiling_decode(type, 2, a, scratch); break; \
+      case 3: ceiling_decode(type, 3, a, scratch); break; \
+      case 4: ceiling_decode(type, 4, a, scratch); break; \
+      case 5: ceiling_decode(type, 5, a, scratch); break; \
+      default: ceiling_decode(type, 6, a, scratch); \
     } \
   }
-MARTLET_CEILING(ceiling_decode_e4m3, true)
-MARTLET_CEILING(ceiling_decode_i8, false)
+MARTLET_CEILING(ceiling_decode_e4m3, martlet_kv_e4m3)
+MARTLET_CEILING(ceiling_decode_i8, martlet_kv_i8)
 #endif
 #undef MARTLET_CEILING
 
@@ -101,7 +97,7 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 
 // What the variant has of them, for its table.
 #if MARTLET_AVX512 && MARTLET_DOT_BF16
-#define MARTLET_CEILING_BF16 .multiply_bf16 = ceiling_bf16, .decode_e4m3 = ceiling_decode_e4m3, .decode_i8 = ceiling_decode_i8,
+#define MARTLET_CEILING_BF16 .multiply_bf16 = ceiling_bf16,
 #else
 #define MARTLET_CEILING_BF16
 #endif
@@ -110,9 +106,14 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 #else
 #define MARTLET_CEILING_I8
 #endif
+#if MARTLET_ATTENTION_ROWS == 6
+#define MARTLET_CEILING_DECODE .decode_e4m3 = ceiling_decode_e4m3, .decode_i8 = ceiling_decode_i8,
+#else
+#define MARTLET_CEILING_DECODE
+#endif
 #define MARTLET_CEILINGS \
   { \
     .operations_f32 = MARTLET_CEILING_SUMS * 16 * 2, .operations_bf16 = MARTLET_CEILING_SUMS * 16 * 4, \
-    .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, MARTLET_CEILING_BF16 MARTLET_CEILING_I8 \
+    .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, MARTLET_CEILING_BF16 MARTLET_CEILING_I8 MARTLET_CEILING_DECODE \
     .read = ceiling_read, \
   }

@@ -87,3 +87,53 @@ MARTLET_INLINE void byte_pairs(int type, u32x16 words, u32x16 *first, u32x16 *se
   else
     i8_pairs(words, first, second);
 }
+
+#if MARTLET_AVX2
+// Two codes of each word, the first or the last two, as float32: as halves, whose exponent has one bit more and another bias, so that they are
+// 2⁻⁸ of what the codes mean, subnormals too.
+MARTLET_INLINE void e4m3_floats(int half, u32x16 words, f32x16 *first, f32x16 *second) {
+  // Each code to the upper byte of 16 bits: the first codes of four words, then the second ones.
+  const __m256i order = half == 0 ? _mm256_setr_epi8(-1, 0, -1, 4, -1, 8, -1, 12, -1, 1, -1, 5, -1, 9, -1, 13,
+                                                     -1, 0, -1, 4, -1, 8, -1, 12, -1, 1, -1, 5, -1, 9, -1, 13)
+                                  : _mm256_setr_epi8(-1, 2, -1, 6, -1, 10, -1, 14, -1, 3, -1, 7, -1, 11, -1, 15,
+                                                     -1, 2, -1, 6, -1, 10, -1, 14, -1, 3, -1, 7, -1, 11, -1, 15);
+#pragma clang loop unroll(full)
+  for (int i = 0; i < 2; i++) {
+    __m256i codes = _mm256_shuffle_epi8(i == 0 ? (__m256i)words.lo : (__m256i)words.hi, order);
+    __m256i magnitude = _mm256_and_si256(_mm256_srli_epi16(codes, 1), _mm256_set1_epi16(0x3F80));
+    __m256i is_nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3F80));
+    __m256i halves = _mm256_or_si256(_mm256_and_si256(_mm256_srai_epi16(codes, 1), _mm256_set1_epi16((short)0xBF80)), is_nan);
+    halves = _mm256_permute4x64_epi64(halves, 0xD8);
+    __m256 a = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_set1_ps(0x1p8f));
+    __m256 b = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), _mm256_set1_ps(0x1p8f));
+    if (i == 0)
+      first->lo = a, second->lo = b;
+    else
+      first->hi = a, second->hi = b;
+  }
+}
+#endif
+
+// Two numbers of each word as a pair of bf16: the first two for half 0, the last two for half 1.
+MARTLET_INLINE u32x16 byte_pair(int type, int half, u32x16 words) {
+  u32x16 pairs[2];
+  byte_pairs(type, words, &pairs[0], &pairs[1]);
+  return pairs[half];
+}
+
+// The same two as float32.
+MARTLET_INLINE void byte_floats(int type, int half, u32x16 words, f32x16 numbers[2]) {
+  if (type == martlet_kv_i8) {
+    i32x16 w = (i32x16)words;
+    numbers[0] = f32x16_from_i32(w << (24 - 16 * half) >> 24);
+    numbers[1] = f32x16_from_i32(half == 0 ? w << 16 >> 24 : w >> 24);
+    return;
+  }
+#if MARTLET_AVX2
+  e4m3_floats(half, words, &numbers[0], &numbers[1]);
+#else
+  u32x16 pair = byte_pair(type, half, words);
+  numbers[0] = bf16_pair_first(pair);
+  numbers[1] = bf16_pair_second(pair);
+#endif
+}

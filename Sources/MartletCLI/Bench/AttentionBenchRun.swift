@@ -69,8 +69,8 @@ struct AttentionBenchRun {
     let isDecode = workload.maxNewTokens == workload.steps[0].count
     let rows = min(workload.numHeads / workload.numKVHeads, 6)
     return switch type {
-    case .f8e4m3 where isDecode: ceilings.operationsPerSecond(.e4m3(rows: rows), tries: 1) ?? f32()
-    case .i8 where isDecode: ceilings.operationsPerSecond(.i8AsBF16(rows: rows), tries: 1) ?? f32()
+    case .f8e4m3 where isDecode: ceilings.operationsPerSecond(.widenedE4M3(rows: rows), tries: 1) ?? f32()
+    case .i8 where isDecode: ceilings.operationsPerSecond(.widenedI8(rows: rows), tries: 1) ?? f32()
     case .bf16, .f8e4m3, .i8: ceilings.operationsPerSecond(.bf16, tries: 1) ?? f32()
     default: f32()
     }
