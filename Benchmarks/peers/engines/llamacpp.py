@@ -17,6 +17,7 @@ NAME = "llama.cpp flash attention"
 # Its cache of 8 bits is Q8_0: 32 numbers share a scale. Of the others f32 is its fastest for prompts, and as fast as f16 for generation; with
 # bf16 a prompt takes it nine times as long.
 DTYPES = ("f32", "int8")
+# ggml's numbers of types. Masks are f16.
 TYPES = {"f32": 0, "f16": 1, "int8": 8}
 
 

@@ -11,7 +11,19 @@ import numpy
 import workload as workloads
 
 NAME = "OpenVINO PagedAttention"
-DTYPES = ("bf16", "f32", "int8")
+
+
+def _has_bf16():
+    """Whether OpenVINO computes in bf16 on this processor; without AVX-512 it does not, nor does it then read a cache of bf16."""
+    try:
+        import openvino
+    except ImportError:
+        return True
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+HAS_BF16 = _has_bf16()
+DTYPES = ("bf16", "f32", "int8") if HAS_BF16 else ("f32", "int8")
 
 # Tokens in a block of the CPU plugin.
 BLOCK = 32
@@ -47,13 +59,17 @@ def supports(workload, dtype):
     return dtype in DTYPES
 
 
+def _computes_in_f32(dtype):
+    return dtype == "f32" or not HAS_BF16
+
+
 def _model(workload, dtype):
-    """The one-operation model. bf16 queries, keys and values come in as bf16, so that no conversion is timed."""
+    """The one-operation model. Where it computes in bf16, queries, keys and values come in as bf16, so that no conversion is timed."""
     import openvino
     from openvino import opset13
     from openvino.op import _PagedAttentionExtension
 
-    number = openvino.Type.f32 if dtype == "f32" else openvino.Type.bf16
+    number = openvino.Type.f32 if _computes_in_f32(dtype) else openvino.Type.bf16
     width = workload.kv_heads * workload.dims
     shapes = {"query": [-1, workload.query_heads * workload.dims], "key": [-1, width], "value": [-1, width]}
     parameters, arguments = [], []
@@ -81,7 +97,7 @@ def _compile(workload, dtype, threads):
 
     return openvino.Core().compile_model(_model(workload, dtype), "CPU", {
         "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32" if dtype == "f32" else "bf16",
+        "INFERENCE_PRECISION_HINT": "f32" if _computes_in_f32(dtype) else "bf16",
         "KV_CACHE_PRECISION": {"f32": "f32", "bf16": "bf16", "int8": "u8"}[dtype],
     })
 
@@ -89,7 +105,7 @@ def _compile(workload, dtype, threads):
 def _numbers(x, dtype):
     """float32 [tokens, heads, dims] as the model takes it: [tokens, heads · dims], float32, or bf16 in uint16."""
     x = numpy.ascontiguousarray(x.reshape(x.shape[0], -1))
-    return x if dtype == "f32" else workloads.bfloat16_bits(x)
+    return x if _computes_in_f32(dtype) else workloads.bfloat16_bits(x)
 
 
 def _empty_cache(port, blocks):
