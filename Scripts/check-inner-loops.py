@@ -30,7 +30,7 @@ LIMITS = [
     ("avx512bf16", "attend_values_many_f32", "vfmadd", 24, 16),
     ("avx512", "attend_scores_many_f32", "vfmadd", 24, 19),
     ("avx512", "attend_values_many_f32", "vfmadd", 24, 16),
-    ("avx2", "attend_scores_many_f32", "vfmadd", 24, 25),
+    ("avx2", "attend_scores_many_f32", "vfmadd", 24, 21),
     ("avx2", "attend_values_many_f32", "vfmadd", 24, 22),
 ]
 

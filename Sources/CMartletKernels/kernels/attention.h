@@ -85,7 +85,7 @@ MARTLET_INLINE float exp2_of(float x) { return f32x16_exp2(f32x16_set(x))[0]; }
 // How many words a packed query is: a float for each dim, or a bf16 pair for each two.
 MARTLET_INLINE int32_t query_words(int type, const attend_view *view) { return view->a->cache.head_dim / (MARTLET_IS_DOT(type) ? 2 : 1); }
 
-// The task's queries as they are multiplied, row after row.
+// The task's queries as they are multiplied, row after row, or those of each register tile dim by dim.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
   int32_t dims = a->cache.head_dim;
@@ -106,6 +106,11 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
         __builtin_memcpy(rounded + i, eight, 8 * sizeof(float));
       }
       q = rounded;
+    }
+    if (MARTLET_LIES_BY_DIM(type)) {
+      float *by_dim = (float *)(void *)packed - (size_t)(row % MARTLET_ATTENTION_ROWS) * (size_t)(dims - 1);
+      for (int32_t i = 0; i < dims; i++) by_dim[i * MARTLET_ATTENTION_ROWS] = q[i];
+      continue;
     }
     if (!MARTLET_IS_DOT(type)) {
       __builtin_memcpy(packed, q, (size_t)dims * sizeof(float));
@@ -342,7 +347,8 @@ MARTLET_INLINE size_t attend_ask(
 
 // The row's packed query.
 MARTLET_INLINE const uint32_t *attend_query(int type, const attend_view *view, int32_t row) {
-  return view->scratch->queries + (size_t)row * (size_t)query_words(type, view);
+  int32_t in_tile = MARTLET_LIES_BY_DIM(type) ? row % MARTLET_ATTENTION_ROWS : 0;
+  return view->scratch->queries + (size_t)(row - in_tile) * (size_t)query_words(type, view) + in_tile;
 }
 
 // Scores of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
@@ -906,8 +912,10 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
   for (int32_t row = 0; row < task->row_count; row++) view.has_short |= scratch->is_short[row];
   if (MARTLET_IS_DOT(type))
     pack_queries(martlet_kv_bf16, &view);
-  else
+  else if (MARTLET_LIES_BY_DIM(type))
     pack_queries(martlet_kv_f32, &view);
+  else
+    pack_queries(martlet_kv_f16, &view);
 
   attend_chunk_function attend_one_chunk = attend_chunk_of(type, scales_by_token(&view) || view.bits || !(view.scale > 0));
   if (is_cascade) {
@@ -923,6 +931,11 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
     attend_one_chunk(&view, task->first_chunk);
     store_states(&view, 0, task->row_count, task->state_row);
     finish_merge(&view, task->merge, task->request, task->first_row);
+  } else if (task->end_chunk - task->first_chunk == 1) {  // nothing to fold
+    attend_one_chunk(&view, task->first_chunk);
+    for (int32_t row = 0; row < task->row_count; row++)
+      write_row(&view, scratch->row_index[row], scratch->chunk_m[row], f32x16_sum(f32x16_load(scratch->chunk_d + 16 * row)),
+                scratch->chunk_o + (size_t)row * (size_t)view.stride);
   } else {
     for (int32_t chunk = task->first_chunk; chunk < task->end_chunk; chunk++) {
       attend_one_chunk(&view, chunk);

@@ -5,7 +5,7 @@
 // A tile is brought once for all rows of a task, in packed form of the type that is multiplied: bf16 where there are dot products of it; else
 // float32 for many rows, and for few the cache's own type or, of one-byte numbers, bf16. All of this is exact, so that a row has the same bits
 // from pages of every layout; only keys that are rotated as they are read are rounded, once, after the rotation in float32. What of the tile
-// lies in pages without a visible token is not read; it becomes 0.
+// lies in pages without a visible token is not read, and what stands in its place is not multiplied.
 
 // A worker's memory for one tile.
 typedef struct load_scratch {
@@ -308,6 +308,40 @@ MARTLET_INLINE void load_plain(int type, bool as_floats, const load_place *place
     }
 }
 
+// The same from packed pages (`load_is_packed`), word by word in the order of memory.
+MARTLET_INLINE void load_packed(int type, bool as_floats, const load_place *place) {
+  const martlet_paged_kv copy = place->a->cache, *cache = &copy;
+  const int width = kv_width(type), group = 4 / width, parts = load_parts(type, as_floats);
+  const int page_size = cache->page_size, segment = page_size < martlet_kv_tile_size ? page_size : martlet_kv_tile_size;
+  const int lanes = cache->head_dim / group, dims = cache->value_head_dim;
+  const size_t stride = (size_t)place->value_stride;
+  load_ask_ahead(place, cache, width);
+  for (int token = place->first / segment * segment; token <= place->last; token += segment) {
+    int32_t entry = place->table[token / page_size];
+    if (entry < 0) continue;
+    const uint8_t *page = cache->pages + (size_t)entry * (size_t)cache->page_bytes;
+    const int slot = token % page_size, at = token - place->start;
+    u32x16 multiplied[4];
+    const uint32_t *keys = (const uint32_t *)(const void *)page + (size_t)place->kv_head * (size_t)(page_size * lanes) + slot;
+    for (int lane = 0; lane < lanes; lane++, keys += page_size)
+      for (int i = 0; i < segment; i += 16) {
+        load_multiplied(type, as_floats, u32x16_load(keys + i), multiplied);
+        uint32_t *out = place->scratch->keys + lane * parts * martlet_kv_tile_size + at + i;
+        for (int j = 0; j < parts; j++) u32x16_store(out + j * martlet_kv_tile_size, multiplied[j]);
+      }
+    const uint32_t *values = (const uint32_t *)(const void *)(page + cache->values_offset) +
+                             (size_t)(place->kv_head * (page_size / group) + slot / group) * (size_t)dims;
+    for (int row = 0; row < segment / group; row++, values += dims)
+      for (int dim = 0; dim < dims; dim += 16) {
+        uint32_t padded[16] = {0};
+        if (dims - dim < 16) __builtin_memcpy(padded, values + dim, 32);
+        load_multiplied(type, as_floats, u32x16_load(dims - dim < 16 ? padded : values + dim), multiplied);
+        uint32_t *out = place->scratch->values + (size_t)((at / group + row) * parts) * stride + dim;
+        for (int j = 0; j < parts; j++) u32x16_store(out + (size_t)j * stride, multiplied[j]);
+      }
+  }
+}
+
 // The tile with its keys rotated by their cache positions, in float32; as bf16 pairs, or as float32.
 MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *place) {
   const martlet_attend_arguments *a = place->a;
@@ -386,10 +420,16 @@ MARTLET_LOAD(load_pairs, load_plain(martlet_kv_bf16, false, place))
 MARTLET_LOAD(load_e4m3, load_plain(martlet_kv_e4m3, false, place))
 MARTLET_LOAD(load_i8, load_plain(martlet_kv_i8, false, place))
 MARTLET_LOAD(load_f16_floats, load_plain(martlet_kv_f16, true, place))
+MARTLET_LOAD(load_packed_f16_floats, load_packed(martlet_kv_f16, true, place))
+MARTLET_LOAD(load_packed_e4m3, load_packed(martlet_kv_e4m3, false, place))
+MARTLET_LOAD(load_packed_i8, load_packed(martlet_kv_i8, false, place))
 #if !MARTLET_DOT_BF16
 MARTLET_LOAD(load_bf16_floats, load_plain(martlet_kv_bf16, true, place))
 MARTLET_LOAD(load_e4m3_floats, load_plain(martlet_kv_e4m3, true, place))
 MARTLET_LOAD(load_i8_floats, load_plain(martlet_kv_i8, true, place))
+MARTLET_LOAD(load_packed_bf16_floats, load_packed(martlet_kv_bf16, true, place))
+MARTLET_LOAD(load_packed_e4m3_floats, load_packed(martlet_kv_e4m3, true, place))
+MARTLET_LOAD(load_packed_i8_floats, load_packed(martlet_kv_i8, true, place))
 #endif
 MARTLET_LOAD(load_turned_floats, load_turned(kv_width(place->a->cache.type), false, place))
 MARTLET_LOAD(load_turned_pairs, load_turned(kv_width(place->a->cache.type), true, place))
@@ -400,31 +440,6 @@ MARTLET_LOAD(load_turned_pairs, load_turned(kv_width(place->a->cache.type), true
 MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a, int32_t rows) {
   int32_t type = a->cache.type >= martlet_kv_e4m3 ? (int32_t)martlet_kv_bf16 : a->cache.type;
   return !MARTLET_IS_DOT(type) && (a->key_rope || rows > MARTLET_ATTENTION_ROWS) ? (int32_t)martlet_kv_f32 : type;
-}
-
-MARTLET_INLINE void load_tile(const load_place *place) {
-  const martlet_attend_arguments *a = place->a;
-  int32_t type = a->cache.type;
-  if (type == martlet_kv_i8) load_token_scales(place);
-  if (a->key_rope) {
-    if (MARTLET_IS_DOT(place->type))
-      load_turned_pairs(place);
-    else
-      load_turned_floats(place);
-  } else if (type == martlet_kv_f32) {
-    load_words(place);
-  } else if (place->type != martlet_kv_f32) {
-    type == martlet_kv_e4m3 ? load_e4m3(place) : type == martlet_kv_i8 ? load_i8(place) : load_pairs(place);
-  } else {
-    switch (type) {
-#if !MARTLET_DOT_BF16
-      case martlet_kv_bf16: load_bf16_floats(place); break;
-      case martlet_kv_e4m3: load_e4m3_floats(place); break;
-      case martlet_kv_i8: load_i8_floats(place); break;
-#endif
-      default: load_f16_floats(place);
-    }
-  }
 }
 
 // Whether the cache is packed, so that register tiles can read the pages themselves: no rotation to come, and no page that ends within 16
@@ -441,4 +456,35 @@ MARTLET_INLINE bool load_is_packed(const martlet_attend_arguments *a) {
          keys->token_group == 1 && keys->dim_group == group && values->head_stride == size * cache->value_head_dim &&
          values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
          values->dim_group == 1;
+}
+
+MARTLET_INLINE void load_tile(const load_place *place) {
+  const martlet_attend_arguments *a = place->a;
+  int32_t type = a->cache.type;
+  const bool is_packed = load_is_packed(a);
+  if (type == martlet_kv_i8) load_token_scales(place);
+  if (a->key_rope) {
+    if (MARTLET_IS_DOT(place->type))
+      load_turned_pairs(place);
+    else
+      load_turned_floats(place);
+  } else if (type == martlet_kv_f32) {
+    load_words(place);
+  } else if (place->type != martlet_kv_f32) {
+    if (type == martlet_kv_e4m3)
+      is_packed ? load_packed_e4m3(place) : load_e4m3(place);
+    else if (type == martlet_kv_i8)
+      is_packed ? load_packed_i8(place) : load_i8(place);
+    else
+      load_pairs(place);
+  } else {
+    switch (type) {
+#if !MARTLET_DOT_BF16
+      case martlet_kv_bf16: is_packed ? load_packed_bf16_floats(place) : load_bf16_floats(place); break;
+      case martlet_kv_e4m3: is_packed ? load_packed_e4m3_floats(place) : load_e4m3_floats(place); break;
+      case martlet_kv_i8: is_packed ? load_packed_i8_floats(place) : load_i8_floats(place); break;
+#endif
+      default: is_packed ? load_packed_f16_floats(place) : load_f16_floats(place);
+    }
+  }
 }

@@ -35,6 +35,9 @@
 #define MARTLET_TAKES_TWO(type, rows) 0
 #endif
 
+// Whether the queries of a register tile's rows lie dim by dim, not row by row: then one pointer serves them all, for the same reason.
+#define MARTLET_LIES_BY_DIM(type) (MARTLET_ATTENTION_ROWS == 6 && MARTLET_TAKES_TWO(type, 6))
+
 // Whether numbers of this type are multiplied as bf16 pairs.
 #define MARTLET_IS_DOT(type) (MARTLET_DOT_BF16 && (type) >= martlet_kv_bf16)
 // Neighbours in a 32-bit lane.
@@ -162,8 +165,9 @@ MARTLET_INLINE void tile_step(
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane; keys[c] is the first lane of column c, whose lanes for the next dims follow `stride`
-// further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each next the one `ask_stride` further.
+// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane, or where queries lie by dim at q + i; keys[c] is the first lane of column c, whose
+// lanes for the next dims follow `stride` further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each
+// next the one `ask_stride` further.
 MARTLET_INLINE void tile_scores(
     int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
     const uint32_t *const *ask, size_t ask_stride, float *scores) {
@@ -173,6 +177,7 @@ MARTLET_INLINE void tile_scores(
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
   const int count = MARTLET_TAKES_TWO(type, rows) ? 2 : 1;  // that divides the lanes
+  const int words = MARTLET_LIES_BY_DIM(type) ? MARTLET_ATTENTION_ROWS : MARTLET_WORDS(type);
 #pragma clang loop unroll(disable)
   for (int lane = 0; lane < lanes; lane += count) {
 #pragma clang loop unroll(full)
@@ -183,9 +188,9 @@ MARTLET_INLINE void tile_scores(
         column[c] = keys[c] + (size_t)(lane + j) * stride;
         if (ask) __builtin_prefetch(ask[c] + (size_t)(lane + j) * ask_stride, 0, 2);
       }
-      tile_step(type, rows, columns, column, q + j * MARTLET_WORDS(type), q_stride, sum);
+      tile_step(type, rows, columns, column, q + j * words, MARTLET_LIES_BY_DIM(type) ? 1 : q_stride, sum);
     }
-    q += count * MARTLET_WORDS(type);
+    q += count * words;
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
