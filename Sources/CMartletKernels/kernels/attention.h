@@ -217,8 +217,8 @@ MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row
   }
 }
 
-// One row's weights, from scores that are no greater than `from` where the weights become pairs of bf16. Their sum is taken over them as they are
-// multiplied, so that o ÷ d is a mean of values whose weights add up to 1.
+// One row's weights, from scores that are no greater than `from` where the weights become pairs of bf16. Their sum is taken over them as they
+// are multiplied, so that o ÷ d is a mean of values whose weights add up to 1.
 MARTLET_INLINE void softmax_weights(
     bool as_pairs, bool has_factors, const attend_view *view, int32_t row, float scale, float from, float factor, uint64_t seen) {
   attend_scratch *scratch = view->scratch;
@@ -330,9 +330,9 @@ MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int3
   }
 }
 
-// What a register tile asks for while it multiplies `columns` columns from `column` on: in ask[c] the first lines, as the result how many lanes
-// further the next ones lie. A page's keys of one head lie in one piece, and if the columns are only some of a page's, they are asked for in
-// the order of memory.
+// What a register tile asks for while it multiplies the columns seen[0], seen[1] …: in ask[c] the first lines, as the result how many lanes
+// further the next ones lie. A page's keys of one head lie in one piece. If the columns are only some of a page's, that piece is asked for in
+// the order of memory; else the next columns are, which is the same.
 MARTLET_INLINE size_t attend_ask(
     int columns, int lanes, const attend_view *view, const attend_source *source, const int seen[4], const uint32_t *ask[4]) {
   const int page_columns = view->segment / 16;
