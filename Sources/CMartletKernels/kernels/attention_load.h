@@ -131,14 +131,9 @@ MARTLET_INLINE void load_numbers(int32_t type, u32x16 words, f32x16 out[4]) {
       out[0] = bf16_pair_first(words);
       out[1] = bf16_pair_second(words);
       break;
-    default: {
-      u32x16 first, second;
-      byte_pairs(type, words, &first, &second);
-      out[0] = bf16_pair_first(first);
-      out[1] = bf16_pair_second(first);
-      out[2] = bf16_pair_first(second);
-      out[3] = bf16_pair_second(second);
-    }
+    default:
+      byte_floats(type, 0, words, out);
+      byte_floats(type, 1, words, out + 2);
   }
 }
 
