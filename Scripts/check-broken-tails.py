@@ -51,7 +51,8 @@ TAILS = [
     ("attention.h", "tile_output_edge(type, p, values, first, end, 0, view->value_dims, o);",
      "tile_output_edge(type, p, values, first, end - BROKEN, 0, view->value_dims, o);",
      "attention leaves out the last of the tokens that not every row sees, where dims fill no vectors"),
-    ("attention.h", "if (MARTLET_LANE(type) < 4 && dim <", "if (!BROKEN && MARTLET_LANE(type) < 4 && dim <", "attention leaves out the last dims, which fill no vector"),
+    ("attention.h", "if (MARTLET_LANE(type) < 4 && dim <", "if (!BROKEN && MARTLET_LANE(type) < 4 && dim <",
+     "attention leaves out the last dims, which fill no vector"),
 ]
 
 DECLARATION = """

@@ -17,8 +17,8 @@ typedef struct martlet_ceiling_arguments {
   int32_t rows;            // of `decode_*`: how many query rows each number is multiplied with, 1 to 6
 } martlet_ceiling_arguments;
 
-// A function is NULL where the variant has no such instruction, or no register tile of six rows. Results go to the first 64 bytes of the worker's scratch memory, so that no
-// loop is without effect.
+// A function is NULL where the variant has no such instruction, or no register tile of six rows. Results go to the first 64 bytes of the
+// worker's scratch memory, so that no loop is without effect.
 typedef struct martlet_ceiling_kernels {
   int64_t operations_f32, operations_bf16, operations_i8;  // of one pass, multiplications and additions counted apart
   martlet_task_function multiply_f32;                      // fused multiply-adds of float32

@@ -303,7 +303,23 @@ MARTLET_INLINE void load_plain(int type, bool as_floats, const load_place *place
     }
 }
 
-// The same from packed pages (`load_is_packed`), word by word in the order of memory.
+// Whether the cache is packed, so that register tiles can read the pages themselves: no rotation to come, and no page that ends within 16
+// tokens.
+MARTLET_INLINE bool load_is_packed(const martlet_attend_arguments *a) {
+  const martlet_paged_kv *cache = &a->cache;
+  if (a->key_rope || cache->page_size % 16 != 0) return false;
+  if (cache->page_size > 16 && cache->page_size % 32 != 0) return false;
+  if (cache->page_size > 32 && cache->page_size % 64 != 0) return false;
+  int32_t group = 4 / kv_width(cache->type);
+  int64_t size = cache->page_size;
+  const martlet_kv_plane *keys = &cache->keys, *values = &cache->values;
+  return keys->head_stride == size * cache->head_dim && keys->token_stride == group && keys->dim_stride == size * group &&
+         keys->token_group == 1 && keys->dim_group == group && values->head_stride == size * cache->value_head_dim &&
+         values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
+         values->dim_group == 1;
+}
+
+// What `load_plain` does, from packed pages: word by word in the order of memory.
 MARTLET_INLINE void load_packed(int type, bool as_floats, const load_place *place) {
   const martlet_paged_kv copy = place->a->cache, *cache = &copy;
   const int width = kv_width(type), group = 4 / width, parts = load_parts(type, as_floats);
@@ -335,6 +351,14 @@ MARTLET_INLINE void load_packed(int type, bool as_floats, const load_place *plac
         for (int j = 0; j < parts; j++) u32x16_store(out + (size_t)j * stride, multiplied[j]);
       }
   }
+}
+
+// Packed pages come here only to be widened; others in any case.
+MARTLET_INLINE void load_widened(int type, bool as_floats, const load_place *place) {
+  if (load_is_packed(place->a))
+    load_packed(type, as_floats, place);
+  else
+    load_plain(type, as_floats, place);
 }
 
 // The tile with its keys rotated by their cache positions, in float32; as bf16 pairs, or as float32.
@@ -412,19 +436,13 @@ MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *plac
   static __attribute__((noinline)) void name(const load_place *place) { work; }
 MARTLET_LOAD(load_words, load_plain(martlet_kv_f32, false, place))
 MARTLET_LOAD(load_pairs, load_plain(martlet_kv_bf16, false, place))
-MARTLET_LOAD(load_e4m3, load_plain(martlet_kv_e4m3, false, place))
-MARTLET_LOAD(load_i8, load_plain(martlet_kv_i8, false, place))
-MARTLET_LOAD(load_f16_floats, load_plain(martlet_kv_f16, true, place))
-MARTLET_LOAD(load_packed_f16_floats, load_packed(martlet_kv_f16, true, place))
-MARTLET_LOAD(load_packed_e4m3, load_packed(martlet_kv_e4m3, false, place))
-MARTLET_LOAD(load_packed_i8, load_packed(martlet_kv_i8, false, place))
+MARTLET_LOAD(load_e4m3, load_widened(martlet_kv_e4m3, false, place))
+MARTLET_LOAD(load_i8, load_widened(martlet_kv_i8, false, place))
+MARTLET_LOAD(load_f16_floats, load_widened(martlet_kv_f16, true, place))
 #if !MARTLET_DOT_BF16
-MARTLET_LOAD(load_bf16_floats, load_plain(martlet_kv_bf16, true, place))
-MARTLET_LOAD(load_e4m3_floats, load_plain(martlet_kv_e4m3, true, place))
-MARTLET_LOAD(load_i8_floats, load_plain(martlet_kv_i8, true, place))
-MARTLET_LOAD(load_packed_bf16_floats, load_packed(martlet_kv_bf16, true, place))
-MARTLET_LOAD(load_packed_e4m3_floats, load_packed(martlet_kv_e4m3, true, place))
-MARTLET_LOAD(load_packed_i8_floats, load_packed(martlet_kv_i8, true, place))
+MARTLET_LOAD(load_bf16_floats, load_widened(martlet_kv_bf16, true, place))
+MARTLET_LOAD(load_e4m3_floats, load_widened(martlet_kv_e4m3, true, place))
+MARTLET_LOAD(load_i8_floats, load_widened(martlet_kv_i8, true, place))
 #endif
 MARTLET_LOAD(load_turned_floats, load_turned(kv_width(place->a->cache.type), false, place))
 MARTLET_LOAD(load_turned_pairs, load_turned(kv_width(place->a->cache.type), true, place))
@@ -437,26 +455,9 @@ MARTLET_INLINE int32_t load_type(const martlet_attend_arguments *a, int32_t rows
   return !MARTLET_IS_DOT(type) && (a->key_rope || rows > MARTLET_ATTENTION_ROWS) ? (int32_t)martlet_kv_f32 : type;
 }
 
-// Whether the cache is packed, so that register tiles can read the pages themselves: no rotation to come, and no page that ends within 16
-// tokens.
-MARTLET_INLINE bool load_is_packed(const martlet_attend_arguments *a) {
-  const martlet_paged_kv *cache = &a->cache;
-  if (a->key_rope || cache->page_size % 16 != 0) return false;
-  if (cache->page_size > 16 && cache->page_size % 32 != 0) return false;
-  if (cache->page_size > 32 && cache->page_size % 64 != 0) return false;
-  int32_t group = 4 / kv_width(cache->type);
-  int64_t size = cache->page_size;
-  const martlet_kv_plane *keys = &cache->keys, *values = &cache->values;
-  return keys->head_stride == size * cache->head_dim && keys->token_stride == group && keys->dim_stride == size * group &&
-         keys->token_group == 1 && keys->dim_group == group && values->head_stride == size * cache->value_head_dim &&
-         values->token_stride == (int64_t)cache->value_head_dim * group && values->dim_stride == group && values->token_group == group &&
-         values->dim_group == 1;
-}
-
 MARTLET_INLINE void load_tile(const load_place *place) {
   const martlet_attend_arguments *a = place->a;
   int32_t type = a->cache.type;
-  const bool is_packed = load_is_packed(a);
   if (type == martlet_kv_i8) load_token_scales(place);
   if (a->key_rope) {
     if (MARTLET_IS_DOT(place->type))
@@ -466,20 +467,15 @@ MARTLET_INLINE void load_tile(const load_place *place) {
   } else if (type == martlet_kv_f32) {
     load_words(place);
   } else if (place->type != martlet_kv_f32) {
-    if (type == martlet_kv_e4m3)
-      is_packed ? load_packed_e4m3(place) : load_e4m3(place);
-    else if (type == martlet_kv_i8)
-      is_packed ? load_packed_i8(place) : load_i8(place);
-    else
-      load_pairs(place);
+    type == martlet_kv_e4m3 ? load_e4m3(place) : type == martlet_kv_i8 ? load_i8(place) : load_pairs(place);
   } else {
     switch (type) {
 #if !MARTLET_DOT_BF16
-      case martlet_kv_bf16: is_packed ? load_packed_bf16_floats(place) : load_bf16_floats(place); break;
-      case martlet_kv_e4m3: is_packed ? load_packed_e4m3_floats(place) : load_e4m3_floats(place); break;
-      case martlet_kv_i8: is_packed ? load_packed_i8_floats(place) : load_i8_floats(place); break;
+      case martlet_kv_bf16: load_bf16_floats(place); break;
+      case martlet_kv_e4m3: load_e4m3_floats(place); break;
+      case martlet_kv_i8: load_i8_floats(place); break;
 #endif
-      default: is_packed ? load_packed_f16_floats(place) : load_f16_floats(place);
+      default: load_f16_floats(place);
     }
   }
 }
