@@ -56,7 +56,9 @@ MARTLET_INLINE i32x16 i32x16_dot_i16(i32x16 acc, i32x16 a, i32x16 b) {
 // Returns v, in registers, at this point of the program: without such points the compiler reorders a whole unrolled block, runs out of
 // registers and keeps broadcast inputs on the stack.
 MARTLET_INLINE i32x16 i32x16_here(i32x16 v) {
-#if MARTLET_AVX512
+#if MARTLET_AVX512_MODEL
+  return v;
+#elif MARTLET_AVX512
   __asm__ volatile("" : "+v"(v));
   return v;
 #elif MARTLET_AVX2

@@ -15,8 +15,12 @@
 #define MARTLET_FMA 1
 #define MARTLET_DOT_BF16 1
 
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), apply_to = function)
+#if MARTLET_AVX512_MODEL  // a check on a processor without AVX-512: Tests/KernelCheck/avx512_model.h
+#define MARTLET_FEATURES "avx2,fma,f16c,bmi,bmi2"
+#else
+#define MARTLET_FEATURES "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"
+#endif
+#pragma clang attribute push(__attribute__((target(MARTLET_FEATURES))), apply_to = function)
 #include "variant.h"
 #pragma clang attribute pop
 #endif

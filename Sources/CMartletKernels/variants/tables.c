@@ -23,6 +23,9 @@ bool martlet_kernel_table_is_supported(const martlet_kernel_table *table) {
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
               __builtin_cpu_supports("bmi2");
+#if MARTLET_AVX512_MODEL
+  return avx2;
+#endif
   if (table == &martlet_avx2_table) return avx2;
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");

@@ -1,0 +1,239 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// What the AVX-512 variants call of AVX-512, in plain C: so that their source can be checked on processors without it. Only the compiler's
+// own work, vectors of 16 lanes as it writes them for AVX-512, is left to processors that have it.
+//
+// Included before everything else (clang -include), with Sources/CMartletKernels/variants/avx512.c and avx512bf16.c. Behaviour is that of the
+// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, with the rounding mode that programs start with.
+
+#ifndef MARTLET_AVX512_MODEL
+#define MARTLET_AVX512_MODEL 1
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+// The bits of a register as lanes of one type or another.
+typedef union model_register {
+  __m512i i;
+  __m512 f;
+  uint8_t u8[64];
+  int8_t i8[64];
+  uint16_t u16[32];
+  int16_t i16[32];
+  uint32_t u32[16];
+  int32_t i32[16];
+  float f32[16];
+} model_register;
+
+#define MODEL static inline __attribute__((unused, target("avx2,f16c")))
+#define EACH(lanes) for (int i = 0; i < (lanes); i++)
+
+// MARK: Integers
+
+MODEL __m512i model_set1_epi16(short value) {
+  model_register r;
+  EACH(32) r.i16[i] = value;
+  return r.i;
+}
+
+MODEL __m512i model_set1_epi32(int value) {
+  model_register r;
+  EACH(16) r.i32[i] = value;
+  return r.i;
+}
+
+MODEL __m512i model_broadcast_i32x4(__m128i value) {
+  model_register r;
+  EACH(4) memcpy(r.u32 + 4 * i, &value, 16);
+  return r.i;
+}
+
+MODEL __m512i model_add_epi16(__m512i a, __m512i b) {
+  model_register x = {a}, y = {b};
+  EACH(32) x.u16[i] = (uint16_t)(x.u16[i] + y.u16[i]);
+  return x.i;
+}
+
+MODEL __m512i model_and_si512(__m512i a, __m512i b) {
+  model_register x = {a}, y = {b};
+  EACH(16) x.u32[i] &= y.u32[i];
+  return x.i;
+}
+
+MODEL __m512i model_srai_epi16(__m512i a, unsigned count) {
+  model_register x = {a};
+  EACH(32) x.i16[i] = (int16_t)(x.i16[i] >> count);
+  return x.i;
+}
+
+// Each bit is that of `table` which the three bits above it number.
+MODEL __m512i model_ternarylogic_epi32(__m512i a, __m512i b, __m512i c, int table) {
+  model_register x = {a}, y = {b}, z = {c}, r = {0};
+  EACH(16)
+    for (int bit = 0; bit < 32; bit++) {
+      uint32_t number = (x.u32[i] >> bit & 1) << 2 | (y.u32[i] >> bit & 1) << 1 | (z.u32[i] >> bit & 1);
+      r.u32[i] |= ((uint32_t)table >> number & 1) << bit;
+    }
+  return r.i;
+}
+
+// Bytes from the same 16 bytes; 0 where the place's highest bit is set.
+MODEL __m512i model_shuffle_epi8(__m512i a, __m512i places) {
+  model_register x = {a}, y = {places}, r;
+  EACH(64) r.u8[i] = y.u8[i] & 0x80 ? 0 : x.u8[i / 16 * 16 + y.u8[i] % 16];
+  return r.i;
+}
+
+MODEL __m512i model_mask_permutexvar_epi16(__m512i otherwise, __mmask32 mask, __m512i places, __m512i a) {
+  model_register x = {a}, y = {places}, r = {otherwise};
+  EACH(32)
+    if (mask >> i & 1) r.u16[i] = x.u16[y.u16[i] % 32];
+  return r.i;
+}
+
+MODEL __m512i model_mask_mov_epi16(__m512i otherwise, __mmask32 mask, __m512i a) {
+  model_register x = {a}, r = {otherwise};
+  EACH(32)
+    if (mask >> i & 1) r.u16[i] = x.u16[i];
+  return r.i;
+}
+
+MODEL __mmask32 model_cmpeq_epi16_mask(__m512i a, __m512i b) {
+  model_register x = {a}, y = {b};
+  uint32_t mask = 0;
+  EACH(32) mask |= (uint32_t)(x.u16[i] == y.u16[i]) << i;
+  return mask;
+}
+
+MODEL __mmask32 model_testn_epi16_mask(__m512i a, __m512i b) {
+  model_register x = {a}, y = {b};
+  uint32_t mask = 0;
+  EACH(32) mask |= (uint32_t)((x.u16[i] & y.u16[i]) == 0) << i;
+  return mask;
+}
+
+MODEL __m512i model_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
+  model_register r = {sum}, x = {a}, y = {b};
+  EACH(32) r.u32[i / 2] += (uint32_t)(x.i16[i] * y.i16[i]);
+  return r.i;
+}
+
+MODEL __m512i model_madd_epi16(__m512i a, __m512i b) { return model_dpwssd_epi32(model_set1_epi32(0), a, b); }
+
+// Unsigned bytes by signed ones.
+MODEL __m512i model_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
+  model_register r = {sum}, x = {a}, y = {b};
+  EACH(64) r.u32[i / 4] += (uint32_t)(x.u8[i] * y.i8[i]);
+  return r.i;
+}
+
+// The low half of each lane.
+MODEL __m256i model_cvtepi32_epi16(__m512i a) {
+  model_register x = {a};
+  uint16_t halves[16];
+  EACH(16) halves[i] = (uint16_t)x.u32[i];
+  __m256i r;
+  memcpy(&r, halves, sizeof r);
+  return r;
+}
+
+// MARK: Floats
+
+MODEL __m512 model_cvtph_ps(__m256i halves) {
+  model_register r;
+  __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(halves)), high = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+  memcpy(r.f32, &low, 32);
+  memcpy(r.f32 + 8, &high, 32);
+  return r.f;
+}
+
+// To a multiple of 2^−(how / 16); of `how` only rounding to nearest, the default, is known here.
+MODEL __m512 model_roundscale_ps(__m512 a, int how) {
+  model_register x = {.f = a};
+  EACH(16) x.f32[i] = ldexpf(rintf(ldexpf(x.f32[i], how >> 4)), -(how >> 4));
+  return x.f;
+}
+
+// What that rounding takes away; 0 of infinities.
+MODEL __m512 model_reduce_ps(__m512 a, int how) {
+  model_register x = {.f = a}, y = {.f = model_roundscale_ps(a, how)};
+  EACH(16) x.f32[i] = isinf(x.f32[i]) ? 0 : x.f32[i] - y.f32[i];
+  return x.f;
+}
+
+// a · 2^⌊b⌋, rounded once; of numbers other than 0.
+MODEL __m512 model_scalef_ps(__m512 a, __m512 b) {
+  model_register x = {.f = a}, y = {.f = b};
+  EACH(16)
+    x.f32[i] = isnan(y.f32[i]) ? y.f32[i] : (float)ldexp(x.f32[i], (int)fmaxf(-2000, fminf(2000, floorf(y.f32[i]))));
+  return x.f;
+}
+
+MODEL float model_flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+
+// The nearest bf16, ties to even; subnormal numbers are taken for zeros, NaNs made quiet.
+MODEL uint16_t model_bf16(float x) {
+  uint32_t bits;
+  x = model_flushed(x);
+  memcpy(&bits, &x, sizeof bits);
+  return (uint16_t)(isnan(x) ? bits >> 16 | 0x40 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// The second's 16 in the low half of the register.
+MODEL __m512i model_cvtne2ps_pbh(__m512 a, __m512 b) {
+  model_register x = {.f = a}, y = {.f = b}, r;
+  EACH(32) r.u16[i] = i < 16 ? model_bf16(y.f32[i]) : model_bf16(x.f32[i - 16]);
+  return r.i;
+}
+
+// Of each pair the second product first, each sum rounded to nearest; subnormal numbers are taken for zeros and made zeros.
+MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
+  model_register r = {.f = sum}, x = {a}, y = {b};
+  EACH(16) {
+    float s = model_flushed(r.f32[i]);
+    for (int second = 1; second >= 0; second--) {
+      uint32_t pair[2] = {(uint32_t)x.u16[2 * i + second] << 16, (uint32_t)y.u16[2 * i + second] << 16};
+      float p[2];
+      memcpy(p, pair, sizeof p);
+      s = model_flushed(fmaf(model_flushed(p[0]), model_flushed(p[1]), s));
+    }
+    r.f32[i] = s;
+  }
+  return r.f;
+}
+
+#undef EACH
+#undef MODEL
+
+// Some of these are macros of the compiler's own header.
+#undef _mm512_cmpeq_epi16_mask
+#undef _mm512_reduce_ps
+#undef _mm512_roundscale_ps
+#undef _mm512_ternarylogic_epi32
+#define __m512bh __m512i
+#define _mm512_add_epi16 model_add_epi16
+#define _mm512_and_si512 model_and_si512
+#define _mm512_broadcast_i32x4 model_broadcast_i32x4
+#define _mm512_cmpeq_epi16_mask model_cmpeq_epi16_mask
+#define _mm512_cvtepi32_epi16 model_cvtepi32_epi16
+#define _mm512_cvtne2ps_pbh model_cvtne2ps_pbh
+#define _mm512_cvtph_ps model_cvtph_ps
+#define _mm512_dpbf16_ps model_dpbf16_ps
+#define _mm512_dpbusd_epi32 model_dpbusd_epi32
+#define _mm512_dpwssd_epi32 model_dpwssd_epi32
+#define _mm512_madd_epi16 model_madd_epi16
+#define _mm512_mask_mov_epi16 model_mask_mov_epi16
+#define _mm512_mask_permutexvar_epi16 model_mask_permutexvar_epi16
+#define _mm512_reduce_ps model_reduce_ps
+#define _mm512_roundscale_ps model_roundscale_ps
+#define _mm512_scalef_ps model_scalef_ps
+#define _mm512_set1_epi16 model_set1_epi16
+#define _mm512_set1_epi32 model_set1_epi32
+#define _mm512_shuffle_epi8 model_shuffle_epi8
+#define _mm512_srai_epi16 model_srai_epi16
+#define _mm512_ternarylogic_epi32 model_ternarylogic_epi32
+#define _mm512_testn_epi16_mask model_testn_epi16_mask
+
+#endif
