@@ -3,8 +3,8 @@
 """Counts the instructions of attention's inner loops in the disassembly: a guard against slowing down that no neighbour disturbs.
 
 Each x86-64 variant is compiled alone. A loop is what lies between a backward jump within a function and its target, with no other such loop
-inside. The loops that matter are those of the largest register tile. They must be there, do no more beside their multiply-adds than the limit
-allows, and keep their sums in registers: nothing of them may touch the stack.
+inside. The loops that matter are those of the largest register tile, for prompts, and those of four rows, for a generated token of a head group
+of four. They must be there, do no more beside their multiply-adds than the limit allows, and keep their sums in registers.
 
 Scripts/check-inner-loops.py [--print]; needs clang, from Swift's toolchain or the PATH, and objdump.
 """
@@ -20,18 +20,33 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "Sources" / "CMartletKernels"
 
-# Variant, function, multiply-add, how many of them are the tile, the most other instructions. Beside the multiply-adds a loop has 4 loads of
-# columns, 6 broadcasts of rows, its pointers and its end: more of them for scores, whose rows lie further apart. Other loops have as many
-# multiply-adds, of fewer rows or of the edges of a tile: they may be slower.
+# Variant, function, multiply-add, how many of them are the tile, the most other instructions, the most of all that touch the stack. Beside the
+# multiply-adds a loop of six rows has 4 loads of columns, 6 broadcasts of rows, its pointers and its end: more of them for scores, whose rows lie
+# further apart. Loops of four rows also ask for the next pages, and widen one-byte numbers. Other loops have as many multiply-adds, of fewer
+# rows or of the edges of a tile: they may be slower.
 LIMITS = [
-    ("avx512bf16", "attend_scores_many_bf16", "vdpbf16ps", 24, 19),
-    ("avx512bf16", "attend_values_many_bf16", "vdpbf16ps", 24, 16),
-    ("avx512bf16", "attend_scores_many_f32", "vfmadd", 24, 19),
-    ("avx512bf16", "attend_values_many_f32", "vfmadd", 24, 16),
-    ("avx512", "attend_scores_many_f32", "vfmadd", 24, 19),
-    ("avx512", "attend_values_many_f32", "vfmadd", 24, 16),
-    ("avx2", "attend_scores_many_f32", "vfmadd", 24, 21),
-    ("avx2", "attend_values_many_f32", "vfmadd", 24, 22),
+    ("avx512bf16", "attend_scores_many_bf16", "vdpbf16ps", 24, 19, 0),
+    ("avx512bf16", "attend_values_many_bf16", "vdpbf16ps", 24, 16, 0),
+    ("avx512bf16", "attend_scores_many_f32", "vfmadd", 24, 19, 0),
+    ("avx512bf16", "attend_values_many_f32", "vfmadd", 24, 16, 0),
+    ("avx512", "attend_scores_many_f32", "vfmadd", 24, 19, 0),
+    ("avx512", "attend_values_many_f32", "vfmadd", 24, 16, 0),
+    ("avx2", "attend_scores_many_f32", "vfmadd", 24, 21, 0),
+    ("avx2", "attend_values_many_f32", "vfmadd", 24, 22, 0),
+    ("avx512bf16", "attend_scores_few_bf16", "vdpbf16ps", 16, 16, 0),
+    ("avx512bf16", "attend_values_few_bf16", "vdpbf16ps", 16, 18, 0),
+    ("avx512bf16", "attend_scores_few_e4m3", "vdpbf16ps", 32, 58, 0),
+    ("avx512bf16", "attend_values_few_e4m3", "vdpbf16ps", 32, 60, 2),
+    ("avx512bf16", "attend_scores_few_i8", "vdpbf16ps", 32, 74, 2),
+    ("avx512bf16", "attend_values_few_i8", "vdpbf16ps", 32, 83, 4),
+    ("avx512", "attend_scores_few_f32", "vfmadd", 16, 16, 0),
+    ("avx512", "attend_values_few_f32", "vfmadd", 16, 18, 0),
+    ("avx2", "attend_scores_few_bf16", "vfmadd", 16, 21, 0),
+    ("avx2", "attend_values_few_bf16", "vfmadd", 16, 21, 0),
+    ("avx2", "attend_scores_few_e4m3", "vfmadd", 32, 80, 4),
+    ("avx2", "attend_values_few_e4m3", "vfmadd", 32, 84, 1),
+    ("avx2", "attend_scores_few_i8", "vfmadd", 32, 47, 0),
+    ("avx2", "attend_values_few_i8", "vfmadd", 32, 47, 0),
 ]
 
 
@@ -80,17 +95,17 @@ def check(shows: bool) -> list[str]:
         variants = sorted({limit[0] for limit in LIMITS})
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             listings = dict(zip(variants, pool.map(lambda variant: disassemble(variant, folder), variants)))
-    for variant, function, multiply, count, limit in LIMITS:
+    for variant, function, multiply, count, limit, stack in LIMITS:
         loops = [loop for loop in innermost_loops(listings[variant].get(function, []))
                  if sum(text.startswith(multiply) for text in loop) == count]
-        good = [loop for loop in loops if len(loop) - count <= limit and not any("(%rsp" in text for text in loop)]
+        good = [loop for loop in loops if len(loop) - count <= limit and sum("(%rsp" in text for text in loop) <= stack]
         others = sorted(len(loop) - count for loop in loops)
         print(f"{variant} {function}: loops of {count} {multiply} with {others} other instructions; {len(good)} keep to {limit}")
         if shows:
             for loop in loops:
                 print("\n".join("    " + text for text in loop), "\n")
         if not good:
-            problems.append(f"{variant} {function}: no loop of {count} {multiply} has at most {limit} other instructions and nothing on the "
+            problems.append(f"{variant} {function}: no loop of {count} {multiply} has at most {limit} other instructions and {stack} on the "
                             "stack")
     return problems
 

@@ -38,6 +38,12 @@ MODEL __m512i model_set1_epi16(short value) {
   return r.i;
 }
 
+MODEL __m512i model_set1_epi8(char value) {
+  model_register r;
+  EACH(64) r.i8[i] = (int8_t)value;
+  return r.i;
+}
+
 MODEL __m512i model_set1_epi32(int value) {
   model_register r;
   EACH(16) r.i32[i] = value;
@@ -97,6 +103,44 @@ MODEL __m512i model_mask_mov_epi16(__m512i otherwise, __mmask32 mask, __m512i a)
   model_register x = {a}, r = {otherwise};
   EACH(32)
     if (mask >> i & 1) r.u16[i] = x.u16[i];
+  return r.i;
+}
+
+// Of 128 bytes, `a` and then `b`.
+MODEL __m512i model_permutex2var_epi8(__m512i a, __m512i places, __m512i b) {
+  model_register x = {a}, y = {b}, z = {places}, r;
+  EACH(64) r.u8[i] = z.u8[i] & 64 ? y.u8[z.u8[i] % 64] : x.u8[z.u8[i] % 64];
+  return r.i;
+}
+
+// Of each 16 bytes the first eight, or the last: one of `a`, one of `b` in turn.
+MODEL __m512i model_unpack_epi8(__m512i a, __m512i b, int first) {
+  model_register x = {a}, y = {b}, r;
+  EACH(64) r.u8[i] = (i % 2 == 0 ? x : y).u8[i / 16 * 16 + first + i % 16 / 2];
+  return r.i;
+}
+
+MODEL __m512i model_unpacklo_epi8(__m512i a, __m512i b) { return model_unpack_epi8(a, b, 0); }
+MODEL __m512i model_unpackhi_epi8(__m512i a, __m512i b) { return model_unpack_epi8(a, b, 8); }
+
+// −128 stays what it is.
+MODEL __m512i model_abs_epi8(__m512i a) {
+  model_register x = {a};
+  EACH(64) x.u8[i] = (uint8_t)(x.i8[i] < 0 ? -x.i8[i] : x.i8[i]);
+  return x.i;
+}
+
+MODEL __mmask64 model_movepi8_mask(__m512i a) {
+  model_register x = {a};
+  uint64_t mask = 0;
+  EACH(64) mask |= (uint64_t)(x.u8[i] >> 7) << i;
+  return mask;
+}
+
+MODEL __m512i model_mask_mov_epi8(__m512i otherwise, __mmask64 mask, __m512i a) {
+  model_register x = {a}, r = {otherwise};
+  EACH(64)
+    if (mask >> i & 1) r.u8[i] = x.u8[i];
   return r.i;
 }
 
@@ -213,6 +257,7 @@ MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
 #undef _mm512_roundscale_ps
 #undef _mm512_ternarylogic_epi32
 #define __m512bh __m512i
+#define _mm512_abs_epi8 model_abs_epi8
 #define _mm512_add_epi16 model_add_epi16
 #define _mm512_and_si512 model_and_si512
 #define _mm512_broadcast_i32x4 model_broadcast_i32x4
@@ -225,15 +270,21 @@ MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
 #define _mm512_dpwssd_epi32 model_dpwssd_epi32
 #define _mm512_madd_epi16 model_madd_epi16
 #define _mm512_mask_mov_epi16 model_mask_mov_epi16
+#define _mm512_mask_mov_epi8 model_mask_mov_epi8
 #define _mm512_mask_permutexvar_epi16 model_mask_permutexvar_epi16
+#define _mm512_movepi8_mask model_movepi8_mask
+#define _mm512_permutex2var_epi8 model_permutex2var_epi8
 #define _mm512_reduce_ps model_reduce_ps
 #define _mm512_roundscale_ps model_roundscale_ps
 #define _mm512_scalef_ps model_scalef_ps
 #define _mm512_set1_epi16 model_set1_epi16
 #define _mm512_set1_epi32 model_set1_epi32
+#define _mm512_set1_epi8 model_set1_epi8
 #define _mm512_shuffle_epi8 model_shuffle_epi8
 #define _mm512_srai_epi16 model_srai_epi16
 #define _mm512_ternarylogic_epi32 model_ternarylogic_epi32
 #define _mm512_testn_epi16_mask model_testn_epi16_mask
+#define _mm512_unpackhi_epi8 model_unpackhi_epi8
+#define _mm512_unpacklo_epi8 model_unpacklo_epi8
 
 #endif

@@ -66,6 +66,7 @@ typedef struct attend_view {
   bool is_direct;        // register tiles read the pages themselves
   bool is_bytes;         // of one-byte numbers, where all rows see a whole tile
   bool is_few;           // a register tile holds all rows: it asks for the next tile's keys and values while it multiplies
+  bool lies_by_dim;      // queries are packed dim by dim for each register tile's rows, not row by row
   bool has_factors;      // int8: scores and probabilities are scaled by token
   bool has_short;        // some row is short
 } attend_view;
@@ -88,9 +89,8 @@ MARTLET_INLINE int32_t query_words(int type, const attend_view *view) { return v
 // The task's queries as they are multiplied, row after row, or those of each register tile dim by dim.
 MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
   const martlet_attend_arguments *a = view->a;
-  int32_t dims = a->cache.head_dim;
-  uint32_t *packed = view->scratch->queries;
-  for (int32_t row = 0; row < view->task->row_count; row++, packed += query_words(type, view)) {
+  int32_t dims = a->cache.head_dim, words = query_words(type, view);
+  for (int32_t row = 0; row < view->task->row_count; row++) {
     const float *q = a->queries + (size_t)view->scratch->row_index[row] * (size_t)dims;
     // Tokens lie far apart, and no hardware guesses where the next one is.
     if (row + 8 < view->task->row_count) {
@@ -107,18 +107,18 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
       }
       q = rounded;
     }
-    if (MARTLET_LIES_BY_DIM(type)) {
-      float *by_dim = (float *)(void *)packed - (size_t)(row % MARTLET_ATTENTION_ROWS) * (size_t)(dims - 1);
-      for (int32_t i = 0; i < dims; i++) by_dim[i * MARTLET_ATTENTION_ROWS] = q[i];
-      continue;
-    }
-    if (!MARTLET_IS_DOT(type)) {
+    uint32_t one[martlet_attention_max_head_dim], *packed = view->lies_by_dim ? one : view->scratch->queries + (size_t)row * (size_t)words;
+    if (MARTLET_IS_DOT(type)) {
+      int32_t i = 0;
+      for (; i + 32 <= dims; i += 32) u32x16_store(packed + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
+      for (; i < dims; i += 2) packed[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
+    } else {
       __builtin_memcpy(packed, q, (size_t)dims * sizeof(float));
-      continue;
     }
-    int32_t i = 0;
-    for (; i + 32 <= dims; i += 32) u32x16_store(packed + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
-    for (; i < dims; i += 2) packed[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
+    if (!view->lies_by_dim) continue;
+    int32_t in_tile = row % MARTLET_ATTENTION_ROWS;
+    uint32_t *by_dim = view->scratch->queries + (size_t)(row - in_tile) * (size_t)words + in_tile;
+    for (int32_t i = 0; i < words; i++) by_dim[i * MARTLET_ATTENTION_ROWS] = packed[i];
   }
 }
 
@@ -345,10 +345,17 @@ MARTLET_INLINE size_t attend_ask(
   return (size_t)(16 * columns);
 }
 
-// The row's packed query.
-MARTLET_INLINE const uint32_t *attend_query(int type, const attend_view *view, int32_t row) {
-  int32_t in_tile = MARTLET_LIES_BY_DIM(type) ? row % MARTLET_ATTENTION_ROWS : 0;
-  return view->scratch->queries + (size_t)(row - in_tile) * (size_t)query_words(type, view) + in_tile;
+// Where the row's packed query begins, and how far the next row's and its own next word are.
+typedef struct attend_query {
+  const uint32_t *first;
+  size_t stride, word_stride;
+} attend_query;
+
+MARTLET_INLINE attend_query attend_query_of(int type, bool lies_by_dim, const attend_view *view, int32_t row) {
+  size_t words = (size_t)query_words(type, view);
+  if (!lies_by_dim) return (attend_query){view->scratch->queries + (size_t)row * words, words, 1};
+  int32_t in_tile = row % MARTLET_ATTENTION_ROWS;
+  return (attend_query){view->scratch->queries + (size_t)(row - in_tile) * words + in_tile, 1, MARTLET_ATTENTION_ROWS};
 }
 
 // Scores of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
@@ -361,8 +368,7 @@ MARTLET_INLINE void attend_scores(
   const int columns = MARTLET_TILE_COLUMNS(type, rows), half = columns == 4 && !asks ? 2 : columns;
   const int lanes = view->a->cache.head_dim / MARTLET_LANE(type);
   int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
-  const uint32_t *q = attend_query(type, view, row);
-  const size_t q_stride = (size_t)query_words(type, view);
+  const attend_query q = attend_query_of(type, MARTLET_LIES_BY_DIM(type, asks), view, row);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = first_column / half * half; column < end_column; column += columns) {
     const uint32_t *k[4], *ask[4];
@@ -373,10 +379,12 @@ MARTLET_INLINE void attend_scores(
     }
     size_t ask_stride = asks ? attend_ask(columns, lanes, view, source, seen, ask) : 0;
     if (half < columns && end_column - column <= half)
-      tile_scores(type, rows, half, q, q_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
+      tile_scores(
+          type, rows, half, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
     else
       tile_scores(
-          type, rows, columns, q, q_stride, k, source->key_stride, lanes, asks ? ask : NULL, ask_stride, scores + 16 * column);
+          type, rows, columns, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, asks ? ask : NULL, ask_stride,
+          scores + 16 * column);
   }
 }
 
@@ -432,8 +440,7 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
 
   const int columns = MARTLET_TILE_COLUMNS(type, rows), lanes = view->a->cache.head_dim / MARTLET_LANE(type);
   int some_column = __builtin_ctzll(any) / 16;
-  const uint32_t *q = attend_query(type, view, row);
-  const size_t q_stride = (size_t)query_words(type, view);
+  const attend_query q = attend_query_of(type, view->lies_by_dim, view, row);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = 0; column < 4; column += columns) {
     const uint32_t *k[4];
@@ -443,7 +450,9 @@ MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view 
       is_seen |= column_is_seen;
       k[c] = source->keys[column_is_seen ? column + c : some_column];
     }
-    if (is_seen) tile_scores(type, rows, columns, q, q_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
+    if (is_seen)
+      tile_scores(
+          type, rows, columns, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
   }
 }
 
@@ -910,12 +919,11 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
     prepare_rows(&view, task->request, task->first_row, 0, task->row_count);
   }
   for (int32_t row = 0; row < task->row_count; row++) view.has_short |= scratch->is_short[row];
+  view.lies_by_dim = MARTLET_LIES_BY_DIM(type, view.is_few);
   if (MARTLET_IS_DOT(type))
     pack_queries(martlet_kv_bf16, &view);
-  else if (MARTLET_LIES_BY_DIM(type))
-    pack_queries(martlet_kv_f32, &view);
   else
-    pack_queries(martlet_kv_f16, &view);
+    pack_queries(martlet_kv_f32, &view);
 
   attend_chunk_function attend_one_chunk = attend_chunk_of(type, scales_by_token(&view) || view.bits || !(view.scale > 0));
   if (is_cascade) {

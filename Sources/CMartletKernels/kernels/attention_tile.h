@@ -35,8 +35,9 @@
 #define MARTLET_TAKES_TWO(type, rows) 0
 #endif
 
-// Whether the queries of a register tile's rows lie dim by dim, not row by row: then one pointer serves them all, for the same reason.
-#define MARTLET_LIES_BY_DIM(type) (MARTLET_ATTENTION_ROWS == 6 && MARTLET_TAKES_TWO(type, 6))
+// Whether the queries of a register tile's rows lie dim by dim, not row by row: then one pointer serves them all, for the same reason, and where
+// rows are few, so that the pointers to what is asked for do not leave the registers. Not for many rows of AVX-512: packing would take longer.
+#define MARTLET_LIES_BY_DIM(type, is_few) (MARTLET_ATTENTION_ROWS == 6 && ((is_few) || MARTLET_TAKES_TWO(type, 6)))
 
 // Whether numbers of this type are multiplied as bf16 pairs.
 #define MARTLET_IS_DOT(type) (MARTLET_DOT_BF16 && (type) >= martlet_kv_bf16)
@@ -116,9 +117,10 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
   return p;
 }
 
-// Adds to the sums what one lane of each column, at lanes[c], gives with what each row has for it, from x + i·stride on.
+// Adds to the sums what one lane of each column, at lanes[c], gives with what each row has for it: row i's words begin at x + i·stride and lie
+// `word_stride` apart.
 MARTLET_INLINE void tile_step(
-    int type, int rows, int columns, const uint32_t *const *lanes, const uint32_t *x, size_t stride, f32x16 sum[][4]) {
+    int type, int rows, int columns, const uint32_t *const *lanes, const uint32_t *x, size_t stride, size_t word_stride, f32x16 sum[][4]) {
   if (MARTLET_LANE(type) == 4) {  // column by column
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++)
@@ -134,7 +136,7 @@ MARTLET_INLINE void tile_step(
         for (int j = 0; j < (MARTLET_IS_DOT(type) ? 1 : 2); j++)
 #pragma clang loop unroll(full)
           for (int i = 0; i < rows; i++) {
-            u32x16 word = (u32x16)(x[(size_t)i * stride + (size_t)(half * MARTLET_WORDS(type) / 2 + j)]);
+            u32x16 word = (u32x16)(x[(size_t)i * stride + (size_t)(half * MARTLET_WORDS(type) / 2 + j) * word_stride]);
             sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], word, pairs) : f32x16_fma(f32x16_from_bits(word), numbers[j], sum[i][c]);
           }
       }
@@ -157,7 +159,7 @@ MARTLET_INLINE void tile_step(
     for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(lanes[c])), &first[c], &second[c]);
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++) {
-    f32x16 word = f32x16_from_bits((u32x16)(x[(size_t)i * stride + 1]));
+    f32x16 word = f32x16_from_bits((u32x16)(x[(size_t)i * stride + word_stride]));
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(word, second[c], sum[i][c]);
   }
@@ -165,19 +167,19 @@ MARTLET_INLINE void tile_step(
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane, or where queries lie by dim at q + i; keys[c] is the first lane of column c, whose
-// lanes for the next dims follow `stride` further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each
+// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane, `word_stride` apart; keys[c] is the first lane of column c, whose lanes for the next
+// dims follow `stride` further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each
 // next the one `ask_stride` further.
 MARTLET_INLINE void tile_scores(
-    int type, int rows, int columns, const uint32_t *q, size_t q_stride, const uint32_t *const *keys, size_t stride, int lanes,
-    const uint32_t *const *ask, size_t ask_stride, float *scores) {
+    int type, int rows, int columns, const uint32_t *q, size_t q_stride, size_t word_stride, const uint32_t *const *keys, size_t stride,
+    int lanes, const uint32_t *const *ask, size_t ask_stride, float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
   const int count = MARTLET_TAKES_TWO(type, rows) ? 2 : 1;  // that divides the lanes
-  const int words = MARTLET_LIES_BY_DIM(type) ? MARTLET_ATTENTION_ROWS : MARTLET_WORDS(type);
+  const size_t lane_stride = MARTLET_WORDS(type) * word_stride;
 #pragma clang loop unroll(disable)
   for (int lane = 0; lane < lanes; lane += count) {
 #pragma clang loop unroll(full)
@@ -188,9 +190,9 @@ MARTLET_INLINE void tile_scores(
         column[c] = keys[c] + (size_t)(lane + j) * stride;
         if (ask) __builtin_prefetch(ask[c] + (size_t)(lane + j) * ask_stride, 0, 2);
       }
-      tile_step(type, rows, columns, column, q + j * words, MARTLET_LIES_BY_DIM(type) ? 1 : q_stride, sum);
+      tile_step(type, rows, columns, column, q + (size_t)j * lane_stride, q_stride, word_stride, sum);
     }
-    q += count * words;
+    q += (size_t)count * lane_stride;
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -257,8 +259,8 @@ MARTLET_INLINE void tile_take(
     if (MARTLET_TAKES_TWO(type, rows) && !ask)
 #pragma clang loop unroll(disable)
       for (; count >= 2; count -= 2) {
-        tile_step(type, rows, columns, (const uint32_t *[]){v}, x, martlet_kv_tile_size, sum);
-        tile_step(type, rows, columns, (const uint32_t *[]){v + values->stride}, x + 1, martlet_kv_tile_size, sum);
+        tile_step(type, rows, columns, (const uint32_t *[]){v}, x, martlet_kv_tile_size, 1, sum);
+        tile_step(type, rows, columns, (const uint32_t *[]){v + values->stride}, x + 1, martlet_kv_tile_size, 1, sum);
         v += 2 * values->stride;
         x += 2;
       }
@@ -270,7 +272,7 @@ MARTLET_INLINE void tile_take(
         column[c] = v + 16 * c;
         if (ask) __builtin_prefetch(asked + 16 * c, 0, 2);
       }
-      tile_step(type, rows, columns, column, x, martlet_kv_tile_size, sum);
+      tile_step(type, rows, columns, column, x, martlet_kv_tile_size, 1, sum);
       v += values->stride;
       if (ask) asked += 16 * columns;
       x += MARTLET_WORDS(type);

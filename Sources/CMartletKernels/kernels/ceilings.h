@@ -52,7 +52,7 @@ MARTLET_INLINE void ceiling_decode(int type, int rows, const martlet_ceiling_arg
       const uint32_t *lanes[2];
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) lanes[c] = (const uint32_t *)(const void *)(a->data + at + 64 * c);
-      tile_step(type, rows, columns, lanes, read_again(ones), 0, sums);
+      tile_step(type, rows, columns, lanes, read_again(ones), 0, 1, sums);
     }
   }
 #pragma clang loop unroll(full)

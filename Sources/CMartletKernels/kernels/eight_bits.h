@@ -80,6 +80,44 @@ MARTLET_INLINE void i8_pairs(u32x16 words, u32x16 *first, u32x16 *second) {
   *second = c >> 16 | d;
 }
 
+#if MARTLET_VBMI
+// The low and the high byte of bf16 of what 7 bits say: of an e4m3 without its sign, of an integer.
+#define MARTLET_BF16_OF_E4M3(m) \
+  ((m) == 127 ? 0x7FC0 : (m) > 7 ? ((m) << 4) + 0x3C00 : (m) > 3 ? ((m) << 5) + 0x3B80 : (m) > 1 ? ((m) << 6) + 0x3B00 : (m) * 0x3B00)
+#define MARTLET_BF16_OF_INTEGER(n) \
+  ((n) > 63 ? ((n) << 1) + 0x4200 : (n) > 31 ? ((n) << 2) + 0x4180 : (n) > 15 ? ((n) << 3) + 0x4100 : (n) > 7 ? ((n) << 4) + 0x4080 : \
+   (n) > 3 ? ((n) << 5) + 0x4000 : (n) > 1 ? ((n) << 6) + 0x3F80 : (n) * 0x3F80)
+#define MARTLET_TWO(of, shift, n) (uint8_t)(of(n) >> shift), (uint8_t)(of(n + 1) >> shift)
+#define MARTLET_FOUR(of, shift, n) MARTLET_TWO(of, shift, n), MARTLET_TWO(of, shift, n + 2)
+#define MARTLET_SIXTEEN(of, shift, n) \
+  MARTLET_FOUR(of, shift, n), MARTLET_FOUR(of, shift, n + 4), MARTLET_FOUR(of, shift, n + 8), MARTLET_FOUR(of, shift, n + 12)
+#define MARTLET_ALL(of, shift) \
+  MARTLET_SIXTEEN(of, shift, 0), MARTLET_SIXTEEN(of, shift, 16), MARTLET_SIXTEEN(of, shift, 32), MARTLET_SIXTEEN(of, shift, 48), \
+      MARTLET_SIXTEEN(of, shift, 64), MARTLET_SIXTEEN(of, shift, 80), MARTLET_SIXTEEN(of, shift, 96), MARTLET_SIXTEEN(of, shift, 112)
+static const _Alignas(64) uint8_t e4m3_bytes[2][128] = {{MARTLET_ALL(MARTLET_BF16_OF_E4M3, 0)}, {MARTLET_ALL(MARTLET_BF16_OF_E4M3, 8)}};
+static const _Alignas(64) uint8_t i8_bytes[2][128] = {{MARTLET_ALL(MARTLET_BF16_OF_INTEGER, 0)}, {MARTLET_ALL(MARTLET_BF16_OF_INTEGER, 8)}};
+#undef MARTLET_ALL
+#undef MARTLET_SIXTEEN
+#undef MARTLET_FOUR
+#undef MARTLET_TWO
+#undef MARTLET_BF16_OF_INTEGER
+#undef MARTLET_BF16_OF_E4M3
+
+// The same of either type, both bytes looked up: e4m3 takes 6 instructions instead of 20, int8 9 instead of 15.
+MARTLET_INLINE void byte_pairs(int type, u32x16 words, u32x16 *first, u32x16 *second) {
+  const uint8_t(*bytes)[128] = type == martlet_kv_e4m3 ? e4m3_bytes : i8_bytes;
+  // The first two codes of four words, then their last two.
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+  __m512i codes = _mm512_shuffle_epi8((__m512i)words, order), magnitude = type == martlet_kv_e4m3 ? codes : _mm512_abs_epi8(codes);
+  __m512i low = _mm512_permutex2var_epi8((__m512i)u32x16_load(bytes[0]), magnitude, (__m512i)u32x16_load(bytes[0] + 64));
+  __m512i high = _mm512_permutex2var_epi8((__m512i)u32x16_load(bytes[1]), magnitude, (__m512i)u32x16_load(bytes[1] + 64));
+  // 128, of −128, has an eighth bit.
+  if (type == martlet_kv_i8) high = _mm512_mask_mov_epi8(high, _mm512_movepi8_mask(magnitude), _mm512_set1_epi8(0x43));
+  high = _mm512_ternarylogic_epi32(high, codes, _mm512_set1_epi8((char)0x80), 0xF8);  // high | (codes & sign)
+  *first = (u32x16)_mm512_unpacklo_epi8(low, high);
+  *second = (u32x16)_mm512_unpackhi_epi8(low, high);
+}
+#else
 // The same of either type.
 MARTLET_INLINE void byte_pairs(int type, u32x16 words, u32x16 *first, u32x16 *second) {
   if (type == martlet_kv_e4m3)
@@ -87,6 +125,7 @@ MARTLET_INLINE void byte_pairs(int type, u32x16 words, u32x16 *first, u32x16 *se
   else
     i8_pairs(words, first, second);
 }
+#endif
 
 #if MARTLET_AVX2
 // Two codes of each word, the first or the last two, as float32: as halves, whose exponent has one bit more and another bias, so that they are

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// AVX-512 with BF16 and VNNI: Zen 4, Cooper Lake, Sapphire Rapids and later. 32 registers of 16 floats.
+// AVX-512 with BF16, VNNI and VBMI: Zen 4, Sapphire Rapids and later. 32 registers of 16 floats. Cooper Lake, which has BF16 without VBMI,
+// takes avx512.
 
 #include "tables.h"
 
@@ -8,17 +9,18 @@
 #include <immintrin.h>
 
 #define MARTLET_NAME "avx512bf16"
-#define MARTLET_DESCRIPTION "x86-64 with AVX-512 F, BW, VL, DQ, VNNI and BF16"
+#define MARTLET_DESCRIPTION "x86-64 with AVX-512 F, BW, VL, DQ, VBMI, VNNI and BF16"
 #define MARTLET_TABLE martlet_avx512bf16_table
 #define MARTLET_AVX512 1
 #define MARTLET_VNNI 1
+#define MARTLET_VBMI 1
 #define MARTLET_FMA 1
 #define MARTLET_DOT_BF16 1
 
 #if MARTLET_AVX512_MODEL  // a check on a processor without AVX-512: Tests/KernelCheck/avx512_model.h
 #define MARTLET_FEATURES "avx2,fma,f16c,bmi,bmi2"
 #else
-#define MARTLET_FEATURES "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"
+#define MARTLET_FEATURES "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"
 #endif
 #pragma clang attribute push(__attribute__((target(MARTLET_FEATURES))), apply_to = function)
 #include "variant.h"

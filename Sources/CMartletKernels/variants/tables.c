@@ -31,7 +31,7 @@ bool martlet_kernel_table_is_supported(const martlet_kernel_table *table) {
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (table == &martlet_avx512_table) return avx512;
   if (table == &martlet_avx512bf16_table)
-    return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 #else
   (void)table;  // NEON is part of arm64
 #endif
