@@ -112,13 +112,14 @@ MARTLET_INLINE void pack_queries(int type, const attend_view *view) {
       int32_t i = 0;
       for (; i + 32 <= dims; i += 32) u32x16_store(packed + i / 2, bf16_pairs(f32x16_load(q + i), f32x16_load(q + i + 16)));
       for (; i < dims; i += 2) packed[i / 2] = bf16_round(f32x16_set(q[i]))[0] | bf16_round(f32x16_set(q[i + 1]))[0] << 16;
-    } else {
+    } else if (!view->lies_by_dim) {
       __builtin_memcpy(packed, q, (size_t)dims * sizeof(float));
     }
     if (!view->lies_by_dim) continue;
+    const uint8_t *from = MARTLET_IS_DOT(type) ? (const uint8_t *)packed : (const uint8_t *)q;
     int32_t in_tile = row % MARTLET_ATTENTION_ROWS;
     uint32_t *by_dim = view->scratch->queries + (size_t)(row - in_tile) * (size_t)words + in_tile;
-    for (int32_t i = 0; i < words; i++) by_dim[i * MARTLET_ATTENTION_ROWS] = packed[i];
+    for (int32_t i = 0; i < words; i++) __builtin_memcpy(by_dim + i * MARTLET_ATTENTION_ROWS, from + 4 * i, 4);
   }
 }
 
