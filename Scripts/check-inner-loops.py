@@ -20,33 +20,32 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "Sources" / "CMartletKernels"
 
-# Variant, function, multiply-add, how many of them are the tile, the most other instructions, the most of all that touch the stack. Beside the
-# multiply-adds a loop of six rows has 4 loads of columns, 6 broadcasts of rows, its pointers and its end: more of them for scores, whose rows lie
-# further apart. Loops of four rows also ask for the next pages, and widen one-byte numbers. Other loops have as many multiply-adds, of fewer
-# rows or of the edges of a tile: they may be slower.
+# Variant, function, whose name ends with its number of rows, multiply-add, how many of them are the tile, the most other instructions, the most of
+# all that touch the stack. Beside the multiply-adds a loop of six rows has 4 loads of columns, 6 broadcasts of rows, its pointers and its end. Loops of four rows also ask for the next pages, and widen one-byte numbers. Other loops have as many multiply-adds, of the
+# edges of a tile: they may be slower.
 LIMITS = [
-    ("avx512bf16", "attend_scores_many_bf16", "vdpbf16ps", 24, 19, 0),
-    ("avx512bf16", "attend_values_many_bf16", "vdpbf16ps", 24, 16, 0),
-    ("avx512bf16", "attend_scores_many_f32", "vfmadd", 24, 19, 0),
-    ("avx512bf16", "attend_values_many_f32", "vfmadd", 24, 16, 0),
-    ("avx512", "attend_scores_many_f32", "vfmadd", 24, 19, 0),
-    ("avx512", "attend_values_many_f32", "vfmadd", 24, 16, 0),
-    ("avx2", "attend_scores_many_f32", "vfmadd", 24, 21, 0),
-    ("avx2", "attend_values_many_f32", "vfmadd", 24, 22, 0),
-    ("avx512bf16", "attend_scores_few_bf16", "vdpbf16ps", 16, 16, 0),
-    ("avx512bf16", "attend_values_few_bf16", "vdpbf16ps", 16, 18, 0),
-    ("avx512bf16", "attend_scores_few_e4m3", "vdpbf16ps", 32, 58, 0),
-    ("avx512bf16", "attend_values_few_e4m3", "vdpbf16ps", 32, 60, 2),
-    ("avx512bf16", "attend_scores_few_i8", "vdpbf16ps", 32, 74, 2),
-    ("avx512bf16", "attend_values_few_i8", "vdpbf16ps", 32, 83, 4),
-    ("avx512", "attend_scores_few_f32", "vfmadd", 16, 16, 0),
-    ("avx512", "attend_values_few_f32", "vfmadd", 16, 18, 0),
-    ("avx2", "attend_scores_few_bf16", "vfmadd", 16, 21, 0),
-    ("avx2", "attend_values_few_bf16", "vfmadd", 16, 21, 0),
-    ("avx2", "attend_scores_few_e4m3", "vfmadd", 32, 80, 4),
-    ("avx2", "attend_values_few_e4m3", "vfmadd", 32, 84, 1),
-    ("avx2", "attend_scores_few_i8", "vfmadd", 32, 47, 0),
-    ("avx2", "attend_values_few_i8", "vfmadd", 32, 47, 0),
+    ("avx512bf16", "attend_scores_many_bf16_6", "vdpbf16ps", 24, 16, 0),
+    ("avx512bf16", "attend_values_many_bf16_6", "vdpbf16ps", 24, 15, 0),
+    ("avx512bf16", "attend_scores_many_f32_6", "vfmadd", 24, 14, 0),
+    ("avx512bf16", "attend_values_many_f32_6", "vfmadd", 24, 15, 0),
+    ("avx512", "attend_scores_many_f32_6", "vfmadd", 24, 14, 0),
+    ("avx512", "attend_values_many_f32_6", "vfmadd", 24, 15, 0),
+    ("avx2", "attend_scores_many_f32_6", "vfmadd", 24, 21, 0),
+    ("avx2", "attend_values_many_f32_6", "vfmadd", 24, 21, 0),
+    ("avx512bf16", "attend_scores_few_bf16_4", "vdpbf16ps", 16, 16, 0),
+    ("avx512bf16", "attend_values_few_bf16_4", "vdpbf16ps", 16, 18, 0),
+    ("avx512bf16", "attend_scores_few_e4m3_4", "vdpbf16ps", 32, 53, 0),
+    ("avx512bf16", "attend_values_few_e4m3_4", "vdpbf16ps", 32, 61, 2),
+    ("avx512bf16", "attend_scores_few_i8_4", "vdpbf16ps", 32, 73, 0),
+    ("avx512bf16", "attend_values_few_i8_4", "vdpbf16ps", 32, 75, 6),
+    ("avx512", "attend_scores_few_f32_4", "vfmadd", 16, 16, 0),
+    ("avx512", "attend_values_few_f32_4", "vfmadd", 16, 18, 0),
+    ("avx2", "attend_scores_few_bf16_4", "vfmadd", 16, 21, 0),
+    ("avx2", "attend_values_few_bf16_4", "vfmadd", 16, 21, 0),
+    ("avx2", "attend_scores_few_e4m3_4", "vfmadd", 32, 84, 6),
+    ("avx2", "attend_values_few_e4m3_4", "vfmadd", 32, 82, 4),
+    ("avx2", "attend_scores_few_i8_4", "vfmadd", 32, 47, 0),
+    ("avx2", "attend_values_few_i8_4", "vfmadd", 32, 47, 0),
 ]
 
 

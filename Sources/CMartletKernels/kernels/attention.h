@@ -29,7 +29,6 @@
 typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities
   _Alignas(64) uint32_t residues[martlet_attention_max_rows * martlet_kv_tile_size];  // short rows: what rounding left of them
-  _Alignas(64) float tile_o[MARTLET_ATTENTION_ROWS * martlet_attention_max_head_dim];  // what a tile gives to rows that see parts of it
   float factors[martlet_attention_max_rows + 16];  // of what the tile gives
   bool is_short[martlet_attention_max_rows];       // rows of few keys: residues are multiplied too
   float chunk_d[martlet_attention_max_rows * 16];  // 16 partial sums each
@@ -40,7 +39,7 @@ typedef struct attend_scratch {
   _Alignas(64) float chunk_o[martlet_attention_max_rows * martlet_attention_max_head_dim];
   _Alignas(64) float o[martlet_attention_max_rows * martlet_attention_max_head_dim];
   int32_t row_index[martlet_attention_max_rows];  // token · heads + head
-  uint64_t seen[martlet_attention_max_rows];      // special: which tokens of the tile a row sees
+  uint64_t seen[martlet_attention_max_rows];      // which tokens of the tile a row sees
   load_scratch load;
 } attend_scratch;
 _Static_assert(sizeof(attend_scratch) <= martlet_attention_scratch_bytes, "a worker's scratch memory is too small");
@@ -76,6 +75,7 @@ typedef struct attend_source {
   const uint32_t *keys[4];  // the first lane of each 16 tokens
   size_t key_stride;        // from lane to lane
   tile_values values;
+  bool is_seen;  // every row that sees some of the tile sees all of it; else the scratch memory says what each sees
   // `is_few`: where the next tile's lie; the same as these if there is none, or none that is read where it lies.
   const uint32_t *next_keys[4];
   tile_values next_values;
@@ -141,7 +141,7 @@ static __attribute__((noinline)) void softmax_cap(const attend_view *view, float
 }
 
 // One row's scores, −∞ where the row does not see the token; powers of two where they are scaled by token. Not `special` ones are seen from
-// `first` to before `end` of the tile, special ones where `seen` says so. Written back if they are not what they were.
+// token `first` to before `end` of the tile, special ones where `seen` says so. Written back if they are not what they were.
 MARTLET_INLINE void softmax_scores(bool special, const attend_view *view, float *scores, int first, int end, uint64_t seen, f32x16 t[4]) {
   if (special && view->cap > 0) softmax_cap(view, scores);
   for (int c = 0; c < 4; c++) t[c] = f32x16_load(scores + 16 * c);
@@ -209,15 +209,6 @@ MARTLET_INLINE f32x16 softmax_sum(bool has_factors, const attend_view *view, con
   return sum;
 }
 
-// The tokens of the tile that begins at token `start` which each of the rows sees.
-MARTLET_INLINE void attend_ranges(int rows, const attend_view *view, int32_t row, int32_t start, int *first, int *end) {
-  const int32_t *key_first = view->scratch->key_first + row, *key_end = view->scratch->key_end + row;
-  for (int i = 0; i < rows; i++) {
-    first[i] = key_first[i] > start ? key_first[i] - start : 0;
-    end[i] = key_end[i] - start < martlet_kv_tile_size ? key_end[i] - start : martlet_kv_tile_size;
-  }
-}
-
 // One row's weights, from scores that are no greater than `from` where the weights become pairs of bf16. Their sum is taken over them as they
 // are multiplied, so that o ÷ d is a mean of values whose weights add up to 1.
 MARTLET_INLINE void softmax_weights(
@@ -257,8 +248,7 @@ MARTLET_INLINE void softmax_rows(bool as_pairs, bool special, const attend_view 
   f32x16 lanes[16];
   for (int i = 0; i < count; i++) {
     f32x16 t[4];
-    int first, end;
-    attend_ranges(1, view, row + i, start, &first, &end);
+    int first = scratch->key_first[row + i] - start, end = scratch->key_end[row + i] - start;
     softmax_scores(special, view, scratch->scores + (row + i) * martlet_kv_tile_size, first, end, special ? seen[i] : 0, t);
     lanes[i] = f32x16_max(f32x16_max(t[0], t[1]), f32x16_max(t[2], t[3]));
   }
@@ -290,45 +280,20 @@ MARTLET_INLINE const uint32_t *attend_weights(const attend_view *view, int32_t r
   return weights + row * martlet_kv_tile_size;
 }
 
-// Tokens `first ..< end` of the tile, whole lanes that every row sees, into `rows` rows of o; and, where dims fill whole vectors, those behind
-// them that single rows see, unless seen_end is NULL.
+// What the weights of `rows` rows, or their residues, make of the tile's values goes into their rows of o.
 MARTLET_INLINE void attend_output(
-    int type, int rows, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end,
-    const tile_values *ask, const float *factors, float *o) {
+    int type, int rows, const attend_view *view, int32_t row, bool residues, const tile_values *values, const tile_seen *seen,
+    const tile_values *ask) {
   const int columns = MARTLET_TILE_COLUMNS(type, rows);
+  const uint32_t *p = attend_weights(view, row, residues);
+  const float *factors = MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL;
+  float *o = view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
   int dim = 0;
-  for (; dim + 16 * columns <= view->value_dims; dim += 16 * columns)
-    tile_output(type, rows, columns, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
+  for (; dim + 16 * columns <= view->stride; dim += 16 * columns)
+    tile_output(type, rows, columns, p, values, seen, dim, ask, factors, o, (size_t)view->stride);
   if (columns > 1)
-    for (; dim + 16 <= view->value_dims; dim += 16)
-      tile_output(type, rows, 1, p, values, first, end, seen_end, dim, ask, factors, o, (size_t)view->stride);
-  if (MARTLET_LANE(type) < 4 && dim < view->value_dims)
-    for (int i = 0; i < rows; i++)
-      tile_output_edge(
-          type, p + i * martlet_kv_tile_size, values, first, end, dim, view->value_dims, o + (size_t)i * (size_t)view->stride);
-}
-
-// Tokens `first ..< end` into one row of o.
-MARTLET_INLINE void attend_edge(
-    int type, const attend_view *view, const uint32_t *p, const tile_values *values, int first, int end, float *o) {
-  tile_output_edge(type, p, values, first, end, 0, view->value_dims, o);
-}
-
-// Where the parts of a tile's output are put together: a memory of their own if the whole is multiplied by a factor.
-MARTLET_INLINE float *attend_begin(int type, int rows, const attend_view *view, int32_t row) {
-  if (!MARTLET_IS_DOT(type)) return view->scratch->chunk_o + (size_t)row * (size_t)view->stride;
-  __builtin_memset(view->scratch->tile_o, 0, (size_t)rows * (size_t)view->stride * sizeof(float));
-  return view->scratch->tile_o;
-}
-
-MARTLET_INLINE void attend_end(int type, int rows, const attend_view *view, int32_t row) {
-  if (!MARTLET_IS_DOT(type)) return;
-  attend_scratch *scratch = view->scratch;
-  for (int i = 0; i < rows; i++) {
-    float *o = scratch->chunk_o + (size_t)(row + i) * (size_t)view->stride, *part = scratch->tile_o + (size_t)i * (size_t)view->stride;
-    for (int32_t dim = 0; dim < view->stride; dim += 16)
-      f32x16_store(o + dim, f32x16_fma(f32x16_load(part + dim), f32x16_set(scratch->factors[row + i]), f32x16_load(o + dim)));
-  }
+    for (; dim + 16 <= view->stride; dim += 16)
+      tile_output(type, rows, 1, p, values, seen, dim, ask, factors, o, (size_t)view->stride);
 }
 
 // What a register tile asks for while it multiplies the columns seen[0], seen[1] …: in ask[c] the first lines, as the result how many lanes
@@ -346,30 +311,41 @@ MARTLET_INLINE size_t attend_ask(
   return (size_t)(16 * columns);
 }
 
-// Where the row's packed query begins, and how far the next row's and its own next word are.
-typedef struct attend_query {
-  const uint32_t *first;
-  size_t stride, word_stride;
-} attend_query;
-
-MARTLET_INLINE attend_query attend_query_of(int type, bool lies_by_dim, const attend_view *view, int32_t row) {
+// The packed queries of `rows` rows from `row` on, of one register tile.
+MARTLET_INLINE tile_rows attend_queries(int type, int rows, bool lies_by_dim, const attend_view *view, int32_t row) {
   size_t words = (size_t)query_words(type, view);
-  if (!lies_by_dim) return (attend_query){view->scratch->queries + (size_t)row * words, words, 1};
+  if (!lies_by_dim) {
+    const uint32_t *first = view->scratch->queries + (size_t)row * words;
+    return (tile_rows){first, rows > 3 ? read_again(first + 3 * words) : first, words, 1};
+  }
   int32_t in_tile = row % MARTLET_ATTENTION_ROWS;
-  return (attend_query){view->scratch->queries + (size_t)(row - in_tile) * words + in_tile, 1, MARTLET_ATTENTION_ROWS};
+  const uint32_t *first = view->scratch->queries + (size_t)(row - in_tile) * words + in_tile;
+  return (tile_rows){first, first + 3, 1, MARTLET_ATTENTION_ROWS};
 }
 
-// Scores of rows `row ..< row + rows` of the task, which lie in one register tile and all see something of the tile.
-MARTLET_INLINE void attend_scores(
-    int type, int rows, bool asks, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
-  attend_ranges(rows, view, row, start, first, end);
-  // Scores of the columns of 16 tokens that some row sees; the first row begins and the last row ends the furthest out. A register
-  // tile's other columns are computed from a page that exists, and masked.
+// What `rows` rows from `row` on, of one register tile, see of a tile; false if they see nothing.
+MARTLET_INLINE bool attend_seen(int type, int rows, const attend_view *view, int32_t row, const attend_source *source, tile_seen *seen) {
+  *seen = (tile_seen){view->scratch->seen + row, ~(uint64_t)0, ~(uint64_t)0};
+  if (source->is_seen) return true;
+  seen->some = 0;
+  for (int i = 0; i < rows; i++) {
+    seen->whole &= seen->rows[i];
+    seen->some |= seen->rows[i];
+  }
+  if (MARTLET_LANE(type) == 2) seen->whole = (seen->whole & seen->whole >> 1 & 0x5555555555555555u) * 3;
+  return seen->some != 0;
+}
+
+// Scores of rows `row ..< row + rows` of the task, which lie in one register tile.
+MARTLET_INLINE void attend_scores(int type, int rows, bool asks, const attend_view *view, int32_t row, const attend_source *source) {
+  tile_seen visible;
+  if (!attend_seen(type, rows, view, row, source, &visible)) return;
+  // Scores of the columns of 16 tokens from the first that some row sees to the last. A register tile's other columns are computed from a
+  // page that exists, and masked.
   const int columns = MARTLET_TILE_COLUMNS(type, rows), half = columns == 4 && !asks ? 2 : columns;
   const int lanes = view->a->cache.head_dim / MARTLET_LANE(type);
-  int first_column = first[0] / 16, end_column = (end[rows - 1] + 15) / 16;
-  const attend_query q = attend_query_of(type, MARTLET_LIES_BY_DIM(type, asks), view, row);
+  int first_column = __builtin_ctzll(visible.some) / 16, end_column = (63 - __builtin_clzll(visible.some)) / 16 + 1;
+  const tile_rows q = attend_queries(type, rows, MARTLET_LIES_BY_DIM(type, asks), view, row);
   float *scores = view->scratch->scores + row * martlet_kv_tile_size;
   for (int column = first_column / half * half; column < end_column; column += columns) {
     const uint32_t *k[4], *ask[4];
@@ -380,122 +356,22 @@ MARTLET_INLINE void attend_scores(
     }
     size_t ask_stride = asks ? attend_ask(columns, lanes, view, source, seen, ask) : 0;
     if (half < columns && end_column - column <= half)
-      tile_scores(
-          type, rows, half, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
+      tile_scores(type, rows, half, q, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
     else
-      tile_scores(
-          type, rows, columns, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, asks ? ask : NULL, ask_stride,
-          scores + 16 * column);
+      tile_scores(type, rows, columns, q, k, source->key_stride, lanes, asks ? ask : NULL, ask_stride, scores + 16 * column);
   }
 }
 
 // What the rows' weights, or their residues, make of the tile's values.
 MARTLET_INLINE void attend_values(
-    int type, int rows, bool asks, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  int first[MARTLET_ATTENTION_ROWS], end[MARTLET_ATTENTION_ROWS];
-  attend_ranges(rows, view, row, start, first, end);
-  const uint32_t *p = attend_weights(view, row, residues);
-  const tile_values *values = &source->values, *ask = asks ? &source->next_values : NULL;
-  if (MARTLET_LANE(type) == 4) {
-    attend_output(
-        type, rows, view, p, values, 0, martlet_kv_tile_size, NULL, ask, MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL,
-        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
-    return;
-  }
-  // The tokens that every row sees, in whole lanes.
-  int whole_first = (first[rows - 1] + MARTLET_LANE(type) - 1) / MARTLET_LANE(type) * MARTLET_LANE(type);
-  int whole_end = end[0] / MARTLET_LANE(type) * MARTLET_LANE(type);
-  if (whole_end < whole_first) whole_end = whole_first;
-  if (view->value_dims % 16 == 0 && first[0] == whole_first) {
-    attend_output(
-        type, rows, view, p, values, whole_first, whole_end, end, ask, MARTLET_IS_DOT(type) ? view->scratch->factors + row : NULL,
-        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
-    return;
-  }
-  float *o = attend_begin(type, rows, view, row);
-  for (int i = 0; i < rows; i++)
-    attend_edge(
-        type, view, p + i * martlet_kv_tile_size, values, first[i], whole_first < end[i] ? whole_first : end[i],
-        o + (size_t)i * (size_t)view->stride);
-  if (whole_first < whole_end) attend_output(type, rows, view, p, values, whole_first, whole_end, NULL, ask, NULL, o);
-  for (int i = 0; i < rows; i++)
-    attend_edge(
-        type, view, p + i * martlet_kv_tile_size, values, whole_end > first[i] ? whole_end : first[i], end[i],
-        o + (size_t)i * (size_t)view->stride);
-  attend_end(type, rows, view, row);
-}
-
-// The first token from `token` on whose bit is set, 64 if there is none.
-MARTLET_INLINE int next_bit(uint64_t bits, int token) {
-  if (token >= 64) return 64;
-  bits &= ~(uint64_t)0 << token;
-  return bits ? __builtin_ctzll(bits) : 64;
-}
-
-// The same for rows that see any tokens, or none.
-MARTLET_INLINE void attend_special_scores(int type, int rows, const attend_view *view, int32_t row, const attend_source *source) {
-  const uint64_t *seen = view->scratch->seen + row;
-  uint64_t any = 0;
-  for (int i = 0; i < rows; i++) any |= seen[i];
-  if (any == 0) return;
-
-  const int columns = MARTLET_TILE_COLUMNS(type, rows), lanes = view->a->cache.head_dim / MARTLET_LANE(type);
-  int some_column = __builtin_ctzll(any) / 16;
-  const attend_query q = attend_query_of(type, view->lies_by_dim, view, row);
-  float *scores = view->scratch->scores + row * martlet_kv_tile_size;
-  for (int column = 0; column < 4; column += columns) {
-    const uint32_t *k[4];
-    bool is_seen = false;
-    for (int c = 0; c < columns; c++) {
-      bool column_is_seen = (any >> 16 * (column + c) & 0xFFFFu) != 0;
-      is_seen |= column_is_seen;
-      k[c] = source->keys[column_is_seen ? column + c : some_column];
-    }
-    if (is_seen)
-      tile_scores(
-          type, rows, columns, q.first, q.stride, q.word_stride, k, source->key_stride, lanes, NULL, 0, scores + 16 * column);
-  }
+    int type, int rows, bool asks, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
+  tile_seen seen;
+  if (!attend_seen(type, rows, view, row, source, &seen)) return;
+  attend_output(type, rows, view, row, residues, &source->values, &seen, asks ? &source->next_values : NULL);
 }
 
 MARTLET_INLINE void attend_softmax(bool as_pairs, bool special, const attend_view *view, int32_t row, int32_t end, int32_t start) {
   for (; row < end; row += 16) softmax_rows(as_pairs, special, view, row, end - row < 16 ? end - row : 16, start);
-}
-
-MARTLET_INLINE void attend_special_values(
-    int type, int rows, bool residues, const attend_view *view, int32_t row, const attend_source *source) {
-  const uint64_t *seen = view->scratch->seen + row;
-  const uint32_t *p = attend_weights(view, row, residues);
-  uint64_t all = ~(uint64_t)0;
-  for (int i = 0; i < rows; i++) all &= seen[i];
-  if (MARTLET_IS_DOT(type) && all == ~(uint64_t)0 && view->value_dims % 16 == 0) {
-    attend_output(
-        type, rows, view, p, &source->values, 0, martlet_kv_tile_size, NULL, NULL, view->scratch->factors + row,
-        view->scratch->chunk_o + (size_t)row * (size_t)view->stride);
-    return;
-  }
-  // In ascending order: runs of whole lanes that every row sees, and between them what single rows see.
-  uint64_t whole = all;
-  if (MARTLET_LANE(type) == 2) whole = (all & all >> 1 & 0x5555555555555555u) * 3;
-  float *o = attend_begin(type, rows, view, row);
-  for (int token = 0; token < martlet_kv_tile_size;) {
-    if (whole >> token & 1) {
-      int end = next_bit(~whole, token);
-      attend_output(type, rows, view, p, &source->values, token, end, NULL, NULL, NULL, o);
-      token = end;
-    } else {
-      int end = next_bit(whole, token);
-      for (int i = 0; i < rows; i++) {
-        for (int first = next_bit(seen[i], token), stop; first < end; first = next_bit(seen[i], stop)) {
-          stop = next_bit(~seen[i], first);
-          if (stop > end) stop = end;
-          attend_edge(
-              type, view, p + i * martlet_kv_tile_size, &source->values, first, stop, o + (size_t)i * (size_t)view->stride);
-        }
-      }
-      token = end;
-    }
-  }
-  attend_end(type, rows, view, row);
 }
 
 // Pointers into pages that register tiles read themselves, whose lanes hold `group` numbers; only pages that hold a token from `first` to
@@ -571,17 +447,6 @@ MARTLET_INLINE uint64_t seen_of(const attend_view *view, int32_t row, int32_t st
   return seen;
 }
 
-// Whether every row of the task sees all of the tile.
-MARTLET_INLINE bool sees_whole_tile(bool special, const attend_view *view, int32_t start) {
-  const attend_scratch *scratch = view->scratch;
-  for (int32_t row = 0; row < view->task->row_count; row++) {
-    if (special ? scratch->seen[row] != ~(uint64_t)0
-                : scratch->key_first[row] > start || scratch->key_end[row] < start + martlet_kv_tile_size)
-      return false;
-  }
-  return true;
-}
-
 // The rows `row ..< end` go through a product one register tile after the other; of residues, those that are short. Where the next ones end.
 MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t *row, int32_t end) {
   const bool *is_short = view->scratch->is_short;
@@ -595,121 +460,106 @@ MARTLET_INLINE int32_t next_rows(const attend_view *view, bool residues, int32_t
   return stop;
 }
 
-// How a tile is multiplied: for a task of many rows; for one of few, a single register tile, which asks for the next tile on the way; for rows
-// that see any tokens.
-typedef enum attend_way { attend_many, attend_few, attend_special, attend_ways } attend_way;
-
-MARTLET_INLINE void attend_scores_of(
-    int type, int way, int rows, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  if (way == attend_special) return attend_special_scores(type, rows, view, row, source);
-  attend_scores(type, rows, way == attend_few, view, row, start, source);
-}
-
-MARTLET_INLINE void attend_values_of(
-    int type, int way, int rows, bool residues, const attend_view *view, int32_t row, int32_t start, const attend_source *source) {
-  if (way == attend_special) return attend_special_values(type, rows, residues, view, row, source);
-  attend_values(type, rows, way == attend_few, residues, view, row, start, source);
-}
-
-// A tile's two products for rows `row ..< end`. They are functions of their own for each type and way: so that register tiles are compiled for
-// them, and in functions small enough that a compiler does not take minutes over one.
+// A tile's two products, for each number of rows that a register tile may have less one. They are functions of their own, so that compilers
+// neither take minutes over one large function nor run out of registers in it.
 typedef struct attend_products {
-  void (*scores)(const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source);
-  void (*values)(const attend_view *view, bool residues, int32_t row, int32_t end, int32_t start, const attend_source *source);
+  void (*scores[MARTLET_ATTENTION_ROWS])(const attend_view *view, int32_t row, const attend_source *source);
+  void (*values[MARTLET_ATTENTION_ROWS])(const attend_view *view, bool residues, int32_t row, const attend_source *source);
 } attend_products;
 
-#if MARTLET_ATTENTION_ROWS > 2
-#define MARTLET_OF_ROWS(work) work(1) work(2) work(3) work(4) work(5) work(6)
+#if MARTLET_ATTENTION_ROWS == 6
+#define MARTLET_OF_ROWS(of, ...) \
+  of(1, __VA_ARGS__) of(2, __VA_ARGS__) of(3, __VA_ARGS__) of(4, __VA_ARGS__) of(5, __VA_ARGS__) of(6, __VA_ARGS__)
 #else
-#define MARTLET_OF_ROWS(work) work(1) work(2)
+#define MARTLET_OF_ROWS(of, ...) of(1, __VA_ARGS__) of(2, __VA_ARGS__)
 #endif
-MARTLET_INLINE void attend_scores_pass(
-    int type, int way, const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) {
-#define MARTLET_ROWS(count) case count: attend_scores_of(type, way, count, view, row, start, source); break;
-  for (int32_t stop; stop = next_rows(view, false, &row, end), row < end; row = stop)
-    switch (stop - row) { MARTLET_OF_ROWS(MARTLET_ROWS) }
-#undef MARTLET_ROWS
-}
-
-MARTLET_INLINE void attend_values_pass(
-    int type, int way, bool residues, const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) {
-#define MARTLET_ROWS(count) case count: attend_values_of(type, way, count, residues, view, row, start, source); break;
-  for (int32_t stop; stop = next_rows(view, residues, &row, end), row < end; row = stop)
-    switch (stop - row) { MARTLET_OF_ROWS(MARTLET_ROWS) }
-#undef MARTLET_ROWS
-}
+#define MARTLET_FUNCTIONS(rows, name, type, is_few) \
+  static __attribute__((noinline)) void attend_scores_##name##_##rows(const attend_view *view, int32_t row, const attend_source *source) { \
+    attend_scores(type, rows, is_few, view, row, source); \
+  } \
+  static __attribute__((noinline)) void attend_values_##name##_##rows( \
+      const attend_view *view, bool residues, int32_t row, const attend_source *source) { \
+    attend_values(type, rows, is_few, residues, view, row, source); \
+  }
+#define MARTLET_SCORES(rows, name) attend_scores_##name##_##rows,
+#define MARTLET_VALUES(rows, name) attend_values_##name##_##rows,
+#define MARTLET_PRODUCTS(name, type, is_few) \
+  MARTLET_OF_ROWS(MARTLET_FUNCTIONS, name, type, is_few) \
+  static const attend_products attend_##name = {{MARTLET_OF_ROWS(MARTLET_SCORES, name)}, {MARTLET_OF_ROWS(MARTLET_VALUES, name)}};
+// For tasks of many rows, which are multiplied as float32 or as pairs: see `load_type`.
+MARTLET_PRODUCTS(many_f32, martlet_kv_f32, false)
+#if MARTLET_DOT_BF16
+MARTLET_PRODUCTS(many_bf16, martlet_kv_bf16, false)
+#endif
+// For tasks of few, a single register tile, which asks for the next tile on the way.
+MARTLET_PRODUCTS(few_f32, martlet_kv_f32, true)
+MARTLET_PRODUCTS(few_f16, martlet_kv_f16, true)
+MARTLET_PRODUCTS(few_bf16, martlet_kv_bf16, true)
+// One-byte numbers where they lie, of a tile that all rows see.
+MARTLET_PRODUCTS(few_e4m3, martlet_kv_e4m3, true)
+MARTLET_PRODUCTS(few_i8, martlet_kv_i8, true)
+#undef MARTLET_PRODUCTS
+#undef MARTLET_VALUES
+#undef MARTLET_SCORES
+#undef MARTLET_FUNCTIONS
 #undef MARTLET_OF_ROWS
 
-#define MARTLET_PRODUCTS(name, type, way) \
-  static __attribute__((noinline)) void attend_scores_##name( \
-      const attend_view *view, int32_t row, int32_t end, int32_t start, const attend_source *source) { \
-    attend_scores_pass(type, way, view, row, end, start, source); \
-  } \
-  static __attribute__((noinline)) void attend_values_##name( \
-      const attend_view *view, bool residues, int32_t row, int32_t end, int32_t start, const attend_source *source) { \
-    attend_values_pass(type, way, residues, view, row, end, start, source); \
-  }
-// Many rows are multiplied as float32 or as pairs: see `load_type`.
-MARTLET_PRODUCTS(many_f32, martlet_kv_f32, attend_many)
-MARTLET_PRODUCTS(few_f32, martlet_kv_f32, attend_few)
-MARTLET_PRODUCTS(few_f16, martlet_kv_f16, attend_few)
-MARTLET_PRODUCTS(few_bf16, martlet_kv_bf16, attend_few)
-MARTLET_PRODUCTS(special_f32, martlet_kv_f32, attend_special)
-MARTLET_PRODUCTS(special_f16, martlet_kv_f16, attend_special)
-MARTLET_PRODUCTS(special_bf16, martlet_kv_bf16, attend_special)
-// One-byte numbers where they lie, of a tile that all rows see.
-MARTLET_PRODUCTS(few_e4m3, martlet_kv_e4m3, attend_few)
-MARTLET_PRODUCTS(few_i8, martlet_kv_i8, attend_few)
+static const attend_products *const attend_products_of_many[] = {
+    [martlet_kv_f32] = &attend_many_f32,
 #if MARTLET_DOT_BF16
-MARTLET_PRODUCTS(many_bf16, martlet_kv_bf16, attend_many)
+    [martlet_kv_bf16] = &attend_many_bf16,
 #endif
-#undef MARTLET_PRODUCTS
-
-static const attend_products attend_products_of[][attend_ways] = {
-    [martlet_kv_f32] = {
-        [attend_many] = {attend_scores_many_f32, attend_values_many_f32},
-        [attend_few] = {attend_scores_few_f32, attend_values_few_f32},
-        [attend_special] = {attend_scores_special_f32, attend_values_special_f32},
-    },
-    [martlet_kv_f16] = {
-        [attend_few] = {attend_scores_few_f16, attend_values_few_f16},
-        [attend_special] = {attend_scores_special_f16, attend_values_special_f16},
-    },
-    [martlet_kv_bf16] = {
-#if MARTLET_DOT_BF16
-        [attend_many] = {attend_scores_many_bf16, attend_values_many_bf16},
-#endif
-        [attend_few] = {attend_scores_few_bf16, attend_values_few_bf16},
-        [attend_special] = {attend_scores_special_bf16, attend_values_special_bf16},
-    },
-    [martlet_kv_e4m3] = {[attend_few] = {attend_scores_few_e4m3, attend_values_few_e4m3}},
-    [martlet_kv_i8] = {[attend_few] = {attend_scores_few_i8, attend_values_few_i8}},
 };
+static const attend_products *const attend_products_of_few[] = {
+    [martlet_kv_f32] = &attend_few_f32,   [martlet_kv_f16] = &attend_few_f16, [martlet_kv_bf16] = &attend_few_bf16,
+    [martlet_kv_e4m3] = &attend_few_e4m3, [martlet_kv_i8] = &attend_few_i8,
+};
+
+// The scores of rows `row ..< end`, one register tile after the other.
+MARTLET_INLINE void attend_all_scores(
+    const attend_products *products, const attend_view *view, int32_t row, int32_t end, const attend_source *source) {
+  for (int32_t stop; stop = next_rows(view, false, &row, end), row < end; row = stop) products->scores[stop - row - 1](view, row, source);
+}
+
+// What the weights of rows `row ..< end`, or the residues of those that are short, make of the tile's values.
+MARTLET_INLINE void attend_all_values(
+    const attend_products *products, const attend_view *view, bool residues, int32_t row, int32_t end, const attend_source *source) {
+  for (int32_t stop; stop = next_rows(view, residues, &row, end), row < end; row = stop)
+    products->values[stop - row - 1](view, residues, row, source);
+}
 
 // One tile of 64 tokens against the rows that see something of it: neighbours, because what a row sees moves on with the row, except under
 // a custom mask.
 MARTLET_INLINE void attend_tile(bool as_pairs, bool special, const attend_view *view, int32_t start) {
   attend_scratch *scratch = view->scratch;
   int32_t row = 0, end = view->task->row_count, first, last;
+  attend_source source = {0};
   if (special) {
-    uint64_t any = 0;
-    for (int32_t i = 0; i < end; i++) any |= scratch->seen[i] = seen_of(view, i, start);
-    if (any == 0) return;
+    uint64_t some = 0, all = ~(uint64_t)0;
+    for (int32_t i = 0; i < end; i++) {
+      scratch->seen[i] = seen_of(view, i, start);
+      some |= scratch->seen[i];
+      all &= scratch->seen[i];
+    }
+    if (some == 0) return;
     while (scratch->seen[row] == 0) row++;
     while (scratch->seen[end - 1] == 0) end--;
-    first = start + __builtin_ctzll(any);
-    last = start + 63 - __builtin_clzll(any);
+    first = start + __builtin_ctzll(some);
+    last = start + 63 - __builtin_clzll(some);
+    source.is_seen = all == ~(uint64_t)0;
   } else {
     while (row < end && scratch->key_end[row] <= start) row++;
     while (row < end && scratch->key_first[end - 1] >= start + martlet_kv_tile_size) end--;
     if (row == end) return;
     first = scratch->key_first[row] > start ? scratch->key_first[row] : start;
     last = (scratch->key_end[end - 1] < start + martlet_kv_tile_size ? scratch->key_end[end - 1] : start + martlet_kv_tile_size) - 1;
+    source.is_seen = scratch->key_first[end - 1] <= start && scratch->key_end[row] >= start + martlet_kv_tile_size;
+    if (!source.is_seen)
+      for (int32_t i = row; i < end; i++) scratch->seen[i] = seen_of(view, i, start);
   }
-  attend_source source = {0};
-  const attend_products *products = &attend_products_of[view->type][special ? attend_special : view->is_few ? attend_few : attend_many];
-  if (view->is_bytes && row == 0 && end == view->task->row_count && sees_whole_tile(special, view, start)) {
-    products = &attend_products_of[view->a->cache.type][attend_few];
+  const attend_products *products = (view->is_few ? attend_products_of_few : attend_products_of_many)[view->type];
+  if (view->is_bytes && row == 0 && end == view->task->row_count && source.is_seen) {
+    products = attend_products_of_few[view->a->cache.type];
     attend_direct(4, view, start, first, last, &source);
     load_place place = attend_place(view, start, first, last);
     if (view->has_factors) load_token_scales(&place);
@@ -718,10 +568,10 @@ MARTLET_INLINE void attend_tile(bool as_pairs, bool special, const attend_view *
   } else {
     attend_brought(view, start, first, last, &source);
   }
-  products->scores(view, row, end, start, &source);
+  attend_all_scores(products, view, row, end, &source);
   attend_softmax(as_pairs, special, view, row, end, start);
-  products->values(view, false, row, end, start, &source);
-  if (as_pairs && view->has_short) products->values(view, true, row, end, start, &source);
+  attend_all_values(products, view, false, row, end, &source);
+  if (as_pairs && view->has_short) attend_all_values(products, view, true, row, end, &source);
 }
 
 // The task's rows against one chunk: chunk_m, chunk_d and chunk_o from empty.
@@ -898,7 +748,7 @@ static void attend(const void *arguments, int32_t task_index, int32_t worker, vo
       .value_dims = cache->value_head_dim,
       .stride = (cache->value_head_dim + 15) / 16 * 16,
       .segment = cache->page_size < martlet_kv_tile_size ? cache->page_size : martlet_kv_tile_size,
-      .is_direct = type == cache->type && load_is_packed(a),
+      .is_direct = type == cache->type && cache->value_head_dim % 16 == 0 && load_is_packed(a),
       .is_bytes = cache->type >= martlet_kv_e4m3 && task->row_count <= MARTLET_ATTENTION_ROWS && cache->value_head_dim % 16 == 0 &&
                   load_is_packed(a),
       .is_few = task->row_count <= MARTLET_ATTENTION_ROWS,

@@ -117,10 +117,26 @@ MARTLET_INLINE const uint32_t *read_again(const uint32_t *p) {
   return p;
 }
 
-// Adds to the sums what one lane of each column, at lanes[c], gives with what each row has for it: row i's words begin at x + i·stride and lie
-// `word_stride` apart.
-MARTLET_INLINE void tile_step(
-    int type, int rows, int columns, const uint32_t *const *lanes, const uint32_t *x, size_t stride, size_t word_stride, f32x16 sum[][4]) {
+// Where the words of a register tile's rows lie, of their queries or weights: those of row i begin at first + i·stride and lie `word_stride`
+// apart. The fourth row has a pointer of its own, where the stride is not known when this is compiled: an address of x86 reaches one or two such
+// strides from a pointer, not three.
+typedef struct tile_rows {
+  const uint32_t *first, *fourth;
+  size_t stride, word_stride;
+} tile_rows;
+
+// The same from `words` words further on.
+MARTLET_INLINE tile_rows tile_rows_from(tile_rows x, size_t words) {
+  return (tile_rows){x.first + words * x.word_stride, x.fourth + words * x.word_stride, x.stride, x.word_stride};
+}
+
+// The `word`-th word of row i in all lanes.
+MARTLET_INLINE u32x16 tile_word(tile_rows x, int i, int word) {
+  return (u32x16)((i < 3 ? x.first : x.fourth)[(size_t)(i % 3) * x.stride + (size_t)word * x.word_stride]);
+}
+
+// Adds to the sums what one lane of each column, at lanes[c], gives with the words that each row has for it.
+MARTLET_INLINE void tile_step(int type, int rows, int columns, const uint32_t *const *lanes, tile_rows x, f32x16 sum[][4]) {
   if (MARTLET_LANE(type) == 4) {  // column by column
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++)
@@ -136,7 +152,7 @@ MARTLET_INLINE void tile_step(
         for (int j = 0; j < (MARTLET_IS_DOT(type) ? 1 : 2); j++)
 #pragma clang loop unroll(full)
           for (int i = 0; i < rows; i++) {
-            u32x16 word = (u32x16)(x[(size_t)i * stride + (size_t)(half * MARTLET_WORDS(type) / 2 + j) * word_stride]);
+            u32x16 word = tile_word(x, i, half * MARTLET_WORDS(type) / 2 + j);
             sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], word, pairs) : f32x16_fma(f32x16_from_bits(word), numbers[j], sum[i][c]);
           }
       }
@@ -148,7 +164,7 @@ MARTLET_INLINE void tile_step(
   for (int c = 0; c < columns; c++) column_read(type, lanes[c], &raw[c], &first[c], &second[c]);
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++) {
-    u32x16 word = (u32x16)(x[(size_t)i * stride]);
+    u32x16 word = tile_word(x, i, 0);
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++)
       sum[i][c] = MARTLET_IS_DOT(type) ? bf16_pair_dot(sum[i][c], word, raw[c]) : f32x16_fma(f32x16_from_bits(word), first[c], sum[i][c]);
@@ -159,7 +175,7 @@ MARTLET_INLINE void tile_step(
     for (int c = 0; c < columns; c++) pair_split(type, u32x16_load(read_again(lanes[c])), &first[c], &second[c]);
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++) {
-    f32x16 word = f32x16_from_bits((u32x16)(x[(size_t)i * stride + word_stride]));
+    f32x16 word = f32x16_from_bits(tile_word(x, i, 1));
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(word, second[c], sum[i][c]);
   }
@@ -167,19 +183,17 @@ MARTLET_INLINE void tile_step(
 
 // scores[i·64 + 16·c + lane] = Σ q[i] · k[token] over all dims, for `rows` rows and `columns` columns of 16 tokens.
 //
-// Row i begins at q + i·q_stride, MARTLET_WORDS for each lane, `word_stride` apart; keys[c] is the first lane of column c, whose lanes for the next
-// dims follow `stride` further. Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each
-// next the one `ask_stride` further.
+// The queries hold MARTLET_WORDS for each lane; keys[c] is the first lane of column c, whose lanes for the next dims follow `stride` further.
+// Where `ask` is not NULL, the line at ask[c] is asked for with the first lane, and with each next the one `ask_stride` further.
 MARTLET_INLINE void tile_scores(
-    int type, int rows, int columns, const uint32_t *q, size_t q_stride, size_t word_stride, const uint32_t *const *keys, size_t stride,
-    int lanes, const uint32_t *const *ask, size_t ask_stride, float *scores) {
+    int type, int rows, int columns, tile_rows q, const uint32_t *const *keys, size_t stride, int lanes, const uint32_t *const *ask,
+    size_t ask_stride, float *scores) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < columns; c++) sum[i][c] = f32x16_set(0);
   const int count = MARTLET_TAKES_TWO(type, rows) ? 2 : 1;  // that divides the lanes
-  const size_t lane_stride = MARTLET_WORDS(type) * word_stride;
 #pragma clang loop unroll(disable)
   for (int lane = 0; lane < lanes; lane += count) {
 #pragma clang loop unroll(full)
@@ -190,9 +204,9 @@ MARTLET_INLINE void tile_scores(
         column[c] = keys[c] + (size_t)(lane + j) * stride;
         if (ask) __builtin_prefetch(ask[c] + (size_t)(lane + j) * ask_stride, 0, 2);
       }
-      tile_step(type, rows, columns, column, q + (size_t)j * lane_stride, q_stride, word_stride, sum);
+      tile_step(type, rows, columns, column, tile_rows_from(q, (size_t)(j * MARTLET_WORDS(type))), sum);
     }
-    q += (size_t)count * lane_stride;
+    q = tile_rows_from(q, (size_t)(count * MARTLET_WORDS(type)));
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -254,15 +268,16 @@ MARTLET_INLINE void tile_take(
     if (stop > end) stop = end;
     const uint32_t *v = tile_value_row(type, values, start) + dim;
     const uint32_t *asked = ask ? tile_ask_row(type, columns, ask, start, dim) : NULL;
-    const uint32_t *x = p + start / MARTLET_LANE(type) * MARTLET_WORDS(type);
+    tile_rows x = tile_rows_from(
+        (tile_rows){p, p + 3 * martlet_kv_tile_size, martlet_kv_tile_size, 1}, (size_t)(start / MARTLET_LANE(type) * MARTLET_WORDS(type)));
     int count = (stop - start) / MARTLET_LANE(type);
     if (MARTLET_TAKES_TWO(type, rows) && !ask)
 #pragma clang loop unroll(disable)
       for (; count >= 2; count -= 2) {
-        tile_step(type, rows, columns, (const uint32_t *[]){v}, x, martlet_kv_tile_size, 1, sum);
-        tile_step(type, rows, columns, (const uint32_t *[]){v + values->stride}, x + 1, martlet_kv_tile_size, 1, sum);
+        tile_step(type, rows, columns, (const uint32_t *[]){v}, x, sum);
+        tile_step(type, rows, columns, (const uint32_t *[]){v + values->stride}, tile_rows_from(x, 1), sum);
         v += 2 * values->stride;
-        x += 2;
+        x = tile_rows_from(x, 2);
       }
 #pragma clang loop unroll(disable)
     for (; count > 0; count--) {
@@ -272,91 +287,74 @@ MARTLET_INLINE void tile_take(
         column[c] = v + 16 * c;
         if (ask) __builtin_prefetch(asked + 16 * c, 0, 2);
       }
-      tile_step(type, rows, columns, column, x, martlet_kv_tile_size, 1, sum);
+      tile_step(type, rows, columns, column, x, sum);
       v += values->stride;
       if (ask) asked += 16 * columns;
-      x += MARTLET_WORDS(type);
+      x = tile_rows_from(x, MARTLET_WORDS(type));
     }
   }
 }
 
-// The same for lanes that not every row sees whole: row i sees the tokens before seen_end[i]. What it does not see is left out, whatever it
-// holds: its weight is 0.
-MARTLET_INLINE void tile_take_edge(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, const int *seen_end, int dim,
+// What the rows of a register tile see of a tile's tokens, as bits.
+typedef struct tile_seen {
+  const uint64_t *rows;  // what each row sees; not read if every row sees all
+  uint64_t whole;        // the tokens of the lanes that every row sees whole
+  uint64_t some;         // the tokens of which some row sees one; not 0
+} tile_seen;
+
+// The first token from `token` on whose bit is set, 64 if there is none.
+MARTLET_INLINE int tile_next(uint64_t bits, int token) {
+  if (token >= 64) return 64;
+  bits &= ~(uint64_t)0 << token;
+  return bits ? __builtin_ctzll(bits) : 64;
+}
+
+// The same for the one lane of token `token`, of which each row takes in what it sees and leaves out the rest, whatever it holds.
+MARTLET_INLINE void tile_take_seen(
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int token, const uint64_t *seen, int dim,
     f32x16 sum[][4]) {
-#pragma clang loop unroll(disable)
-  for (int token = first; token < seen_end[rows - 1]; token += MARTLET_LANE(type)) {
-    const uint32_t *v = tile_value_row(type, values, token) + dim, *x = p + (MARTLET_IS_DOT(type) ? token / 2 : token);
-    f32x16 even[4], odd[4];
-    u32x16 raw[4];
+  const uint32_t *v = tile_value_row(type, values, token) + dim, *x = p + (MARTLET_IS_DOT(type) ? token / 2 : token);
+  f32x16 even[4], odd[4];
+  u32x16 raw[4];
 #pragma clang loop unroll(full)
-    for (int c = 0; c < columns; c++) column_read(type, v + 16 * c, &raw[c], &even[c], &odd[c]);
+  for (int c = 0; c < columns; c++) column_read(type, v + 16 * c, &raw[c], &even[c], &odd[c]);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < rows; i++) {
-      const uint32_t *weights = x + i * martlet_kv_tile_size;
-      // Of a lane's two tokens the first is seen if the second is.
-      bool sees_first = token < seen_end[i], sees_second = token + 1 < seen_end[i];
-      u32x16 seen = (u32x16)(sees_second ? 0xFFFFFFFFu : sees_first ? 0xFFFFu : 0u);
+  for (int i = 0; i < rows; i++) {
+    const uint32_t *weights = x + i * martlet_kv_tile_size;
+    uint32_t pair = (uint32_t)(seen[i] >> token);
+    bool sees_first = pair & 1, sees_second = MARTLET_LANE(type) == 2 && (pair & 2);
+    if (MARTLET_IS_DOT(type)) {
+      uint32_t mask = (sees_first ? 0xFFFFu : 0u) | (sees_second ? 0xFFFF0000u : 0u);
 #pragma clang loop unroll(full)
-      for (int c = 0; c < columns; c++) {
-        if (MARTLET_IS_DOT(type)) {
-          sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(weights[0]), raw[c] & seen);
-        } else {
-          sum[i][c] = sees_first ? f32x16_fma(f32x16_from_bits((u32x16)(weights[0])), even[c], sum[i][c]) : sum[i][c];
-          if (MARTLET_LANE(type) == 2)
-            sum[i][c] = sees_second ? f32x16_fma(f32x16_from_bits((u32x16)(weights[1])), odd[c], sum[i][c]) : sum[i][c];
-        }
-      }
+      for (int c = 0; c < columns; c++) sum[i][c] = bf16_pair_dot(sum[i][c], (u32x16)(weights[0] & mask), raw[c] & mask);
+    } else {
+      if (sees_first)
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(f32x16_from_bits((u32x16)(weights[0])), even[c], sum[i][c]);
+      if (sees_second)
+#pragma clang loop unroll(full)
+        for (int c = 0; c < columns; c++) sum[i][c] = f32x16_fma(f32x16_from_bits((u32x16)(weights[1])), odd[c], sum[i][c]);
     }
   }
 }
 
-// output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens `first ..< end` of the tile, whole lanes, which every
-// row sees, and, unless seen_end is NULL, for those behind them: row i sees those before seen_end[i], which grows from row to row. p[i] is
-// p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims. Where `ask` is not NULL, its
+// output[i·output_stride + 16·c + lane] += Σ p[i][token] · v[token][dim], for the tokens of the tile that row i sees, in ascending order. p[i]
+// is p + i·64: float32 for each token, or bf16 pairs for each two tokens. `dim` is the first of 16·columns dims. Where `ask` is not NULL, its
 // values in the same places are asked for on the way. Where `factors` is not NULL, the tile's sum is taken by itself and row i's is multiplied
 // by factors[i] before it is added.
 MARTLET_INLINE void tile_output(
-    int type, int rows, int columns, const uint32_t *p, const tile_values *values, int first, int end, const int *seen_end, int dim,
-    const tile_values *ask, const float *factors, float *output, size_t output_stride) {
+    int type, int rows, int columns, const uint32_t *p, const tile_values *values, const tile_seen *seen, int dim, const tile_values *ask,
+    const float *factors, float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
   tile_begin(rows, columns, sum, dim, factors, output, output_stride);
-  tile_take(type, rows, columns, p, values, first, end, dim, ask, sum);
-  if (seen_end) tile_take_edge(type, rows, columns, p, values, end, seen_end, dim, sum);
-  tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
-}
-
-// The same for one row, the dims `dim ..< dims` and tokens `first ..< end` that need not begin or end with a lane: a neighbour in the
-// lane is left out, whatever it holds. `dims` is a multiple of 8; nothing is read beyond it.
-MARTLET_INLINE void tile_output_edge(
-    int type, const uint32_t *p, const tile_values *values, int first, int end, int dim, int dims, float *output) {
-  for (int token = first, next; token < end; token = next) {
-    int pair = token / MARTLET_LANE(type) * MARTLET_LANE(type);
-    bool has_even = token == pair, has_odd = MARTLET_LANE(type) == 2 && pair + 1 < end;
-    next = pair + MARTLET_LANE(type);
-    const uint32_t *v = tile_value_row(type, values, pair);
-    for (int column = dim; column < dims; column += 16) {
-      u32x16 raw;
-      if (column + 16 <= dims) {
-        raw = u32x16_load(v + column);
-      } else {
-        uint32_t padded[16] = {0};
-        __builtin_memcpy(padded, v + column, 8 * sizeof(uint32_t));
-        raw = u32x16_load(padded);
-      }
-      f32x16 sum = f32x16_load(output + column);
-      if (type == martlet_kv_f32) {
-        sum = f32x16_fma(f32x16_from_bits((u32x16)(p[token])), f32x16_from_bits(raw), sum);
-      } else if (MARTLET_IS_DOT(type)) {
-        sum = bf16_pair_dot(sum, (u32x16)(p[pair / 2]), raw & ((has_even ? 0xFFFFu : 0u) | (has_odd ? 0xFFFF0000u : 0u)));
-      } else {
-        f32x16 even, odd;
-        pair_split(type, raw, &even, &odd);
-        if (has_even) sum = f32x16_fma(f32x16_from_bits((u32x16)(p[pair])), even, sum);
-        if (has_odd) sum = f32x16_fma(f32x16_from_bits((u32x16)(p[pair + 1])), odd, sum);
-      }
-      f32x16_store(output + column, sum);
+  for (int token = __builtin_ctzll(seen->some) / MARTLET_LANE(type) * MARTLET_LANE(type), next; token < 64; token = next) {
+    if (seen->whole >> token & 1) {
+      next = tile_next(~seen->whole, token);
+      tile_take(type, rows, columns, p, values, token, next, dim, ask, sum);
+    } else {
+      if (MARTLET_LANE(type) < 4) tile_take_seen(type, rows, columns, p, values, token, seen->rows, dim, sum);
+      next = tile_next(seen->some, token + MARTLET_LANE(type)) / MARTLET_LANE(type) * MARTLET_LANE(type);
     }
   }
+  tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
 }

@@ -52,7 +52,8 @@ MARTLET_INLINE void ceiling_decode(int type, int rows, const martlet_ceiling_arg
       const uint32_t *lanes[2];
 #pragma clang loop unroll(full)
       for (int c = 0; c < columns; c++) lanes[c] = (const uint32_t *)(const void *)(a->data + at + 64 * c);
-      tile_step(type, rows, columns, lanes, read_again(ones), 0, 1, sums);
+      const uint32_t *x = read_again(ones);
+      tile_step(type, rows, columns, lanes, (tile_rows){x, x, 0, 1}, sums);
     }
   }
 #pragma clang loop unroll(full)
