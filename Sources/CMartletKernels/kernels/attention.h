@@ -21,8 +21,8 @@
 // A tile takes three passes over the task's rows: scores, probabilities, output. So what the rows share, its keys, then its values, stays in
 // the first-level cache, whatever the rows themselves bring; and the exponentials, long chains of few instructions, overlap from row to row.
 //
-// What is rare (soft caps, int8's scales for each token, bits of custom masks) has loops of its own, `special` ones; what they share with the
-// others is the same code and gives the same bits.
+// What is rare (soft caps, int8's scales for each token, bits of custom masks) has a softmax of its own, the `special` one; what it shares with
+// the other is the same code and gives the same bits.
 
 // A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched. Where there is
 // room for 16 rows more, vectors of 16 rows may reach beyond the last.
