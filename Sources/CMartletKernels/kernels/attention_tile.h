@@ -347,14 +347,16 @@ MARTLET_INLINE void tile_output(
     const float *factors, float *output, size_t output_stride) {
   f32x16 sum[MARTLET_ATTENTION_ROWS][4];
   tile_begin(rows, columns, sum, dim, factors, output, output_stride);
-  for (int token = __builtin_ctzll(seen->some) / MARTLET_LANE(type) * MARTLET_LANE(type), next; token < 64; token = next) {
+  for (int token = __builtin_ctzll(seen->some) / MARTLET_LANE(type) * MARTLET_LANE(type), end; token < martlet_kv_tile_size;) {
     if (seen->whole >> token & 1) {
-      next = tile_next(~seen->whole, token);
-      tile_take(type, rows, columns, p, values, token, next, dim, ask, sum);
+      end = tile_next(~seen->whole, token);
+      tile_take(type, rows, columns, p, values, token, end, dim, ask, sum);
     } else {
+      end = token + MARTLET_LANE(type);
       if (MARTLET_LANE(type) < 4) tile_take_seen(type, rows, columns, p, values, token, seen->rows, dim, sum);
-      next = tile_next(seen->some, token + MARTLET_LANE(type)) / MARTLET_LANE(type) * MARTLET_LANE(type);
     }
+    // Pages of tokens that no row sees are not known.
+    token = tile_next(seen->some, end) / MARTLET_LANE(type) * MARTLET_LANE(type);
   }
   tile_add(rows, columns, (const f32x16(*)[4])sum, dim, factors, output, output_stride);
 }
