@@ -37,7 +37,7 @@ LIMITS = [
     ("avx512bf16", "attend_scores_few_e4m3_4", "vdpbf16ps", 32, 53, 0),
     ("avx512bf16", "attend_values_few_e4m3_4", "vdpbf16ps", 32, 61, 2),
     ("avx512bf16", "attend_scores_few_i8_4", "vdpbf16ps", 32, 73, 0),
-    ("avx512bf16", "attend_values_few_i8_4", "vdpbf16ps", 32, 75, 6),
+    ("avx512bf16", "attend_values_few_i8_4", "vdpbf16ps", 32, 77, 6),
     ("avx512", "attend_scores_few_f32_4", "vfmadd", 16, 16, 0),
     ("avx512", "attend_values_few_f32_4", "vfmadd", 16, 18, 0),
     ("avx2", "attend_scores_few_bf16_4", "vfmadd", 16, 21, 0),

@@ -385,10 +385,11 @@ static void check_products(void) {
 
 // MARK: Attention
 
-enum { attention_heads = 6, attention_kv_heads = 2, attention_group = 3, attention_requests = 3 };
+enum { attention_heads = 6, attention_kv_heads = 2, attention_group = 3, attention_requests = 4 };
 
-// A batch: a prompt, a chunk over a cached prefix, and one generated token far out.
-static const int32_t query_indptr[] = {0, 21, 34, 35}, kv_lens[] = {21, 150, 1100};
+// A batch: a prompt, a chunk over a cached prefix, and generated tokens, one far out and one that ends where a page of 32 tokens does within
+// a tile: there is no page behind it.
+static const int32_t query_indptr[] = {0, 21, 34, 35, 36}, kv_lens[] = {21, 150, 1100, 96};
 
 static const char *const type_names[] = {"f32", "f16", "bf16", "e4m3", "i8"};
 static const int64_t type_widths[] = {4, 2, 2, 1, 1};
@@ -509,7 +510,7 @@ static void check_stored(const martlet_paged_kv *cache, const int32_t *indptr, c
   int32_t dims = cache->head_dim, value_dims = cache->value_head_dim;
   int32_t width = attention_heads * dims + attention_kv_heads * (dims + value_dims);
   size_t size = (size_t)(dims > value_dims ? dims : value_dims), count = 0;
-  float *stored = zeroed(3600 * attention_kv_heads * 2 * size * 4), *expected = zeroed(3600 * attention_kv_heads * 2 * size * 4);
+  float *stored = zeroed(4700 * attention_kv_heads * 2 * size * 4), *expected = zeroed(4700 * attention_kv_heads * 2 * size * 4);
   for (int32_t request = 0; request < attention_requests; request++) {
     int32_t end = (kv_lens[request] + cache->page_size - 1) / cache->page_size * cache->page_size;
     for (int32_t position = 0; position < end; position++)
@@ -707,10 +708,10 @@ static void check_attention_of(
   int32_t width = attention_heads * dims + attention_kv_heads * (dims + value_dims), tokens = query_indptr[attention_requests];
   char what[96];
   // The cached prefix: appended by the plain variant, all tokens of all requests at once.
-  static const int32_t all[] = {0, 21, 171, 1271};
+  static const int32_t all[] = {0, 21, 171, 1271, 1367};
   martlet_paged_kv cache = make_cache(type, order, page_size, dims, value_dims);
   martlet_paged_kv other = make_cache(type, order, page_size, dims, value_dims);
-  float *prefix = random_floats((size_t)all[3] * (size_t)width, 2), *unused = zeroed((size_t)all[3] * attention_heads * (size_t)dims * 4);
+  float *prefix = random_floats((size_t)all[attention_requests] * (size_t)width, 2), *unused = zeroed((size_t)all[attention_requests] * attention_heads * (size_t)dims * 4);
   float *rope = random_floats(1100 * (size_t)dims, 1), *weight = random_floats((size_t)dims, 1), *sinks = random_floats(attention_heads, 4);
   martlet_head_norm none = {0}, norm = {weight, 1e-6f};
   append_all(plain, cache, all, prefix, rope, true, none, unused);
@@ -794,7 +795,7 @@ static void check_attention_of(
 // whose dim d holds code d. Row i asks for dim i alone, and tells in its log-sum-exp what it got.
 static void check_codes(int32_t type) {
   enum { codes = 256, tokens = (codes + attention_group - 1) / attention_group, rows = tokens * attention_group };
-  static const int32_t indptr[] = {0, tokens, tokens, tokens}, lens[] = {martlet_kv_tile_size, 0, 0};
+  static const int32_t indptr[] = {0, tokens, tokens, tokens, tokens}, lens[] = {martlet_kv_tile_size, 0, 0, 0};
   martlet_paged_kv cache = make_cache(type, in_lanes, 32, codes, codes);
   cache.key_scale = cache.value_scale = 1;
   float value_of[codes];
