@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "Sources" / "CMartletKernels"
 
 # Variant, function, whose name ends with its number of rows, multiply-add, how many of them are the tile, the most other instructions, the most of
-# all that touch the stack. Beside the multiply-adds a loop of six rows has 4 loads of columns, 6 broadcasts of rows, its pointers and its end. Loops of four rows also ask for the next pages, and widen one-byte numbers. Other loops have as many multiply-adds, of the
-# edges of a tile: they may be slower.
+# all that touch the stack. Beside the multiply-adds a loop of six rows has 4 loads of columns, 6 broadcasts of rows, its pointers and its end.
+# Loops of four rows also ask for the next pages, and widen one-byte numbers. Other loops have as many multiply-adds, of the edges of a tile: they
+# may be slower.
 LIMITS = [
     ("avx512bf16", "attend_scores_many_bf16_6", "vdpbf16ps", 24, 16, 0),
     ("avx512bf16", "attend_values_many_bf16_6", "vdpbf16ps", 24, 15, 0),

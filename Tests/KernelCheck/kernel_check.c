@@ -412,7 +412,8 @@ static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_
   cache.key_scale = type == martlet_kv_e4m3 ? 0.37f : 1, cache.value_scale = type == martlet_kv_e4m3 ? 0.011f : 1;
   cache.pages = guarded((size_t)(cache.page_bytes * pages));  // NaNs: what a former request may have left
   int32_t *table = zeroed((size_t)pages * 4);
-  // Each page once, out of order, and the last one in memory for the last whole page of the last request: behind it reads fail.
+  // Each page once, out of order, and the last one in memory for the last whole page of the request far out: behind it
+  // reads fail.
   int32_t last = 2 * table_width + 1100 / page_size - 1, step = pages % 7 == 0 ? pages - 1 : 7;
   for (int32_t i = 0; i < pages; i++) table[i] = (int32_t)(((int64_t)(i - last + pages) * step + pages - 1) % pages);
   cache.page_table = table, cache.table_width = table_width;
@@ -711,7 +712,8 @@ static void check_attention_of(
   static const int32_t all[] = {0, 21, 171, 1271, 1367};
   martlet_paged_kv cache = make_cache(type, order, page_size, dims, value_dims);
   martlet_paged_kv other = make_cache(type, order, page_size, dims, value_dims);
-  float *prefix = random_floats((size_t)all[attention_requests] * (size_t)width, 2), *unused = zeroed((size_t)all[attention_requests] * attention_heads * (size_t)dims * 4);
+  size_t all_tokens = (size_t)all[attention_requests];
+  float *prefix = random_floats(all_tokens * (size_t)width, 2), *unused = zeroed(all_tokens * attention_heads * (size_t)dims * 4);
   float *rope = random_floats(1100 * (size_t)dims, 1), *weight = random_floats((size_t)dims, 1), *sinks = random_floats(attention_heads, 4);
   martlet_head_norm none = {0}, norm = {weight, 1e-6f};
   append_all(plain, cache, all, prefix, rope, true, none, unused);

@@ -309,7 +309,7 @@ MARTLET_INLINE int tile_next(uint64_t bits, int token) {
   return bits ? __builtin_ctzll(bits) : 64;
 }
 
-// The same for the one lane of token `token`, of which each row takes in what it sees and leaves out the rest, whatever it holds.
+// What `tile_take` does, for the one lane of token `token`, of which each row takes in what it sees and leaves out the rest, whatever it holds.
 MARTLET_INLINE void tile_take_seen(
     int type, int rows, int columns, const uint32_t *p, const tile_values *values, int token, const uint64_t *seen, int dim,
     f32x16 sum[][4]) {
