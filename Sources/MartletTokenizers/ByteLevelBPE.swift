@@ -106,6 +106,6 @@ struct ByteLevelBPE: Tokenizer {
   func isControl(_ token: Int32) -> Bool { vocabulary.isControl(token) }
 
   func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8]) {
-    if showsControlTokens || !isControl(token) { bytes += vocabulary.bytes(of: token) }
+    if vocabulary.contains(token), showsControlTokens || !isControl(token) { bytes += vocabulary.bytes(of: token) }
   }
 }

@@ -54,6 +54,7 @@ enum SentencePieceText {
 
   /// - Precondition: The names of byte tokens were checked by ``byteTokens(_:unknown:field:)``.
   static func appendBytes(of token: Int32, in vocabulary: Vocabulary, showsControlTokens: Bool, to bytes: inout [UInt8]) {
+    guard vocabulary.contains(token) else { return }
     let text = vocabulary.bytes(of: token)
     switch vocabulary.kinds[Int(token)] {
     case .control, .unknown, .unused:

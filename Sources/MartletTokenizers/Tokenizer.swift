@@ -4,7 +4,7 @@ public import MartletFormats
 
 /// Text to token ids and back, for one model. Immutable: one value serves every request.
 ///
-/// Token ids are `0..<vocabularySize`; an id outside is a precondition failure.
+/// Token ids are `0..<vocabularySize`. Models may know more (rows of their embedding that only fill it up): an id outside has no text.
 public protocol Tokenizer: Sendable {
   /// The number of token ids.
   var vocabularySize: Int { get }

@@ -114,11 +114,14 @@ struct Vocabulary: Sendable {
     return (token == 0 ? 0 : ends[Int(token) - 1])..<ends[Int(token)]
   }
 
-  /// Whether the token stands for structure, not text.
+  func contains(_ token: Int32) -> Bool { token >= 0 && token < ends.count }
+
+  /// Whether the token stands for structure, not text. One that is not there does.
   func isControl(_ token: Int32) -> Bool {
+    guard contains(token) else { return true }
     switch kinds[Int(token)] {
-    case .control, .unknown, .unused: true
-    case .undefined, .normal, .userDefined, .byte: false
+    case .control, .unknown, .unused: return true
+    case .undefined, .normal, .userDefined, .byte: return false
     }
   }
 

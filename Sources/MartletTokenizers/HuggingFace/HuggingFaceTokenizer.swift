@@ -71,6 +71,7 @@ final class HuggingFaceTokenizer: Tokenizer {
   func isControl(_ token: Int32) -> Bool { vocabulary.isControl(token) }
 
   func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8]) {
+    guard vocabulary.contains(token) else { return }
     switch vocabulary.kinds[Int(token)] {
     case .normal where decoder.writesSpaces, .byte:
       SentencePieceText.appendBytes(of: token, in: vocabulary, showsControlTokens: showsControlTokens, to: &bytes)

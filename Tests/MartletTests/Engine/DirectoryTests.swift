@@ -32,6 +32,20 @@ struct DirectoryTests {
     }
   }
 
+  /// The embedding has 300 rows, the tokenizer 295 tokens: rows that only fill it up are tokens without text.
+  @Test("gives tokens that the tokenizer does not know, without text, and takes them in a prompt")
+  func padding() async throws {
+    let llm = try llm(Self.path, backend: "TRTLLM")
+    #expect(llm.model.vocabularySize == 300 && llm.tokenizer.vocabularySize == 295)
+    let sampling = SamplingParams(logitBias: [297: 1000], maxTokens: 4, logprobs: 2, ignoresEndTokens: true)
+    let neighbour = try llm.generate("abc", sampling: SamplingParams(maxTokens: 6, ignoresEndTokens: true))
+    let output = try await llm.generate(.tokenIDs([5, 299, 298]), sampling: sampling).output()
+    #expect(output.tokenIDs == [297, 297, 297, 297] && output.text.isEmpty && output.finishReason == .length)
+    #expect(try await neighbour.output().tokenIDs.count == 6)
+    #expect(llm.tokenizer.decode([297, 5, -1, .max]) == llm.tokenizer.decode([5]))
+    #expect(llm.tokenizer.bytes(of: 295, showsControlTokens: true).isEmpty && llm.tokenizer.isControl(295))
+  }
+
   @Test("takes the tokenizer, the end tokens and the chat template from the directory")
   func tokenizer() throws {
     let expected = try TinyCheckpoint("qwen3").expected
