@@ -35,12 +35,17 @@ struct CommandLine {
 
   struct NotFound: Error { var places: [String] }
 
-  /// - Parameter input: what stands on standard input; nil is nothing.
-  static func run(_ arguments: [String], environment: [String: String] = [:], input: String? = nil) throws -> Result {
+  /// - Parameters:
+  ///   - input: what stands on standard input; nil is nothing.
+  ///   - directory: the folder that it runs in; nil is this process's own.
+  static func run(
+    _ arguments: [String], environment: [String: String] = [:], input: String? = nil, directory: String? = nil
+  ) throws -> Result {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: try executable())
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    if let directory { process.currentDirectoryURL = URL(fileURLWithPath: directory) }
     // Files, not pipes: neither output can fill up and stop the process.
     let folder = try TemporaryFolder()
     process.standardInput = try input.map { FileHandle(forReadingAtPath: try folder.write($0, to: "input")) } ?? FileHandle.nullDevice

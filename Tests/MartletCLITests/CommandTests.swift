@@ -184,6 +184,44 @@ import Testing
     #expect(result.error.contains("Apache License 2.0"))
   }
 
+  @Test func `pull runs no code of the folder that it is called in`() throws {
+    let folder = try TemporaryFolder()
+    // Modules that pip and the checksum need; if one is run, it says so.
+    for module in ["hashlib.py", "zipfile.py", "pip/__init__.py", "pip/__main__.py"] {
+      try FileManager.default.createDirectory(atPath: folder.path + "/pip", withIntermediateDirectories: true)
+      _ = try folder.write("open('\(folder.path)/ran', 'w')\n", to: module)
+    }
+    // Of the right size, so that it is hashed, and wrong, so that pip is asked, which knows no index.
+    let cache = folder.path + "/cache"
+    try FileManager.default.createDirectory(atPath: cache, withIntermediateDirectories: true)
+    let size = try #require(try FileManager.default.attributesOfItem(atPath: model)[.size] as? NSNumber)
+    #expect(FileManager.default.createFile(atPath: cache + "/smollm2-135m.gguf", contents: nil))
+    try FileHandle(forWritingTo: URL(fileURLWithPath: cache + "/smollm2-135m.gguf")).truncate(atOffset: size.uint64Value)
+    let result = try CommandLine.run(
+      ["pull", "smollm2-135m"], environment: ["MARTLET_CACHE": cache, "PIP_NO_INDEX": "1"], directory: folder.path)
+    #expect(result.status == 1 && result.error.contains("pip could not download smollm2-135m"))
+    #expect(!FileManager.default.fileExists(atPath: folder.path + "/ran"))
+  }
+
+  @Test func `what Python says beside the checksum does not make a good file a bad one`() throws {
+    let folder = (model as NSString).deletingLastPathComponent
+    let result = try CommandLine.run(
+      ["pull", "smollm2-135m"], environment: ["MARTLET_CACHE": folder, "PYTHONWARNINGS": "nothing", "PIP_NO_INDEX": "1"])
+    #expect(result.status == 0 && result.output == folder + "/smollm2-135m.gguf\n", "\(result.error)")
+  }
+
+  @Test func `a file that cannot be checked is named, and left`() throws {
+    let folder = try TemporaryFolder()
+    let size = try #require(try FileManager.default.attributesOfItem(atPath: model)[.size] as? NSNumber)
+    let file = folder.path + "/smollm2-135m.gguf"
+    #expect(FileManager.default.createFile(atPath: file, contents: nil))
+    try FileHandle(forWritingTo: URL(fileURLWithPath: file)).truncate(atOffset: size.uint64Value)
+    let result = try CommandLine.run(
+      ["pull", "smollm2-135m"], environment: ["MARTLET_CACHE": folder.path, "PYTHONHOME": folder.path])
+    #expect(result.status == 1 && result.error.contains("could not check the file \"\(file)\""), "\(result.error)")
+    #expect(FileManager.default.fileExists(atPath: file))
+  }
+
   @Test func `an unknown name is refused by pull too`() throws {
     let result = try CommandLine.run(["pull", "other"])
     #expect(result.status == 1)

