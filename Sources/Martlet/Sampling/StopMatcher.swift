@@ -20,8 +20,16 @@ package struct StopMatcher {
       return false
     }
     held += piece
-    for start in held.indices where stops.contains(where: { held[start...].starts(with: $0) }) {
-      text += held[..<start]
+    // The one that is complete first, and of those that end there the longest: what a piece of one byte at a time would find.
+    var found: Range<Int>?
+    for start in held.indices {
+      for stop in stops where held[start...].starts(with: stop) {
+        let end = start + stop.count
+        if found.map({ end < $0.upperBound }) ?? true { found = start..<end }
+      }
+    }
+    if let found {
+      text += held[..<found.lowerBound]
       held.removeAll(keepingCapacity: true)
       return true
     }

@@ -83,8 +83,23 @@ struct StopMatcherTests {
         break search
       }
     }
-    let found = run(letters.map(String.init), stops)
-    #expect(found.text + found.held == expected.0 && found.isStopped == expected.1, "\(text) \(stops)")
+    for longest in [1, 3, 12, 40] {
+      var pieces: [String] = []
+      var rest = letters[...]
+      while !rest.isEmpty {
+        let count = min(Int.random(in: 1...longest, using: &generator), rest.count)
+        pieces.append(String(rest.prefix(count)))
+        rest.removeFirst(count)
+      }
+      let found = run(pieces, stops)
+      #expect(found.text + found.held == expected.0 && found.isStopped == expected.1, "\(pieces) \(stops)")
+    }
+  }
+
+  @Test("stop where the first of them is complete, also within one piece")
+  func firstComplete() {
+    #expect(run([" Paris"], [" Pari", "a"]) == (" P", true, ""))
+    #expect(run(["xabc"], ["c", "abc"]) == ("x", true, ""))
   }
 }
 
