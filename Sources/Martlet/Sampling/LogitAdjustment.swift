@@ -37,10 +37,16 @@ package struct LogitAdjustment {
     count(tokens, promptLength: promptLength)
     for (token, count) in counts {
       let token = Int(token)
-      if row[token] > 0 { row[token] /= repetitionPenalty } else { row[token] *= repetitionPenalty }
+      let logit = row[token]
+      row[token] = Self.limited(logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty, from: logit)
       if count > 0 { row[token] -= Float(count) * frequencyPenalty + presencePenalty }
     }
-    for (token, value) in bias { row[token] += value }
+    for (token, value) in bias { row[token] = Self.limited(row[token] + value, from: row[token]) }
+  }
+
+  /// What became infinite of a number that was not is the greatest or least number instead: a row has a best token whatever its penalties.
+  private static func limited(_ adjusted: Float, from logit: Float) -> Float {
+    adjusted.isInfinite && logit.isFinite ? Float(signOf: adjusted, magnitudeOf: .greatestFiniteMagnitude) : adjusted
   }
 
   private mutating func count(_ tokens: [Int32], promptLength: Int) {

@@ -18,11 +18,12 @@ package struct Sampler {
 
   /// The token for place `tokenIndex` of the answer; nil where no logit is finite.
   package mutating func sample(_ logits: Span<Float>, _ params: SamplingParams, tokenIndex: Int) -> Int? {
-    if params.temperature == 0 { return LogitRow.argmax(logits) }
+    let scale = 1 / params.temperature
+    // So cold that not even the next best float would be drawn.
+    if scale.isInfinite { return LogitRow.argmax(logits) }
     let maximum = LogitRow.maximum(logits)
     guard maximum.isFinite else { return nil }
     let draw = Self.uniform(seed: params.seed, index: tokenIndex)
-    let scale = 1 / params.temperature
     func weight(_ logit: Float) -> Double { exp(Double(logit - maximum) * Double(scale)) }  // relative to the most probable
 
     let topK = params.topK.flatMap { $0 < logits.count ? $0 : nil }

@@ -46,6 +46,25 @@ struct LogitAdjustmentTests {
     }
   }
 
+  /// l / r, l · r and l + bias can leave the range of floats, though every part is in it.
+  @Test("leave a row with a best token, whatever they are")
+  func extremes() throws {
+    var sampler = Sampler()
+    for penalty in [1e-45, 1e-40, 1e-38, 1e38] as [Float] {
+      for bias in [-3e38, 0, 3e38] as [Float] {
+        var adjustment = try #require(LogitAdjustment(SamplingParams(repetitionPenalty: penalty, logitBias: [0: bias, 1: -bias])))
+        var row: [Float] = [20, -20, 1, 2, -.infinity, .nan]
+        var span = row.mutableSpan
+        adjustment.apply(to: &span, tokens: [0, 1, 4, 5], promptLength: 4)
+        #expect(row[0].isFinite && row[1].isFinite && row[4] == -.infinity && row[5].isNaN)
+        for temperature in [0, 1] as [Float] {
+          let token = sampler.sample(row.span, SamplingParams(temperature: temperature, topK: 2), tokenIndex: 0)
+          #expect(token == LogitRow.argmax(row.span), "\(row)")
+        }
+      }
+    }
+  }
+
   @Test("take no copy of a row where nothing is asked for")
   func nothing() {
     #expect(LogitAdjustment(SamplingParams(temperature: 1, topK: 3)) == nil)

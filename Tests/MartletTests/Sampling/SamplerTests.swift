@@ -46,6 +46,19 @@ struct SamplerTests {
     #expect(sampler.sample(logits.span, SamplingParams(), tokenIndex: 0) == expected)
   }
 
+  @Test("takes the best token at temperatures so low that no other is drawn", arguments: [1e-45, 1e-40, 2.9e-39, 1e-37, 1e-30] as [Float])
+  func cold(temperature: Float) {
+    var sampler = Sampler()
+    for seed in 0..<50 as Range<UInt64> {
+      let logits = Self.row(300, seed: seed)
+      let best = logits.firstIndex(of: logits.max()!)
+      for (topK, topP) in [(nil, 1), (5, 1), (nil, 0.5), (5, 0.5)] as [(Int?, Float)] {
+        let params = SamplingParams(temperature: temperature, topK: topK, topP: topP, seed: seed)
+        #expect(sampler.sample(logits.span, params, tokenIndex: 3) == best, "top-k \(topK ?? 0), top-p \(topP)")
+      }
+    }
+  }
+
   @Test("passes over what is not a number, and has no answer where nothing is")
   func notANumber() {
     var sampler = Sampler()
