@@ -248,10 +248,9 @@ extension KVCacheManager {
     let cursor = cursors[slot]
     let start = cursor.pages * pageSize
     let count = computedLengths[slot] - start
-    guard config.reusesPartialPages, prefixes != nil, !cursor.isStopped, count > 0, count < pageSize,
-      !isKnown(tokens[start..<start + count], after: cursor),
-      let node = prefixes?.insertTail(under: cursor.node, salt: cursor.salt, tokens, from: start, count: count)
-    else { return }
+    guard config.reusesPartialPages, prefixes != nil, !cursor.isStopped, count > 0, count < pageSize else { return }
+    if let known = knownNode(tokens[start..<start + count], after: cursor) { return raise(known, to: retentions[slot]) }
+    guard let node = prefixes?.insertTail(under: cursor.node, salt: cursor.salt, tokens, from: start, count: count) else { return }
     for pool in pools.indices {
       let own = pools[pool].page(slot: slot, entry: cursor.pages)
       prefixes?.setPage(node, pool: pool, own)
@@ -260,11 +259,22 @@ extension KVCacheManager {
     forgetTails(within: node)
   }
 
-  /// Whether a page can be copied that begins with these tokens, after the cursor's pages.
-  private func isKnown(_ tokens: ArraySlice<Int32>, after cursor: PrefixCursor) -> Bool {
-    guard let tree = prefixes else { return false }
+  /// The node of a page that can be copied and begins with these tokens, after the cursor's pages.
+  private func knownNode(_ tokens: ArraySlice<Int32>, after cursor: PrefixCursor) -> Int? {
+    guard let tree = prefixes else { return nil }
     let closest = tree.closestChild(of: cursor.node, salt: cursor.salt, tokens, most: tokens.count, where: { canCopy(tree, $0) })
-    return closest?.count == tokens.count
+    return closest.flatMap { $0.count == tokens.count ? $0.node : nil }
+  }
+
+  /// Lets the node's pages be kept at least so long, and be the most recent.
+  /// - Precondition: the pages before them are kept as long: the caller's sequence holds them.
+  private func raise(_ node: Int, to retention: KVRetention) {
+    for pool in pools.indices {
+      guard let page = prefixes?.page(node, pool: pool), page >= 0 else { continue }
+      pools[pool].keep(page)
+      pools[pool].raise(page, to: retention)
+      pools[pool].letGo(page)
+    }
   }
 
   /// Gives up tails whose tokens the node's page has too, which takes over their retention.

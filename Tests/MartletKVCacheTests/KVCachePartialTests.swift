@@ -224,6 +224,21 @@ struct KVCacheRetentionTests {
     try manager.checkIntegrity()
   }
 
+  @Test("of a sequence that ends inside a known page raises that page")
+  func tails() throws {
+    let manager = try makePrefixManager(windows: [nil], pages: 40, maxLength: 320, maxSequences: 4, reusesPartialPages: true)
+    let (text, other) = (randomTokens(29, seed: 1), randomTokens(29, seed: 2))
+    for (tokens, retention) in [(text, KVRetention.low), (text, .high), (other, .normal)] {
+      #expect(manager.run(0, tokens, retention: retention) == (retention == .high ? 28 : 0))
+      manager.remove(0, tokens: tokens)
+    }
+    try manager.checkIntegrity()
+    // Three pages have to go, which are the other text's: one more is left of that, to make room for a copy.
+    #expect(manager.addSequence(9) && manager.extend(9, to: 35 * 8))
+    #expect(manager.cachedPrefix(of: text + [-1]) == 29 && manager.cachedPrefix(of: other + [-1]) == 8)
+    try manager.checkIntegrity()
+  }
+
   @Test("counts in a window pool page by page")
   func windows() throws {
     let manager = try makePrefixManager(windows: [16], pages: 20, maxLength: 160, maxSequences: 4)
