@@ -184,7 +184,13 @@ extension LLM {
       try await withCheckedThrowingContinuation { continuation in
         let submission = Submission(
           id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, submitted: clock.now, purpose: .scoring(continuation))
-        do { try inbox.submit([submission]) } catch { continuation.resume(throwing: error) }
+        do {
+          try inbox.submit([submission])
+          // A cancellation that came before the submission found nothing to end.
+          if Task.isCancelled { inbox.cancel(id) }
+        } catch {
+          continuation.resume(throwing: error)
+        }
       }
     } onCancel: {
       inbox.cancel(id)

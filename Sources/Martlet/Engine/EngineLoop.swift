@@ -133,6 +133,7 @@ package final class EngineLoop {
     guard let request = scheduler.remove(id) else { return }
     switch request.purpose {
     case .generation(let writer):
+      writer.cachedPromptTokens = request.cachedPromptTokens
       writer.pauses = request.pauses
       writer.end(reason)
     case .scoring(let writer): writer.fail(CancellationError())

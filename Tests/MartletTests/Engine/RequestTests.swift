@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import Martlet
+import MartletCPU
 import MartletTestSupport
 import Metrics
 import MetricsTestKit
@@ -53,6 +54,27 @@ struct RequestTests {
     #expect(try await neighbour.output().finishReason == .cancelled)
     let end = try await Tiny.statistics(of: llm) { $0.runningRequests == 0 }
     #expect(end.ended == [.deadline: 3, .cancelled: 1] && end.hasEveryPage)
+  }
+
+  @Test("say what of their prompt was in the cache also where they end before a token")
+  func cachedPromptOfLate() async throws {
+    let clock = ManualClock()
+    let llm = try LLM(
+      file: TinyModel(.llama, seed: 51) { $0.contextLength = 65_536 }.file(),
+      configuration: EngineConfiguration(
+        device: CPUDevice(threads: 1), maxSequenceLength: 65_536, maxBatchSize: 1, maxNumTokens: 8, clock: clock))
+    let prompt = Tiny.prompt(60_000, seed: 1)
+    let first = try await llm.generate(.tokenIDs(Array(prompt[..<64])), sampling: SamplingParams(maxTokens: 1)).output()
+    #expect(first.cachedPromptTokens == 0)
+    var timed = Self.endless
+    timed.timeout = .seconds(1)
+    // Chunks of eight tokens: its prompt is not through when its time is over.
+    let late = try llm.generate(.tokenIDs(prompt), sampling: timed)
+    _ = try await Tiny.statistics(of: llm) { $0.runningRequests == 1 }
+    clock.advance(by: .seconds(1))
+    let output = try await late.output()
+    #expect(output.finishReason == .deadline && output.tokenIDs.isEmpty)
+    #expect(output.cachedPromptTokens >= 60, "\(output.cachedPromptTokens) of 64")
   }
 
   @Test("refuse a timeout that is no time")
