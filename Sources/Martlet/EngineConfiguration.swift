@@ -45,6 +45,8 @@ public struct EngineConfiguration: Sendable {
 
   /// The most tokens of one request, prompt and answer, when nobody says otherwise and the model can do more.
   public static let defaultMaxSequenceLength = 8192
+  /// The most that ``maxNumTokens`` can be: rows of queries are counted in 32 bits.
+  static let mostNumTokens = 1 << 20
 
   /// nil makes a `CPUDevice` with the best instruction set and all threads that the process may use.
   public var device: (any Device)?
@@ -109,6 +111,7 @@ public struct EngineConfiguration: Sendable {
     try check(
       maxNumTokens >= maxBatchSize, "maxNumTokens", maxNumTokens,
       "a step must hold one token of each of maxBatchSize = \(maxBatchSize) requests")
+    try check(maxNumTokens <= Self.mostNumTokens, "maxNumTokens", maxNumTokens, "a step holds at most \(Self.mostNumTokens) tokens")
     try check(chunkSize ?? 1 >= 1, "chunkSize", chunkSize ?? 0, "a chunk holds at least one token")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
   }

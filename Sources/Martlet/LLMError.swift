@@ -29,7 +29,8 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     case .invalidSampling(let option, let value, let reason): "sampling: \(option) is \(value): it \(reason)"
     case .modelTooLarge(let weights, let cache, let available, let device):
       "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache), device \(device) has about "
-        + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (--kv-cache-memory), or end other programs"
+        + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (--kv-cache-memory) "
+        + "or its page size (--page-size), or end other programs"
     case .emptyPrompt: "the prompt has no tokens, and this model puts none before it; give it at least one"
     case .unknownToken(let id, let vocabularySize): "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)"
     case .promptTooLong(let tokens, let maxSequenceLength):

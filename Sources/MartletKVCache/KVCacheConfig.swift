@@ -6,7 +6,7 @@ public import MartletCore
 public struct KVCacheConfig: Sendable, Hashable {
   /// Tokens in a page.
   public enum PageSize: Sendable, Hashable {
-    /// A power of two.
+    /// A power of two, at most 2²⁰.
     case tokens(Int)
     /// One page as long as the longest sequence: the linear cache, which only the Vanilla backend reads.
     case linear
@@ -23,6 +23,8 @@ public struct KVCacheConfig: Sendable, Hashable {
 
   /// The most that ``Budget/automatic`` takes of the free memory.
   public static let automaticFraction = 0.5
+  /// The most tokens of a page that is not a linear cache's.
+  static let mostTokensPerPage = 1 << 20
 
   /// The type of the stored keys and values; a layer's `QuantConfig` can say otherwise.
   public var dataType: DataType
@@ -71,22 +73,23 @@ public struct KVCacheConfig: Sendable, Hashable {
     }
   }
 
-  /// What is wrong with these values; nil where nothing is.
-  func problem() -> KVCacheError? {
-    func invalid(_ option: String, _ value: String, _ wanted: String) -> KVCacheError {
-      .invalidConfiguration(option: option, value: value, wanted: wanted)
+  /// - Throws: ``KVCacheError/invalidConfiguration(option:value:wanted:)`` for the first value that cannot work.
+  public func validate() throws(KVCacheError) {
+    func check(_ holds: Bool, _ option: String, _ value: @autoclosure () -> String, _ wanted: String) throws(KVCacheError) {
+      if !holds { throw .invalidConfiguration(option: option, value: value(), wanted: wanted) }
     }
-    if maxSequenceLength < 1 { return invalid("maxSequenceLength", "\(maxSequenceLength)", "at least 1") }
-    if maxSequences < 1 { return invalid("maxSequences", "\(maxSequences)", "at least 1") }
-    if let most = maxTokensPerStep, most < 1 { return invalid("maxTokensPerStep", "\(most)", "at least 1") }
-    if case .tokens(let count) = pageSize, count < 1 || count & (count - 1) != 0 {
-      return invalid("pageSize", "\(count)", "a power of two, or linear")
+    try check(maxSequenceLength >= 1, "maxSequenceLength", "\(maxSequenceLength)", "at least 1")
+    try check(maxSequences >= 1, "maxSequences", "\(maxSequences)", "at least 1")
+    if let most = maxTokensPerStep { try check(most >= 1, "maxTokensPerStep", "\(most)", "at least 1") }
+    if case .tokens(let count) = pageSize {
+      let isPower = count >= 1 && count <= Self.mostTokensPerPage && count & (count - 1) == 0
+      try check(isPower, "pageSize", "\(count)", "a power of two up to \(Self.mostTokensPerPage), or linear")
     }
     switch budget {
-    case .bytes(let bytes) where bytes < 1: return invalid("budget", "\(bytes) bytes", "at least 1 byte")
-    case .fractionOfFreeMemory(let fraction) where !(fraction > 0 && fraction <= 1):
-      return invalid("budget", "\(fraction) of the free memory", "above 0 and at most 1")
-    default: return nil
+    case .bytes(let bytes): try check(bytes >= 1, "budget", "\(bytes) bytes", "at least 1 byte")
+    case .fractionOfFreeMemory(let fraction):
+      try check(fraction > 0 && fraction <= 1, "budget", "\(fraction) of the free memory", "above 0 and at most 1")
+    case .automatic: break
     }
   }
 }

@@ -49,7 +49,7 @@ public final class KVCacheManager {
   /// - Parameter queue: the queue of the kernels that will read and write the pages; nil makes one, which they must take.
   /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not to be had.
   public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device, queue: (any DeviceQueue)? = nil) throws {
-    if let problem = config.problem() { throw problem }
+    try config.validate()
     let pageSize = config.tokensPerPage
     for (index, layer) in layers.enumerated() where layer.layout.pageSize != pageSize {
       throw KVCacheError.layerMismatch(

@@ -36,6 +36,7 @@ package struct EngineParts {
       maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize,
       reusesPrefixes: configuration.kvCache.reusesPrefixes, reusesPartialPages: configuration.kvCache.reusesPartialPages,
       retention: configuration.kvCache.retention)
+    try cacheConfig.validate()
     let context = AttentionContext(
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,

@@ -29,16 +29,22 @@ enum MemoryCheck {
     return device.preparedByteCount(format, rows: count / columns, columns: columns)
   }
 
-  /// What the cache takes for certain: the bytes that were asked for, or one page of each kind of layer where the cache adapts itself to what is free.
+  /// What the cache takes for certain: the bytes that were asked for, but no more than all its sequences can use; or one page of each kind of
+  /// layer where the cache adapts itself to what is free.
   private static func leastCacheByteCount(
     _ layers: [AttentionLayerSpec], _ backend: any AttentionBackend.Type, _ context: AttentionContext
   ) throws -> Int {
     guard let config = context.kvCache else { return 0 }
-    if case .bytes(let bytes) = config.budget { return bytes }
     // A layer that the backend cannot serve is named when the model is made.
     guard layers.allSatisfy({ backend.obstacles(to: $0, in: context).isEmpty }) else { return 0 }
     let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
-    return config.demand(of: specs).reduce(0) { $0 + $1.bytesPerPage }
+    let demand = config.demand(of: specs)
+    guard case .bytes(let bytes) = config.budget else { return demand.reduce(0) { saturating($0, $1.bytesPerPage) } }
+    let most = demand.reduce(0) { sum, pool in
+      let (all, overflow) = pool.byteCount.multipliedReportingOverflow(by: config.maxSequences)
+      return saturating(sum, overflow ? .max : all)
+    }
+    return min(bytes, most)
   }
 
   private static func saturating(_ a: Int, _ b: Int) -> Int {

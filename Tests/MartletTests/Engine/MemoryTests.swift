@@ -42,7 +42,8 @@ private final class LimitedDevice: Device {
 
 @Suite("A model that is too large for the device")
 struct MemoryTests {
-  static let cacheBytes = 1 << 20
+  /// Less than a sequence of 64 tokens takes, and more than a page of each kind of layer.
+  static let cacheBytes = 1 << 15
 
   private func load(_ files: ModelFiles, on device: LimitedDevice) throws -> LLM {
     try LLM(
@@ -82,6 +83,37 @@ struct MemoryTests {
       // One byte more is enough.
       _ = try load(files, on: LimitedDevice(availableByteCount: weights + Self.cacheBytes))
     }
+  }
+
+  @Test("is not refused for a budget that its sequences can never use")
+  func generousBudget() throws {
+    let file = try TinyModel(.gemma3, seed: 21).file()
+    func configuration(_ device: LimitedDevice) -> EngineConfiguration {
+      EngineConfiguration(
+        device: device, kvCache: EngineConfiguration.KVCache(budget: .bytes(.max)), maxSequenceLength: 64, maxBatchSize: 1)
+    }
+    let error = #expect(throws: LLMError.self) {
+      try LLM(file: file, configuration: configuration(LimitedDevice(availableByteCount: 1000)))
+    }
+    guard case .modelTooLarge(let weights, let cache, 1000, "small") = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    // Two pages of each of seven layers with one head of 32 dims, keys and values in bfloat16, pages of 32 tokens.
+    #expect(cache == 2 * 7 * 2 * 32 * 2 * 32)
+    _ = try LLM(file: file, configuration: configuration(LimitedDevice(availableByteCount: weights + cache)))
+  }
+
+  @Test("is refused with the option's name where numbers are beyond all bounds")
+  func absurd() throws {
+    let file = try TinyModel(.gemma3, seed: 21).file()
+    for pageSize in [0, 3, 1 << 21, 1 << 62] {
+      let configuration = EngineConfiguration(
+        device: try CPUDevice(threads: 1), kvCache: EngineConfiguration.KVCache(pageSize: .tokens(pageSize)))
+      #expect { try LLM(file: file, configuration: configuration) } throws: { "\($0)".contains("pageSize") }
+    }
+    let configuration = EngineConfiguration(device: try CPUDevice(threads: 1), maxNumTokens: 1_000_000_000_000_000_000)
+    #expect { try LLM(file: file, configuration: configuration) } throws: { "\($0)".contains("maxNumTokens") }
   }
 
   @Test("is refused whatever the budget: an automatic cache needs a page of each kind of layer")
