@@ -38,7 +38,7 @@ public struct EngineStatistics: Sendable, Hashable {
     case deadline
     /// A given sequence was scored.
     case scored
-    /// An error of its own; its neighbours went on.
+    /// An error: of its own, while its neighbours went on, or of a step, which ends the engine.
     case failed = "error"
 
     init(_ reason: FinishReason) {

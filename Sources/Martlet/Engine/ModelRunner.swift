@@ -55,6 +55,8 @@ package final class ModelRunner {
   /// Begins a step without requests.
   /// - Parameter isDecode: whether all that will come are generations of one token.
   package func beginStep(isDecode: Bool) {
+    // A step without logits ended without waiting, and its copies may still read the memory that is filled now.
+    queue.wait()
     metadata = isDecode ? decodeMetadata : mixedMetadata
     metadata.removeAllRequests()
     tokenCount = 0
