@@ -34,10 +34,9 @@ public final class WorkerPool: @unchecked Sendable {
   private var threads: [pthread_t] = []
 
   /// Starts `threadCount − 1` threads.
-  /// - Throws: ``DeviceError/threadsUnavailable`` or ``DeviceError/outOfMemory``.
-  /// - Precondition: 1 to 4096 threads.
+  /// - Throws: ``DeviceError/invalidThreadCount`` outside 1…4096, ``DeviceError/threadsUnavailable`` or ``DeviceError/outOfMemory``.
   public init(threadCount: Int, scratchByteCount: Int = 1 << 20) throws(DeviceError) {
-    precondition((1...4096).contains(threadCount), "a worker pool has 1 to 4096 threads, not \(threadCount)")
+    guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
     precondition(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
     self.threadCount = threadCount
     self.scratchByteCount = scratchByteCount

@@ -35,6 +35,10 @@ import Testing
     }
   }
 
+  @Test(arguments: [-1, 0, 4097, .max]) func `refuses a number of threads that no machine is asked for`(count: Int) {
+    #expect(throws: DeviceError.invalidThreadCount(device: "cpu", requested: count, most: 4096)) { try CPUDevice(threads: count) }
+  }
+
   @Test(arguments: [0, 1, 63, 4096, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 5_000_000])
   func `hands out zeroed, aligned memory`(byteCount: Int) throws {
     let device = try CPUDevice(threads: 1)

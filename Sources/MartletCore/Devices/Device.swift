@@ -57,17 +57,21 @@ public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
   case unsupportedWeight(device: String, weight: String, reason: String)
   case unknownInstructionSet(name: String, available: [String])
   case threadsUnavailable(device: String, requested: Int, reason: String)
+  /// No machine is asked for so many threads, or so few.
+  case invalidThreadCount(device: String, requested: Int, most: Int)
 
   public var description: String {
     switch self {
     case .outOfMemory(let device, let requested, let available):
       "device \(device): \(requested) bytes were asked for and about \(available) are free; "
-        + "lower the context length or the key/value cache budget"
+        + "lower the context length, the key/value cache budget, or the requests or tokens of a step"
     case .unsupportedWeight(let device, let weight, let reason): "device \(device): weight \"\(weight)\": \(reason)"
     case .unknownInstructionSet(let name, let available):
       "instruction set \"\(name)\" is not to be had on this machine (available: \(available.joined(separator: ", ")))"
     case .threadsUnavailable(let device, let requested, let reason):
       "device \(device): the system refused one of \(requested) threads (\(reason)); ask for fewer threads"
+    case .invalidThreadCount(let device, let requested, let most):
+      "device \(device): \(requested) threads were asked for; ask for 1 to \(most), or leave the number out"
     }
   }
 }
