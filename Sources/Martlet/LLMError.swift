@@ -19,6 +19,8 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   case cacheTooSmall(tokens: Int, available: String)
   /// The engine was shut down, or stopped by an error that it named.
   case stopped(String)
+  /// A generation that another task reads, or that was read to its end.
+  case alreadyRead
   /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
   case notFinite(tokenIndex: Int)
 
@@ -40,6 +42,7 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
       "a request of \(tokens) tokens can never fit into the key/value cache (\(available)); "
         + "lower maxTokens or raise the cache's memory budget (--kv-cache-memory)"
     case .stopped(let reason): "the engine does not run: \(reason)"
+    case .alreadyRead: "this generation is read already, or was: iterate over it once, or ask for its output once"
     case .notFinite(let tokenIndex): "the logits for token \(tokenIndex) of the answer hold no finite number"
     }
   }

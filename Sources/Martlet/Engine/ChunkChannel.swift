@@ -60,7 +60,7 @@ package final class ChunkChannel: Sendable {
   // MARK: The reader's end
 
   /// The next chunk; nil at the end, and where the surrounding task is cancelled.
-  /// - Precondition: one task reads.
+  /// - Throws: ``LLMError/alreadyRead`` where another task waits for the next chunk; otherwise what stopped the engine.
   package func next(isolation: isolated (any Actor)?) async throws -> GenerationChunk? {
     var spare = PendingChunk.reserved()
     while true {
@@ -68,13 +68,13 @@ package final class ChunkChannel: Sendable {
       if let taken = take(leaving: &spare) { return try taken.get() }
       try await withTaskCancellationHandler {
         try await withCheckedThrowingContinuation(isolation: isolation) { continuation in
-          let isDue = state.withLock { state in
-            precondition(state.reader == nil, "two tasks read one generation; iterate over it once")
-            if state.isReady || state.isFinished { return true }
+          let answer = state.withLock { state -> Result<Void, any Error>? in
+            if state.reader != nil { return .failure(LLMError.alreadyRead) }
+            if state.isReady || state.isFinished { return .success(()) }
             state.reader = continuation
-            return false
+            return nil
           }
-          if isDue { continuation.resume() }
+          if let answer { continuation.resume(with: answer) }
         }
       } onCancel: {
         abandon()

@@ -33,7 +33,8 @@ public struct Generation: AsyncSequence, Sendable {
 
   /// Waits for the end and gives everything at once.
   ///
-  /// - Throws: `CancellationError` when the surrounding task was cancelled; otherwise what stopped the engine.
+  /// - Throws: `CancellationError` when the surrounding task was cancelled; ``LLMError/alreadyRead`` where somebody else reads the generation
+  ///   or has read it to its end; otherwise what stopped the engine.
   public func output() async throws -> GenerationOutput {
     var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index)
     for try await chunk in self {
@@ -48,6 +49,7 @@ public struct Generation: AsyncSequence, Sendable {
         return output
       }
     }
-    throw CancellationError()
+    if Task.isCancelled { throw CancellationError() }
+    throw LLMError.alreadyRead
   }
 }

@@ -3,7 +3,7 @@
 public import MartletTokenizers
 
 /// What a request starts from.
-public enum Prompt: Sendable, ExpressibleByStringLiteral {
+public enum Prompt: Sendable, ExpressibleByStringInterpolation {
   /// Plain text. The beginning-of-text token is put before it where the model says so; special tokens in it are not interpreted.
   case text(String)
   /// Token ids, taken as they are: nothing is added.

@@ -86,6 +86,40 @@ struct RequestTests {
 
   // MARK: Readers
 
+  @Test("are read once: who comes second, at the same time or later, is told so")
+  func readTwice() async throws {
+    let llm = try Tiny.endless(seed: 51, maxBatchSize: 2)
+    let short = try llm.generate("short", sampling: SamplingParams(maxTokens: 2, ignoresEndTokens: true))
+    #expect(try await short.output().tokenIDs.count == 2)
+    await #expect(throws: LLMError.alreadyRead) { try await short.output() }
+
+    let channel = ChunkChannel(waker: Waker(), abandoned: {})
+    let reader = Task { try await channel.next(isolation: nil) }
+    // Whichever comes second fails; the other goes on waiting.
+    let second = Task { try await channel.next(isolation: nil) }
+    var failures = 0
+    let first = await withTaskGroup(of: Bool.self) { group in
+      group.addTask { await Self.isAlreadyRead(reader) }
+      group.addTask { await Self.isAlreadyRead(second) }
+      let first = await group.next()!
+      failures += first ? 1 : 0
+      reader.cancel()
+      second.cancel()
+      for await other in group where other { failures += 1 }
+      return first
+    }
+    #expect(first && failures == 1)
+  }
+
+  private static func isAlreadyRead(_ reader: Task<GenerationChunk?, any Error>) async -> Bool {
+    do {
+      _ = try await reader.value
+      return false
+    } catch {
+      return error as? LLMError == .alreadyRead
+    }
+  }
+
   @Test("keep one chunk for a reader that sleeps, with all that came meanwhile")
   func sleepingReader() async throws {
     let llm = try Tiny.llm(Self.model)
