@@ -20,7 +20,7 @@ let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] :
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "Martlet", targets: ["Martlet"]),
+    .library(name: "Martlet", targets: ["Martlet", "MartletFormats", "MartletModels", "MartletTokenizers"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),

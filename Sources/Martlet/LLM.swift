@@ -112,6 +112,9 @@ public final class LLM: Sendable {
 // MARK: - Requests
 
 extension LLM {
+  /// The most samples of one prompt in one call.
+  private static let mostSamples = 1 << 16
+
   /// Submits a request. It runs from now on, together with the others.
   ///
   /// - Throws: ``LLMError`` where the request can never run: the error names the limit and the option that moves it.
@@ -137,7 +140,9 @@ extension LLM {
   /// - Returns: the samples of the first prompt, then those of the second, and so on.
   public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1) throws -> [Generation] {
     try sampling.validate()
-    if count < 1 { throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be at least 1") }
+    guard (1...Self.mostSamples).contains(count) else {
+      throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be between 1 and \(Self.mostSamples)")
+    }
     for token in sampling.logitBias.keys where token < 0 || token >= model.vocabularySize {
       throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
     }

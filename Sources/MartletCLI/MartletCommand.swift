@@ -12,7 +12,8 @@ struct MartletCommand: AsyncParsableCommand {
     commandName: "martlet",
     abstract: "Runs language models on this machine, through an attention backend chosen by name.",
     discussion: """
-      MODEL is the name of a known model (see `martlet pull --help`) or the path of a .gguf file. Known models are kept in \
+      MODEL is the name of a known model (see `martlet pull --help`) or the path of a .gguf file or of a \
+      Hugging Face directory. Known models are kept in \
       ~/.cache/martlet; MARTLET_CACHE names another folder.
       """,
     version: "0.1.0",

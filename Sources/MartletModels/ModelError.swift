@@ -15,7 +15,7 @@ public enum ModelError: Error, Sendable, Hashable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .unknownArchitecture(let name, let known):
-      "the architecture \"\(name)\" is unknown (known: \(known.joined(separator: ", "))); add yours with ModelRegistry.adding"
+      "the architecture \"\(name)\" is unknown (known: \(known.joined(separator: ", "))); convert it to one of these, or add it to the package (see Adding-a-model.md)"
     case .missingSetting(let name): "config.json has no \"\(name)\", which is needed; take the model's own config.json"
     case .unknownSetting(let name, let value):
       "config.json says \(name) = \(value), which this build does not know: it may change what the model computes; "

@@ -25,7 +25,8 @@ import Testing
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
     let workloads = ["4,2,64:100@0", "4,2,64:3*1@99"]
-    let result = try CommandLine.run(["bench", "attention"] + workloads + ["--kv-cache-dtype", "bf16", "fp8", "--repeats", "3", "--json"])
+    let result = try CommandLine.run(
+      ["bench", "attention"] + workloads + ["--kv-cache-dtype", "bf16", "--kv-cache-dtype", "fp8", "--repeats", "3", "--json"])
     let report = try result.json(Report.self)
     #expect(result.status == 0 && report.ceilings.f32 > 0.1)
     #expect(report.results.map(\.workload) == workloads.flatMap { [$0, $0] })

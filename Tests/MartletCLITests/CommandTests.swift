@@ -102,6 +102,11 @@ import Testing
     var problems: [String]
   }
 
+  @Test func `inspect names a context that the model was not made for`() throws {
+    let found = try CommandLine.run(["inspect", model, "--context", "100000000000000", "--json"]).json(Inspection.self)
+    #expect(found.problems.count == 1 && found.problems[0].contains("at most 8192") && found.attention_backends.isEmpty)
+  }
+
   @Test func `inspect adds up the tensors and the cache`() throws {
     let found = try CommandLine.run(["inspect", model, "--context", "1024", "--kv-cache-dtype", "f32", "--json"]).json(Inspection.self)
     #expect(found.model.architecture == "llama")

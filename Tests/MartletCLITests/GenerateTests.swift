@@ -187,10 +187,35 @@ import Testing
     }
   }
 
+  @Test func `texts may begin with a dash, and answers say which line of the file they belong to`() throws {
+    struct Lines: Decodable {
+      struct Output: Decodable { var line: Int }
+      var outputs: [Output]
+    }
+    let options = ["--model", model, "--max-tokens", "2"]
+    let stopped = try CommandLine.run(["generate", "The capital of France is", "--stop=---", "--stop", "--x", "--stop", "."] + options)
+    #expect(stopped.status == 0 && stopped.output == " Paris\n", "\(stopped.error)")
+    #expect(try CommandLine.run(["generate"] + options + ["--", "- apples"]).status == 0)
+    let folder = try TemporaryFolder()
+    let file = try folder.write("The capital of France is\n\nTwo plus two is\n", to: "prompts")
+    let lines = try CommandLine.run(["generate", "--prompts-file", file, "--json"] + options).json(Lines.self)
+    #expect(lines.outputs.map(\.line) == [1, 3])
+  }
+
   @Test func `what cannot work is said in one sentence with the way out`() throws {
     let cases: [(arguments: [String], status: Int32, words: [String])] = [
       (["generate"], 64, ["PROMPT", "--prompts-file"]),
       (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
+      (["generate", "- apples"], 64, ["PROMPT", "put --"]),
+      (["generate", "a", "--threads", "5000"], 1, ["5000 threads", "1 to 4096"]),
+      (["generate", "a", "--model", model, "--n", "1000000000"], 1, ["1000000000", "65536"]),
+      (["bench", "attention", "--page-size", "4611686018427387904", "4,1,64:16@0"], 64, ["--page-size", "1048576"]),
+      (["bench", "attention", "4,1,64:16@9223372036854775807"], 64, ["16@9223372036854775807", "no workload"]),
+      (["bench", "attention", "4000000000,1,64:16@0"], 64, ["4000000000", "no workload"]),
+      (["bench", "attention", "4,1,64:16@0", "--compare", "/nowhere/x.json"], 1, ["/nowhere/x.json", "No such file or directory"]),
+      (["bench", "engine", "--requests", "100000000000"], 64, ["--requests", "1000000"]),
+      (["bench", "engine", "--prompt-tokens", "1..9223372036854775807"], 64, ["--prompt-tokens"]),
+      (["generate", "a", "--page-size", "4611686018427387904"], 64, ["--page-size", "1048576"]),
       (["generate", "a", "--page-size", "33"], 64, ["33", "power of two"]),
       (["generate", "a", "--capacity-policy", "other"], 64, ["guaranteed-no-evict", "max-utilization"]),
       (["generate", "a", "--timeout", "0"], 64, ["--timeout", "above 0"]),

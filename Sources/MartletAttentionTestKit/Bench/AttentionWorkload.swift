@@ -31,13 +31,16 @@ public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
 
   public var description: String { "\(numHeads),\(numKVHeads),\(headDim):\(requests)" }
 
-  /// Reads the text form; nil where it is none.
+  /// The most heads, dims, requests and tokens: no machine times more, and nothing overflows.
+  private static let bounds = (shape: 1 << 16, count: 1 << 16, tokens: 1 << 31)
+
+  /// Reads the text form; nil where it is none, or one that no machine times.
   public init?(_ text: String) {
     let halves = text.split(separator: ":", omittingEmptySubsequences: false)
     guard halves.count == 2 else { return nil }
     let shape = halves[0].split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
     guard shape.count == 3, let heads = shape[0], let kvHeads = shape[1], let dim = shape[2], heads > 0, kvHeads > 0, dim > 0,
-      heads % kvHeads == 0
+      max(heads, dim) <= Self.bounds.shape, heads % kvHeads == 0
     else { return nil }
     var parts: [Part] = []
     var chunk: Int?
@@ -66,9 +69,12 @@ public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
     let times = word.split(separator: "*", omittingEmptySubsequences: false)
     let cut = times[times.count - 1].split(separator: "/", omittingEmptySubsequences: false)
     let tokens = cut[0].split(separator: "@", omittingEmptySubsequences: false)
-    guard times.count <= 2, cut.count <= 2, tokens.count == 2, let new = Int(tokens[0]), let cached = Int(tokens[1]), new > 0, cached >= 0
+    guard times.count <= 2, cut.count <= 2, tokens.count == 2, let new = Int(tokens[0]), let cached = Int(tokens[1]), new > 0, cached >= 0,
+      max(new, cached) <= Self.bounds.tokens
     else { return nil }
-    guard let count = times.count == 2 ? Int(times[0]) : 1, count > 0 else { return nil }
+    guard let count = times.count == 2 ? Int(times[0]) : 1, count > 0, count <= Self.bounds.count else {
+      return nil
+    }
     let chunk = cut.count == 2 ? Int(cut[1]) : nil
     if cut.count == 2 && (chunk ?? 0) < 1 { return nil }
     return (count, Part(newTokens: new, cachedTokens: cached), chunk)

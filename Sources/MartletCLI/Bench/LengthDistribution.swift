@@ -43,7 +43,9 @@ extension LengthDistribution: ExpressibleByArgument {
       return
     }
     let bounds = argument.components(separatedBy: "..").map { Int($0) }
-    guard bounds.count <= 2, let least = bounds[0], let most = bounds[bounds.count - 1], least >= 1, most >= least else { return nil }
+    guard bounds.count <= 2, let least = bounds[0], let most = bounds[bounds.count - 1], least >= 1, most >= least,
+      most <= 1 << 31
+    else { return nil }
     self = .uniform(least...most)
   }
 

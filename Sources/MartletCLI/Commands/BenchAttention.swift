@@ -26,8 +26,8 @@ struct BenchAttention: AsyncParsableCommand {
   var workloads: [AttentionWorkload] = []
 
   @Option(
-    name: .customLong("kv-cache-dtype"), parsing: .upToNextOption,
-    help: ArgumentHelp("Types of cached keys and values: f32, f16, bf16, fp8, int8.", valueName: "type"))
+    name: .customLong("kv-cache-dtype"),
+    help: ArgumentHelp("A type of cached keys and values: f32, f16, bf16, fp8 or int8; may be given again.", valueName: "type"))
   var types: [CacheDataType] = [.bf16]
 
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again.", valueName: "name"))
@@ -55,7 +55,9 @@ struct BenchAttention: AsyncParsableCommand {
 
   func validate() throws {
     try validatePositive(repeats, "--repeats")
-    if pageSize < 1 || pageSize & (pageSize - 1) != 0 { throw ValidationError("--page-size is \(pageSize); a power of two is needed") }
+    if pageSize < 1 || pageSize > 1 << 20 || pageSize & (pageSize - 1) != 0 {
+      throw ValidationError("--page-size is \(pageSize); a power of two up to 1048576 is needed")
+    }
     do {
       for name in backends { _ = try AttentionBackendRegistry.builtIn.backend(named: name) }
     } catch {
@@ -64,7 +66,11 @@ struct BenchAttention: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let peers = try peers.map { try AttentionBenchReport(path: $0) }
+    let peers = try peers.map { path in
+      do { return try AttentionBenchReport(path: path) } catch let error as CocoaError {
+        throw CommandError("the results \"\(path)\" cannot be read: \(CommandError.reason(error))")
+      }
+    }
     let report = try await interruptible { [self] in
       var bench = try AttentionBenchRun(device.makeDevice(), threads: device.threadCount, pageSize: pageSize, repeats: repeats)
       let workloads = workloads.isEmpty ? Self.standard : workloads
@@ -81,10 +87,14 @@ struct BenchAttention: AsyncParsableCommand {
       progress.clear()
       return bench.report
     }
-    if let plot {
-      try Data(RooflinePlot([report] + peers).svg.utf8).write(to: URL(fileURLWithPath: plot))
-    }
+    // Whatever becomes of the plot, what was measured is told.
     if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.table(beside: peers)) }
+    guard let plot else { return }
+    do {
+      try Data(RooflinePlot([report] + peers).svg.utf8).write(to: URL(fileURLWithPath: plot))
+    } catch {
+      throw CommandError("the plot \"\(plot)\" cannot be written: \(CommandError.reason(error))")
+    }
   }
 
   private static func workload(_ text: String) throws -> AttentionWorkload {

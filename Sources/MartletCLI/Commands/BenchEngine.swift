@@ -60,7 +60,10 @@ struct BenchEngine: AsyncParsableCommand {
     try validatePositive(requests, "--requests")
     try validatePositive(context, "--context")
     if !(rate > 0) { throw ValidationError("--rate is \(rate); it must be above 0, or inf") }
-    if sharedPrefixTokens < 0 { throw ValidationError("--shared-prefix-tokens is \(sharedPrefixTokens); it must not be negative") }
+    if requests > 1_000_000 { throw ValidationError("--requests is \(requests); it must be at most 1000000") }
+    if !(0...1 << 31).contains(sharedPrefixTokens) {
+      throw ValidationError("--shared-prefix-tokens is \(sharedPrefixTokens); it must be between 0 and \(1 << 31)")
+    }
     if !(sharedPrefixShare >= 0 && sharedPrefixShare <= 1) {
       throw ValidationError("--shared-prefix-share is \(sharedPrefixShare); it must be between 0 and 1")
     }

@@ -19,7 +19,9 @@ struct Chat: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Name or path.", valueName: "model"))
   var model = KnownModel.default.name
 
-  @Option(help: ArgumentHelp("The system message (default: the template's own, if it has one).", valueName: "text"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The system message (default: the template's own, if it has one).", valueName: "text"))
   var system: String?
 
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)

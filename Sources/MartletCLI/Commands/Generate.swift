@@ -11,7 +11,7 @@ struct Generate: AsyncParsableCommand {
     abstract: "Continues a prompt, or answers a message (--chat).",
     discussion: """
       The text streams to standard output. Without --model the default model is used, and fetched on first use. A prompt is plain \
-      text: special tokens written in it are not interpreted.
+      text: special tokens written in it are not interpreted. Before one that begins with a dash put --.
       """)
 
   @Argument(help: "The text to continue.")
@@ -19,7 +19,7 @@ struct Generate: AsyncParsableCommand {
 
   @Option(
     name: .customLong("prompts-file"),
-    help: ArgumentHelp("Run every line of this file as a prompt, all in one batch.", valueName: "file"))
+    help: ArgumentHelp("Run every line of this file that is not empty as a prompt, all in one batch.", valueName: "file"))
   var promptsFile: String?
 
   @Option(help: ArgumentHelp("Name or path.", valueName: "model"))
@@ -53,7 +53,10 @@ struct Generate: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    if (prompt == nil) == (promptsFile == nil) { throw ValidationError("give either a PROMPT or --prompts-file, and not both") }
+    if prompt != nil && promptsFile != nil { throw ValidationError("give either a PROMPT or --prompts-file, and not both") }
+    if prompt == nil && promptsFile == nil {
+      throw ValidationError("give a PROMPT or --prompts-file; before a prompt that begins with a dash put --")
+    }
     if chatTemplate != nil && !chat { throw ValidationError("--chat-template is of use with --chat only") }
     try validatePositive(context, "--context")
     try validatePositive(count, "--n")
@@ -69,7 +72,8 @@ struct Generate: AsyncParsableCommand {
   }
 
   private func generate() async throws {
-    let texts = try prompts()
+    let prompts = try prompts()
+    let texts = prompts.map(\.text)
     let path = try await ModelFile.path(of: model)
     let started = ContinuousClock.now
     let progress = ProgressLine()
@@ -111,10 +115,10 @@ struct Generate: AsyncParsableCommand {
       closer.cancel()
     }
 
-    var outputs = generations.map {
+    var outputs = generations.enumerated().map { place, generation in
       Output(
-        index: $0.index, promptTokenIDs: $0.promptTokenIDs, logprobs: logprobs.map { _ in [] },
-        promptLogprobs: promptLogprobs.map { _ in [] })
+        line: prompts[place / count].line, index: generation.index, promptTokenIDs: generation.promptTokenIDs,
+        logprobs: logprobs.map { _ in [] }, promptLogprobs: promptLogprobs.map { _ in [] })
     }
     var printer = Printer(
       prompts: generations.indices.map { texts[$0 / count] + (count > 1 ? " – answer \(generations[$0].index + 1)" : "") }, isSilent: json)
@@ -145,16 +149,17 @@ struct Generate: AsyncParsableCommand {
     }
   }
 
-  /// The prompt, or the lines of the file; empty lines are left out.
-  private func prompts() throws -> [String] {
-    if let prompt { return [prompt] }
+  /// The prompt, or the lines of the file with their numbers, from 1 on; empty lines are left out.
+  private func prompts() throws -> [(line: Int?, text: String)] {
+    if let prompt { return [(nil, prompt)] }
     guard let promptsFile, let data = FileManager.default.contents(atPath: promptsFile) else {
       throw CommandError("the prompts file \"\(promptsFile ?? "")\" cannot be read")
     }
     guard let text = String(validating: data, as: UTF8.self) else {
       throw CommandError("the prompts file \"\(promptsFile)\" is not UTF-8")
     }
-    let lines = text.split(whereSeparator: \.isNewline).map(String.init)
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
+      .filter { !$0.element.isEmpty }.map { (line: Optional($0.offset + 1), text: String($0.element)) }
     if lines.isEmpty { throw CommandError("the prompts file \"\(promptsFile)\" has no prompts; write one on each line") }
     return lines
   }
@@ -177,6 +182,8 @@ struct Generate: AsyncParsableCommand {
 
   /// One answer.
   struct Output: Encodable {
+    /// The prompt's line in the prompts file, from 1 on; absent without one.
+    var line: Int?
     /// Which of the answers to its prompt.
     var index: Int
     var promptTokenIDs: [Int]
@@ -193,7 +200,7 @@ struct Generate: AsyncParsableCommand {
     var promptLogprobs: [Logprob]?
 
     enum CodingKeys: String, CodingKey {
-      case index, text, pauses, logprobs
+      case line, index, text, pauses, logprobs
       case promptLogprobs = "prompt_logprobs"
       case promptTokenIDs = "prompt_token_ids"
       case cachedPromptTokens = "cached_prompt_tokens"

@@ -8,7 +8,9 @@ import MartletTokenizers
 struct Tokenize: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Shows the tokens of a text.",
-    discussion: "Special tokens written in the text are recognised; no beginning-of-text token is added.")
+    discussion: """
+      Special tokens written in the text are recognised; no beginning-of-text token is added. Before a text that begins with a dash put --.
+      """)
 
   @Argument(help: "Name or path.")
   var model: String

@@ -15,7 +15,9 @@ struct CacheOptions: ParsableArguments {
   @Flag(name: .customLong("fp8-inputs"), help: "Round queries to e4m3 too (with --kv-cache-dtype fp8).")
   var fp8Inputs = false
 
-  @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two, or linear (VANILLA only).", valueName: "n"))
+  @Option(
+    name: .customLong("page-size"),
+    help: ArgumentHelp("Tokens in a page, a power of two up to 1048576, or linear (VANILLA only).", valueName: "n"))
   var pageSize = PageSizeArgument(pageSize: .tokens(32))
 
   @Option(
@@ -64,7 +66,7 @@ struct PageSizeArgument: ExpressibleByArgument {
   init?(argument: String) {
     if argument.lowercased() == "linear" {
       pageSize = .linear
-    } else if let count = Int(argument), count > 0, count & (count - 1) == 0 {
+    } else if let count = Int(argument), count > 0, count <= 1 << 20, count & (count - 1) == 0 {
       pageSize = .tokens(count)
     } else {
       return nil

@@ -44,7 +44,10 @@ struct SamplingOptions: ParsableArguments {
   @Option(help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
   var timeout: Double?
 
-  @Option(help: ArgumentHelp("End before this text; may be given several times.", valueName: "text"))
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "End before this text; may be given several times. One that begins with three dashes is given as --stop=TEXT.", valueName: "text"))
   var stop: [String] = []
 
   @Option(name: .customLong("max-tokens"), help: ArgumentHelp("The most tokens to generate.", valueName: "n"))
@@ -54,7 +57,9 @@ struct SamplingOptions: ParsableArguments {
   var seed: UInt64?
 
   func validate() throws {
-    if let timeout, !(timeout > 0 && timeout <= 1e9) { throw ValidationError("--timeout is \(timeout); it must be above 0") }
+    if let timeout, !(timeout > 0 && timeout <= 1e9) {
+      throw ValidationError("--timeout is \(timeout); it must be above 0 and at most 1e9")
+    }
     do {
       try params(seed: 0).validate()
     } catch {

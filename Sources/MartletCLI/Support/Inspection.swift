@@ -176,6 +176,10 @@ struct Inspection: Encodable {
         heads: configuration.numHeads, kvHeads: configuration.numKVHeads, headDim: configuration.headDim,
         vocabularySize: configuration.vocabularySize)
       let layers = try ModelRegistry.builtIn.model(for: source).attentionLayers(of: source, on: device)
+      if let contextLength, contextLength > configuration.contextLength {
+        throw CommandError(
+          "--context is \(contextLength): the model was made for contexts of at most \(configuration.contextLength) tokens")
+      }
       let length = contextLength ?? min(configuration.contextLength, EngineConfiguration.defaultMaxSequenceLength)
       backends = AttentionBackendRegistry.builtIn.backends.map {
         Backend($0, layers: layers, device: device, cache: cache, contextLength: length)

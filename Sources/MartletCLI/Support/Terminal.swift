@@ -13,7 +13,11 @@ import Foundation
 /// Standard output is for results, standard error for everything that a person wants to know meanwhile. Neither is buffered.
 enum Terminal {
   static func write(_ text: String) throws {
-    try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+    do {
+      try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+    } catch {
+      throw CommandError("standard output cannot be written: \(CommandError.reason(error))")
+    }
   }
 
   /// A line on standard error.
