@@ -60,7 +60,9 @@ public final class LLM: Sendable {
     let (tokenizer, filesTemplate) = try files.readTokenizer()
     let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration
-    guard tokenizer.vocabularySize <= model.vocabularySize else {
+    // Control tokens may lie beyond the rows (Gemma 3 has one for images): a prompt with such a token is refused, not the model.
+    let beyond = min(model.vocabularySize, tokenizer.vocabularySize)..<tokenizer.vocabularySize
+    guard beyond.allSatisfy({ tokenizer.isControl(Int32($0)) }) else {
       throw LLMError.unusableModel(
         "its tokenizer has \(tokenizer.vocabularySize) tokens and its embedding \(model.vocabularySize) rows")
     }

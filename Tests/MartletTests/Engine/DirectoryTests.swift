@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
 import Martlet
 import MartletCPU
 import MartletCore
@@ -44,6 +45,33 @@ struct DirectoryTests {
     #expect(try await neighbour.output().tokenIDs.count == 6)
     #expect(llm.tokenizer.decode([297, 5, -1, .max]) == llm.tokenizer.decode([5]))
     #expect(llm.tokenizer.bytes(of: 295, showsControlTokens: true).isEmpty && llm.tokenizer.isControl(295))
+  }
+
+  /// As Gemma 3's directories do, whose embedding has no row for images.
+  @Test("may have special tokens beyond the rows of its embedding, which no prompt may hold, but no other tokens")
+  func tokensBeyondRows() async throws {
+    func copy(addingToken id: Int, isSpecial: Bool) throws -> String {
+      let folder = NSTemporaryDirectory() + "martlet-directory-" + UUID().uuidString
+      try FileManager.default.copyItem(atPath: Self.path, toPath: folder)
+      let file = URL(fileURLWithPath: folder + "/tokenizer.json")
+      var json = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
+      var added = json["added_tokens"] as? [[String: Any]] ?? []
+      for id in 295...id { added.append(["id": id, "content": "<image \(id)>", "special": isSpecial]) }
+      json["added_tokens"] = added
+      try JSONSerialization.data(withJSONObject: json).write(to: file)
+      return folder
+    }
+    let special = try copy(addingToken: 301, isSpecial: true)
+    defer { try? FileManager.default.removeItem(atPath: special) }
+    let llm = try llm(special, backend: "TRTLLM")
+    #expect(llm.tokenizer.vocabularySize == 302 && llm.model.vocabularySize == 300)
+    #expect(try await llm.generate("abc", sampling: SamplingParams(maxTokens: 2, ignoresEndTokens: true)).output().tokenIDs.count == 2)
+    #expect(throws: LLMError.unknownToken(id: 301, vocabularySize: 300)) {
+      try llm.generate(.tokenIDs(llm.tokenizer.encode("<image 301>", parsesSpecialTokens: true).map { Int($0) }))
+    }
+    let plain = try copy(addingToken: 301, isSpecial: false)
+    defer { try? FileManager.default.removeItem(atPath: plain) }
+    #expect { try self.llm(plain, backend: "TRTLLM") } throws: { "\($0)".contains("302 tokens and its embedding 300 rows") }
   }
 
   @Test("takes the tokenizer, the end tokens and the chat template from the directory")
