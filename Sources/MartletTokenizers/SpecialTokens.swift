@@ -10,7 +10,8 @@ struct SpecialTokens: Sendable {
   let ends: Set<Int32>
   let addsBOS: Bool
 
-  /// Control tokens that end an answer under these names, whatever the file's ids say: a chat model's file often names only one of them.
+  /// Tokens that end an answer under these names, whatever the file says of their ids and kinds: a chat model's file often names only one of
+  /// them, and some call them text.
   private static let endNames: Set<String> = [
     "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>", "<EOT>",
     "<end_of_utterance>", "<｜end▁of▁sentence｜>",
@@ -48,8 +49,12 @@ struct SpecialTokens: Sendable {
   }
 
   private static func namedEnds(_ vocabulary: Vocabulary) -> [Int32] {
-    (0..<Int32(vocabulary.count)).filter {
-      vocabulary.kinds[Int($0)] == .control && endNames.contains(String(decoding: vocabulary.bytes(of: $0), as: UTF8.self))
+    (0..<Int32(vocabulary.count)).filter { token in
+      let name = vocabulary.bytes(of: token)
+      guard name.first == UInt8(ascii: "<") else { return false }
+      let text = String(decoding: name, as: UTF8.self)
+      // HTML has this one, too.
+      return endNames.contains(text) || text == "</s>" && vocabulary.kinds[Int(token)] == .control
     }
   }
 }

@@ -94,15 +94,19 @@ import Testing
     }
   }
 
-  @Test func `end tokens are those of the file's ids and of control tokens with known names`() throws {
-    let extra: [(String, Kind)] = [("<|endoftext|>", .control), ("<|im_end|>", .control), ("<|eot_id|>", .normal), ("<stop>", .control)]
-    let tokenizer = try tokenizer(
+  @Test func `end tokens are those of the file's ids and those of known names, whatever their kind`() throws {
+    let extra: [(String, Kind)] = [
+      ("<|endoftext|>", .control), ("<|im_end|>", .userDefined), ("<|eot_id|>", .normal), ("<stop>", .control), ("</s>", .control),
+      ("<other>", .control),
+    ]
+    let named = try tokenizer(
       byteLevelFile(merges: [], extra: extra) {
         $0.add("tokenizer.ggml.eos_token_id", .uint32(256))
         $0.add("tokenizer.ggml.eot_token_id", .uint32(259))
       })
-    #expect(tokenizer.eosToken == 256 && tokenizer.bosToken == nil)
-    #expect(tokenizer.endTokens == [256, 257, 259])
+    #expect(named.eosToken == 256 && named.bosToken == nil)
+    #expect(named.endTokens == [256, 257, 258, 259, 260])
+    #expect(try tokenizer(byteLevelFile(merges: [], extra: [("</s>", .userDefined)])).endTokens.isEmpty)
   }
 
   @Test func `what a file lacks or has wrong is named`() throws {

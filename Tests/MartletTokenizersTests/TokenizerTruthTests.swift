@@ -108,7 +108,7 @@ import Testing
   @Test func `the template says which token begins a text, and the names which end an answer`() throws {
     let llama = try TokenizerTruth.tokenizer("llama3")
     #expect(llama.addsBOS && llama.bosToken == 0)
-    #expect(llama.endTokens.count == 1, "<|end|> is a known name")
+    #expect(llama.endTokens == [1, 500], "</s> and <|end|> are known names")
     let gpt2 = try TokenizerTruth.tokenizer("gpt2")
     #expect(!gpt2.addsBOS && gpt2.bosToken == nil)
     #expect(try TokenizerTruth.tokenizer("llama2").dropsLeadingSpace)

@@ -19,6 +19,8 @@ struct AddedToken: Sendable {
     self.id = Int32(id)
     content = try field["content"].bytes()
     guard !content.isEmpty else { throw field["content"].malformed("is empty") }
+    // Looked for at every place of a text.
+    guard content.count <= 1024 else { throw field["content"].malformed("has \(content.count) bytes, and 1024 are the most") }
     isSpecial = try field["special"].bool(or: false)
     isNormalized = try field["normalized"].bool(or: !isSpecial)
     takesLeft = try field["lstrip"].bool(or: false)
