@@ -43,6 +43,10 @@ public struct ModelConfiguration: Sendable, Hashable {
     name = try source.string(ifPresent: "general.name") ?? ""
     contextLength = try size("context_length")
     numLayers = try size("block_count")
+    // Before anything is made for each layer: every one has tensors.
+    guard numLayers <= source.modelTensors.count else {
+      throw source.invalid(key("block_count"), numLayers, "there are \(source.modelTensors.count) tensors in all")
+    }
     hiddenSize = try size("embedding_length")
     feedForwardSize = try size("feed_forward_length")
     numHeads = try size("attention.head_count")

@@ -217,6 +217,7 @@ struct CheckpointTests {
     ("qwen3", "tie_word_embeddings", false, "there is none"),
     ("llama", "residual_multiplier", 0.5, "residual_multiplier = 0.5, which this build does not know"),
     ("llama", "quantization_config", ["bits": 4], "take unquantised weights"),
+    ("qwen2", "use_mrope", true, "use_mrope = true: this build computes false only"),
     ("llama", "sliding_window", 8, "sliding_window = 8, which this build"),
     ("llama", "rope_parameters", ["rope_type": "spiral"], "rope_type = spiral"), ("llama", "rope_parameters", 4, "an object is needed"),
     ("llama", "rope_parameters", ["rope_type": "linear", "factor": -2.0] as [String: any Sendable], "the linear factor must be above 0"),
@@ -250,6 +251,8 @@ struct CheckpointTests {
     try checkpoint.edit { config in
       config["_name_or_path"] = "somewhere"
       config["use_cache"] = false
+      config["use_mrope"] = false
+      config["attn_implementation"] = "eager"
       config["new_and_unset"] = NSNull()
       config["partial_rotary_factor"] = 1.0
     }

@@ -44,7 +44,8 @@ struct LoadingTests {
   @Test(
     "names a key whose value cannot be",
     arguments: [
-      ("llama.block_count", GGUFWriter.Value.uint32(0)), ("llama.attention.head_count_kv", .uint32(3)),
+      ("llama.block_count", GGUFWriter.Value.uint32(0)), ("llama.block_count", .uint32(1 << 24)),
+      ("llama.rope.scaling.attn_factor", .float32(0.5)), ("llama.attention.head_count_kv", .uint32(3)),
       ("llama.rope.dimension_count", .uint32(7)), ("llama.rope.dimension_count", .uint32(64)),
       ("llama.rope.freq_base", .float32(-1)), ("llama.rope.scaling.type", .string("spiral")),
       ("llama.vocab_size", .uint32(1000)), ("llama.embedding_length", .uint64(1 << 40)),

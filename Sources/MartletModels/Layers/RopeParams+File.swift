@@ -35,7 +35,13 @@ extension RopeParams {
     let originalLength = try source.integer(ifPresent: "\(prefix).original_context_length") ?? configuration.contextLength
     // Files from before `rope.scaling` say linear scaling under the old key.
     let factor = try number("factor") ?? source.float(ifPresent: old).map(Double.init)
-    switch try source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear") {
+    let type = try source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear")
+    // What GGUF files multiply cosines and sines by, besides what the kind of scaling does.
+    let attnFactor = try number("attn_factor")
+    if let attnFactor, attnFactor != 1, type != "yarn", type != "longrope" {
+      throw source.invalid("\(prefix).attn_factor", attnFactor, "this build multiplies by it with yarn and longrope only")
+    }
+    switch type {
     case "none": return .none
     case "linear": return factor ?? 1 == 1 ? .none : .linear(factor: factor!)
     case "dynamic":
@@ -56,6 +62,11 @@ extension RopeParams {
           throw source.invalid("\(prefix).attention_factor", magnitude, "the factor \(factor) stretches nothing")
         }
         if factor > 1 { mscale = (magnitude - 1) / (0.1 * log(factor)) }
+      } else if let attnFactor, attnFactor != 1 {
+        guard factor > 1 else {
+          throw source.invalid("\(prefix).attn_factor", attnFactor, "the factor \(factor) stretches nothing")
+        }
+        mscale = (attnFactor * (0.1 * log(factor) + 1) - 1) / (0.1 * log(factor))
       } else if let one = try number("mscale"), let all = try number("mscale_all_dim"), one != 0, all != 0 {
         (mscale, mscaleAllDim) = (one, all)
       }
@@ -69,7 +80,8 @@ extension RopeParams {
       }
       guard originalLength > 1 else { throw source.invalid("\(prefix).original_context_length", originalLength, "it must be above 1") }
       let ratio = factor ?? Double(configuration.contextLength) / Double(originalLength)
-      let magnitude = try number("attention_factor") ?? (ratio <= 1 ? 1 : (1 + log(ratio) / log(Double(originalLength))).squareRoot())
+      let usual = ratio <= 1 ? 1 : (1 + log(ratio) / log(Double(originalLength))).squareRoot()
+      let magnitude = try number("attention_factor") ?? attnFactor ?? usual
       return .longRope(
         shortFactors: try factors("short_factor"), longFactors: try factors("long_factor"), originalMaxPositions: originalLength,
         maxPositions: configuration.contextLength, attentionFactor: magnitude)

@@ -81,7 +81,7 @@ public struct CheckpointTranslation: Sendable {
     .integer("num_key_value_heads", as: "attention.head_count_kv"), .integer("head_dim", as: "attention.key_length"),
     .integer("max_position_embeddings", as: "context_length"), .integer("vocab_size", as: "vocab_size"),
     .float("rms_norm_eps", as: "attention.layer_norm_rms_epsilon"), .fixed("is_encoder_decoder", .bool(false)),
-    .fixed("add_cross_attention", .bool(false)), .fixed("quantization_config", .null),
+    .fixed("add_cross_attention", .bool(false)), .fixed("quantization_config", .null), .fixed("use_mrope", .bool(false)),
   ]
 
   /// Tensors outside layers that every decoder has.
@@ -102,7 +102,8 @@ public struct CheckpointTranslation: Sendable {
     "architectures", "model_type", "name_or_path", "transformers_version", "torch_dtype", "dtype", "auto_map", "tokenizer_class", "prefix",
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "cls_token_id", "mask_token_id",
     "decoder_start_token_id", "attention_dropout", "hidden_dropout",
-    "initializer_range", "initializer_factor", "use_cache", "cache_implementation", "pretraining_tp", "is_decoder", "torchscript",
+    "initializer_range", "initializer_factor", "use_cache", "cache_implementation", "attn_implementation", "pretraining_tp", "is_decoder",
+    "torchscript",
     "return_dict", "output_attentions", "output_hidden_states", "gradient_checkpointing", "use_bfloat16", "tf_legacy_loss",
     "chunk_size_feed_forward", "cross_attention_hidden_size", "tie_encoder_decoder", "pruned_heads", "finetuning_task", "id2label",
     "label2id", "num_labels", "problem_type", "task_specific_params", "max_length", "min_length", "do_sample", "early_stopping",

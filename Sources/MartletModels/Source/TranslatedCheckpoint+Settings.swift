@@ -127,7 +127,7 @@ extension TranslatedCheckpoint {
     }
     guard let global else { return }
     try readScaling(global, prefix: "\(prefix).scaling", outerLength: outerLength)
-    try global.finish()
+    try global.finish(withoutEffect: ["finetuned"])
   }
 
   private mutating func readScaling(_ reader: ConfigReader, prefix: String, outerLength: Int?) throws {
