@@ -126,7 +126,7 @@ package struct CPUAttentionKernels: AttentionKernels {
     let ragged = arguments.ragged, layout = arguments.cache.layout, heads = arguments.numHeads, work = arguments.work
     precondition(
       canServe(layout, numHeads: heads), "attend: \(obstacles(layout: layout, numHeads: heads).joined(separator: "; "))")
-    precondition(arguments.scale.isFinite, "attend: the scale is \(arguments.scale)")
+    precondition(arguments.scale > 0 && arguments.scale.isFinite, "attend: the scale is \(arguments.scale)")
     if work.numTasks == 0 { return }
 
     var c = martlet_attend_arguments()

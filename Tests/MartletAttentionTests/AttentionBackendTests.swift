@@ -53,7 +53,11 @@ struct AttentionBackendTests {
     let error = #expect(throws: AttentionError.self) { try AttentionLayer(plain, backend: TrtllmAttention.self, in: try context(.linear)) }
     #expect("\(error!)".contains("TRTLLM cannot serve layer 5") && "\(error!)".contains("linear"))
 
+    let row = try CPUDevice(threads: 1).makeTensor(Shape(1, 4), .f32)
     for (change, word) in [
+      ({ $0.scale = 0 }, "scale of scores must be above 0, not 0"), ({ $0.scale = -1 }, "scale of scores"),
+      ({ $0.scale = .nan }, "scale of scores"), ({ $0.softCap = 0 }, "soft cap must be above 0"), ({ $0.softCap = .nan }, "soft cap"),
+      ({ $0.sinks = row }, "one f32 for each of 4 heads"),
       ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 128)) }, "128 rotated dims"),
       ({ $0.positionalEmbedding = PositionalEmbeddingParams(RopeParams(dim: 63)) }, "even number"),
       ({ $0.quantConfig = QuantConfig(kvCacheDataType: .i32) }, "i32"),

@@ -66,6 +66,14 @@ struct AttentionMetadataTests {
     #expect(values(metadata.ragged.kvLens) == [6, 9])
   }
 
+  @Test("refuses a request that is in the step twice")
+  func twice() throws {
+    let bench = try bench()
+    try bench.step([.context(1, 5), .context(2, 3)])
+    bench.describe([.generation(1), .generation(2), .generation(1)])
+    #expect(throws: AttentionError.invalidStep("request 1 is in the step twice")) { try bench.metadata.prepare() }
+  }
+
   @Test("uses positions of the caller for rotation, and checks those that it can see")
   func positionIDs() throws {
     let bench = try bench()
@@ -76,6 +84,10 @@ struct AttentionMetadataTests {
     try bench.metadata.prepare()
     #expect(values(bench.metadata.ragged.positionIDs) == [7, 5, 63])
     #expect(values(bench.metadata.ragged.tokenPositions) == [0, 1, 2])
+    // In the original's shape, too.
+    bench.metadata.positionIDs = positions.reshaped(Shape(1, 3))
+    try bench.metadata.prepare()
+    #expect(values(bench.metadata.ragged.positionIDs) == [7, 5, 63])
     positions.unsafeHostPointer(to: Int32.self)![2] = 64
     #expect(throws: AttentionError.invalidStep("token 2 has position 64, outside 0..<64")) { try bench.metadata.prepare() }
   }

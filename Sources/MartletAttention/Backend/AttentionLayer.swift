@@ -88,7 +88,14 @@ public final class AttentionLayer {
       output.values.dataType == outputDataType && output.values.count >= metadata.numTokens * spec.outputWidth,
       "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
         + "\(spec.outputWidth) \(outputDataType)")
+    if let logSumExp = output.logSumExp {
+      precondition(
+        logSumExp.dataType == .f32 && logSumExp.count >= metadata.numTokens * spec.numHeads,
+        "layer \(spec.layerIndex): log-sum-exps of \(logSumExp.shape) \(logSumExp.dataType) for \(metadata.numTokens) tokens of "
+          + "\(spec.numHeads) heads")
+    }
     try metadata.validateUse(of: inputs.mask)
+    try metadata.validatePages(of: spec, under: inputs.mask)
     try run(inputs, metadata, output, queue)
   }
 

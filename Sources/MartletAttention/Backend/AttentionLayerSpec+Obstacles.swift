@@ -6,6 +6,10 @@ extension AttentionLayerSpec {
   /// What stands in the way of any backend.
   func generalObstacles(in context: AttentionContext) -> [String] {
     var reasons: [String] = []
+    if !(scale > 0 && scale.isFinite) { reasons.append("the scale of scores must be above 0, not \(scale)") }
+    if let softCap, !(softCap > 0 && softCap.isFinite) {
+      reasons.append("the soft cap must be above 0, not \(softCap); leave it out for none")
+    }
     if let rope = positionalEmbedding?.rope {
       if let problem = rope.problem { reasons.append(problem) }
       if rope.dim > headDim { reasons.append("\(rope.dim) rotated dims are more than the \(headDim) of a head") }
@@ -19,11 +23,11 @@ extension AttentionLayerSpec {
     for (name, scale) in [("keys", quantConfig.kvScales.key), ("values", quantConfig.kvScales.value)] {
       if !(scale > 0 && scale.isFinite) { reasons.append("the scale of \(name) must be above 0, not \(scale)") }
     }
-    if let sinks, sinks.count != numHeads || sinks.dataType != .f32 {
+    if let sinks, sinks.shape != Shape(numHeads) || sinks.dataType != .f32 {
       reasons.append("the sinks are \(sinks.shape) \(sinks.dataType), not one f32 for each of \(numHeads) heads")
     }
     for (name, norm) in [("query", queryNorm), ("key", keyNorm)] {
-      if let weight = norm?.weight, weight.count != headDim || weight.dataType != .f32 {
+      if let weight = norm?.weight, weight.shape != Shape(headDim) || weight.dataType != .f32 {
         reasons.append("the \(name) norm's weight is \(weight.shape) \(weight.dataType), not one f32 for each of \(headDim) dims")
       }
     }

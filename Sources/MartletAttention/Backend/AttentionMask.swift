@@ -42,6 +42,11 @@ public struct CustomAttentionMask: Sendable, Hashable {
     self.words = words
   }
 
+  /// Whether some query sees one of these keys.
+  func shows(_ keys: Range<Int>) -> Bool {
+    (0..<queryLength).contains { query in keys.contains { self[query, $0] } }
+  }
+
   /// Words of a row.
   static func wordsPerRow(keyLength: Int) -> Int { (keyLength + 63) / 64 }
 

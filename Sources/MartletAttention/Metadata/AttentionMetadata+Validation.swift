@@ -77,6 +77,25 @@ extension AttentionMetadata {
     }
   }
 
+  /// Whether the pages are there of all keys that queries of the layer see. Those behind a sliding window went back: causal queries do not see
+  /// them, but others may.
+  func validatePages(of layer: AttentionLayerSpec, under mask: AttentionMask) throws(AttentionError) {
+    guard let window = layer.window, mask != .causal, usesCache, let manager = kvCacheManager else { return }
+    let table = pageTables[manager.pool(ofLayer: position(ofLayer: layer.layerIndex))].host
+    for sequence in 0..<numSeqs where !isDummy(sequence) {
+      let bits = customMask(of: sequence)
+      if mask == .custom && bits == nil { continue }  // causal
+      let length = Int(kvLens[sequence])
+      for entry in 0..<(length + manager.pageSize - 1) / manager.pageSize where table[sequence * pageTableWidth + entry] < 0 {
+        let keys = entry * manager.pageSize..<min((entry + 1) * manager.pageSize, length)
+        if mask == .custom, let bits, !bits.shows(keys) { continue }
+        throw .invalidStep(
+          "request \(requestIDs[sequence]) looks at keys \(keys.lowerBound)…\(keys.upperBound - 1), which went back behind the window of "
+            + "\(window) of layer \(layer.layerIndex); give such a request whole, or bits within the window")
+      }
+    }
+  }
+
   /// Whether the sequence is a context that leaves some of its prompt to later steps. In cross attention no: keys are another prompt's.
   private func isChunk(_ sequence: Int) -> Bool {
     !isCross && sequence < numContexts && !promptLens.isEmpty
@@ -89,8 +108,10 @@ extension AttentionMetadata {
       throw .invalidStep(
         "\(requestIDs.count) request ids and \(kvCacheParams.numCachedTokensPerSeq.count) cached lengths for \(numSeqs) sequences")
     }
+    idsOfStep.removeAll(keepingCapacity: true)
     for sequence in 0..<numSeqs where !isDummy(sequence) {
       let id = requestIDs[sequence]
+      guard idsOfStep.insert(id).inserted else { throw .invalidStep("request \(id) is in the step twice") }
       let cached = kvCacheParams.numCachedTokensPerSeq[sequence]
       guard manager.contains(id) else { throw .invalidStep("request \(id) is not in the key/value cache; add it before the step") }
       guard cached >= manager.computedLength(id) else {

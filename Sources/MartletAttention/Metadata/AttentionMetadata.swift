@@ -93,7 +93,7 @@ open class AttentionMetadata {
 
   let pageTables: [StepTable]
   private var pageTableViews: [Tensor]
-  private var pageTableWidth = 1
+  private(set) var pageTableWidth = 1
   private var stepPages: StepPages?
   private let stepMaskBits: StepMaskBits?
   private let seqLensTable: StepTable
@@ -101,6 +101,8 @@ open class AttentionMetadata {
   private let queryTables: TokenTables
   /// Of a cross metadata: the tables of its key/value tokens.
   private let crossTables: (seqLens: StepTable, tokens: TokenTables)?
+  /// The requests of the step, while it is checked; its memory stays.
+  var idsOfStep: Set<Int> = []
   private let layerPositions: [Int: Int]
   let needsPositionIDs: Bool
   /// Whether no layer uses another mask than the full one.
@@ -150,6 +152,7 @@ open class AttentionMetadata {
     ragged = queryTables.emptyView(kvLens: kvLensTable.device)
     raggedKV = ragged
     requestIDs.reserveCapacity(maxNumRequests)
+    idsOfStep.reserveCapacity(maxNumRequests)
     promptLens.reserveCapacity(maxNumRequests)
     kvCacheParams.numCachedTokensPerSeq.reserveCapacity(maxNumRequests)
     if kvCacheManager == nil { stepPages = try makeStepPages() }

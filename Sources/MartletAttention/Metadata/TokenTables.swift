@@ -41,7 +41,8 @@ final class TokenTables {
     let positions = positions.upload(tokens, on: queue)
     return RaggedQueries(
       numRequests: requestCount, numTokens: tokens, queryIndptr: indptr.upload(requestCount + 1, on: queue), kvLens: kvLens,
-      tokenRequests: requests.upload(tokens, on: queue), tokenPositions: positions, positionIDs: positionIDs?.prefix(tokens) ?? positions)
+      tokenRequests: requests.upload(tokens, on: queue), tokenPositions: positions,
+      positionIDs: positionIDs.map { $0.reshaped(Shape($0.count)).prefix(tokens) } ?? positions)
   }
 
   /// The view before the first step.

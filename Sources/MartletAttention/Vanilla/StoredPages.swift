@@ -31,21 +31,39 @@ struct StoredPlane {
   }
 }
 
+/// Both planes of a layout.
+struct StoredPlanes {
+  let layout: KVLayout
+  let keys: StoredPlane
+  let values: StoredPlane
+
+  init(_ layout: KVLayout, _ scales: KVScales) {
+    self.layout = layout
+    keys = StoredPlane(keysOf: layout, scales)
+    values = StoredPlane(valuesOf: layout, scales)
+  }
+}
+
 /// One request's pages in host memory, addressed by cache position: any layout, any page size.
 struct StoredPages {
+  let planes: StoredPlanes
   private let layout: KVLayout
   private let base: UnsafeMutableRawPointer
   private let table: UnsafeMutableBufferPointer<Int32>
 
-  init(_ cache: PagedKV, sequence: Int) {
+  init(_ cache: PagedKV, _ planes: StoredPlanes, sequence: Int) {
     guard let base = cache.pages.buffer.hostAddress, let table = cache.pageTable.unsafeHostPointer(to: Int32.self) else {
       preconditionFailure("the host cannot reach the key/value cache")
     }
     let width = cache.pageTable.shape[1]
+    self.planes = planes
     layout = cache.layout
     self.base = base + cache.pages.byteOffset
     self.table = UnsafeMutableBufferPointer(rebasing: table[sequence * width..<(sequence + 1) * width])
   }
+
+  /// Whether the page of a cache position is there: not if it went back behind a window.
+  func hasPage(of position: Int) -> Bool { table[position / layout.pageSize] >= 0 }
 
   /// Rounds or quantises one head to the cache's type, to nearest even, and stores it.
   func store(_ source: UnsafePointer<Float>, _ plane: StoredPlane, position: Int, head: Int) {

@@ -42,11 +42,11 @@ extension VanillaAttention {
     // The sink is one more logit, which has no value.
     let sink = layer.sinks?.unsafeHostPointer(to: Float.self)?[head] ?? -.infinity
     var maximum = sink
-    for key in 0..<count { maximum = max(maximum, scores[key]) }
+    for key in 0..<count where scores[key] > maximum || scores[key].isNaN { maximum = scores[key] }  // NaN stays
     let result = outputRow(output.values, row, head)
     for dim in 0..<layer.valueHeadDim { result[dim] = 0 }
     var sum: Float = 0
-    if maximum > -.infinity {
+    if maximum != -.infinity {
       for key in 0..<count {
         let weight = exp(scores[key] - maximum)
         scores[key] = weight
@@ -64,7 +64,7 @@ extension VanillaAttention {
     if let logSumExp = output.logSumExp?.unsafeHostPointer(to: Float.self) {
       let log2e = 1.442695040888963407
       logSumExp[row * layer.numHeads + head] =
-        maximum > -.infinity ? Float(Double(maximum) * log2e + log2(Double(sum))) : -.infinity
+        maximum != -.infinity ? Float(Double(maximum) * log2e + log2(Double(sum))) : -.infinity
     }
   }
 

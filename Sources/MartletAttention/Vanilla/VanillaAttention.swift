@@ -18,8 +18,9 @@ public final class VanillaAttention: AttentionBackend {
   /// Whether queries are rounded to e4m3.
   let roundsQueries: Bool
   private let rope: RopeTable?
-  private let keyPlane: StoredPlane
-  private let valuePlane: StoredPlane
+  private let scales: KVScales
+  /// Of its own layout, which most caches have.
+  private let ownPlanes: StoredPlanes
 
   public static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
 
@@ -42,9 +43,8 @@ public final class VanillaAttention: AttentionBackend {
     self.layer = layer
     roundsQueries = context.quantConfig(of: layer).fp8Inputs
     rope = try layer.positionalEmbedding.map { try context.ropeTable($0) }
-    let scales = context.quantConfig(of: layer).kvScales
-    keyPlane = StoredPlane(keysOf: layout, scales)
-    valuePlane = StoredPlane(valuesOf: layout, scales)
+    scales = context.quantConfig(of: layer).kvScales
+    ownPlanes = StoredPlanes(layout, scales)
   }
 
   public func forward(
@@ -67,12 +67,13 @@ public final class VanillaAttention: AttentionBackend {
       new = nil
     case .fused: preconditionFailure("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
     }
+    let planes = cache.map { $0.layout == ownPlanes.layout ? ownPlanes : StoredPlanes($0.layout, scales) }
     var firstNewKey = 0
     for sequence in 0..<metadata.numSeqs {
       let request = Request(sequence, firstNewKey: firstNewKey, layer, inputs.mask, metadata)
       firstNewKey += request.numNewKeys
       if metadata.isDummy(sequence) { continue }
-      let pages = cache.map { StoredPages($0, sequence: sequence) }
+      let pages = cache.flatMap { cache in planes.map { StoredPages(cache, $0, sequence: sequence) } }
       if let pages, let new { append(new.keys, new.values, of: request, to: pages) }
       for kvHead in 0..<layer.numKVHeads {
         if let pages {
@@ -135,17 +136,19 @@ extension VanillaAttention {
     for token in 0..<request.numNewKeys {
       let position = request.keyLength - request.numNewKeys + token
       for head in 0..<layer.numKVHeads {
-        pages.store(keys.head(token: request.firstNewKey + token, head), keyPlane, position: position, head: head)
-        pages.store(values.head(token: request.firstNewKey + token, head), valuePlane, position: position, head: head)
+        pages.store(keys.head(token: request.firstNewKey + token, head), pages.planes.keys, position: position, head: head)
+        pages.store(values.head(token: request.firstNewKey + token, head), pages.planes.values, position: position, head: head)
       }
     }
   }
 
-  /// Reads one head's keys and values as stored: keys to `[headDim][keys]`, values to `[keys][valueHeadDim]`.
+  /// Reads one head's keys and values as stored: keys to `[headDim][keys]`, values to `[keys][valueHeadDim]`. Of keys that no bit shows there
+  /// may be no page; what stands in their place is not looked at.
   private func load(_ head: Int, of request: Request, from pages: StoredPages, _ metadata: VanillaMetadata) {
     for (index, position) in request.keys.enumerated() {
-      pages.load(keyPlane, position: position, head: head, to: metadata.keyScratch + index, stride: request.keys.count)
-      pages.load(valuePlane, position: position, head: head, to: metadata.valueScratch + index * layer.valueHeadDim, stride: 1)
+      if let bits = request.bits, !pages.hasPage(of: position), !bits.shows(position..<position + 1) { continue }
+      pages.load(pages.planes.keys, position: position, head: head, to: metadata.keyScratch + index, stride: request.keys.count)
+      pages.load(pages.planes.values, position: position, head: head, to: metadata.valueScratch + index * layer.valueHeadDim, stride: 1)
     }
   }
 

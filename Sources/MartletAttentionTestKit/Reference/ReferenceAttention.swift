@@ -165,10 +165,10 @@ public final class ReferenceAttention: Sendable {
         if let bits = visible.bits { for key in 0..<count where !bits[key] { scores[key] = -.infinity } }
         let sink = layer.sinks.map { Double($0[head]) } ?? -.infinity
         var largest = sink
-        for key in 0..<count { largest = max(largest, scores[key]) }
+        for key in 0..<count where scores[key] > largest || scores[key].isNaN { largest = scores[key] }  // NaN stays
         let result = output + head * spec.valueHeadDim
         for dim in 0..<spec.valueHeadDim { result[dim] = 0 }
-        guard largest > -.infinity else {
+        guard largest != -.infinity else {
           logSumExp[head] = -.infinity
           continue
         }
