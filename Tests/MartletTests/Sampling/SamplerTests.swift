@@ -46,7 +46,9 @@ struct SamplerTests {
     #expect(sampler.sample(logits.span, SamplingParams(), tokenIndex: 0) == expected)
   }
 
-  @Test("takes the best token at temperatures so low that no other is drawn", arguments: [1e-45, 1e-40, 2.9e-39, 1e-37, 1e-30] as [Float])
+  @Test(
+    "takes the best token at temperatures so low that no other is drawn",
+    arguments: [0x1p-149, 0x1p-133, 0x1p-128, 1e-37, 1e-30] as [Float])
   func cold(temperature: Float) {
     var sampler = Sampler()
     for seed in 0..<50 as Range<UInt64> {
