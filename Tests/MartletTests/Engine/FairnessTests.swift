@@ -117,9 +117,10 @@ struct FairnessTests {
     try driver.cache.checkIntegrity()
   }
 
-  /// The loop may take 2 % of a step. A step of SmolLM2 135M for 256 requests takes 144 ms on two idle cores with bf16 dot products, so a
-  /// millisecond is 0.7 %. Measured there: 70 µs, 210 µs while the machine was busy. The fastest of ten rounds counts.
-  @Test("of 256 requests takes less than a millisecond a step")
+  /// The loop may take 2 % of a step. A step of SmolLM2 135M for 256 requests takes 144 ms on two idle cores with bf16 dot products. Measured
+  /// there: 70 µs, 210 µs while the machine was busy; on a slower one 130 µs, and a millisecond beside the other tests. The fastest of ten
+  /// rounds counts.
+  @Test("of 256 requests takes less than 2 % of a step")
   func cost() throws {
     var driver = try ScheduleDriver(
       layers: ScheduleDriver.Layers(windows: [nil, 64], pageSize: 32), tokens: 256 * 512, maxSequenceLength: 512, maxBatchSize: 256,
@@ -137,6 +138,6 @@ struct FairnessTests {
     }
     print("schedule and books of 256 requests: \(best) a step")
     #expect(driver.scheduler.running.count == 256 && driver.scheduler.pauses == 0)
-    #expect(best < .milliseconds(1))
+    #expect(best < .microseconds(2880))
   }
 }
