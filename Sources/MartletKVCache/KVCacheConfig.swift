@@ -24,7 +24,7 @@ public struct KVCacheConfig: Sendable, Hashable {
   /// The most that ``Budget/automatic`` takes of the free memory.
   public static let automaticFraction = 0.5
   /// The most tokens of a page that is not a linear cache's.
-  static let mostTokensPerPage = 1 << 20
+  public static let mostTokensPerPage = 1 << 20
 
   /// The type of the stored keys and values; a layer's `QuantConfig` can say otherwise.
   public var dataType: DataType

@@ -67,13 +67,13 @@ public final class VanillaAttention: AttentionBackend {
       new = nil
     case .fused: preconditionFailure("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
     }
-    let planes = cache.map { $0.layout == ownPlanes.layout ? ownPlanes : StoredPlanes($0.layout, scales) }
+    let stored = cache.map { (cache: $0, planes: $0.layout == ownPlanes.layout ? ownPlanes : StoredPlanes($0.layout, scales)) }
     var firstNewKey = 0
     for sequence in 0..<metadata.numSeqs {
       let request = Request(sequence, firstNewKey: firstNewKey, layer, inputs.mask, metadata)
       firstNewKey += request.numNewKeys
       if metadata.isDummy(sequence) { continue }
-      let pages = cache.flatMap { cache in planes.map { StoredPages(cache, $0, sequence: sequence) } }
+      let pages = stored.map { StoredPages($0.cache, $0.planes, sequence: sequence) }
       if let pages, let new { append(new.keys, new.values, of: request, to: pages) }
       for kvHead in 0..<layer.numKVHeads {
         if let pages {

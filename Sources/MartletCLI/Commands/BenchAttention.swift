@@ -7,6 +7,7 @@ import MartletAttention
 import MartletAttentionTestKit
 import MartletCPU
 import MartletCore
+import MartletKVCache
 
 struct BenchAttention: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -55,8 +56,8 @@ struct BenchAttention: AsyncParsableCommand {
 
   func validate() throws {
     try validatePositive(repeats, "--repeats")
-    if pageSize < 1 || pageSize > 1 << 20 || pageSize & (pageSize - 1) != 0 {
-      throw ValidationError("--page-size is \(pageSize); a power of two up to 1048576 is needed")
+    if pageSize < 1 || pageSize > KVCacheConfig.mostTokensPerPage || pageSize & (pageSize - 1) != 0 {
+      throw ValidationError("--page-size is \(pageSize); a power of two up to \(KVCacheConfig.mostTokensPerPage) is needed")
     }
     do {
       for name in backends { _ = try AttentionBackendRegistry.builtIn.backend(named: name) }

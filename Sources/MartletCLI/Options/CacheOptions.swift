@@ -66,7 +66,7 @@ struct PageSizeArgument: ExpressibleByArgument {
   init?(argument: String) {
     if argument.lowercased() == "linear" {
       pageSize = .linear
-    } else if let count = Int(argument), count > 0, count <= 1 << 20, count & (count - 1) == 0 {
+    } else if let count = Int(argument), count > 0, count <= KVCacheConfig.mostTokensPerPage, count & (count - 1) == 0 {
       pageSize = .tokens(count)
     } else {
       return nil

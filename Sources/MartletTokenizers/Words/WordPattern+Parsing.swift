@@ -161,9 +161,9 @@ private struct AlternativeParser {
         maximum = high
       }
       rest = rest[(close + 1)...]
-      // What may follow a counted run in this syntax repeats it: no shape of ours.
       // Long counts would cost as much at every place of a text.
       guard minimum <= 512, maximum <= 512 || maximum == .max else { return nil }
+      // What may follow a counted run in this syntax repeats it: no shape of ours.
       guard minimum <= maximum, maximum > 0, rest.first != "+", rest.first != "?", rest.first != "*" else { return nil }
       return (WordPattern.Run(characters: characters, minimum: minimum, maximum: maximum), false)
     default: return (WordPattern.Run(characters: characters, minimum: 1, maximum: 1), false)
