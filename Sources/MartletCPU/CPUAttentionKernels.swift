@@ -50,8 +50,8 @@ package struct CPUAttentionKernels: AttentionKernels {
 
   package func append(_ arguments: AppendArguments, on queue: any DeviceQueue) {
     let ragged = arguments.ragged, heads = arguments.numHeads, headDim = arguments.headDim, cache = arguments.cache
-    precondition(headDim <= Self.maxHeadDim, "append: heads of \(headDim) dimensions; at most \(Self.maxHeadDim) are possible")
-    precondition(
+    enforce(headDim <= Self.maxHeadDim, "append: heads of \(headDim) dimensions; at most \(Self.maxHeadDim) are possible")
+    enforce(
       (cache != nil) == (arguments.keys != nil) && (cache != nil) == (arguments.values != nil),
       "append: keys, values and a cache come together or not at all")
     let tokens = ragged.numTokens
@@ -61,15 +61,15 @@ package struct CPUAttentionKernels: AttentionKernels {
     c.cache.head_dim = Int32(headDim)
     if let query = arguments.query {
       (c.query, c.query_stride) = query.heads(tokens, of: heads * headDim, "append: query")
-      guard let queries = arguments.queries else { preconditionFailure("append: nowhere to write the finished queries") }
+      guard let queries = arguments.queries else { fatalError("append: nowhere to write the finished queries") }
       c.queries = queries.mutableRows(tokens, of: heads * headDim, "append: queries")
     }
     if let cache, let keys = arguments.keys, let values = arguments.values {
       let layout = cache.layout
-      precondition(
+      enforce(
         layout.headDim == headDim && layout.valueHeadDim <= Self.maxHeadDim,
         "append: heads of \(headDim) dimensions for pages of \(layout.headDim) and \(layout.valueHeadDim); at most \(Self.maxHeadDim)")
-      precondition(layout.staysInItsPage, "append: the layout's strides lead out of its page of \(layout.pageByteCount) bytes")
+      enforce(layout.staysInItsPage, "append: the layout's strides lead out of its page of \(layout.pageByteCount) bytes")
       c.cache = cache.cStruct(numRequests: ragged.numRequests, scales: arguments.scales, "append")
       (c.key, c.key_stride) = keys.heads(tokens, of: layout.numKVHeads * headDim, "append: keys")
       (c.value, c.value_stride) = values.heads(tokens, of: layout.numKVHeads * layout.valueHeadDim, "append: values")
@@ -94,20 +94,20 @@ package struct CPUAttentionKernels: AttentionKernels {
     // Kernels follow these numbers into memory: every one is checked.
     for token in 0..<tokens {
       let id = Int(c.position_ids[token]), request = Int(c.token_requests[token]), position = Int(c.token_positions[token])
-      precondition(
+      enforce(
         request >= 0 && request < ragged.numRequests, "append: token \(token) is of request \(request) of \(ragged.numRequests)")
       if c.kv_lens[request] == 0 { continue }  // a dummy
-      precondition(
+      enforce(
         id >= 0 && id < ropePositions, "append: token \(token) has position id \(id); the RoPE table has \(ropePositions) positions")
       guard let cache else { continue }
-      precondition(
+      enforce(
         position >= 0 && position < c.kv_lens[request],
         "append: token \(token) at position \(position) of a request of length \(c.kv_lens[request])")
       let entry = position / cache.layout.pageSize
       let pageCount = cache.pageCount
-      precondition(entry < Int(c.cache.table_width), "append: page \(entry) of a table of \(c.cache.table_width)")
+      enforce(entry < Int(c.cache.table_width), "append: page \(entry) of a table of \(c.cache.table_width)")
       let page = Int(c.cache.page_table[request * Int(c.cache.table_width) + entry])
-      precondition(
+      enforce(
         page >= 0 && page < pageCount,
         "append: position \(position) of request \(request) has no page: table entry \(entry) is \(page), of \(pageCount) pages")
     }
@@ -124,9 +124,9 @@ package struct CPUAttentionKernels: AttentionKernels {
 
   package func attend(_ arguments: AttendArguments, on queue: any DeviceQueue) {
     let ragged = arguments.ragged, layout = arguments.cache.layout, heads = arguments.numHeads, work = arguments.work
-    precondition(
+    enforce(
       canServe(layout, numHeads: heads), "attend: \(obstacles(layout: layout, numHeads: heads).joined(separator: "; "))")
-    precondition(arguments.scale > 0 && arguments.scale.isFinite, "attend: the scale is \(arguments.scale)")
+    enforce(arguments.scale > 0 && arguments.scale.isFinite, "attend: the scale is \(arguments.scale)")
     if work.numTasks == 0 { return }
 
     var c = martlet_attend_arguments()
@@ -141,13 +141,13 @@ package struct CPUAttentionKernels: AttentionKernels {
     c.heads = Int32(heads)
     c.scale = arguments.scale
     if let cap = arguments.softCap {
-      precondition(cap > 0 && cap.isFinite, "attend: a soft cap of \(cap)")
+      enforce(cap > 0 && cap.isFinite, "attend: a soft cap of \(cap)")
       c.soft_cap = cap
     }
     c.sinks = arguments.sinks?.rows(heads, of: 1, "attend: sinks")
     c.rounds_queries_to_e4m3 = arguments.roundsQueriesToE4M3
     for request in 0..<ragged.numRequests {
-      precondition(
+      enforce(
         c.query_indptr[request] >= 0 && c.query_indptr[request] <= c.query_indptr[request + 1]
           && Int(c.query_indptr[request + 1]) <= ragged.numTokens && c.kv_lens[request] >= 0,
         "attend: request \(request) has tokens \(c.query_indptr[request]) to \(c.query_indptr[request + 1]) of \(ragged.numTokens), and "
@@ -160,7 +160,7 @@ package struct CPUAttentionKernels: AttentionKernels {
       c.key_rope_dim = Int32(rope.dim)
       c.key_rope_is_neox = rope.isNeoX
       for request in 0..<ragged.numRequests {
-        precondition(
+        enforce(
           Int(c.kv_lens[request]) <= positions,
           "attend: request \(request) has \(c.kv_lens[request]) keys; the RoPE table has \(positions) positions")
       }
@@ -173,10 +173,11 @@ package struct CPUAttentionKernels: AttentionKernels {
     let merges = work.merges.indices(work.numMerges * MemoryLayout<AttentionMerge>.size / 4, "attend: merges")
     c.states = states
     c.finished = UnsafeMutablePointer(mutating: work.finished.indices(work.numMerges, "attend: finished"))
-    precondition(
+    enforce(
       MemoryLayout<AttentionTask>.size == MemoryLayout<martlet_attention_task>.size
         && MemoryLayout<AttentionSegment>.size == MemoryLayout<martlet_attention_segment>.size
-        && MemoryLayout<AttentionMerge>.size == MemoryLayout<martlet_attention_merge>.size)
+        && MemoryLayout<AttentionMerge>.size == MemoryLayout<martlet_attention_merge>.size,
+      "the structs of tasks differ between Swift and C")
     c.tasks = UnsafeRawPointer(tasks).assumingMemoryBound(to: martlet_attention_task.self)
     c.segments = UnsafeRawPointer(segments).assumingMemoryBound(to: martlet_attention_segment.self)
     c.merges = UnsafeRawPointer(merges).assumingMemoryBound(to: martlet_attention_merge.self)
@@ -190,22 +191,22 @@ package struct CPUAttentionKernels: AttentionKernels {
     switch arguments.mask {
     case .causal: c.causal = true
     case .slidingWindow(let window):
-      precondition(window > 0, "attend: a window of \(window) keys")
+      enforce(window > 0, "attend: a window of \(window) keys")
       c.causal = true
       c.window = Int32(clamping: window)
     case .full: c.causal = false
     case .custom(let window):
-      precondition(window ?? 1 > 0, "attend: a window of \(window ?? 0) keys")
+      enforce(window ?? 1 > 0, "attend: a window of \(window ?? 0) keys")
       c.causal = true
       c.window = Int32(clamping: window ?? 0)
-      guard let bits = arguments.maskBits else { preconditionFailure("attend: a custom mask without bits") }
+      guard let bits = arguments.maskBits else { fatalError("attend: a custom mask without bits") }
       let wordCount = bits.words.count
       c.mask_words = UnsafeRawPointer(bits.words.indices(wordCount, "attend: mask words")).assumingMemoryBound(to: UInt32.self)
       c.mask_offsets = bits.offsets.indices(arguments.ragged.numRequests, "attend: mask offsets")
       for request in 0..<arguments.ragged.numRequests where c.mask_offsets[request] >= 0 {
         let queries = Int(c.query_indptr[request + 1] - c.query_indptr[request]), keys = Int(c.kv_lens[request])
         let end = Int(c.mask_offsets[request]) + queries * ((keys + 63) / 64 * 2)
-        precondition(end <= wordCount, "attend: the mask of request \(request) ends at word \(end) of \(wordCount)")
+        enforce(end <= wordCount, "attend: the mask of request \(request) ends at word \(end) of \(wordCount)")
       }
     }
   }
@@ -218,11 +219,11 @@ package struct CPUAttentionKernels: AttentionKernels {
       if queries == 0 || keys <= 0 { continue }
       let hasBits = c.mask_offsets != nil && c.mask_offsets[request] >= 0
       let firstKey = c.window > 0 && !hasBits ? min(max(0, keys - queries - Int(c.window) + 1), keys - 1) : 0
-      precondition(
+      enforce(
         (keys - 1) / pageSize < width, "attend: request \(request) of length \(keys) has a table of \(width) pages of \(pageSize) tokens")
       for entry in firstKey / pageSize...(keys - 1) / pageSize {
         let page = Int(c.cache.page_table[request * width + entry])
-        precondition(
+        enforce(
           page < pageCount && (page >= 0 || hasBits && !sees(c, request, entry * pageSize..<min((entry + 1) * pageSize, keys))),
           "attend: request \(request) has no page \(entry): its table entry is \(page), of \(pageCount) pages")
       }
@@ -243,29 +244,29 @@ package struct CPUAttentionKernels: AttentionKernels {
   private func checkWork(_ c: martlet_attend_arguments, _ work: AttentionWork, _ layout: KVLayout, numRequests: Int) {
     let stateRows = work.states.shape[0], group = Int(c.heads) / layout.numKVHeads
     func checkRows(_ what: StaticString, _ index: Int, _ request: Int32, _ firstRow: Int32, _ rowCount: Int32) {
-      precondition(request >= 0 && request < numRequests, "attend: \(what) \(index) is of request \(request) of \(numRequests)")
+      enforce(request >= 0 && request < numRequests, "attend: \(what) \(index) is of request \(request) of \(numRequests)")
       let rows = Int(c.query_indptr[Int(request) + 1] - c.query_indptr[Int(request)]) * group
-      precondition(
+      enforce(
         rowCount >= 1 && rowCount <= AttentionTask.maxRows && firstRow >= 0 && Int(firstRow) + Int(rowCount) <= rows,
         "attend: \(what) \(index) takes \(rowCount) rows from \(firstRow) on; its request has \(rows), and a task at most "
           + "\(AttentionTask.maxRows)")
     }
     func checkMerge(_ what: StaticString, _ index: Int, _ merge: Int32, rowCount: Int32, stateRow: Int32) {
-      precondition(
+      enforce(
         merge >= 0 && merge < work.numMerges && stateRow >= 0 && Int(stateRow) + Int(rowCount) <= stateRows
           && c.merges[Int(merge)].row_count == rowCount,
         "attend: \(what) \(index) gives \(rowCount) states at row \(stateRow) of \(stateRows) to merge \(merge) of \(work.numMerges)")
     }
     for index in 0..<work.numMerges {
       let merge = c.merges[index]
-      precondition(
+      enforce(
         merge.state_row >= 0 && merge.chunk_count >= 1 && merge.row_count >= 1 && merge.row_count <= AttentionTask.maxRows
           && Int(merge.state_row) + Int(merge.chunk_count) * Int(merge.row_count) <= stateRows,
         "attend: merge \(index) has \(merge.chunk_count) states of \(merge.row_count) rows from row \(merge.state_row) of \(stateRows)")
     }
     for index in 0..<work.numTasks {
       let task = c.tasks[index]
-      precondition(
+      enforce(
         task.kv_head >= 0 && task.kv_head < layout.numKVHeads && task.first_chunk >= 0
           && (task.merge == AttentionTask.whole || task.end_chunk == task.first_chunk + 1),
         "attend: task \(index) takes chunks \(task.first_chunk) to \(task.end_chunk), head \(task.kv_head) of \(layout.numKVHeads), for "
@@ -277,13 +278,13 @@ package struct CPUAttentionKernels: AttentionKernels {
         }
         continue
       }
-      precondition(
+      enforce(
         task.request >= 0 && task.request < numRequests && task.first_row >= 0 && task.state_row >= 1
           && Int(task.first_row) + Int(task.state_row) <= work.numSegments,
         "attend: cascade task \(index) has \(task.state_row) segments from \(task.first_row) of \(work.numSegments), and reads the pages of "
           + "request \(task.request) of \(numRequests)")
       let chunk = Int(task.first_chunk) * AttentionWork.chunkSize..<Int(task.end_chunk) * AttentionWork.chunkSize
-      precondition(
+      enforce(
         chunk.upperBound <= Int(c.kv_lens[Int(task.request)]),
         "attend: cascade task \(index) reads keys to \(chunk.upperBound) of request \(task.request) of length "
           + "\(c.kv_lens[Int(task.request)])")
@@ -297,13 +298,13 @@ package struct CPUAttentionKernels: AttentionKernels {
         let queries = Int(c.query_indptr[request + 1] - c.query_indptr[request])
         let firstPosition = keys - queries + Int(segment.first_row) / group
         let lastPosition = keys - queries + Int(segment.first_row + segment.row_count - 1) / group
-        precondition(
+        enforce(
           (c.causal ? firstPosition + 1 : keys) >= chunk.upperBound
             && (c.window == 0 || lastPosition - Int(c.window) + 1 <= chunk.lowerBound)
             && (c.mask_offsets == nil || c.mask_offsets[request] < 0),
           "attend: segment \(place) has rows that do not see all of keys \(chunk)")
       }
-      precondition(
+      enforce(
         rows == Int(task.row_count) && rows <= AttentionTask.maxRows,
         "attend: cascade task \(index) has \(task.row_count) rows, its segments \(rows), and a task at most \(AttentionTask.maxRows)")
     }
@@ -353,7 +354,7 @@ extension KVLayout {
 extension RopeTable {
   /// The table and how many positions it has.
   fileprivate func rows(headDim: Int, _ what: StaticString) -> (UnsafePointer<Float>, Int) {
-    precondition(
+    enforce(
       dim % 2 == 0 && dim > 0 && dim <= headDim,
       "\(what): RoPE over \(dim) of \(headDim) dimensions; an even number of them is needed")
     let positions = values.count / dim
@@ -367,11 +368,11 @@ extension PagedKV {
 
   fileprivate func cStruct(numRequests: Int, scales: KVScales, _ what: StaticString) -> martlet_paged_kv {
     guard let type = layout.dataType.kvType else {
-      preconditionFailure("\(what): keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not as \(layout.dataType)")
+      fatalError("\(what): keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not as \(layout.dataType)")
     }
-    guard let start = pages.buffer.hostAddress else { preconditionFailure("\(what): the pages lie in the memory of another device") }
-    precondition(pageTable.shape.rank == 2, "\(what): the page table must be [requests, pages], not \(pageTable.shape)")
-    precondition(
+    guard let start = pages.buffer.hostAddress else { fatalError("\(what): the pages lie in the memory of another device") }
+    enforce(pageTable.shape.rank == 2, "\(what): the page table must be [requests, pages], not \(pageTable.shape)")
+    enforce(
       layout.dataType != .f8e4m3 || scales.key > 0 && scales.value > 0 && scales.key.isFinite && scales.value.isFinite,
       "\(what): e4m3 needs positive scales, not \(scales.key) and \(scales.value)")
     let width = pageTable.shape[1]
@@ -397,7 +398,7 @@ extension HeadInput {
   /// The first head of the first token, and floats from one token to the next.
   fileprivate func heads(_ tokens: Int, of columns: Int, _ what: StaticString) -> (UnsafePointer<Float>, Int64) {
     let width = tensor.shape[tensor.shape.rank - 1]
-    precondition(
+    enforce(
       column >= 0 && column + columns <= width && tensor.count >= tokens * width,
       "\(what): \(tensor.shape) does not hold \(columns) columns from \(column) on for \(tokens) tokens")
     return (tensor.rows(tokens, of: width, what) + column, Int64(width))
@@ -407,9 +408,9 @@ extension HeadInput {
 extension Tensor {
   /// The first `count` rows of `columns` float32 values: a tensor of more rows, as a step's buffers are, will do.
   fileprivate func mutableRows(_ count: Int, of columns: Int, _ what: StaticString) -> UnsafeMutablePointer<Float> {
-    precondition(dataType == .f32, "\(what) must be f32, not \(dataType)")
+    enforce(dataType == .f32, "\(what) must be f32, not \(dataType)")
     let width = shape[0] == 0 ? columns : self.count / shape[0]
-    precondition(shape[0] >= count && width == columns, "\(what) must have \(count) rows of \(columns), not \(shape)")
+    enforce(shape[0] >= count && width == columns, "\(what) must have \(count) rows of \(columns), not \(shape)")
     return pointer(.f32, shape, what)
   }
 
@@ -420,18 +421,18 @@ extension Tensor {
   /// The same for rows of float32 or of e4m3.
   fileprivate func outputRows(_ count: Int, of columns: Int, _ what: StaticString) -> UnsafeMutableRawPointer {
     if dataType == .f32 { return UnsafeMutableRawPointer(mutableRows(count, of: columns, what)) }
-    precondition(dataType == .f8e4m3, "\(what) must be f32 or f8e4m3, not \(dataType)")
+    enforce(dataType == .f8e4m3, "\(what) must be f32 or f8e4m3, not \(dataType)")
     let width = shape[0] == 0 ? columns : self.count / shape[0]
-    precondition(shape[0] >= count && width == columns, "\(what) must have \(count) rows of \(columns), not \(shape)")
+    enforce(shape[0] >= count && width == columns, "\(what) must have \(count) rows of \(columns), not \(shape)")
     guard let pointer = unsafeHostPointer(to: UInt8.self)?.baseAddress else {
-      preconditionFailure("\(what) lies in the memory of another device, or is empty")
+      fatalError("\(what) lies in the memory of another device, or is empty")
     }
     return UnsafeMutableRawPointer(pointer)
   }
 
   /// The first `count` of the tensor's int32 elements.
   fileprivate func indices(_ count: Int, _ what: StaticString) -> UnsafePointer<Int32> {
-    precondition(self.count >= count, "\(what) must have \(count) elements, not \(self.count)")
+    enforce(self.count >= count, "\(what) must have \(count) elements, not \(self.count)")
     return pointer(.i32, shape, what)
   }
 }

@@ -58,7 +58,7 @@ public struct CPUCeilings: Sendable {
   private func loop(_ operation: Operation) -> (martlet_task_function, operations: Int, rows: Int)? {
     let kernels = kernels
     func decoding(_ function: martlet_task_function?, _ rows: Int) -> (martlet_task_function, operations: Int, rows: Int)? {
-      precondition((1...6).contains(rows), "a decoding loop of \(rows) rows; 1 to 6 are possible")
+      enforce((1...6).contains(rows), "a decoding loop of \(rows) rows; 1 to 6 are possible")
       return function.map { ($0, 2 * rows * Self.cachedByteCount, rows) }
     }
     return switch operation {

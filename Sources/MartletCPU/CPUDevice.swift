@@ -72,29 +72,29 @@ public final class CPUQueue: DeviceQueue {
   public init() {}
 
   public func copy<Element>(_ source: HostBuffer<Element>, count: Int, to destination: Tensor) {
-    precondition(count >= 0 && count <= source.count, "a copy of \(count) elements from a host buffer of \(source.count)")
+    enforce(count >= 0 && count <= source.count, "a copy of \(count) elements from a host buffer of \(source.count)")
     let target = destination.unsafeCPUPointer(Element.self)
-    precondition(count <= target.count, "a copy of \(count) elements to a tensor of \(target.count)")
+    enforce(count <= target.count, "a copy of \(count) elements to a tensor of \(target.count)")
     guard count > 0 else { return }
     target.baseAddress!.update(from: source.unsafeStorage.baseAddress!, count: count)
   }
 
   public func copy<Element>(_ source: Tensor, to destination: HostBuffer<Element>) {
     let elements = source.unsafeCPUPointer(Element.self)
-    precondition(
+    enforce(
       elements.count <= destination.count, "a copy of \(elements.count) elements to a host buffer of \(destination.count)")
     guard elements.count > 0 else { return }
     destination.unsafeStorage.baseAddress!.update(from: elements.baseAddress!, count: elements.count)
   }
 
   public func copy(_ source: Tensor, to destination: Tensor) {
-    precondition(source.dataType == destination.dataType, "a copy of \(source.dataType) elements to a tensor of \(destination.dataType)")
-    precondition(source.count <= destination.count, "a copy of \(source.count) elements to a tensor of \(destination.count)")
+    enforce(source.dataType == destination.dataType, "a copy of \(source.dataType) elements to a tensor of \(destination.dataType)")
+    enforce(source.count <= destination.count, "a copy of \(source.count) elements to a tensor of \(destination.count)")
     guard let from = source.buffer.hostAddress, let to = destination.buffer.hostAddress else {
-      preconditionFailure("a copy between \(source.address) and \(destination.address), of which the CPU cannot reach both")
+      fatalError("a copy between \(source.address) and \(destination.address), of which the CPU cannot reach both")
     }
     let distance = (from + source.byteOffset) - (to + destination.byteOffset)
-    precondition(abs(distance) >= source.byteCount, "a copy of \(source.byteCount) bytes to a place \(abs(distance)) bytes from them")
+    enforce(abs(distance) >= source.byteCount, "a copy of \(source.byteCount) bytes to a place \(abs(distance)) bytes from them")
     memcpy(to + destination.byteOffset, from + source.byteOffset, source.byteCount)
   }
 
@@ -106,7 +106,7 @@ extension Tensor {
   /// - Precondition: `Element` is as wide as the tensor's type, and the tensor is one of the CPU's.
   func unsafeCPUPointer<Element: BitwiseCopyable>(_ type: Element.Type) -> UnsafeMutableBufferPointer<Element> {
     guard let pointer = unsafeHostPointer(to: type) else {
-      preconditionFailure("a tensor at \(address) of another device was given to the CPU")
+      fatalError("a tensor at \(address) of another device was given to the CPU")
     }
     return pointer
   }

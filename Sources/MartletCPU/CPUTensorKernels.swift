@@ -61,7 +61,7 @@ package struct CPUTensorKernels: TensorKernels {
     let chosen: UnsafePointer<Int32> = indices.pointer(.i32, Shape(rows.count), "gatherRows: rows")
     for index in 0..<rows.count {
       let row = Int(chosen[index])
-      precondition(row >= 0 && row < inputRows, "gatherRows: row \(row), entry \(index), of an input of \(inputRows) rows")
+      enforce(row >= 0 && row < inputRows, "gatherRows: row \(row), entry \(index), of an input of \(inputRows) rows")
     }
     let arguments = martlet_gather_rows_arguments(
       input: input.pointer(.f32, Shape(inputRows, rows.columns), "gatherRows: input"), indices: chosen,
@@ -85,10 +85,10 @@ private struct RowTasks {
 
   /// - Precondition: a shape `[rows, columns]`.
   init(_ shape: Shape, costOfValue: Int = 1, in pool: WorkerPool) {
-    precondition(shape.rank == 2, "a tensor [rows, columns] is needed, not \(shape)")
+    enforce(shape.rank == 2, "a tensor [rows, columns] is needed, not \(shape)")
     count = shape[0]
     columns = shape[1]
-    precondition(max(count, columns) <= 1 << 30, "a tensor of \(shape) has more than \(1 << 30) rows or columns")
+    enforce(max(count, columns) <= 1 << 30, "a tensor of \(shape) has more than \(1 << 30) rows or columns")
     let tasks = min(count, shape.count * costOfValue / Self.valuesPerTask, Self.tasksPerThread * pool.threadCount)
     perTask = pool.threadCount == 1 || tasks < 2 ? max(count, 1) : (count + tasks - 1) / tasks
     taskCount = (count + perTask - 1) / perTask
@@ -99,9 +99,9 @@ extension Tensor {
   /// The elements for a kernel.
   /// - Precondition: the tensor has this type and shape and lies in the CPU's memory.
   func pointer<Element>(_ dataType: DataType, _ shape: Shape, _ what: StaticString) -> UnsafeMutablePointer<Element> {
-    precondition(self.dataType == dataType, "\(what) must be \(dataType), not \(self.dataType)")
-    precondition(self.shape == shape, "\(what) must be \(shape), not \(self.shape)")
-    guard let start = buffer.hostAddress else { preconditionFailure("\(what) lies in the memory of another device") }
+    enforce(self.dataType == dataType, "\(what) must be \(dataType), not \(self.dataType)")
+    enforce(self.shape == shape, "\(what) must be \(shape), not \(self.shape)")
+    guard let start = buffer.hostAddress else { fatalError("\(what) lies in the memory of another device") }
     return (start + byteOffset).assumingMemoryBound(to: Element.self)
   }
 

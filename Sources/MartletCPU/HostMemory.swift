@@ -17,7 +17,7 @@ struct HostMemory: @unchecked Sendable {
   /// - Throws: ``DeviceError/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
   ///   group cannot hold it: Linux would say yes and kill the process at the first use.
   static func allocate(byteCount: Int) throws(DeviceError) -> HostMemory {
-    precondition(byteCount >= 0, "a buffer of \(byteCount) bytes")
+    enforce(byteCount >= 0, "a buffer of \(byteCount) bytes")
     guard byteCount >= hugePage else {
       var pointer: UnsafeMutableRawPointer?
       guard posix_memalign(&pointer, 64, max(byteCount, 64)) == 0, let pointer else {

@@ -10,9 +10,9 @@ package import MartletCore
 extension CPUTensorKernels {
   package func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
     let weight = CPUPreparedWeight.of(weight, "product")
-    precondition(input.shape.rank == 2, "product: input must be [tokens, \(weight.columns)], not \(input.shape)")
+    enforce(input.shape.rank == 2, "product: input must be [tokens, \(weight.columns)], not \(input.shape)")
     let tokens = input.shape[0]
-    precondition(tokens <= 1 << 24, "product: \(tokens) tokens at once")
+    enforce(tokens <= 1 << 24, "product: \(tokens) tokens at once")
     let source: UnsafePointer<Float> = input.pointer(.f32, Shape(tokens, weight.columns), "product: input")
     let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(tokens, weight.rows), "product: output")
     guard tokens > 0 else { return }
@@ -51,11 +51,11 @@ extension CPUTensorKernels {
 
   package func embed(tokens: Tensor, weight: any PreparedWeight, scale: Float, output: Tensor, on queue: any DeviceQueue) {
     let weight = CPUPreparedWeight.of(weight, "embed")
-    precondition(tokens.shape.rank == 1, "embed: tokens must be [n], not \(tokens.shape)")
+    enforce(tokens.shape.rank == 1, "embed: tokens must be [n], not \(tokens.shape)")
     let count = tokens.shape[0]
     let ids: UnsafePointer<Int32> = tokens.pointer(.i32, tokens.shape, "embed: tokens")
     for index in 0..<count {
-      precondition(ids[index] >= 0 && ids[index] < weight.rows, "embed: token \(ids[index]), entry \(index), of \(weight.rows) rows")
+      enforce(ids[index] >= 0 && ids[index] < weight.rows, "embed: token \(ids[index]), entry \(index), of \(weight.rows) rows")
     }
     let tokensPerTask = max(1, 8192 / weight.columns)
     let arguments = martlet_embed_arguments(
@@ -97,7 +97,7 @@ struct ProductPlan {
       var perTask = max(1, min(Self.groupsInCache, groups * blocks / wantedTasks))
       while perTask > 1, martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) > pool.scratchByteCount { perTask -= 1 }
       groupsPerTask = perTask
-      precondition(
+      enforce(
         martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) <= pool.scratchByteCount,
         "a product of \(tokensPerTask) tokens needs more than the pool's scratch of \(pool.scratchByteCount) bytes")
     }

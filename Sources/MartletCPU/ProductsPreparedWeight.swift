@@ -29,7 +29,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
 
   /// - Precondition: at least one weight.
   init(_ weights: [Weight], instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
-    precondition(!weights.isEmpty, "prepare: no weights")
+    enforce(!weights.isEmpty, "prepare: no weights")
     columns = weights[0].columns
     var rowsSoFar = 0
     for weight in weights {
@@ -95,7 +95,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   /// - Precondition: the weight was prepared by a CPU device.
   static func of(_ weight: any PreparedWeight, _ caller: StaticString) -> CPUPreparedWeight {
     guard let weight = weight as? CPUPreparedWeight else {
-      preconditionFailure("\(caller): a weight of \(type(of: weight)), which another device prepared, was given to the CPU")
+      fatalError("\(caller): a weight of \(type(of: weight)), which another device prepared, was given to the CPU")
     }
     return weight
   }

@@ -37,7 +37,7 @@ public final class WorkerPool: @unchecked Sendable {
   /// - Throws: ``DeviceError/invalidThreadCount`` outside 1…4096, ``DeviceError/threadsUnavailable`` or ``DeviceError/outOfMemory``.
   public init(threadCount: Int, scratchByteCount: Int = 1 << 20) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
-    precondition(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
+    enforce(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
     self.threadCount = threadCount
     self.scratchByteCount = scratchByteCount
     let scratchStride = (scratchByteCount + 63) / 64 * 64
@@ -74,13 +74,13 @@ public final class WorkerPool: @unchecked Sendable {
   /// One task, or a pool of one thread, runs on the caller without a word to anyone.
   /// - Precondition: at most 2³⁰ tasks; not called from a task of this pool.
   public func run(taskCount: Int, function: martlet_task_function, arguments: UnsafeRawPointer) {
-    precondition((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
+    enforce((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
     let caller = UInt(martlet_thread_id())
-    precondition(
+    enforce(
       owner.load(ordering: .relaxed) != caller && !threads.contains(caller), "WorkerPool.run was called from a task of the same pool")
     turn.withLock { _ in
       // The lock orders runs already; acquire and release say it again to the thread sanitizer, which does not see into `Mutex`.
-      precondition(owner.exchange(caller, ordering: .acquiring) == 0, "two runs of one WorkerPool at a time")
+      enforce(owner.exchange(caller, ordering: .acquiring) == 0, "two runs of one WorkerPool at a time")
       if taskCount <= 1 || threadCount == 1 {
         for task in 0..<taskCount { function(arguments, Int32(task), 0, workers[0].scratch) }
       } else {

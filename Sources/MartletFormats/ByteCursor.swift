@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// Reads little-endian fields front to back; every read is checked against the bytes that are left before it happens.
 ///
 /// `field` says in words what is read; it is evaluated for an error only.
@@ -9,7 +11,7 @@ struct ByteCursor {
   private(set) var offset: Int
 
   init(_ bytes: UnsafeRawBufferPointer, at offset: Int = 0) {
-    precondition(offset >= 0 && offset <= bytes.count, "offset \(offset) of \(bytes.count) bytes")
+    enforce(offset >= 0 && offset <= bytes.count, "offset \(offset) of \(bytes.count) bytes")
     self.bytes = bytes
     self.offset = offset
   }

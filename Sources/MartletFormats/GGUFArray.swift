@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// An array of the metadata, read where it lies: a view that keeps its file, not a copy.
 ///
 /// Reading front to back costs each element once. `array[i]` is O(1) for numbers; strings and arrays have no fixed size, so it walks from the
@@ -72,7 +74,7 @@ public struct GGUFArray: Sendable {
   /// Element `index`.
   /// - Precondition: `index` is within `0..<count`.
   public subscript(index: Int) -> GGUFValue {
-    precondition(index >= 0 && index < count, "index \(index) of an array of \(count)")
+    enforce(index >= 0 && index < count, "index \(index) of an array of \(count)")
     var cursor = ByteCursor(file.bytes, at: start)
     do {
       if let size = elementType.fixedSize {
@@ -83,14 +85,14 @@ public struct GGUFArray: Sendable {
       }
       return try GGUFValue(elementType, file, at: &cursor, field: "")
     } catch {
-      preconditionFailure("an array that was valid when the file was opened no longer is: another program wrote the file")
+      fatalError("an array that was valid when the file was opened no longer is: another program wrote the file")
     }
   }
 
   /// Calls `body` with the index and bytes of every string, front to back, without making a `String` of any.
   /// - Precondition: `elementType` is `.string`.
   public func forEachString<E: Error>(_ body: (Int, Span<UInt8>) throws(E) -> Void) throws(E) {
-    precondition(elementType == .string, "the array holds \(elementType), not strings")
+    enforce(elementType == .string, "the array holds \(elementType), not strings")
     var offset = start
     for index in 0..<count {
       let bytes: UnsafeRawBufferPointer
@@ -99,7 +101,7 @@ public struct GGUFArray: Sendable {
         bytes = try cursor.takeString("")
         offset = cursor.offset
       } catch {
-        preconditionFailure("an array that was valid when the file was opened no longer is: another program wrote the file")
+        fatalError("an array that was valid when the file was opened no longer is: another program wrote the file")
       }
       try bytes.withMemoryRebound(to: UInt8.self) { (buffer) throws(E) in try body(index, buffer.span) }
     }

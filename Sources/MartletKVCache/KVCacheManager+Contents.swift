@@ -94,10 +94,10 @@ private struct PageReader {
     case .bf16: return Float(BFloat16(bitPattern: load(UInt16.self)))
     case .f8e4m3: return Float(Float8E4M3(bitPattern: load(UInt8.self))) * scale
     case .i8:
-      guard let scalesByteOffset, let scales = layout.scales else { preconditionFailure("a layout of int8 without scales") }
+      guard let scalesByteOffset, let scales = layout.scales else { fatalError("a layout of int8 without scales") }
       let offset = scalesByteOffset + 4 * scales.offset(token: token, head: head)
       return Float(load(Int8.self)) * page.loadUnaligned(fromByteOffset: offset, as: Float.self)
-    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .i32: fatalError("keys and values are not stored as \(layout.dataType)")
     }
   }
 }

@@ -97,7 +97,7 @@ extension KVCacheManager {
   /// - Parameter tokens: the sequence's tokens from its first on, as ``computed(_:upTo:tokens:)`` was told them.
   public func remove(_ id: Int, tokens: [Int32]) {
     let slot = slot(of: id)
-    precondition(
+    enforce(
       tokens.count >= computedLengths[slot], "sequence \(id): \(computedLengths[slot]) tokens are computed, and \(tokens.count) are told")
     indexTail(slot, tokens)
     remove(id)
@@ -109,7 +109,7 @@ extension KVCacheManager {
   /// on and returns its own.
   /// - Parameter tokens: the sequence's tokens from its first on, at least `length`, the same in every call.
   public func computed(_ id: Int, upTo length: Int, tokens: [Int32]) {
-    precondition(tokens.count >= length, "sequence \(id): \(length) tokens are computed, and \(tokens.count) are told")
+    enforce(tokens.count >= length, "sequence \(id): \(length) tokens are computed, and \(tokens.count) are told")
     index(slot(of: id), upTo: length, tokens)
     computed(id, upTo: length)
   }
@@ -323,10 +323,10 @@ extension KVCacheManager {
   /// go of them later. Its node goes with it, and so do the node's pages in other pools. A window pool gives up its page alone: longer prefixes may do without it.
   private func evictOldest(from pool: Int) {
     let page = pools[pool].nextToGo
-    precondition(page >= 0, "a page is to be given up of a pool that has none cached")
+    enforce(page >= 0, "a page is to be given up of a pool that has none cached")
     let node = Int(pools[pool].nodes[Int(page)])
     if pools[pool].key.window == nil {
-      precondition(prefixes?.childCounts[node] == 0, "a page is given up before the one that follows it")
+      enforce(prefixes?.childCounts[node] == 0, "a page is given up before the one that follows it")
       for other in pools.indices where forget(node, pool: other) { prefixCounts.evictedPages += 1 }
     } else if forget(node, pool: pool) {
       prefixCounts.evictedPages += 1

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 // The life of a sequence: added, extended before each step, computed after it, removed. "Does not fit now" is false and changes nothing.
 
 extension KVCacheManager {
@@ -14,7 +16,7 @@ extension KVCacheManager {
   /// - Returns: false where `maxSequences` are in the cache already.
   /// - Precondition: no sequence of this id is in the cache.
   public func addSequence(_ id: Int, retention: KVRetention? = nil) -> Bool {
-    precondition(slots[id] == nil, "sequence \(id) is in the key/value cache already")
+    enforce(slots[id] == nil, "sequence \(id) is in the key/value cache already")
     guard let slot = freeSlots.popLast() else { return false }
     slots[id] = slot
     lengths[slot] = 0
@@ -31,8 +33,8 @@ extension KVCacheManager {
   /// - Precondition: the sequence is in the cache; `length` is neither less than its length nor above `maxSequenceLength`.
   public func extend(_ id: Int, to length: Int) -> Bool {
     let slot = slot(of: id)
-    precondition(length >= lengths[slot], "sequence \(id) has \(lengths[slot]) tokens and cannot be extended to \(length)")
-    precondition(
+    enforce(length >= lengths[slot], "sequence \(id) has \(lengths[slot]) tokens and cannot be extended to \(length)")
+    enforce(
       length <= config.maxSequenceLength, "sequence \(id) of \(length) tokens: the longest sequence has \(config.maxSequenceLength)")
     for pool in pools.indices where pools[pool].pagesNeeded(slot: slot, to: length) > pools[pool].availableCount { return false }
     for pool in pools.indices {
@@ -53,8 +55,8 @@ extension KVCacheManager {
   public func share(prefixOf source: Int, tokens: Int, with id: Int) -> Bool {
     let from = slot(of: source)
     let slot = slot(of: id)
-    precondition(lengths[slot] == 0, "sequence \(id) has \(lengths[slot]) tokens already and cannot take those of \(source)")
-    precondition(
+    enforce(lengths[slot] == 0, "sequence \(id) has \(lengths[slot]) tokens already and cannot take those of \(source)")
+    enforce(
       tokens >= 0 && tokens % pageSize == 0 && tokens <= computedLengths[from],
       "\(tokens) tokens of sequence \(source) cannot be shared: whole pages of \(pageSize) of its \(computedLengths[from]) computed tokens")
     for pool in pools where !pool.canShare(from: from, length: tokens) { return false }
@@ -70,7 +72,7 @@ extension KVCacheManager {
   /// - Precondition: `length` is neither less than what was computed before nor above the sequence's length.
   public func computed(_ id: Int, upTo length: Int) {
     let slot = slot(of: id)
-    precondition(
+    enforce(
       length >= computedLengths[slot] && length <= lengths[slot],
       "sequence \(id): \(length) tokens cannot be computed of \(lengths[slot]), after \(computedLengths[slot])")
     computedLengths[slot] = length
@@ -96,7 +98,7 @@ extension KVCacheManager {
   public func computedLength(_ id: Int) -> Int { computedLengths[slot(of: id)] }
 
   func slot(of id: Int) -> Int {
-    guard let slot = slots[id] else { preconditionFailure("sequence \(id) is not in the key/value cache") }
+    guard let slot = slots[id] else { fatalError("sequence \(id) is not in the key/value cache") }
     return slot
   }
 }
@@ -152,9 +154,9 @@ extension KVCacheManager {
   /// - Precondition: the sequence has `length` tokens; the row holds their pages.
   public func writePageTable(_ id: Int, length: Int, pool: Int, into row: UnsafeMutableBufferPointer<Int32>) {
     let slot = slot(of: id)
-    precondition(length <= lengths[slot], "sequence \(id) has pages for \(lengths[slot]) tokens, not for \(length)")
+    enforce(length <= lengths[slot], "sequence \(id) has pages for \(lengths[slot]) tokens, not for \(length)")
     let used = (length + pageSize - 1) / pageSize
-    precondition(used <= row.count, "\(used) pages of sequence \(id) do not fit a row of \(row.count)")
+    enforce(used <= row.count, "\(used) pages of sequence \(id) do not fit a row of \(row.count)")
     let start = slot * pools[pool].maxPagesPerSequence
     for entry in 0..<used { row[entry] = pools[pool].table[start + entry] }
     for entry in used..<row.count { row[entry] = -1 }

@@ -11,7 +11,7 @@ public struct KVLayerSpec: Sendable, Hashable {
 
   /// - Precondition: a window holds at least one token.
   public init(layout: KVLayout, window: Int? = nil) {
-    precondition(window ?? 1 >= 1, "a sliding window holds at least 1 token, not \(window ?? 0)")
+    enforce(window ?? 1 >= 1, "a sliding window holds at least 1 token, not \(window ?? 0)")
     self.layout = layout
     self.window = window
   }

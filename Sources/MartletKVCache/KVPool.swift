@@ -133,7 +133,7 @@ struct KVPool {
 
   /// Lets a held page be kept at least so long.
   mutating func raise(_ page: Int32, to retention: KVRetention) {
-    precondition(holders[Int(page)] > 0, "page \(page) is raised to \(retention), and nobody holds it")
+    enforce(holders[Int(page)] > 0, "page \(page) is raised to \(retention), and nobody holds it")
     retentions[Int(page)] = max(retentions[Int(page)], retention)
   }
 

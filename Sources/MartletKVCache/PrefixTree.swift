@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// Which pages hold which tokens: a tree with one node for each full page, keyed by the tokens of the page and of all pages before it.
 ///
 /// Where a sequence ended inside a page, that page may be a node too, a *tail*: nothing follows it, and nobody can hold it, but its tokens can
@@ -134,7 +136,7 @@ struct PrefixTree {
   /// A new tail of `count` tokens, without pages.
   /// - Returns: nil where the tree is full.
   mutating func insertTail(under parent: Int, salt: UInt64, _ sequence: [Int32], from start: Int, count: Int) -> Int? {
-    precondition(count > 0 && count < pageSize, "a tail of \(count) tokens, in pages of \(pageSize)")
+    enforce(count > 0 && count < pageSize, "a tail of \(count) tokens, in pages of \(pageSize)")
     return insert(under: parent, salt: salt, sequence, from: start, count: count)
   }
 

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 import MartletFormats
 
 /// Byte-pair encoding over bytes, as GPT-2 introduced it ("gpt2" in GGUF).
@@ -78,7 +79,7 @@ struct ByteLevelBPE: Tokenizer {
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
     let bytes = Array(text.utf8)
-    precondition(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
+    enforce(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
     (parsesSpecialTokens ? allSpecial : userDefined).split(bytes) { run in

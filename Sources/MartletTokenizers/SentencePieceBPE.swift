@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 import MartletFormats
 
 /// SentencePiece's byte-pair encoding, as Llama 2 and Gemma have it ("llama" in GGUF).
@@ -54,7 +55,7 @@ struct SentencePieceBPE: Tokenizer {
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
     let bytes = SentencePieceText.writingSpaces(Array(text.utf8)[...])
     // A space becomes three bytes; symbols count bytes in 32 bits.
-    precondition(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
+    enforce(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
     var followsToken = true

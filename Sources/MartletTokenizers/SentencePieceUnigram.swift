@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 import MartletFormats
 
 /// SentencePiece's unigram tokenizer ("t5" in GGUF): the text is normalised, its spaces written as "▁" (U+2581), and the ``UnigramModel`` chooses.
@@ -90,7 +91,7 @@ struct SentencePieceUnigram: Tokenizer {
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
     let bytes = Array(text.utf8)
     // A space becomes three bytes, and places are counted in 32 bits.
-    precondition(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
+    enforce(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     func encode(_ run: Range<Int>) {
       let normalized = normalizer.normalized(bytes, run)

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// SentencePiece's unigram model: of all ways to write a text as pieces the one with the highest sum of scores (Kudo 2018, Viterbi's algorithm).
 ///
 /// A character that is no piece costs 10 more than the worst piece and becomes its bytes' tokens, or with its neighbours of that kind one unknown
@@ -33,7 +35,7 @@ final class UnigramModel: Sendable {
   init(
     _ pieces: [(text: [UInt8], token: Int32)], scores: [Double], worstScore: Double, unknown: Int32, byteTokens: [Int32], sums: Sums
   ) {
-    precondition(byteTokens.isEmpty || byteTokens.count == 256, "\(byteTokens.count) tokens for 256 bytes")
+    enforce(byteTokens.isEmpty || byteTokens.count == 256, "\(byteTokens.count) tokens for 256 bytes")
     self.pieces = PrefixIndex(pieces.reversed().map { ($0.text, $0.token) })
     self.scores = scores
     unknownScore = sums == .float64 ? worstScore - Self.unknownPenalty : Double(Float(worstScore) - Float(Self.unknownPenalty))

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 import MartletFormats
 
 /// What a token is, numbered as in `tokenizer.ggml.token_type`.
@@ -110,7 +111,7 @@ struct Vocabulary: Sendable {
   var count: Int { ends.count }
 
   private func range(of token: Int32) -> Range<Int> {
-    precondition(token >= 0 && token < ends.count, "token \(token) of a vocabulary of \(ends.count)")
+    enforce(token >= 0 && token < ends.count, "token \(token) of a vocabulary of \(ends.count)")
     return (token == 0 ? 0 : ends[Int(token) - 1])..<ends[Int(token)]
   }
 

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -23,7 +25,7 @@ final class Guarded<Value>: @unchecked Sendable {
     mutex = .allocate(capacity: 1)
     change = .allocate(capacity: 1)
     let failure = pthread_mutex_init(mutex, nil) | pthread_cond_init(change, nil)
-    precondition(failure == 0, "the system refuses a mutex: \(failure)")
+    enforce(failure == 0, "the system refuses a mutex: \(failure)")
   }
 
   deinit {

@@ -84,8 +84,8 @@ package final class ModelRunner {
     count: Int, row: (Int) -> Int, _ body: (Int, Span<Float>) throws -> Void
   ) rethrows {
     guard count > 0 else { return }
-    guard let hidden else { preconditionFailure("logits were asked for before a step") }
-    precondition(count <= maxLogitRows, "\(count) rows of logits, at most \(maxLogitRows)")
+    guard let hidden else { fatalError("logits were asked for before a step") }
+    enforce(count <= maxLogitRows, "\(count) rows of logits, at most \(maxLogitRows)")
     for index in 0..<count { rowsOnHost[index] = Int32(row(index)) }
     queue.copy(rowsOnHost, count: count, to: rows)
     let output = logits.prefix(count)
@@ -94,7 +94,7 @@ package final class ModelRunner {
     queue.wait()
     let width = model.configuration.vocabularySize
     guard let values = logitsOnHost?.unsafeStorage ?? output.unsafeHostPointer(to: Float.self) else {
-      preconditionFailure("logits that the host cannot reach were not copied")
+      fatalError("logits that the host cannot reach were not copied")
     }
     for index in 0..<count {
       let row = UnsafeBufferPointer(rebasing: values[index * width..<(index + 1) * width])

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 package import DequeModule
+import MartletCore
 package import MartletKVCache
 
 /// Decides which tokens of which requests the next step computes.
@@ -64,7 +65,7 @@ package struct Scheduler {
       next.planned = min(next.remaining, chunkSize, budget)
       budget -= next.planned
       let isThere = reserve(next)
-      precondition(isThere, "request \(next.id) was admitted without pages for its first step")
+      enforce(isThere, "request \(next.id) was admitted without pages for its first step")
     }
     for request in running where !request.isGenerating && request.planned > 0 { plan.append(request, count: request.planned) }
     plan.numContexts = plan.entries.count
@@ -75,8 +76,8 @@ package struct Scheduler {
   /// - Returns: false where the request itself was paused, because none was admitted later.
   private mutating func reserve(_ request: Request) -> Bool {
     while !cache.extend(request.id, to: request.computed + request.planned) {
-      precondition(capacityPolicy == .maxUtilization, "request \(request.id) was promised pages that are not there")
-      precondition(running.count > 1, "request \(request.id) does not fit alone and should have been refused")
+      enforce(capacityPolicy == .maxUtilization, "request \(request.id) was promised pages that are not there")
+      enforce(running.count > 1, "request \(request.id) does not fit alone and should have been refused")
       let paused = running.removeLast()
       cache.remove(paused.id, tokens: paused.tokens)
       paused.pause()

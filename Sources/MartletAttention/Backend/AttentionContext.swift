@@ -33,7 +33,7 @@ public final class AttentionContext {
     workerCount: Int = 1,
     quantConfig: QuantConfig = QuantConfig(), flashInferLayout: FlashInferAttention.Layout = .hnd
   ) {
-    precondition(
+    enforce(
       maxNumRequests > 0 && maxNumTokens > 0 && workerCount > 0,
       "limits must be positive: \(maxNumRequests) requests, \(maxNumTokens) tokens, \(workerCount) workers")
     self.device = device

@@ -101,7 +101,7 @@ extension AttentionInputAdapter {
   private func rotate(_ rows: HeadRows, _ rope: RopeTable, _ tokens: RaggedQueries) {
     if rows.numTokens == 0 { return }
     guard let positions = tokens.positionIDs.unsafeHostPointer(to: Int32.self)?.baseAddress else {
-      preconditionFailure("the host cannot reach the positions of the step")
+      fatalError("the host cannot reach the positions of the step")
     }
     rows.rotate(rope, positions: UnsafePointer(positions))
   }
@@ -112,7 +112,7 @@ extension AttentionInputAdapter {
 
   private func check(_ tensor: Tensor, _ columns: Int, _ metadata: AttentionMetadata, rows: Int? = nil) {
     let rows = rows ?? metadata.numTokens
-    precondition(
+    enforce(
       tensor.dataType == .f32 && tensor.shape[tensor.shape.rank - 1] == columns && tensor.count >= rows * columns,
       "layer \(spec.layerIndex): an input of \(tensor.shape) \(tensor.dataType) where [\(rows), \(columns)] f32 is wanted")
   }

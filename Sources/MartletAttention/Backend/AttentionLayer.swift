@@ -64,7 +64,7 @@ public final class AttentionLayer {
   /// Rounds output of a backend that leaves it to the layer. Rows of dummies stay as they were.
   private static func round(_ values: Tensor, scale: Float, to output: Tensor, _ metadata: AttentionMetadata) {
     guard let source = values.unsafeHostPointer(to: Float.self), let target = output.unsafeHostPointer(to: UInt8.self) else {
-      preconditionFailure("the host cannot reach the output that it is to round")
+      fatalError("the host cannot reach the output that it is to round")
     }
     let columns = values.shape[1]
     for sequence in 0..<metadata.numSeqs where !metadata.isDummy(sequence) {
@@ -84,12 +84,12 @@ public final class AttentionLayer {
   public func forward(
     _ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue
   ) throws {
-    precondition(
+    enforce(
       output.values.dataType == outputDataType && output.values.count >= metadata.numTokens * spec.outputWidth,
       "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
         + "\(spec.outputWidth) \(outputDataType)")
     if let logSumExp = output.logSumExp {
-      precondition(
+      enforce(
         logSumExp.dataType == .f32 && logSumExp.count >= metadata.numTokens * spec.numHeads,
         "layer \(spec.layerIndex): log-sum-exps of \(logSumExp.shape) \(logSumExp.dataType) for \(metadata.numTokens) tokens of "
           + "\(spec.numHeads) heads")
@@ -110,7 +110,7 @@ public final class AttentionLayer {
     if let k, let v {
       inputs = AttentionInputs(q: q, k: k, v: v, mask: mask)
     } else {
-      precondition(k == nil && v == nil, "keys without values, or values without keys")
+      enforce(k == nil && v == nil, "keys without values, or values without keys")
       inputs =
         q.shape[q.shape.rank - 1] == spec.fusedWidth ? AttentionInputs(fusedQKV: q, mask: mask) : AttentionInputs(queries: q, mask: mask)
     }

@@ -44,12 +44,12 @@ public struct AttentionLayerSpec: Sendable {
     positionalEmbedding: PositionalEmbeddingParams? = nil, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil
   ) {
     let numKVHeads = numKVHeads ?? numHeads
-    precondition(
+    enforce(
       numHeads > 0 && headDim > 0 && numKVHeads > 0 && valueHeadDim ?? 1 > 0,
       "layer \(layerIndex): \(numHeads) heads and \(numKVHeads) key/value heads of \(headDim) dims")
-    precondition(
+    enforce(
       numHeads % numKVHeads == 0, "layer \(layerIndex): \(numHeads) heads cannot be shared among \(numKVHeads) key/value heads")
-    precondition(window ?? 1 >= 1, "layer \(layerIndex): a sliding window holds at least 1 token, not \(window ?? 0)")
+    enforce(window ?? 1 >= 1, "layer \(layerIndex): a sliding window holds at least 1 token, not \(window ?? 0)")
     self.layerIndex = layerIndex
     self.numHeads = numHeads
     self.numKVHeads = numKVHeads

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// Which keys a query sees.
 ///
 /// A sliding window is no mask of its own: it belongs to the layer (``AttentionLayerSpec/window``) and narrows ``causal``.
@@ -52,7 +54,7 @@ public struct CustomAttentionMask: Sendable, Hashable {
 
   /// Whether the query sees the key.
   public subscript(query: Int, key: Int) -> Bool {
-    precondition(
+    enforce(
       query >= 0 && query < queryLength && key >= 0 && key < keyLength,
       "(query \(query), key \(key)) of a mask of \(queryLength) queries and \(keyLength) keys")
     return words[query * Self.wordsPerRow(keyLength: keyLength) + key / 64] >> UInt64(key % 64) & 1 == 1

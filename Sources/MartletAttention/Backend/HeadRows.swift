@@ -17,11 +17,11 @@ struct HeadRows {
   /// The heads from column `column` on of the first `numTokens` rows of `tensor`.
   init(_ tensor: Tensor, column: Int = 0, numTokens: Int, numHeads: Int, headDim: Int) {
     let columns = tensor.shape[tensor.shape.rank - 1]
-    precondition(
+    enforce(
       tensor.dataType == .f32 && tensor.count >= numTokens * columns && column + numHeads * headDim <= columns,
       "\(tensor.shape) \(tensor.dataType) does not hold \(numHeads) heads of \(headDim) f32 at column \(column) for \(numTokens) tokens")
     guard let start = tensor.unsafeHostPointer(to: Float.self)?.baseAddress else {
-      preconditionFailure("the host cannot reach a tensor that it is to adapt")
+      fatalError("the host cannot reach a tensor that it is to adapt")
     }
     base = start + column
     rowStride = columns
@@ -42,7 +42,7 @@ struct HeadRows {
   /// RMS norm of each head: x · weight / √(mean(x²) + ε), the mean in double.
   func normalise(_ norm: HeadNorm) {
     guard let weight = norm.weight.unsafeHostPointer(to: Float.self) else {
-      preconditionFailure("the host cannot reach the weight of a head norm")
+      fatalError("the host cannot reach the weight of a head norm")
     }
     for token in 0..<numTokens {
       for index in 0..<numHeads {
@@ -65,9 +65,9 @@ struct HeadRows {
 
   /// The angles of one position, `[dim / 2][cos, sin]`.
   static func angles(_ rope: RopeTable, position: Int) -> UnsafePointer<Float> {
-    precondition(position >= 0 && position < rope.values.shape[0], "position \(position) of a rotation table of \(rope.values.shape[0])")
+    enforce(position >= 0 && position < rope.values.shape[0], "position \(position) of a rotation table of \(rope.values.shape[0])")
     guard let table = rope.values.unsafeHostPointer(to: Float.self)?.baseAddress else {
-      preconditionFailure("the host cannot reach the rotation table")
+      fatalError("the host cannot reach the rotation table")
     }
     return UnsafePointer(table + position * rope.dim)
   }

@@ -31,9 +31,9 @@ extension AttentionMetadata {
   public final func addRequest(
     _ id: Int, newTokens: Int, newKVTokens: Int? = nil, cachedTokens: Int, promptLength: Int, isContext: Bool
   ) {
-    precondition(numSeqs < maxNumRequests, "a batch of more than \(maxNumRequests) requests")
-    precondition(!isContext || numContexts == numSeqs, "the context of request \(id) comes after a generation; contexts come first")
-    precondition(
+    enforce(numSeqs < maxNumRequests, "a batch of more than \(maxNumRequests) requests")
+    enforce(!isContext || numContexts == numSeqs, "the context of request \(id) comes after a generation; contexts come first")
+    enforce(
       isCross || newKVTokens ?? newTokens == newTokens,
       "request \(id) has \(newTokens) queries and \(newKVTokens ?? 0) keys; they differ in cross attention only")
     seqLens[numSeqs] = Int32(newTokens)
@@ -61,7 +61,7 @@ extension AttentionMetadata {
   /// Sets the new query tokens of every sequence; in cross attention the new key/value tokens become 0.
   /// - Precondition: at most ``maxNumRequests``.
   public final func setSeqLens(_ lengths: some Collection<Int>) {
-    precondition(lengths.count <= maxNumRequests, "\(lengths.count) requests in a batch of at most \(maxNumRequests)")
+    enforce(lengths.count <= maxNumRequests, "\(lengths.count) requests in a batch of at most \(maxNumRequests)")
     for (index, length) in lengths.enumerated() {
       seqLens[index] = Int32(length)
       if isCross { seqLensKV[index] = 0 }
@@ -73,8 +73,8 @@ extension AttentionMetadata {
   /// Sets the new key/value tokens of every sequence of a cross metadata, after ``setSeqLens(_:)``.
   /// - Precondition: attention is cross; as many as there are sequences.
   public final func setSeqLensKV(_ lengths: some Collection<Int>) {
-    precondition(isCross, "key/value tokens of their own are for cross attention")
-    precondition(lengths.count == numSeqs, "\(lengths.count) numbers of key/value tokens for \(numSeqs) sequences")
+    enforce(isCross, "key/value tokens of their own are for cross attention")
+    enforce(lengths.count == numSeqs, "\(lengths.count) numbers of key/value tokens for \(numSeqs) sequences")
     for (index, length) in lengths.enumerated() { seqLensKV[index] = Int32(length) }
     countTokens()
   }

@@ -269,14 +269,14 @@ open class AttentionMetadata {
         layout: manager.layout(layer: layer), pages: manager.pages(layer: layer),
         pageTable: pageTableViews[manager.pool(ofLayer: layer)])
     }
-    guard let stepPages else { preconditionFailure("layer \(layerIndex) asks for pages where there is no cache") }
+    guard let stepPages else { fatalError("layer \(layerIndex) asks for pages where there is no cache") }
     return stepPages.cache(ofLayerAt: layer)
   }
 
   /// Where the layer is among the setup's layers, which is its number in the cache manager.
   public final func position(ofLayer layerIndex: Int) -> Int {
     guard let position = layerPositions[layerIndex] else {
-      preconditionFailure("layer \(layerIndex) is none of the metadata's layers")
+      fatalError("layer \(layerIndex) is none of the metadata's layers")
     }
     return position
   }

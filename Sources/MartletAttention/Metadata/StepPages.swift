@@ -20,7 +20,7 @@ struct StepPages {
   /// Allocates for the greatest step.
   init(_ layouts: [KVLayout], _ setup: AttentionMetadata.Setup) throws {
     let pageSize = layouts.first?.pageSize ?? 1
-    precondition(layouts.allSatisfy { $0.pageSize == pageSize && $0.dataType == .f32 }, "a step's own pages are of one size, in f32")
+    enforce(layouts.allSatisfy { $0.pageSize == pageSize && $0.dataType == .f32 }, "a step's own pages are of one size, in f32")
     let device = setup.context.device
     self.layouts = layouts
     // Each request can leave its last page unfilled.

@@ -26,7 +26,7 @@ final class TokenTables {
   /// Appends the tokens of the next request.
   /// - Parameter first: the position of its first token; nil for a dummy, whose tokens are all at 0.
   func append(_ request: Int, count new: Int, at first: Int?) {
-    precondition(count + new <= requests.host.count, "\(count + new) tokens in tables of \(requests.host.count)")
+    enforce(count + new <= requests.host.count, "\(count + new) tokens in tables of \(requests.host.count)")
     let requests = requests.host.unsafeStorage
     let positions = positions.host.unsafeStorage
     for offset in 0..<new {

@@ -33,7 +33,7 @@ public struct AttentionTaskList: Sendable {
 
   /// Allocates everything that plans within the capacities need.
   public init(_ planner: AttentionPlanner, on device: any Device) throws {
-    precondition(planner.taskCapacity <= 1 << 24, "room for \(planner.taskCapacity) tasks, more than \(1 << 24), in one plan")
+    enforce(planner.taskCapacity <= 1 << 24, "room for \(planner.taskCapacity) tasks, more than \(1 << 24), in one plan")
     tasks = try device.makeHostBuffer(of: Int32.self, count: planner.taskCapacity * 8)
     merges = try device.makeHostBuffer(of: Int32.self, count: max(planner.mergeCapacity, 1) * 4)
     segments = try device.makeHostBuffer(of: Int32.self, count: max(planner.segmentCapacity, 1) * 8)
@@ -91,7 +91,7 @@ public struct AttentionTaskList: Sendable {
 
   /// A segment of the cascade task that ``endShared(chunk:leader:kvHead:rows:)`` will make.
   mutating func addSegment(_ segment: AttentionSegment) {
-    precondition(segmentCount * 8 < segments.count, "a plan of more than \(segments.count / 8) segments")
+    enforce(segmentCount * 8 < segments.count, "a plan of more than \(segments.count / 8) segments")
     let row = segmentCount * 8
     segments[row] = segment.request
     segments[row + 1] = segment.firstRow
@@ -113,7 +113,7 @@ public struct AttentionTaskList: Sendable {
   }
 
   private mutating func add(_ task: AttentionTask, cost: Int) {
-    precondition(taskCount < unsorted.count, "a plan of more than \(unsorted.count) tasks")
+    enforce(taskCount < unsorted.count, "a plan of more than \(unsorted.count) tasks")
     unsorted[taskCount] = task
     let most = 1 << 20 - 1
     let place = min(Int(task.request) << 7 | Int(task.kvHead) & 127, most)
@@ -156,7 +156,7 @@ public struct AttentionTaskList: Sendable {
 
   /// Task `index`, as kernels read it.
   public func task(_ index: Int) -> AttentionTask {
-    precondition(index >= 0 && index < taskCount, "task \(index) of \(taskCount)")
+    enforce(index >= 0 && index < taskCount, "task \(index) of \(taskCount)")
     func field(_ column: Int) -> Int32 { tasks[index * 8 + column] }
     return AttentionTask(
       request: field(0), kvHead: field(1), firstRow: field(2), rowCount: field(3), firstChunk: field(4), endChunk: field(5),
@@ -165,13 +165,13 @@ public struct AttentionTaskList: Sendable {
 
   /// Merge `index`, as kernels read it.
   public func merge(_ index: Int) -> AttentionMerge {
-    precondition(index >= 0 && index < mergeCount, "merge \(index) of \(mergeCount)")
+    enforce(index >= 0 && index < mergeCount, "merge \(index) of \(mergeCount)")
     return AttentionMerge(stateRow: merges[index * 4], chunkCount: merges[index * 4 + 1], rowCount: merges[index * 4 + 2])
   }
 
   /// Segment `index`, as kernels read it.
   public func segment(_ index: Int) -> AttentionSegment {
-    precondition(index >= 0 && index < segmentCount, "segment \(index) of \(segmentCount)")
+    enforce(index >= 0 && index < segmentCount, "segment \(index) of \(segmentCount)")
     func field(_ column: Int) -> Int32 { segments[index * 8 + column] }
     return AttentionSegment(request: field(0), firstRow: field(1), rowCount: field(2), merge: field(3), stateRow: field(4))
   }

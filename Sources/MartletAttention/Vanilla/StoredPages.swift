@@ -53,7 +53,7 @@ struct StoredPages {
 
   init(_ cache: PagedKV, _ planes: StoredPlanes, sequence: Int) {
     guard let base = cache.pages.buffer.hostAddress, let table = cache.pageTable.unsafeHostPointer(to: Int32.self) else {
-      preconditionFailure("the host cannot reach the key/value cache")
+      fatalError("the host cannot reach the key/value cache")
     }
     let width = cache.pageTable.shape[1]
     self.planes = planes
@@ -78,7 +78,7 @@ struct StoredPages {
       let block = Int8Block(source, count: plane.dimOffsets.count)
       scale(plane, position, head).pointee = block.scale
       store(source, plane, position, head, block.code)
-    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .i32: fatalError("keys and values are not stored as \(layout.dataType)")
     }
   }
 
@@ -92,7 +92,7 @@ struct StoredPages {
     case .i8:
       let scale = scale(plane, position, head).pointee
       load(plane, position, head, destination, stride) { (x: Int8) in Float(x) * scale }
-    case .i32: preconditionFailure("keys and values are not stored as \(layout.dataType)")
+    case .i32: fatalError("keys and values are not stored as \(layout.dataType)")
     }
   }
 
@@ -121,14 +121,14 @@ struct StoredPages {
 
   /// Where the int8 scale of a token's head lies.
   private func scale(_ plane: StoredPlane, _ position: Int, _ head: Int) -> UnsafeMutablePointer<Float> {
-    guard let scales = layout.scales else { preconditionFailure("a layout of \(layout.dataType) without scales") }
+    guard let scales = layout.scales else { fatalError("a layout of \(layout.dataType) without scales") }
     return (page(position) + plane.scalesByteOffset).assumingMemoryBound(to: Float.self)
       + scales.offset(token: position % layout.pageSize, head: head)
   }
 
   private func page(_ position: Int) -> UnsafeMutableRawPointer {
     let page = Int(table[position / layout.pageSize])
-    precondition(page >= 0, "cache position \(position) was returned from behind a window, and a query asks for it")
+    enforce(page >= 0, "cache position \(position) was returned from behind a window, and a query asks for it")
     return base + page * layout.pageByteCount
   }
 }

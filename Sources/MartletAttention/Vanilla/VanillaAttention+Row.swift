@@ -70,7 +70,7 @@ extension VanillaAttention {
 
   private func outputRow(_ output: Tensor, _ row: Int, _ head: Int) -> UnsafeMutablePointer<Float> {
     guard let base = output.unsafeHostPointer(to: Float.self)?.baseAddress else {
-      preconditionFailure("the host cannot reach the output")
+      fatalError("the host cannot reach the output")
     }
     return base + row * layer.outputWidth + head * layer.valueHeadDim
   }

@@ -65,7 +65,7 @@ public final class VanillaAttention: AttentionBackend {
       guard cache != nil else { throw AttentionError.invalidStep("queries alone read the key/value cache, and this step has none") }
       queries = rows(q, metadata.numTokens, layer.numHeads, layer.headDim)
       new = nil
-    case .fused: preconditionFailure("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
+    case .fused: fatalError("the VANILLA backend takes separate inputs; AttentionLayer splits fused ones")
     }
     let stored = cache.map { (cache: $0, planes: $0.layout == ownPlanes.layout ? ownPlanes : StoredPlanes($0.layout, scales)) }
     var firstNewKey = 0

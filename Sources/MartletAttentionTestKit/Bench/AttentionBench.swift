@@ -145,8 +145,8 @@ public final class AttentionBench {
     for piece in pieces {
       let cached = keyCounts[piece.id, default: 0]
       if let manager, options.usesCache {
-        if !manager.contains(piece.id) { precondition(manager.addSequence(piece.id), "the bench's cache holds too few sequences") }
-        precondition(manager.extend(piece.id, to: cached + piece.keyCount), "the bench's cache is too small")
+        if !manager.contains(piece.id) { enforce(manager.addSequence(piece.id), "the bench's cache holds too few sequences") }
+        enforce(manager.extend(piece.id, to: cached + piece.keyCount), "the bench's cache is too small")
       }
       let first = queryCounts[piece.id, default: 0]
       metadata.addRequest(
@@ -186,7 +186,7 @@ public final class AttentionBench {
   /// - Parameter queries: how many queries count as computed.
   func fill(_ id: Int, keys: Int, queries: Int, stored: [(keys: [Double], values: [Double])]) throws {
     guard let manager else { return }
-    precondition(manager.addSequence(id) && manager.extend(id, to: keys), "the bench's cache is too small")
+    enforce(manager.addSequence(id) && manager.extend(id, to: keys), "the bench's cache is too small")
     let filler = CacheFiller(manager: manager, device: device, queue: queue)
     for layer in layers.indices {
       try filler.fill(
@@ -201,7 +201,7 @@ public final class AttentionBench {
   /// Gives a new request the first tokens of another one, whose pages both then hold.
   func share(prefixOf source: Int, tokens: Int, with id: Int) {
     guard let manager else { return }
-    precondition(manager.addSequence(id) && manager.share(prefixOf: source, tokens: tokens, with: id), "the prefix cannot be shared")
+    enforce(manager.addSequence(id) && manager.share(prefixOf: source, tokens: tokens, with: id), "the prefix cannot be shared")
     keyCounts[id] = tokens
     queryCounts[id] = tokens
   }

@@ -76,7 +76,7 @@ public final class AttentionTimer {
     for (seed, tensor) in [q, k, v].enumerated() { try fill(tensor, seed: UInt64(seed), on: device) }
     try fillCache(on: device, pageSize: options.pageSize)
     for (id, part) in (workload.steps.last ?? []).enumerated() {
-      precondition(manager.addSequence(id) && manager.extend(id, to: part.length), "the timer's cache is too small")
+      enforce(manager.addSequence(id) && manager.extend(id, to: part.length), "the timer's cache is too small")
     }
   }
 
@@ -92,7 +92,7 @@ public final class AttentionTimer {
 
   /// Lets the backend write one page, and copies it to all others.
   private func fillCache(on device: any Device, pageSize: Int) throws {
-    precondition(manager.addSequence(0) && manager.extend(0, to: pageSize), "the timer's cache has no page")
+    enforce(manager.addSequence(0) && manager.extend(0, to: pageSize), "the timer's cache has no page")
     metadata.addRequest(0, newTokens: pageSize, cachedTokens: 0, promptLength: pageSize, isContext: true)
     try metadata.prepare()
     try layer.forward(AttentionInputs(q: q, k: k, v: v), metadata: metadata, output: AttentionOutput(values: output), on: queue)

@@ -17,7 +17,7 @@ struct CacheFiller {
   /// - Precondition: the layer's type is not int8, whose scales are made from what is stored.
   func fill(layer: Int, _ id: Int, count: Int, keys: [Double], values: [Double], scales: KVScales) throws {
     let layout = manager.layout(layer: layer)
-    precondition(layout.dataType != .i8, "int8 pages are filled by a backend")
+    enforce(layout.dataType != .i8, "int8 pages are filled by a backend")
     let table = try device.makeHostBuffer(of: Int32.self, count: manager.maxPagesPerSequence)
     manager.writePageTable(id, length: count, pool: manager.pool(ofLayer: layer), into: table.unsafeStorage)
     let image = try device.makeHostBuffer(of: UInt8.self, count: layout.pageByteCount)
@@ -58,7 +58,7 @@ struct CacheFiller {
     case .f16: target.storeBytes(of: Float(value).halfBits, as: UInt16.self)
     case .bf16: target.storeBytes(of: BFloat16(Float(value)).bitPattern, as: UInt16.self)
     case .f8e4m3: target.storeBytes(of: Float8E4M3(saturating: Float(value / Double(scale))).bitPattern, as: UInt8.self)
-    case .i8, .i32: preconditionFailure("pages of \(type)")
+    case .i8, .i32: fatalError("pages of \(type)")
     }
   }
 }

@@ -35,7 +35,7 @@ struct LayerInput {
     for (rows, firstQuery, firstKey, piece) in pieces {
       switch form {
       case .fused:
-        precondition(piece.keyCount == piece.newTokens, "a fused input of \(piece.newTokens) queries and \(piece.keyCount) keys")
+        enforce(piece.keyCount == piece.newTokens, "a fused input of \(piece.newTokens) queries and \(piece.keyCount) keys")
         for token in 0..<piece.newTokens {
           let start = (queries + token) * spec.fusedWidth
           copy(rows.q, firstQuery + token, 1, spec.queryWidth, to: hosts[0], at: start)
@@ -57,7 +57,7 @@ struct LayerInput {
 
   private func copy(_ source: [Float], _ row: Int, _ rows: Int, _ width: Int, to target: HostBuffer<Float>, at start: Int) {
     source.withUnsafeBufferPointer {
-      precondition((row + rows) * width <= $0.count, "rows \(row)..<\(row + rows) of \($0.count / width)")
+      enforce((row + rows) * width <= $0.count, "rows \(row)..<\(row + rows) of \($0.count / width)")
       guard rows > 0 else { return }
       (target.unsafeStorage.baseAddress! + start).update(from: $0.baseAddress! + row * width, count: rows * width)
     }

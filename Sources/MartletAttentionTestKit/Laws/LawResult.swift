@@ -58,7 +58,7 @@ public struct LawSetting {
 
   /// - Precondition: there is a device.
   public init(_ backend: any AttentionBackend.Type, kvType: DataType, devices: [any Device]) {
-    precondition(!devices.isEmpty, "laws are asked on a device")
+    enforce(!devices.isEmpty, "laws are asked on a device")
     self.backend = backend
     self.kvType = kvType
     self.devices = devices

@@ -117,7 +117,7 @@ struct LawRun {
   /// Hands pages out and takes them back in another order.
   private func shuffle(_ manager: KVCacheManager) throws {
     let ids = [101, 102, 103]
-    for id in ids { precondition(manager.addSequence(id) && manager.extend(id, to: 40)) }
+    for id in ids { enforce(manager.addSequence(id) && manager.extend(id, to: 40), "the laws' cache is too small") }
     for id in ids { _ = manager.extend(id, to: 75) }
     for id in [102, 101, 103] { manager.remove(id) }
   }

@@ -44,7 +44,7 @@ public struct VisibleKeys: Sendable, Hashable {
   public var bits: [Bool]?
 
   public init(_ range: Range<Int>, bits: [Bool]? = nil) {
-    precondition(bits.map { $0.count == range.count } ?? true, "\(bits?.count ?? 0) bits for \(range.count) keys")
+    enforce(bits.map { $0.count == range.count } ?? true, "\(bits?.count ?? 0) bits for \(range.count) keys")
     self.range = range
     self.bits = bits
   }

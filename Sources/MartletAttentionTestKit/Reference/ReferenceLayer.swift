@@ -96,7 +96,7 @@ extension ReferenceLayer {
       let factor = 127 / largest
       let step = Double(largest / 127)
       for dim in 0..<count { x[dim] = Double((Float(x[dim]) * factor).rounded(.toNearestOrEven)) * step }
-    case .i32: preconditionFailure("keys and values are not stored as i32")
+    case .i32: fatalError("keys and values are not stored as i32")
     }
   }
 

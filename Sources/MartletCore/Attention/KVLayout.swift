@@ -131,8 +131,8 @@ public struct KVLayout: Sendable, Hashable {
   /// - Precondition: `headDim` and `pageSize` are multiples of g.
   public static func packed(dataType: DataType, pageSize: Int, numKVHeads: Int, headDim: Int, valueHeadDim: Int) -> KVLayout {
     let g = 4 / dataType.byteCount
-    precondition(headDim % g == 0, "a packed layout of \(dataType) needs a head dimension that is a multiple of \(g), not \(headDim)")
-    precondition(pageSize % g == 0, "a packed layout of \(dataType) needs a page size that is a multiple of \(g), not \(pageSize)")
+    enforce(headDim % g == 0, "a packed layout of \(dataType) needs a head dimension that is a multiple of \(g), not \(headDim)")
+    enforce(pageSize % g == 0, "a packed layout of \(dataType) needs a page size that is a multiple of \(g), not \(pageSize)")
     return KVLayout(
       dataType: dataType, pageSize: pageSize, numKVHeads: numKVHeads, headDim: headDim, valueHeadDim: valueHeadDim,
       keys: Plane(headStride: pageSize * headDim, tokenStride: g, dimStride: pageSize * g, dimGroup: g),

@@ -23,11 +23,11 @@ public final class HostBuffer<Element: BitwiseCopyable & Sendable>: @unchecked S
   /// - Precondition: `index` is within `0..<count`.
   public subscript(index: Int) -> Element {
     get {
-      precondition(index >= 0 && index < storage.count, "index \(index) of a host buffer of \(storage.count)")
+      enforce(index >= 0 && index < storage.count, "index \(index) of a host buffer of \(storage.count)")
       return storage[index]
     }
     set {
-      precondition(index >= 0 && index < storage.count, "index \(index) of a host buffer of \(storage.count)")
+      enforce(index >= 0 && index < storage.count, "index \(index) of a host buffer of \(storage.count)")
       storage[index] = newValue
     }
   }

@@ -23,14 +23,14 @@ public struct Shape: Sendable, Hashable, CustomStringConvertible {
 
   // Four initialisers, because a variadic one would allocate an array.
   private init(dims: (Int, Int, Int, Int), rank: Int) {
-    precondition(dims.0 >= 0 && dims.1 >= 0 && dims.2 >= 0 && dims.3 >= 0, "a dimension is negative in \(dims)")
+    enforce(dims.0 >= 0 && dims.1 >= 0 && dims.2 >= 0 && dims.3 >= 0, "a dimension is negative in \(dims)")
     self.dims = dims
     self.rank = rank
   }
 
   /// The size of dimension `axis`, counted from the outermost.
   public subscript(axis: Int) -> Int {
-    precondition(axis >= 0 && axis < rank, "axis \(axis) of a shape of rank \(rank)")
+    enforce(axis >= 0 && axis < rank, "axis \(axis) of a shape of rank \(rank)")
     return switch axis {
     case 0: dims.0
     case 1: dims.1

@@ -13,7 +13,7 @@ public struct Tensor: Sendable {
   /// - Precondition: the elements lie within the buffer.
   public init(_ buffer: DeviceBuffer, byteOffset: Int = 0, shape: Shape, dataType: DataType) {
     let end = byteOffset + shape.count * dataType.byteCount
-    precondition(
+    enforce(
       byteOffset >= 0 && end <= buffer.byteCount,
       "a tensor of \(shape) \(dataType) at byte \(byteOffset) ends at \(end), past its buffer of \(buffer.byteCount) bytes")
     self.buffer = buffer
@@ -31,7 +31,7 @@ public struct Tensor: Sendable {
 
   /// Rows `range` along the outermost dimension, as a view.
   public func rows(_ range: Range<Int>) -> Tensor {
-    precondition(range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
+    enforce(range.lowerBound >= 0 && range.upperBound <= shape[0], "rows \(range) of \(shape)")
     let rowBytes = shape[0] == 0 ? 0 : byteCount / shape[0]
     let rows = range.count
     let view: Shape =
@@ -50,7 +50,7 @@ public struct Tensor: Sendable {
   /// The same elements under another shape.
   /// - Precondition: the counts agree.
   public func reshaped(_ shape: Shape) -> Tensor {
-    precondition(shape.count == count, "\(self.shape) has \(count) elements, \(shape) has \(shape.count)")
+    enforce(shape.count == count, "\(self.shape) has \(count) elements, \(shape) has \(shape.count)")
     return Tensor(buffer, byteOffset: byteOffset, shape: shape, dataType: dataType)
   }
 
@@ -59,7 +59,7 @@ public struct Tensor: Sendable {
   /// The pointer is valid while the tensor's buffer lives. Kernels must not be running on the tensor meanwhile (`DeviceQueue.wait()`).
   /// - Precondition: `Element` has the size of `dataType`.
   public func unsafeHostPointer<Element: BitwiseCopyable>(to type: Element.Type) -> UnsafeMutableBufferPointer<Element>? {
-    precondition(MemoryLayout<Element>.stride == dataType.byteCount, "\(Element.self) is not as wide as \(dataType)")
+    enforce(MemoryLayout<Element>.stride == dataType.byteCount, "\(Element.self) is not as wide as \(dataType)")
     guard let base = buffer.hostAddress else { return nil }
     return UnsafeMutableBufferPointer(start: (base + byteOffset).assumingMemoryBound(to: Element.self), count: count)
   }

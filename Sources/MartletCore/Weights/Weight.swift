@@ -19,7 +19,7 @@ public struct Weight: @unchecked Sendable {
   /// - Precondition: `bytes` holds exactly `rows` rows of `columns` values in `format`.
   public init(name: String, format: WeightFormat, rows: Int, columns: Int, bytes: UnsafeRawBufferPointer, owner: AnyObject?) {
     let expected = rows * format.byteCount(ofRow: columns)
-    precondition(
+    enforce(
       bytes.count == expected,
       "weight \(name): \(bytes.count) bytes where [\(rows), \(columns)] \(format.rawValue) takes \(expected)")
     self.name = name

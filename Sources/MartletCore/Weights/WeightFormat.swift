@@ -64,7 +64,7 @@ public enum WeightFormat: String, Sendable, Hashable, CaseIterable {
   /// Bytes of a row of `count` values.
   /// - Precondition: `count` is a multiple of `blockSize`.
   public func byteCount(ofRow count: Int) -> Int {
-    precondition(count % blockSize == 0, "a row of \(count) values does not divide into \(rawValue) blocks of \(blockSize)")
+    enforce(count % blockSize == 0, "a row of \(count) values does not divide into \(rawValue) blocks of \(blockSize)")
     return count / blockSize * blockByteCount
   }
 }

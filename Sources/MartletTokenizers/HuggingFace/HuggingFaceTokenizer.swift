@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
 import MartletFormats
 
 /// A tokenizer as `tokenizer.json` describes it: added tokens are cut out, the rest is normalised, cut into words, and encoded by a model.
@@ -46,14 +47,14 @@ final class HuggingFaceTokenizer: Tokenizer {
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
     let bytes = Array(text.utf8)
-    precondition(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
+    enforce(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
     written.split(bytes, countsSpecial: parsesSpecialTokens) { run in
       let text = normalizer.normalized(bytes[run])
       normalized.split(text, countsSpecial: parsesSpecialTokens) { part in
         words.forEachWord(in: text, part, isFirst: run.lowerBound == 0 && part.lowerBound == 0) { word, range in
-          precondition(range.upperBound < Int(Int32.max), "a normalised text of \(range.upperBound) bytes cannot be encoded at once")
+          enforce(range.upperBound < Int(Int32.max), "a normalised text of \(range.upperBound) bytes cannot be encoded at once")
           switch model {
           case .bytePairs(let model): model.encode(word, range, &merger, to: &tokens)
           case .unigram(let model): model.encode(word, range, to: &tokens)

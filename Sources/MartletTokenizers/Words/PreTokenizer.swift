@@ -106,7 +106,7 @@ package struct PreTokenizer: Sendable {
       do {
         splitters.append(TextSplitter(pattern: .words(try WordPattern(pattern))))
       } catch {
-        preconditionFailure("the pattern \"\(error.alternative)\" of this build's own has no known shape")
+        fatalError("the pattern \"\(error.alternative)\" of this build's own has no known shape")
       }
     }
     self.splitters = splitters
