@@ -38,7 +38,9 @@ let package = Package(
     .target(name: "MartletCore", swiftSettings: swiftSettings),
     .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels"], swiftSettings: swiftSettings),
     .target(name: "MartletFormats", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
-    .target(name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats"], swiftSettings: swiftSettings),
+    .target(name: "MartletTemplates", swiftSettings: swiftSettings),
+    .target(
+      name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache"], swiftSettings: swiftSettings),
     .target(
@@ -83,6 +85,11 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore", "MartletTestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletTemplatesTests",
+      dependencies: ["MartletTemplates", "MartletFormats"],
+      resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",

@@ -18,17 +18,18 @@ ALLOWED = {
     "MartletCore": [],
     "MartletCPU": ["MartletCore", "CMartletKernels"],
     "MartletFormats": ["MartletCore"],
-    "MartletTokenizers": ["MartletCore", "MartletFormats"],
+    "MartletTemplates": [],
+    "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache"],
     "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention"],
     "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
     "Martlet": [
-        "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
         "MartletCPU",
     ],
     "MartletCLI": [
-        "Martlet", "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit",
     ],
 }

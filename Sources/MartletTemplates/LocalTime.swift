@@ -1,0 +1,89 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A date and a time of day, for `strftime_now`. Handed in: a rendering keeps no clock.
+public struct LocalTime: Sendable, Hashable {
+  public var year: Int
+  public var month: Int
+  public var day: Int
+  public var hour: Int
+  public var minute: Int
+  public var second: Int
+
+  /// - Parameters:
+  ///   - year: 1…9999.
+  ///   - month: 1…12.
+  ///   - day: 1…31.
+  ///   - hour: 0…23.
+  ///   - minute: 0…59.
+  ///   - second: 0…60.
+  /// - Returns: nil if there is no such date.
+  public init?(year: Int, month: Int, day: Int, hour: Int = 0, minute: Int = 0, second: Int = 0) {
+    guard (1...9999).contains(year), (1...12).contains(month), (1...LocalTime.days(year, month)).contains(day), (0...23).contains(hour),
+      (0...59).contains(minute), (0...60).contains(second)
+    else { return nil }
+    (self.year, self.month, self.day, self.hour, self.minute, self.second) = (year, month, day, hour, minute, second)
+  }
+
+  /// From "2026-11-29T12:34:56"; the time of day may be left out. nil if it is no date.
+  public init?(_ text: String) {
+    let parts = text.split(separator: "T", omittingEmptySubsequences: false)
+    func numbers(_ text: Substring, _ separator: Character, _ counts: [Int]) -> [Int]? {
+      let parts = text.split(separator: separator, omittingEmptySubsequences: false)
+      guard parts.map(\.utf8.count) == counts else { return nil }
+      let numbers = parts.compactMap { part in part.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(part) : nil }
+      return numbers.count == counts.count ? numbers : nil
+    }
+    guard (1...2).contains(parts.count), let date = numbers(parts[0], "-", [4, 2, 2]) else { return nil }
+    let time = parts.count == 2 ? numbers(parts[1], ":", [2, 2, 2]) : [0, 0, 0]
+    guard let time else { return nil }
+    self.init(year: date[0], month: date[1], day: date[2], hour: time[0], minute: time[1], second: time[2])
+  }
+
+  /// Midnight, 1 January 1970.
+  public static let epoch = LocalTime(year: 1970, month: 1, day: 1)!
+
+  private static func days(_ year: Int, _ month: Int) -> Int {
+    switch month {
+    case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+    case 4, 6, 9, 11: 30
+    default: 31
+    }
+  }
+
+  /// C's `strftime`, in the C locale.
+  func formatted(_ format: String) -> String {
+    var time = tm()
+    time.tm_year = Int32(year - 1900)
+    time.tm_mon = Int32(month - 1)
+    time.tm_mday = Int32(day)
+    time.tm_hour = Int32(hour)
+    time.tm_min = Int32(minute)
+    time.tm_sec = Int32(second)
+    let yearDay = (1..<month).reduce(day - 1) { $0 + LocalTime.days(year, $1) }
+    time.tm_yday = Int32(yearDay)
+    let before = year - 1
+    // 1 January of year 1 was a Monday.
+    time.tm_wday = Int32((before * 365 + before / 4 - before / 100 + before / 400 + yearDay + 1) % 7)
+    time.tm_isdst = -1
+    // Python's own, which C lacks: microseconds.
+    let format = format.split(separator: "%f", omittingEmptySubsequences: false).joined(separator: "000000")
+    // The mark tells an empty result from one that does not fit.
+    let marked = format + "."
+    var capacity = marked.utf8.count + 256
+    while capacity <= 1 << 20 {
+      var buffer = [CChar](repeating: 0, count: capacity)
+      let count = strftime(&buffer, capacity, marked, &time)
+      if count > 0 { return String(decoding: buffer.prefix(count - 1).map { UInt8(bitPattern: $0) }, as: UTF8.self) }
+      capacity *= 4
+    }
+    return ""
+  }
+}

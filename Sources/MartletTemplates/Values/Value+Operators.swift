@@ -1,0 +1,375 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+// Python's operators. An undefined operand is an error everywhere but in `==`, `in` and `~`.
+
+enum BinaryOperator: String, Sendable {
+  case add = "+"
+  case subtract = "-"
+  case multiply = "*"
+  case divide = "/"
+  case floorDivide = "//"
+  case remainder = "%"
+  case power = "**"
+}
+
+enum Comparison: String, Sendable {
+  case equal = "=="
+  case notEqual = "!="
+  case less = "<"
+  case lessOrEqual = "<="
+  case greater = ">"
+  case greaterOrEqual = ">="
+  case isIn = "in"
+  case isNotIn = "not in"
+}
+
+extension BinaryOperator {
+  func apply(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value {
+    if case .undefined(let missing) = left { throw missing.error }
+    // Python formats with whatever stands right of `%`, an undefined value included.
+    if case .undefined(let missing) = right, !(self == .remainder && left.text != nil) { throw missing.error }
+    switch self {
+    case .add: return try add(left, right, evaluator)
+    case .remainder:
+      if case .string(let format) = left { return .string(try PercentFormat.apply(format, right, evaluator)) }
+    case .multiply:
+      if let repeated = try repetition(left, right, evaluator) { return repeated }
+    default: break
+    }
+    if let left = left.integer, let right = right.integer { return try integers(left, right) }
+    try check(left, right)
+    guard let a = left.double, let b = right.double else { throw unsupported(left, right) }
+    return .float(try floats(a, b))
+  }
+
+  private func unsupported(_ left: Value, _ right: Value) -> TemplateError {
+    let name = self == .power ? "** or pow()" : rawValue
+    return .type("unsupported operand type(s) for \(name): '\(left.typeName)' and '\(right.typeName)'")
+  }
+
+  private func add(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value {
+    switch (left, right) {
+    case (.string(let a), .string(let b)):
+      try evaluator.spend(bytes: a.count + b.count)
+      var joined = a.isMarkup || !b.isMarkup ? a : HTML.escaped(a).asMarkup()
+      joined.append(a.isMarkup && !b.isMarkup ? HTML.escaped(b) : b)
+      joined.isMarkup = a.isMarkup || b.isMarkup
+      return .string(joined)
+    case (.list(let a), .list(let b)): return .list(try Elements(a.values + b.values, evaluator))
+    case (.tuple(let a), .tuple(let b)): return .tuple(try Elements(a.values + b.values, evaluator))
+    case (.string, _): throw .type("can only concatenate str (not \"\(right.typeName)\") to str")
+    case (.list, _): throw .type("can only concatenate list (not \"\(right.typeName)\") to list")
+    case (.tuple, _): throw .type("can only concatenate tuple (not \"\(right.typeName)\") to tuple")
+    default:
+      if let a = left.integer, let b = right.integer { return try integers(a, b) }
+      try check(left, right)
+      guard let a = left.double, let b = right.double else { throw unsupported(left, right) }
+      return .float(a + b)
+    }
+  }
+
+  private func repetition(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value? {
+    let (sequence, times): (Value, Int)
+    switch (left, right) {
+    case (.string, _), (.list, _), (.tuple, _):
+      guard let count = right.integer else {
+        throw .type("can't multiply sequence by non-int of type '\(right.typeName)'")
+      }
+      (sequence, times) = (left, max(count, 0))
+    case (_, .string), (_, .list), (_, .tuple):
+      guard let count = left.integer else { throw .type("can't multiply sequence by non-int of type '\(left.typeName)'") }
+      (sequence, times) = (right, max(count, 0))
+    default: return nil
+    }
+    switch sequence {
+    case .string(let text):
+      let (size, overflow) = text.count.multipliedReportingOverflow(by: times)
+      try evaluator.spend(bytes: overflow ? Int.max : size)
+      var result = Text().asMarkup(text.isMarkup)
+      if !text.isEmpty { for _ in 0..<times { result.append(text) } }
+      return .string(result)
+    case .list(let elements), .tuple(let elements):
+      let (size, overflow) = elements.values.count.multipliedReportingOverflow(by: times)
+      try evaluator.spend(elements: overflow ? Int.max : size)
+      var values: [Value] = []
+      if !elements.values.isEmpty { for _ in 0..<times { values += elements.values } }
+      let result = try Elements(values, evaluator)
+      if case .tuple = sequence { return .tuple(result) }
+      return .list(result)
+    default: return nil
+    }
+  }
+
+  /// Whole numbers beyond 64 bits are not computed with, rather than wrongly.
+  private func check(_ left: Value, _ right: Value) throws(TemplateError) {
+    if case .largeInt = left, right.double != nil { throw Self.overflow }
+    if case .largeInt = right, left.double != nil { throw Self.overflow }
+  }
+
+  private static let overflow = TemplateError(.limit, "an integer beyond 64 bits")
+  private static func division(_ what: String) -> TemplateError { TemplateError(.runtime, what) }
+
+  private func integers(_ left: Int, _ right: Int) throws(TemplateError) -> Value {
+    func checked(_ result: (partialValue: Int, overflow: Bool)) throws(TemplateError) -> Value {
+      if result.overflow { throw Self.overflow }
+      return .int(result.partialValue)
+    }
+    switch self {
+    case .add: return try checked(left.addingReportingOverflow(right))
+    case .subtract: return try checked(left.subtractingReportingOverflow(right))
+    case .multiply: return try checked(left.multipliedReportingOverflow(by: right))
+    case .divide:
+      if right == 0 { throw Self.division("division by zero") }
+      return .float(Double(left) / Double(right))
+    case .floorDivide:
+      if right == 0 { throw Self.division("integer division or modulo by zero") }
+      let result = left.dividedReportingOverflow(by: right)
+      if result.overflow { throw Self.overflow }
+      let rest = left - result.partialValue * right
+      return .int(rest != 0 && (rest < 0) != (right < 0) ? result.partialValue - 1 : result.partialValue)
+    case .remainder:
+      if right == 0 { throw Self.division("integer modulo by zero") }
+      if right == -1 { return .int(0) }
+      let rest = left % right
+      return .int(rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest)
+    case .power:
+      if right < 0 {
+        if left == 0 { throw Self.division("0.0 cannot be raised to a negative power") }
+        return .float(Power.of(Double(left), Double(right)))
+      }
+      var (result, base, exponent) = (1, left, right)
+      while exponent > 0 {
+        if exponent & 1 == 1 {
+          let (product, overflow) = result.multipliedReportingOverflow(by: base)
+          if overflow { throw Self.overflow }
+          result = product
+        }
+        exponent >>= 1
+        if exponent > 0 {
+          let (square, overflow) = base.multipliedReportingOverflow(by: base)
+          if overflow { throw Self.overflow }
+          base = square
+        }
+      }
+      return .int(result)
+    }
+  }
+
+  private func floats(_ left: Double, _ right: Double) throws(TemplateError) -> Double {
+    switch self {
+    case .add: return left + right
+    case .subtract: return left - right
+    case .multiply: return left * right
+    case .divide:
+      if right == 0 { throw Self.division("float division by zero") }
+      return left / right
+    case .floorDivide:
+      if right == 0 { throw Self.division("float floor division by zero") }
+      return (left / right).rounded(.down)
+    case .remainder:
+      if right == 0 { throw Self.division("float modulo") }
+      let rest = left.truncatingRemainder(dividingBy: right)
+      if rest == 0 { return right.sign == .minus ? -0.0 : 0 }
+      return (rest < 0) != (right < 0) ? rest + right : rest
+    case .power:
+      if left == 0 && right < 0 { throw Self.division("0.0 cannot be raised to a negative power") }
+      if left < 0 && right != right.rounded() { throw Self.division("a root of a negative number is no real number") }
+      let result = Power.of(left, right)
+      if result.isInfinite && left.isFinite && right.isFinite { throw Self.division("(34, 'Numerical result out of range')") }
+      return result
+    }
+  }
+}
+
+extension Comparison {
+  func apply(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Bool {
+    try evaluator.spend(comparing: left, right)
+    switch self {
+    case .equal: return left == right
+    case .notEqual: return left != right
+    case .isIn: return try right.contains(left, evaluator)
+    case .isNotIn: return try !right.contains(left, evaluator)
+    case .less, .lessOrEqual, .greater, .greaterOrEqual:
+      if case .undefined(let missing) = left { throw missing.error }
+      if case .undefined(let missing) = right { throw missing.error }
+      return try order(left, right)
+    }
+  }
+
+  private func order(_ left: Value, _ right: Value) throws(TemplateError) -> Bool {
+    func holds<T: Comparable>(_ left: T, _ right: T) -> Bool {
+      switch self {
+      case .less: left < right
+      case .lessOrEqual: left <= right
+      case .greater: left > right
+      default: left >= right
+      }
+    }
+    switch (left, right) {
+    case (.string(let left), .string(let right)): return holds(left, right)
+    case (.list(let left), .list(let right)), (.tuple(let left), .tuple(let right)):
+      for (left, right) in zip(left.values, right.values) where left != right { return try order(left, right) }
+      return holds(left.values.count, right.values.count)
+    default:
+      if let left = left.integer, let right = right.integer { return holds(left, right) }
+      if let difference = left.sign(against: right) { return holds(difference, 0) }
+      guard let a = left.double, let b = right.double else {
+        throw .type("'\(rawValue)' not supported between instances of '\(left.typeName)' and '\(right.typeName)'")
+      }
+      return holds(a, b)
+    }
+  }
+}
+
+extension Value {
+  /// Below, equal to or above zero as the value is to the other; nil where one of them is no number, or both have no order.
+  fileprivate func sign(against other: Value) -> Int? {
+    switch (self, other) {
+    case (.largeInt(let left), .largeInt(let right)): return left.sign(against: right)
+    case (.largeInt(let left), _) where other.integer != nil: return left.isNegative ? -1 : 1
+    case (_, .largeInt(let right)) where integer != nil: return right.isNegative ? 1 : -1
+    case (.float(let left), _):
+      guard let right = other.integer, !left.isNaN else { return nil }
+      return Self.sign(left, against: right)
+    case (_, .float(let right)):
+      guard let left = integer, !right.isNaN else { return nil }
+      return -Self.sign(right, against: left)
+    default: return nil
+    }
+  }
+
+  /// Exact: an integer of more than 53 bits is not rounded to be compared.
+  private static func sign(_ left: Double, against right: Int) -> Int {
+    if left >= 0x1p63 { return 1 }
+    if left < -0x1p63 { return -1 }
+    let whole = Int(left.rounded(.towardZero))
+    if whole != right { return whole < right ? -1 : 1 }
+    let fraction = left - left.rounded(.towardZero)
+    return fraction == 0 ? 0 : fraction < 0 ? -1 : 1
+  }
+
+  /// Python's `in`.
+  func contains(_ element: Value, _ evaluator: Evaluator) throws(TemplateError) -> Bool {
+    switch self {
+    case .undefined: return false
+    case .string(let text):
+      guard case .string(let part) = element else {
+        throw .type("'in <string>' requires string as left operand, not \(element.typeName)")
+      }
+      try evaluator.spend(bytes: text.count)
+      return text.firstIndex(of: part) != nil
+    case .list(let elements), .tuple(let elements):
+      try evaluator.spend(elements: elements.values.count)
+      return elements.values.contains(element)
+    case .dict(let dictionary):
+      guard element.isHashable else { throw .type("unhashable type: '\(element.typeName)'") }
+      return dictionary.place(of: element) != nil
+    case .range(let range):
+      guard let wanted = element.double.flatMap({ Int(exactly: $0) }), range.count > 0 else { return false }
+      let offset = wanted.subtractingReportingOverflow(range.start)
+      return !offset.overflow && offset.partialValue % range.step == 0 && (0..<range.count).contains(offset.partialValue / range.step)
+    case .view, .generator, .loop:
+      var found = false
+      try forEach(evaluator) { (value) throws(TemplateError) in
+        if value == element { found = true }
+        return !found
+      }
+      return found
+    default: throw .type("argument of type '\(typeName)' is not iterable")
+    }
+  }
+
+  /// `-x` and `+x`.
+  func negated(_ isNegative: Bool) throws(TemplateError) -> Value {
+    switch self {
+    case .undefined(let missing): throw missing.error
+    case .float(let value): return .float(isNegative ? -value : value)
+    case .largeInt(let value) where !isNegative: return .largeInt(value)
+    case .largeInt(let value):
+      return .largeInt(LargeInteger(value.digits.hasPrefix("-") ? String(value.digits.dropFirst()) : "-" + value.digits))
+    default:
+      guard let value = integer else { throw .type("bad operand type for unary \(isNegative ? "-" : "+"): '\(typeName)'") }
+      if isNegative && value == Int.min { throw TemplateError(.limit, "an integer beyond 64 bits") }
+      return .int(isNegative ? -value : value)
+    }
+  }
+
+  /// Calls `body` with every element until it returns false.
+  func forEach(_ evaluator: Evaluator, _ body: (Value) throws(TemplateError) -> Bool) throws(TemplateError) {
+    let next = try iterator(evaluator)
+    while let value = try next() {
+      try evaluator.spend()
+      if try !body(value) { return }
+    }
+  }
+
+  /// The elements one by one. Nothing of an undefined value.
+  func iterator(_ evaluator: Evaluator) throws(TemplateError) -> () throws(TemplateError) -> Value? {
+    switch self {
+    case .undefined: return { () throws(TemplateError) -> Value? in nil }
+    case .list(let elements), .tuple(let elements): return Self.iterate(elements.values)
+    case .dict(let dictionary): return Self.iterate(dictionary.keys)
+    case .view(let view): return Self.iterate(try view.elements(evaluator))
+    case .string(let text):
+      var index = 0
+      return { () throws(TemplateError) -> Value? in
+        guard index < text.count else { return nil }
+        let start = index
+        index = text.scalar(at: index).end
+        return .string(text[start..<index])
+      }
+    case .range(let range):
+      var index = 0
+      return { () throws(TemplateError) -> Value? in
+        guard index < range.count else { return nil }
+        index += 1
+        return .int(range[index - 1])
+      }
+    case .generator(let generator): return { () throws(TemplateError) -> Value? in try generator.next() }
+    case .loop(let loop):
+      return { () throws(TemplateError) -> Value? in
+        try loop.advance() ? .tuple(try Elements([loop.current, .loop(loop)], evaluator)) : nil
+      }
+    default: throw .type("'\(typeName)' object is not iterable")
+    }
+  }
+
+  private static func iterate(_ values: [Value]) -> () throws(TemplateError) -> Value? {
+    var index = 0
+    return { () throws(TemplateError) -> Value? in
+      guard index < values.count else { return nil }
+      index += 1
+      return values[index - 1]
+    }
+  }
+
+  /// All elements.
+  func elements(_ evaluator: Evaluator) throws(TemplateError) -> [Value] {
+    switch self {
+    case .list(let elements), .tuple(let elements): return elements.values
+    case .dict(let dictionary): return dictionary.keys
+    default:
+      var values: [Value] = []
+      try forEach(evaluator) { (value) throws(TemplateError) in
+        try evaluator.spend(elements: 1)
+        values.append(value)
+        return true
+      }
+      return values
+    }
+  }
+
+  /// Python's `len`.
+  func length() throws(TemplateError) -> Int {
+    switch self {
+    case .undefined: return 0
+    case .string(let text): return text.scalarCount
+    case .list(let elements), .tuple(let elements): return elements.values.count
+    case .dict(let dictionary): return dictionary.count
+    case .range(let range): return range.count
+    case .view(let view): return view.dictionary.count
+    case .loop(let loop): return try loop.length()
+    default: throw .type("object of type '\(typeName)' has no len()")
+    }
+  }
+}
