@@ -48,7 +48,7 @@ struct SentencePieceUnigram: Tokenizer {
     model = UnigramModel(
       pieces, scores: effective, worstScore: worst, unknown: unknown ?? -1, byteTokens: hasBytes ? byteTokens : [],
       sums: .float32)
-    structural = SpecialTokenMatcher(vocabulary, kinds: .structural)
+    structural = SpecialTokenMatcher(vocabulary, kinds: .structural, ends: special.ends)
     // Where the file is silent, SentencePiece's own defaults hold.
     let (addsDummyPrefix, removesExtraSpaces): (Bool?, Bool?)
     do {
@@ -89,18 +89,21 @@ struct SentencePieceUnigram: Tokenizer {
   var dropsLeadingSpace: Bool { normalizer.addsDummyPrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Array(text.utf8)
+    encode(MarkedBytes(text, parsesSpecialTokens: parsesSpecialTokens))
+  }
+
+  func encode(_ text: MarkedText) -> [Int32] { encode(MarkedBytes(text)) }
+
+  private func encode(_ text: MarkedBytes) -> [Int32] {
+    let bytes = text.bytes
     // A space becomes three bytes, and places are counted in 32 bits.
     enforce(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
-    func encode(_ run: Range<Int>) {
+    structural.split(text) { run in
       let normalized = normalizer.normalized(bytes, run)
       model.encode(normalized, 0..<normalized.count, to: &tokens)
-    }
-    if parsesSpecialTokens {
-      structural.split(bytes, run: encode) { tokens.append($0) }
-    } else {
-      encode(0..<bytes.count)
+    } token: {
+      tokens.append($0)
     }
     return tokens
   }
