@@ -56,6 +56,8 @@ struct ByteLevelBPE: Tokenizer {
         if !alphabet.appendBytes(line.extracting((space + 1)...), to: &joined) { joined.removeAll() }
       }
       let bytes = joined.span
+      // A name that ends an answer is a control token, which text does not merge to.
+      if middle > 0, SpecialTokens.isEndName(bytes) { return }
       guard middle > 0, middle < bytes.count, let left = vocabulary.token(bytes.extracting(..<middle)),
         let right = vocabulary.token(bytes.extracting(middle...)), let whole = vocabulary.token(bytes)
       else {

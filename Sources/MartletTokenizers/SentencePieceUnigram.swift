@@ -15,10 +15,12 @@ struct SentencePieceUnigram: Tokenizer {
   private let normalizer: SentencePieceNormalizer
 
   init(_ file: GGUFFile) throws(TokenizerError) {
-    let vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
+    var vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
       text.withUnsafeBufferPointer { arena.append(contentsOf: $0) }
     }
     let special = try SpecialTokens(file, vocabulary, addsBOSByDefault: false)
+    // The model always finds user-defined tokens; what ends an answer must not be found in contents.
+    vocabulary.makeControl(special.ends.filter { vocabulary.kinds[Int($0)] == .userDefined })
     let scores = try Self.scores(file, count: vocabulary.count)
     let byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: -1, field: "tokenizer.ggml.tokens")
     let hasBytes = !byteTokens.contains(-1)
