@@ -31,7 +31,8 @@ struct SpecialTokens: Sendable {
       let key = "tokenizer.ggml.\(role)_token_id"
       let id: Int?
       do { id = try file.integer(ifPresent: key) } catch { throw .format(error) }
-      guard let id else { return nil }
+      // Converters write −1 for a token that the model does not have, in 32 bits without a sign or with one.
+      guard let id, id != -1, id != Int(UInt32.max) else { return nil }
       guard id >= 0, id < vocabulary.count else { throw .malformed(field: key, problem: "is \(id) of \(vocabulary.count) tokens") }
       return Int32(id)
     }

@@ -94,6 +94,15 @@ import Testing
     }
   }
 
+  @Test(arguments: [GGUFValue.uint32(.max), .int32(-1), .int64(-1), .uint64(UInt64(UInt32.max))])
+  func `the id −1 is no token`(none: GGUFValue) throws {
+    let tokenizer = try tokenizer(
+      byteLevelFile(merges: []) { writer in
+        for role in ["bos", "eos", "eot", "eom", "unknown"] { writer.add("tokenizer.ggml.\(role)_token_id", none) }
+      })
+    #expect(tokenizer.bosToken == nil && tokenizer.eosToken == nil && tokenizer.endTokens.isEmpty && !tokenizer.addsBOS)
+  }
+
   @Test func `end tokens are those of the file's ids and those of known names, whatever their kind`() throws {
     let extra: [(String, Kind)] = [
       ("<|endoftext|>", .control), ("<|im_end|>", .userDefined), ("<|eot_id|>", .normal), ("<stop>", .control), ("</s>", .control),
