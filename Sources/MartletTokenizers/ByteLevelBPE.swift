@@ -15,8 +15,7 @@ struct ByteLevelBPE: Tokenizer {
   /// Tokens of the 256 bytes, -1 where there is none.
   private let byteTokens: [Int32]
   private let special: SpecialTokens
-  /// Found in every text, and in texts whose special tokens count.
-  private let userDefined, allSpecial: SpecialTokenMatcher
+  private let matcher: SpecialTokenMatcher
 
   init(_ file: GGUFFile) throws(TokenizerError) {
     let name: String?
@@ -34,8 +33,7 @@ struct ByteLevelBPE: Tokenizer {
     var byteTokens: [Int32] = []
     for byte in UInt8.min...UInt8.max { byteTokens.append(vocabulary.token([byte].span) ?? -1) }
     self.byteTokens = byteTokens
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined)
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural])
+    matcher = SpecialTokenMatcher(vocabulary, ends: special.ends)
   }
 
   /// Reads the list of merges: two tokens in the file's alphabet with one space between.
@@ -58,6 +56,8 @@ struct ByteLevelBPE: Tokenizer {
         if !alphabet.appendBytes(line.extracting((space + 1)...), to: &joined) { joined.removeAll() }
       }
       let bytes = joined.span
+      // A name that ends an answer is a control token, which text does not merge to.
+      if middle > 0, SpecialTokens.isEndName(bytes) { return }
       guard middle > 0, middle < bytes.count, let left = vocabulary.token(bytes.extracting(..<middle)),
         let right = vocabulary.token(bytes.extracting(middle...)), let whole = vocabulary.token(bytes)
       else {
@@ -78,11 +78,17 @@ struct ByteLevelBPE: Tokenizer {
   var dropsLeadingSpace: Bool { false }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Array(text.utf8)
+    encode(MarkedBytes(text, parsesSpecialTokens: parsesSpecialTokens))
+  }
+
+  func encode(_ text: MarkedText) -> [Int32] { encode(MarkedBytes(text)) }
+
+  private func encode(_ text: MarkedBytes) -> [Int32] {
+    let bytes = text.bytes
     enforce(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
-    (parsesSpecialTokens ? allSpecial : userDefined).split(bytes) { run in
+    matcher.split(text) { run in
       preTokenizer.forEachWord(in: bytes, run) { encode(bytes.span.extracting($0), &merger, to: &tokens) }
     } token: { token in
       tokens.append(token)

@@ -15,8 +15,7 @@ struct SentencePieceBPE: Tokenizer {
   /// Tokens of the 256 bytes; the unknown token where there is none, -1 without one.
   private let byteTokens: [Int32]
   private let special: SpecialTokens
-  /// Found in every text, and in texts whose special tokens count.
-  private let userDefined, allSpecial: SpecialTokenMatcher
+  private let matcher: SpecialTokenMatcher
   private let addsSpacePrefix: Bool
 
   init(_ file: GGUFFile) throws(TokenizerError) {
@@ -26,8 +25,7 @@ struct SentencePieceBPE: Tokenizer {
     priorities = try Self.priorities(file, count: vocabulary.count)
     special = try SpecialTokens(file, vocabulary, addsBOSByDefault: true)
     byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: special.unknown ?? -1, field: "tokenizer.ggml.tokens")
-    userDefined = SpecialTokenMatcher(vocabulary, kinds: .userDefined, text: SentencePieceText.writingSpaces)
-    allSpecial = SpecialTokenMatcher(vocabulary, kinds: [.userDefined, .structural], text: SentencePieceText.writingSpaces)
+    matcher = SpecialTokenMatcher(vocabulary, ends: special.ends, text: SentencePieceText.writingSpaces)
     do { addsSpacePrefix = try file.bool(ifPresent: "tokenizer.ggml.add_space_prefix") ?? true } catch { throw .format(error) }
   }
 
@@ -53,13 +51,20 @@ struct SentencePieceBPE: Tokenizer {
   var dropsLeadingSpace: Bool { addsSpacePrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = SentencePieceText.writingSpaces(Array(text.utf8)[...])
+    encode(MarkedBytes(text, parsesSpecialTokens: parsesSpecialTokens))
+  }
+
+  func encode(_ text: MarkedText) -> [Int32] { encode(MarkedBytes(text)) }
+
+  private func encode(_ text: MarkedBytes) -> [Int32] {
+    let text = SentencePieceText.writingSpaces(text)
+    let bytes = text.bytes
     // A space becomes three bytes; symbols count bytes in 32 bits.
     enforce(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
     var followsToken = true
-    (parsesSpecialTokens ? allSpecial : userDefined).split(bytes) { run in
+    matcher.split(text) { run in
       encode(bytes[run], prefixed: addsSpacePrefix && followsToken, &merger, to: &tokens)
       followsToken = false
     } token: { token in

@@ -21,6 +21,15 @@ enum SentencePieceText {
     return result
   }
 
+  /// The same for a whole text.
+  static func writingSpaces(_ text: MarkedBytes) -> MarkedBytes {
+    var rewriting = MarkedRewriting(text)
+    TextSplitter.Pattern.text(space).forEachPart(in: text.bytes, 0..<text.bytes.count) { part, isMatch in
+      if isMatch { rewriting.replace(part, with: CollectionOfOne(UInt8(ascii: " "))) } else { rewriting.copy(part) }
+    }
+    return rewriting.result
+  }
+
   /// The byte that `<0xAB>` names; nil for any other text.
   static func byteValue(_ name: ArraySlice<UInt8>) -> UInt8? {
     guard name.count == 6, name.starts(with: "<0x".utf8), name.last == UInt8(ascii: ">") else { return nil }

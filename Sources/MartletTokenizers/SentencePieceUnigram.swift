@@ -15,10 +15,12 @@ struct SentencePieceUnigram: Tokenizer {
   private let normalizer: SentencePieceNormalizer
 
   init(_ file: GGUFFile) throws(TokenizerError) {
-    let vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
+    var vocabulary = try Vocabulary(file, inTable: .normal) { text, _, arena in
       text.withUnsafeBufferPointer { arena.append(contentsOf: $0) }
     }
     let special = try SpecialTokens(file, vocabulary, addsBOSByDefault: false)
+    // The model always finds user-defined tokens; what ends an answer must not be found in contents.
+    vocabulary.makeControl(special.ends.filter { vocabulary.kinds[Int($0)] == .userDefined })
     let scores = try Self.scores(file, count: vocabulary.count)
     let byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: -1, field: "tokenizer.ggml.tokens")
     let hasBytes = !byteTokens.contains(-1)
@@ -48,7 +50,7 @@ struct SentencePieceUnigram: Tokenizer {
     model = UnigramModel(
       pieces, scores: effective, worstScore: worst, unknown: unknown ?? -1, byteTokens: hasBytes ? byteTokens : [],
       sums: .float32)
-    structural = SpecialTokenMatcher(vocabulary, kinds: .structural)
+    structural = SpecialTokenMatcher(vocabulary, kinds: .structural, ends: special.ends)
     // Where the file is silent, SentencePiece's own defaults hold.
     let (addsDummyPrefix, removesExtraSpaces): (Bool?, Bool?)
     do {
@@ -89,18 +91,21 @@ struct SentencePieceUnigram: Tokenizer {
   var dropsLeadingSpace: Bool { normalizer.addsDummyPrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Array(text.utf8)
+    encode(MarkedBytes(text, parsesSpecialTokens: parsesSpecialTokens))
+  }
+
+  func encode(_ text: MarkedText) -> [Int32] { encode(MarkedBytes(text)) }
+
+  private func encode(_ text: MarkedBytes) -> [Int32] {
+    let bytes = text.bytes
     // A space becomes three bytes, and places are counted in 32 bits.
     enforce(bytes.count < Int(Int32.max) / 3, "a text of \(bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
-    func encode(_ run: Range<Int>) {
+    structural.split(text) { run in
       let normalized = normalizer.normalized(bytes, run)
       model.encode(normalized, 0..<normalized.count, to: &tokens)
-    }
-    if parsesSpecialTokens {
-      structural.split(bytes, run: encode) { tokens.append($0) }
-    } else {
-      encode(0..<bytes.count)
+    } token: {
+      tokens.append($0)
     }
     return tokens
   }

@@ -17,13 +17,22 @@ struct SpecialTokens: Sendable {
     "<end_of_utterance>", "<｜end▁of▁sentence｜>",
   ]
 
+  /// Whether a token of this name ends an answer, and so is a control token whatever kind a GGUF file gives it: llama.cpp overrides kinds likewise.
+  static func isEndName(_ name: Span<UInt8>) -> Bool {
+    guard name.count > 0, name[0] == UInt8(ascii: "<"), name.count <= longestEndName else { return false }
+    return endNames.contains(name.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) })
+  }
+
+  private static let longestEndName = endNames.map(\.utf8.count).max() ?? 0
+
   /// - Parameter addsBOSByDefault: What a file that does not say means.
   init(_ file: GGUFFile, _ vocabulary: Vocabulary, addsBOSByDefault: Bool) throws(TokenizerError) {
     func token(_ role: String) throws(TokenizerError) -> Int32? {
       let key = "tokenizer.ggml.\(role)_token_id"
       let id: Int?
       do { id = try file.integer(ifPresent: key) } catch { throw .format(error) }
-      guard let id else { return nil }
+      // Converters write −1 for a token that the model does not have, in 32 bits without a sign or with one.
+      guard let id, id != -1, id != Int(UInt32.max) else { return nil }
       guard id >= 0, id < vocabulary.count else { throw .malformed(field: key, problem: "is \(id) of \(vocabulary.count) tokens") }
       return Int32(id)
     }

@@ -22,9 +22,17 @@ public protocol Tokenizer: Sendable {
   /// The tokens of `text`, without BOS or EOS. Near-linear in the length of the text, whatever it holds.
   ///
   /// - Parameter parsesSpecialTokens: Whether the text of a control token, such as `<|im_start|>`, becomes that token. Pass true for a
-  ///   rendered chat template, false for text that somebody else wrote.
+  ///   text that the program wrote, false for text that somebody else wrote; a text of both is a ``MarkedText``.
   /// - Precondition: the text is shorter than 2 GiB.
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32]
+
+  /// The tokens of a text that a program wrote around contents that it was handed, without BOS or EOS. Near-linear as well.
+  ///
+  /// The name of a control token becomes that token only where no byte of it lies in `contents`. A token that the file calls text but that is
+  /// looked for as a whole (such as Qwen 3's `<think>`) is found in contents too, unless it ends a turn (``endTokens``). Nothing else changes
+  /// where contents begin or end: the text is encoded as one.
+  /// - Precondition: the text is shorter than 2 GiB; `contents` are in order and within it.
+  func encode(_ text: MarkedText) -> [Int32]
 
   /// Whether the token stands for structure, not text: begin, end, turn marks, unused ids.
   func isControl(_ token: Int32) -> Bool

@@ -37,7 +37,7 @@ struct Vocabulary: Sendable {
   /// Bytes of the longest token in the table.
   private(set) var longestLookup = 0
 
-  /// Reads `tokenizer.ggml.tokens` and `token_type`. `append` puts a token's bytes at the end of the arena, in the form that the tokenizer keeps
+  /// Reads `tokenizer.ggml.tokens` and `token_type`; a name that ends an answer is a control token. `append` puts a token's bytes at the end of the arena, in the form that the tokenizer keeps
   /// them; only tokens of the kinds `inTable` can be found by ``token(_:)``. Of two tokens with the same bytes the first is found.
   init(
     _ file: GGUFFile, inTable: TokenKinds, append: (Span<UInt8>, TokenKind, inout [UInt8]) throws(TokenizerError) -> Void
@@ -53,6 +53,10 @@ struct Vocabulary: Sendable {
     ends.reserveCapacity(texts.count)
     arena.reserveCapacity(8 * texts.count)
     try texts.forEachString { (index, text) throws(TokenizerError) in
+      switch kinds[index] {
+      case .undefined, .normal, .userDefined, .unused: if SpecialTokens.isEndName(text) { kinds[index] = .control }
+      case .unknown, .control, .byte: break
+      }
       try append(text, kinds[index], &arena)
       ends.append(arena.count)
     }
@@ -71,6 +75,11 @@ struct Vocabulary: Sendable {
       ends.append(arena.count)
     }
     fillTable(isInTable)
+  }
+
+  /// Makes tokens that ``token(_:)`` does not find control tokens.
+  mutating func makeControl(_ tokens: some Sequence<Int32>) {
+    for token in tokens { kinds[Int(token)] = .control }
   }
 
   private mutating func fillTable(_ isInTable: (Int) -> Bool) {

@@ -94,6 +94,15 @@ import Testing
     }
   }
 
+  @Test(arguments: [GGUFValue.uint32(.max), .int32(-1), .int64(-1), .uint64(UInt64(UInt32.max))])
+  func `the id −1 is no token`(none: GGUFValue) throws {
+    let tokenizer = try tokenizer(
+      byteLevelFile(merges: []) { writer in
+        for role in ["bos", "eos", "eot", "eom", "unknown"] { writer.add("tokenizer.ggml.\(role)_token_id", none) }
+      })
+    #expect(tokenizer.bosToken == nil && tokenizer.eosToken == nil && tokenizer.endTokens.isEmpty && !tokenizer.addsBOS)
+  }
+
   @Test func `end tokens are those of the file's ids and those of known names, whatever their kind`() throws {
     let extra: [(String, Kind)] = [
       ("<|endoftext|>", .control), ("<|im_end|>", .userDefined), ("<|eot_id|>", .normal), ("<stop>", .control), ("</s>", .control),
@@ -107,6 +116,31 @@ import Testing
     #expect(named.eosToken == 256 && named.bosToken == nil)
     #expect(named.endTokens == [256, 257, 258, 259, 260])
     #expect(try tokenizer(byteLevelFile(merges: [], extra: [("</s>", .userDefined)])).endTokens.isEmpty)
+  }
+
+  @Test(arguments: [Kind.undefined, .normal, .control, .userDefined, .unused])
+  func `a name that ends a turn is a control token, whatever kind a file gives it`(kind: Kind) throws {
+    let extra: [(String, Kind)] = [("<|im_end|>", kind), ("<｜end▁of▁sentence｜>", kind)]
+    let pieces: [(String, Float)] = (0x21...0x7E).map { (String(UnicodeScalar($0)!), -Float($0)) } + [("▁", -1)]
+    let unigram = sentencePieceFile(pieces, extra: extra) { $0.add("tokenizer.ggml.model", .string("t5")) }
+    for tokenizer in [
+      try tokenizer(byteLevelFile(merges: [("e", "n"), ("en", "d")], extra: extra)), try tokenizer(sentencePieceFile(pieces, extra: extra)),
+      try tokenizer(unigram),
+    ] {
+      for (index, name) in extra.map(\.0).enumerated() {
+        let id = Int32(tokenizer.vocabularySize - 2 + index)
+        #expect(tokenizer.isControl(id) && tokenizer.endTokens.contains(id))
+        #expect(tokenizer.encode("a\(name)", parsesSpecialTokens: true).last == id)
+        #expect(!tokenizer.encode("a\(name)", parsesSpecialTokens: false).contains(id))
+        #expect(!tokenizer.encode(MarkedText("a\(name)", contents: [0..<1 + name.utf8.count])).contains(id))
+      }
+    }
+  }
+
+  @Test func `a merge that would make a name that ends a turn is left out`() throws {
+    let tokenizer = try tokenizer(byteLevelFile(merges: [("<", "E"), ("<E", "O"), ("<EO", "T"), ("<EOT", ">")]))
+    #expect(tokenizer.pieces("<EOT>") == ["<EOT", ">"])
+    #expect(tokenizer.pieces("<EOT>", parsesSpecialTokens: true) == ["<EOT>"])
   }
 
   @Test func `what a file lacks or has wrong is named`() throws {

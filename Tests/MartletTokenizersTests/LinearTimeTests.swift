@@ -85,6 +85,24 @@ import Testing
     }
   }
 
+  @Test func `marks in contents take about four times as long in a text four times as long`() throws {
+    for part in ["<|end|>", "</s>", "<s", "<"] {
+      func marked(_ count: Int) -> MarkedText {
+        MarkedText((0..<count).map { (text: part, isContent: $0 % 3 != 0) })
+      }
+      let (short, long) = (marked(1 << 13), marked(1 << 15))
+      for (name, tokenizer) in try tokenizers() {
+        var ratio = Double.infinity
+        for _ in 0..<5 where ratio >= 8 {
+          let first = seconds { _ = tokenizer.encode(short) }
+          let second = seconds { _ = tokenizer.encode(long) }
+          ratio = min(ratio, second / max(first, 1e-4))
+        }
+        #expect(ratio < 8, "\(name), \(part)")
+      }
+    }
+  }
+
   @Test func `a line of a megabyte is encoded, and comes back`() throws {
     var generator = SeededGenerator(seed: 52)
     for line in [Line.letter, .letters, .ideographs, .digits, .emoji, .spaces] {

@@ -5,7 +5,7 @@ import MartletTestSupport
 import MartletTokenizers
 
 /// `tokenizer.ggml.token_type`.
-enum Kind: Int32 { case normal = 1, unknown, control, userDefined, unused, byte }
+enum Kind: Int32, CaseIterable { case undefined = 0, normal, unknown, control, userDefined, unused, byte }
 
 /// GPT-2's printable character of a byte, made from its description: the printable bytes of Latin-1 stand for themselves, the others for U+0100 upwards.
 func printable(_ byte: UInt8) -> String {

@@ -30,36 +30,75 @@ struct AddedToken: Sendable {
 }
 
 /// Cuts added tokens out of a text: leftmost, the longest first, as the `tokenizers` package does.
+///
+/// Special ones count where no byte of their name is contents, the others everywhere.
 struct AddedTokenMatcher: Sendable {
   private let index: PrefixIndex
   private let tokens: [AddedToken]
+  /// Tokens that end an answer.
+  private let ends: Set<Int32>
+  /// Whether it matters what in a text is contents.
+  let asksForContents: Bool
 
-  /// - Parameter text: What is looked for.
-  init(_ tokens: [AddedToken], text: (AddedToken) -> [UInt8]) {
+  /// - Parameters:
+  ///   - ends: Tokens that end an answer.
+  ///   - text: What is looked for.
+  init(_ tokens: [AddedToken], ends: Set<Int32>, text: (AddedToken) -> [UInt8]) {
     self.tokens = tokens
+    self.ends = ends
     index = PrefixIndex(tokens.enumerated().map { (text($1), Int32($0)) })
+    asksForContents = tokens.contains { $0.isSpecial || ends.contains($0.id) }
   }
 
-  /// Cuts `text`. A special token that does not count stays text, and so does what it is made of.
-  func split(_ text: [UInt8], countsSpecial: Bool, run: (Range<Int>) -> Void, token: (Int32) -> Void) {
+  /// Cuts `text`. A token that does not count stays text, and so does what it is made of.
+  func split(_ text: MarkedBytes, run: (Range<Int>) -> Void, token: (Int32) -> Void) {
+    let bytes = text.bytes
+    var cursor = ContentCursor(text)
     var (start, position) = (0, 0)
-    while position < text.count && !index.isEmpty {
-      guard let (value, end) = index.longestMatch(text, at: position, end: text.count) else {
+    while position < bytes.count && !index.isEmpty {
+      guard let longest = index.longestMatch(bytes, at: position, end: bytes.count) else {
         position += 1
         continue
       }
-      let found = tokens[Int(value)]
-      if found.isSpecial && !countsSpecial {
-        position = end
-        continue
+      var match = (token: tokens[Int(longest.value)], end: longest.end)
+      if !countsInContents(match.token, text) {
+        switch cursor.overlap(with: position..<match.end) {
+        case .none: break
+        case .whole:
+          // Nothing that begins in it could count.
+          position = match.end
+          continue
+        case .partial:
+          // A shorter one may end before the contents; else one may begin a byte later.
+          guard let shorter = longestThatCounts(text, at: position, &cursor) else {
+            position += 1
+            continue
+          }
+          match = shorter
+        }
       }
-      let left = found.takesLeft ? beginningOfSpaces(text, before: position, after: start) : position
+      let left = match.token.takesLeft ? beginningOfSpaces(bytes, before: position, after: start) : position
       if start < left { run(start..<left) }
-      token(found.id)
-      start = found.takesRight ? endOfSpaces(text, after: end) : end
+      token(match.token.id)
+      start = match.token.takesRight ? endOfSpaces(bytes, after: match.end) : match.end
       position = start
     }
-    if start < text.count { run(start..<text.count) }
+    if start < bytes.count { run(start..<bytes.count) }
+  }
+
+  private func countsInContents(_ token: AddedToken, _ text: MarkedBytes) -> Bool {
+    !token.isSpecial && !(text.withholdsEnds && ends.contains(token.id))
+  }
+
+  private func longestThatCounts(
+    _ text: MarkedBytes, at position: Int, _ cursor: inout ContentCursor
+  ) -> (token: AddedToken, end: Int)? {
+    var best: (token: AddedToken, end: Int)?
+    index.forEachMatch(text.bytes, at: position, end: text.bytes.count) { value, end in
+      let found = tokens[Int(value)]
+      if countsInContents(found, text) || cursor.overlap(with: position..<end) == .none { best = (found, end) }
+    }
+    return best
   }
 
   private func beginningOfSpaces(_ text: [UInt8], before position: Int, after limit: Int) -> Int {

@@ -32,8 +32,8 @@ final class HuggingFaceTokenizer: Tokenizer {
     model = try tokens.model(root["model"])
     decoder = try TokenDecoding(root["decoder"], isByteLevel: words.isByteLevel)
     special = try companions.specialTokens(root["post_processor"], tokens)
-    written = AddedTokenMatcher(tokens.added.filter { !$0.isNormalized }) { $0.content }
-    normalized = AddedTokenMatcher(tokens.added.filter { $0.isNormalized }) { normalizer.normalized($0.content[...]) }
+    written = AddedTokenMatcher(tokens.added.filter { !$0.isNormalized }, ends: special.ends) { $0.content }
+    normalized = AddedTokenMatcher(tokens.added.filter { $0.isNormalized }, ends: special.ends) { normalizer.normalized($0.content) }
     self.normalizer = normalizer
     self.words = words
   }
@@ -46,14 +46,21 @@ final class HuggingFaceTokenizer: Tokenizer {
   var dropsLeadingSpace: Bool { decoder.dropsLeadingSpace }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
-    let bytes = Array(text.utf8)
-    enforce(bytes.count < Int(Int32.max), "a text of \(bytes.count) bytes cannot be encoded at once")
+    encode(MarkedBytes(text, parsesSpecialTokens: parsesSpecialTokens))
+  }
+
+  func encode(_ text: MarkedText) -> [Int32] { encode(MarkedBytes(text)) }
+
+  private func encode(_ text: MarkedBytes) -> [Int32] {
+    enforce(text.bytes.count < Int(Int32.max), "a text of \(text.bytes.count) bytes cannot be encoded at once")
     var tokens: [Int32] = []
     var merger = PairMerger()
-    written.split(bytes, countsSpecial: parsesSpecialTokens) { run in
-      let text = normalizer.normalized(bytes[run])
-      normalized.split(text, countsSpecial: parsesSpecialTokens) { part in
-        words.forEachWord(in: text, part, isFirst: run.lowerBound == 0 && part.lowerBound == 0) { word, range in
+    var cursor = ContentCursor(text)
+    written.split(text) { run in
+      let part = normalizer.normalized(
+        normalized.asksForContents ? text.part(run, &cursor) : MarkedBytes(Array(text.bytes[run])))
+      normalized.split(part) { piece in
+        words.forEachWord(in: part.bytes, piece, isFirst: run.lowerBound == 0 && piece.lowerBound == 0) { word, range in
           enforce(range.upperBound < Int(Int32.max), "a normalised text of \(range.upperBound) bytes cannot be encoded at once")
           switch model {
           case .bytePairs(let model): model.encode(word, range, &merger, to: &tokens)

@@ -55,24 +55,82 @@ struct TextNormalizer: Sendable {
     }
   }
 
-  func normalized(_ text: ArraySlice<UInt8>) -> [UInt8] {
-    var bytes = Array(text)
-    for step in steps { bytes = Self.apply(step, bytes) }
-    return bytes
+  func normalized(_ text: [UInt8]) -> [UInt8] { normalized(MarkedBytes(text)).bytes }
+
+  func normalized(_ text: MarkedBytes) -> MarkedBytes {
+    var text = text
+    for step in steps {
+      var rewriting = MarkedRewriting(text)
+      Self.apply(step, text.bytes, &rewriting)
+      text = rewriting.result
+    }
+    return text
   }
 
-  private static func apply(_ step: Step, _ text: [UInt8]) -> [UInt8] {
+  private static func apply(_ step: Step, _ text: [UInt8], _ result: inout MarkedRewriting) {
     switch step {
-    case .nfc: text.allSatisfy { $0 < 0x80 } ? text : encoded(String(decoding: text, as: UTF8.self)._nfc)
-    case .nfd: text.allSatisfy { $0 < 0x80 } ? text : encoded(String(decoding: text, as: UTF8.self)._nfd)
+    case .nfc: normalize(text, &result) { Array($0._nfc) }
+    case .nfd: normalize(text, &result) { Array($0._nfd) }
     case .lowercase:
       // Scalar by scalar: a final sigma is like any other.
-      Array(String(decoding: text, as: UTF8.self).unicodeScalars.map(\.properties.lowercaseMapping).joined().utf8)
-    case .prepend(let prefix): text.isEmpty ? text : prefix + text
-    case .replace(let pattern, let content): replacing(pattern, with: content, in: text)
-    case .strip(let left, let right): stripped(text, left: left, right: right)
-    case .precompiled(let map): mapped(text, map)
+      forEachScalar(of: text) { scalar, range in
+        if scalar.isASCII && !("A"..."Z").contains(scalar) {
+          result.copy(range)
+        } else {
+          result.replace(range, with: scalar.properties.lowercaseMapping.utf8)
+        }
+      }
+    case .prepend(let prefix):
+      if !text.isEmpty { result.replace(0..<0, with: prefix) }
+      result.copy(0..<text.count)
+    case .replace(let pattern, let content):
+      pattern.forEachPart(in: text, 0..<text.count) { part, isMatch in
+        if isMatch { result.replace(part, with: content) } else { result.copy(part) }
+      }
+    case .strip(let left, let right): result.copy(stripped(text, left: left, right: right))
+    case .precompiled(let map): write(text, mappedBy: map, to: &result)
     }
+  }
+
+  private static func forEachScalar(of text: [UInt8], _ body: (Unicode.Scalar, Range<Int>) -> Void) {
+    var position = 0
+    while position < text.count {
+      let character = ScannedCharacter(text, at: position)
+      body(Unicode.Scalar(character.scalar)!, position..<character.end)
+      position = character.end
+    }
+  }
+
+  /// Writes `text` in a normal form, from one ASCII character to the next: no form joins one to what is before it.
+  private static func normalize(_ text: [UInt8], _ result: inout MarkedRewriting, _ form: (String) -> [Unicode.Scalar]) {
+    var start = 0
+    while start < text.count {
+      // A run of ASCII is as it is, but for its last character, which marks may follow.
+      var ascii = start
+      while ascii < text.count, text[ascii] < 0x80 { ascii += 1 }
+      if ascii == text.count { return result.copy(start..<ascii) }
+      if start < ascii - 1 { result.copy(start..<ascii - 1) }
+      let first = max(start, ascii - 1)
+      var end = ascii
+      while end < text.count, text[end] >= 0x80 { end += 1 }
+      let bytes = encoded(form(String(decoding: text[first..<end], as: UTF8.self)))
+      replace(first..<end, of: text, with: bytes, &result)
+      start = end
+    }
+  }
+
+  /// Replaces no more than what differs, so that what only stands beside it keeps its marks.
+  private static func replace(_ range: Range<Int>, of text: [UInt8], with bytes: [UInt8], _ result: inout MarkedRewriting) {
+    let (lower, upper) = (range.lowerBound, range.upperBound)
+    var prefix = 0
+    while prefix < min(range.count, bytes.count), text[lower + prefix] == bytes[prefix] { prefix += 1 }
+    var suffix = 0
+    while suffix < min(range.count, bytes.count) - prefix, text[upper - 1 - suffix] == bytes[bytes.count - 1 - suffix] { suffix += 1 }
+    if prefix > 0 { result.copy(lower..<lower + prefix) }
+    if prefix + suffix < max(range.count, bytes.count) {
+      result.replace(lower + prefix..<upper - suffix, with: bytes[prefix..<bytes.count - suffix])
+    }
+    if suffix > 0 { result.copy(upper - suffix..<upper) }
   }
 
   private static func encoded(_ scalars: some Sequence<Unicode.Scalar>) -> [UInt8] {
@@ -81,40 +139,45 @@ struct TextNormalizer: Sendable {
     return bytes
   }
 
-  private static func replacing(_ pattern: TextSplitter.Pattern, with content: [UInt8], in text: [UInt8]) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count)
-    pattern.forEachPart(in: text, 0..<text.count) { part, isMatch in
-      if isMatch { result += content } else { result += text[part] }
+  /// What white space at the ends leaves.
+  private static func stripped(_ text: [UInt8], left: Bool, right: Bool) -> Range<Int> {
+    var (start, end) = (0, text.count)
+    while left, start < end {
+      let character = ScannedCharacter(text, at: start)
+      guard character.properties.contains(.space) else { break }
+      start = character.end
     }
-    return result
-  }
-
-  private static func stripped(_ text: [UInt8], left: Bool, right: Bool) -> [UInt8] {
-    let isSpace = { (scalar: Unicode.Scalar) in scalar.properties.isWhitespace }
-    var scalars = Substring(String(decoding: text, as: UTF8.self)).unicodeScalars
-    if left { scalars = scalars.drop(while: isSpace) }
-    if right { while let last = scalars.last, isSpace(last) { scalars.removeLast() } }
-    return Array(String(scalars).utf8)
+    while right, end > start {
+      var last = end - 1
+      while last > start, text[last] & 0xC0 == 0x80 { last -= 1 }
+      guard ScannedCharacter(text, at: last).properties.contains(.space) else { break }
+      end = last
+    }
+    return start..<end
   }
 
   /// As the `tokenizers` package maps: a short user-perceived character as a whole by the shortest key that it begins with, else scalar by scalar.
   /// (SentencePiece takes the longest key at each place.)
-  private static func mapped(_ text: [UInt8], _ map: CharacterMap) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count)
+  private static func write(_ text: [UInt8], mappedBy map: CharacterMap, to result: inout MarkedRewriting) {
+    var position = 0
     for character in String(decoding: text, as: UTF8.self) {
-      let whole = Array(character.utf8)
-      if whole.count < 6, let (bytes, _) = map.replacement(whole, at: 0, end: whole.count, shortest: true) {
-        result += bytes
+      let whole = position..<position + character.utf8.count
+      position = whole.upperBound
+      if whole.count < 6, let (bytes, _) = map.replacement(text, at: whole.lowerBound, end: whole.upperBound, shortest: true) {
+        result.replace(whole, with: bytes)
         continue
       }
-      for scalar in character.unicodeScalars {
-        let one = Array(UTF8.encode(scalar)!)
-        if let (bytes, _) = map.replacement(one, at: 0, end: one.count, shortest: true) { result += bytes } else { result += one }
+      var start = whole.lowerBound
+      while start < whole.upperBound {
+        let one = start..<start + scalarByteCount(lead: text[start])
+        if let (bytes, _) = map.replacement(text, at: one.lowerBound, end: one.upperBound, shortest: true) {
+          result.replace(one, with: bytes)
+        } else {
+          result.copy(one)
+        }
+        start = one.upperBound
       }
     }
-    return result
   }
 }
 
