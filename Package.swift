@@ -20,7 +20,7 @@ let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] :
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "Martlet", targets: ["Martlet", "MartletFormats", "MartletModels", "MartletTokenizers"]),
+    .library(name: "Martlet", targets: ["Martlet", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
@@ -52,7 +52,7 @@ let package = Package(
     .target(
       name: "Martlet",
       dependencies: [
-        "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
         "MartletCPU",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
@@ -62,7 +62,7 @@ let package = Package(
     .executableTarget(
       name: "MartletCLI",
       dependencies: [
-        "Martlet", "MartletCore", "MartletFormats", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -75,7 +75,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCLITests",
-      dependencies: ["MartletCLI", "Martlet", "MartletTokenizers", "MartletAttentionTestKit", "MartletTestSupport"],
+      dependencies: ["MartletCLI", "Martlet", "MartletTemplates", "MartletTokenizers", "MartletAttentionTestKit", "MartletTestSupport"],
       swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
@@ -93,7 +93,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
-      dependencies: ["MartletTokenizers", "MartletFormats", "MartletCore", "MartletTestSupport"],
+      dependencies: ["MartletTokenizers", "MartletTemplates", "MartletFormats", "MartletCore", "MartletTestSupport"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
@@ -120,7 +120,7 @@ let package = Package(
     .testTarget(
       name: "MartletTests",
       dependencies: [
-        "Martlet", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
+        "Martlet", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
         "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),

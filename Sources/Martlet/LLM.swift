@@ -68,7 +68,10 @@ public final class LLM: Sendable {
     }
     self.model = model
     self.tokenizer = tokenizer
-    chatTemplate = configuration.chatTemplate.map { .success($0) } ?? filesTemplate
+    // A template from elsewhere writes this model's tokens, unless it brings its own.
+    chatTemplate =
+      configuration.chatTemplate.map { .success($0.with(specialTokens: tokenizer.templateTokens.merging($0.specialTokens) { $1 })) }
+      ?? filesTemplate
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity
@@ -209,25 +212,15 @@ extension LLM {
     let tokens: [Int]
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
-    case .text(let text): tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
-    case .chat(let messages):
+    case .text(let text): tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
+    case .chat(let messages, let tools, let documents, var options):
       if messages.isEmpty { throw LLMError.emptyPrompt }
-      let text = try chatTemplate.get().render(messages, bos: name(of: tokenizer.bosToken), eos: name(of: tokenizer.eosToken))
-      tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: true))
+      options.now = options.now ?? .now
+      let text = try chatTemplate.get().render(messages, tools: tools, documents: documents, options: options)
+      tokens = tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent).map(Int.init)
     }
     try check(tokens)
     return tokens
-  }
-
-  /// The text that becomes this control token, for a template to write.
-  private func name(of token: Int32?) -> String {
-    token.map { String(decoding: tokenizer.bytes(of: $0, showsControlTokens: true), as: UTF8.self) } ?? ""
-  }
-
-  /// The tokens after the one that begins a text, where the model wants that and they do not begin with it.
-  private func beginning(_ tokens: [Int32]) -> [Int] {
-    guard tokenizer.addsBOS, let bos = tokenizer.bosToken, tokens.first != bos else { return tokens.map(Int.init) }
-    return [Int(bos)] + tokens.map(Int.init)
   }
 
   private func check(_ tokens: [Int]) throws(LLMError) {

@@ -17,5 +17,5 @@ struct MartletCommand: AsyncParsableCommand {
       ~/.cache/martlet; MARTLET_CACHE names another folder.
       """,
     version: "0.1.0",
-    subcommands: [Generate.self, Chat.self, Tokenize.self, Perplexity.self, Inspect.self, Verify.self, Bench.self, Pull.self])
+    subcommands: [Generate.self, Chat.self, Render.self, Tokenize.self, Perplexity.self, Inspect.self, Verify.self, Bench.self, Pull.self])
 }

@@ -43,6 +43,21 @@ public protocol Tokenizer: Sendable {
 }
 
 extension Tokenizer {
+  /// The tokens of a rendered conversation as a model is given them: after the one that begins a text, where the model wants that and the template
+  /// has not written it.
+  public func promptTokens(of text: MarkedText, specialTokensInContent: ChatOptions.SpecialTokensInContent = .text) -> [Int32] {
+    switch specialTokensInContent {
+    case .text: beginning(encode(text))
+    case .parsed: beginning(encode(text.text, parsesSpecialTokens: true))
+    }
+  }
+
+  /// The tokens of a prompt after the one that begins a text, where the model wants that and they do not begin with it.
+  public func beginning(_ tokens: [Int32]) -> [Int32] {
+    guard addsBOS, let bosToken, tokens.first != bosToken else { return tokens }
+    return [bosToken] + tokens
+  }
+
   /// The bytes of the text that `token` stands for; they may be a part of a character. None for a control token, unless it is to be shown.
   public func bytes(of token: Int32, showsControlTokens: Bool = false) -> [UInt8] {
     var bytes: [UInt8] = []

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 public import MartletFormats
+public import MartletTemplates
 
 /// Why a file's tokenizer or chat template cannot be used.
 public enum TokenizerError: Error, Hashable {
@@ -20,12 +21,16 @@ public enum TokenizerError: Error, Hashable {
   case malformed(field: String, problem: String)
   /// The file has no chat template.
   case noChatTemplate(known: [String])
-  /// The file's chat template is not one of those that this build renders.
-  case unrecognisedChatTemplate(known: [String])
+  /// The file has chat templates by name, and none for every conversation.
+  case noDefaultChatTemplate(names: [String])
+  /// The chat template of that name is no Jinja program.
+  case invalidChatTemplate(name: String, TemplateError)
   /// No chat template has this name.
   case unknownChatTemplate(String, known: [String])
-  /// The conversation has what the template refuses: roles out of order, or a system message without a place.
-  case unwritableConversation(template: String, problem: String)
+  /// The conversation has what the template refuses, or cannot compute with: roles out of order, or a system message without a place.
+  case unwritableConversation(TemplateError)
+  /// A message, a tool or a document is not what a conversation is made of.
+  case malformedMessage(String)
 }
 
 extension TokenizerError: CustomStringConvertible {
@@ -52,12 +57,17 @@ extension TokenizerError: CustomStringConvertible {
       "tokenizer: \(field) \(problem): the file is damaged or was written wrongly; fetch or convert it again"
     case .noChatTemplate(let known):
       "tokenizer: the file has no chat template; name one (--chat-template \(known.joined(separator: "|"))) or use a model tuned for chat"
-    case .unrecognisedChatTemplate(let known):
-      "tokenizer: the file's chat template is not one that this build renders; name the nearest (--chat-template \(known.joined(separator: "|")))"
+    case .noDefaultChatTemplate(let names):
+      "tokenizer: the file's chat templates are \(names.joined(separator: ", ")), and none is called \"default\"; name one of Martlet's own "
+        + "(--chat-template)"
+    case .invalidChatTemplate(let name, let error):
+      "tokenizer: the chat template \"\(name)\" is no program that Jinja runs: \(error)"
     case .unknownChatTemplate(let name, let known):
       "tokenizer: there is no chat template \"\(name)\" (there is: \(known.joined(separator: ", ")))"
-    case .unwritableConversation(let template, let problem):
-      "the \(template) chat template cannot write this conversation: \(problem)"
+    case .unwritableConversation(let error):
+      "the chat template cannot write this conversation: \(error)"
+    case .malformedMessage(let problem):
+      "\(problem); a conversation is an array of messages as OpenAI's API has them"
     }
   }
 }

@@ -42,8 +42,9 @@ public enum ModelFiles: Sendable {
   public func readTokenizer() throws(TokenizerError) -> (tokenizer: any Tokenizer, chatTemplate: Result<ChatTemplate, TokenizerError>) {
     switch self {
     case .gguf(let file):
-      let template = Result { () throws(TokenizerError) in try ChatTemplate(from: file) }
-      return (try MartletTokenizers.makeTokenizer(from: file), template)
+      let tokenizer = try MartletTokenizers.makeTokenizer(from: file)
+      let template = Result { () throws(TokenizerError) in try ChatTemplate(from: file, tokenizer: tokenizer) }
+      return (tokenizer, template)
     case .directory(let directory):
       let files = try TokenizerFiles(directory: directory.path)
       return (files.tokenizer, files.chatTemplate)

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+public import MartletTemplates
 public import MartletTokenizers
 
 /// What a request starts from.
@@ -8,8 +9,13 @@ public enum Prompt: Sendable, ExpressibleByStringInterpolation {
   case text(String)
   /// Token ids, taken as they are: nothing is added.
   case tokenIDs([Int])
-  /// A conversation, rendered with the model's own chat template.
-  case chat([ChatMessage])
+  /// A conversation, written with the model's own chat template.
+  ///
+  /// - Parameters:
+  ///   - tools: functions as OpenAI's API describes them; nil is none.
+  ///   - documents: objects, for templates that take them.
+  ///   - options: variables of the template, and how the prompt ends.
+  case chat([ChatMessage], tools: [JSON]? = nil, documents: [JSON]? = nil, options: ChatOptions = ChatOptions())
 
   public init(stringLiteral value: String) { self = .text(value) }
 }

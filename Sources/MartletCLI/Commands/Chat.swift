@@ -56,7 +56,7 @@ struct Chat: AsyncParsableCommand {
     let progress = ProgressLine()
     defer { progress.clear() }
     let configuration = try engine.configuration(
-      cache: cache, context: context, chatTemplate: try chatTemplate.map { try ChatTemplate(named: $0) })
+      cache: cache, context: context, chatTemplate: try chatTemplate.map { try ChatTemplate(nameOrPath: $0) })
     return try LLM(model: path, configuration: configuration) { progress.show("loading \(model): \(Int($0 * 100)) %") }
   }
 

@@ -78,7 +78,7 @@ struct Generate: AsyncParsableCommand {
     let started = ContinuousClock.now
     let progress = ProgressLine()
     let configuration = try engine.configuration(
-      cache: cache, context: context, chatTemplate: try chatTemplate.map { try ChatTemplate(named: $0) })
+      cache: cache, context: context, chatTemplate: try chatTemplate.map { try ChatTemplate(nameOrPath: $0) })
     let llm = try LLM(model: path, configuration: configuration) { share in
       progress.show("loading \(model): \(Int(share * 100)) %")
     }

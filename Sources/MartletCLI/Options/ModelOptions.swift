@@ -3,6 +3,8 @@
 import ArgumentParser
 import Foundation
 import Martlet
+import MartletFormats
+import MartletTemplates
 import MartletTokenizers
 
 /// From what a person wrote to a file that is there: the same for every command that takes a model.
@@ -51,6 +53,57 @@ extension ChatTemplate {
   /// Of `--chat-template`.
   static var help: ArgumentHelp {
     ArgumentHelp(
-      "Instead of the model file's own, or where it has none: \(names.joined(separator: ", ")).", valueName: "name")
+      "Instead of the model file's own, or where it has none: \(names.joined(separator: ", ")), or the path of a Jinja file.",
+      valueName: "name")
+  }
+
+  /// A built-in template by its name, or one from a file.
+  init(nameOrPath: String, specialTokens: [String: String] = [:]) throws {
+    if Self.names.contains(nameOrPath) {
+      try self.init(named: nameOrPath, specialTokens: specialTokens)
+      return
+    }
+    guard FileManager.default.fileExists(atPath: nameOrPath) else {
+      throw CommandError("there is no chat template and no file \"\(nameOrPath)\" (templates: \(Self.names.joined(separator: ", ")))")
+    }
+    try self.init(source: try ConversationFile.text(nameOrPath), specialTokens: specialTokens)
+  }
+}
+
+/// The JSON files that a conversation comes from.
+enum ConversationFile {
+  /// The text of a file.
+  static func text(_ path: String) throws -> String {
+    let data: Data
+    do { data = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
+      throw CommandError("\(path) cannot be read: \(CommandError.reason(error))")
+    }
+    guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("\(path) is not UTF-8") }
+    return text
+  }
+
+  /// The elements of the array that a file holds.
+  static func array(_ path: String, of what: String) throws -> [JSON] {
+    let value: JSON
+    do { value = try JSON(parsing: try text(path)) } catch let error as JSONError {
+      throw CommandError("\(path) is no JSON: \(error)")
+    }
+    guard let elements = value.array else { throw CommandError("\(path) holds no array of \(what)") }
+    return elements
+  }
+
+  /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.
+  static func variables(_ settings: [String]) throws -> JSON.Object {
+    var variables = JSON.Object()
+    for setting in settings {
+      guard let mark = setting.firstIndex(of: "="), mark > setting.startIndex else {
+        throw ValidationError("--set is \(setting); it must be NAME=JSON, such as enable_thinking=false")
+      }
+      let (name, text) = (String(setting[..<mark]), String(setting[setting.index(after: mark)...]))
+      do { variables[name] = try JSON(parsing: text) } catch let error as JSONError {
+        throw ValidationError("--set \(name): \(text) is no JSON (a string needs quotes: --set '\(name)=\"\(text)\"'): \(error)")
+      }
+    }
+    return variables
   }
 }

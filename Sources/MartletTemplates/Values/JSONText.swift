@@ -67,6 +67,20 @@ struct JSONWriter {
     for _ in 0..<level { text.append(indent) }
   }
 
+  /// What JSON asks to be escaped; nil for all other characters.
+  static func escaped(_ scalar: Unicode.Scalar) -> String? {
+    switch scalar {
+    case "\"": "\\\""
+    case "\\": "\\\\"
+    case "\n": "\\n"
+    case "\r": "\\r"
+    case "\t": "\\t"
+    case "\u{8}": "\\b"
+    case "\u{C}": "\\f"
+    default: scalar.value < 0x20 ? "\\u" + Hex.padded(scalar.value, 4) : nil
+    }
+  }
+
   private static func scalar(_ value: Value) -> String {
     switch value {
     case .bool(let value): value ? "true" : "false"
@@ -81,19 +95,9 @@ struct JSONWriter {
     text.append("\"")
     text.append(
       string.mapScalars { scalar, _ in
-        switch scalar {
-        case "\"": return "\\\""
-        case "\\": return "\\\\"
-        case "\n": return "\\n"
-        case "\r": return "\\r"
-        case "\t": return "\\t"
-        case "\u{8}": return "\\b"
-        case "\u{C}": return "\\f"
-        default:
-          if scalar.value < 0x20 { return "\\u" + Hex.padded(scalar.value, 4) }
-          guard ensuresASCII, scalar.value > 0x7E else { return nil }
-          return UTF16.encode(scalar)!.map { "\\u" + Hex.padded(UInt32($0), 4) }.joined()
-        }
+        if let escaped = Self.escaped(scalar) { return escaped }
+        guard ensuresASCII, scalar.value > 0x7E else { return nil }
+        return UTF16.encode(scalar)!.map { "\\u" + Hex.padded(UInt32($0), 4) }.joined()
       }.asMarkup(false))
     text.append("\"")
   }

@@ -22,12 +22,8 @@ public struct TokenizerFiles: Sendable {
       generationConfig: JSONField("generation_config.json:", try file("generation_config.json")),
       config: JSONField("config.json:", try file("config.json")))
     tokenizer = try HuggingFaceTokenizer(main, companions)
-    let source: [UInt8]?
-    do { source = try textFile(ifPresent: "\(directory)/chat_template.jinja") } catch { throw .json(error, file: "chat_template.jinja") }
     chatTemplate = Result { () throws(TokenizerError) in
-      if let source { return try ChatTemplate(source: String(decoding: source, as: UTF8.self)) }
-      guard let source = try companions.chatTemplate() else { throw .noChatTemplate(known: ChatTemplate.names) }
-      return try ChatTemplate(source: source)
+      try ChatTemplate(directory: directory, companions.tokenizerConfig)
     }
   }
 }
@@ -122,16 +118,5 @@ struct Companions {
       }
     }
     return leading
-  }
-
-  /// The template, or of several the one named "default".
-  func chatTemplate() throws(TokenizerError) -> String? {
-    let field = tokenizerConfig["chat_template"]
-    guard let value = field.value else { return nil }
-    guard value.kind == .array else { return try field.string() }
-    for template in try field.fields() {
-      if try template["name"].string() == "default" { return try template["template"].string() }
-    }
-    return nil
   }
 }
