@@ -108,6 +108,36 @@ struct CheckpointTests {
     #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [nil, nil])
   }
 
+  // MARK: Tied embeddings
+
+  /// Transformers ties two matrices of a file only if they are equal (`tie_weights`), so that its logits are those of the untied model.
+  @Test("has the output matrix that its file has, though the settings say that it is the embedding", arguments: ["llama", "qwen2"])
+  func differentOutput(name: String) throws {
+    let tiny = try TinyCheckpoint(name)
+    let checkpoint = try EditedCheckpoint(name)
+    try checkpoint.edit { $0["tie_word_embeddings"] = true }
+    #expect(try !source(checkpoint.path).sharesEmbedding())
+    let logits = try ModelHarness(source(checkpoint.path), backend: "TRTLLM").logits(tiny.prompts[0])
+    #expect(zip(logits.joined(), tiny.logits[0].joined()).allSatisfy { abs($0 - $1) < 2e-5 })
+  }
+
+  @Test("that ties its matrices may hold both, or the one matrix under the other's name")
+  func equalOutput() throws {
+    let tiny = try TinyCheckpoint("qwen3")
+    let original = try ModelHarness(source(tiny.path), backend: "TRTLLM").logits(tiny.prompts[0])
+
+    let both = try EditedCheckpoint("qwen3")
+    try both.repeatEmbedding()
+    let source = try source(both.path)
+    #expect(source.modelTensors.contains { $0.name == "output.weight" })
+    #expect(try source.sharesEmbedding())
+    #expect(try ModelHarness(source, backend: "TRTLLM").logits(tiny.prompts[0]) == original)
+
+    let other = try EditedCheckpoint("qwen3")
+    try other.editHeader("model.safetensors") { $0["lm_head.weight"] = $0.removeValue(forKey: "model.embed_tokens.weight") }
+    #expect(try ModelHarness(self.source(other.path), backend: "TRTLLM").logits(tiny.prompts[0]) == original)
+  }
+
   // MARK: What is wrong
 
   private func message(_ checkpoint: EditedCheckpoint) -> String {
@@ -256,13 +286,6 @@ struct CheckpointTests {
       config["new_and_unset"] = NSNull()
       config["partial_rotary_factor"] = 1.0
     }
-    // A copy of the tied output matrix, at the end of the data.
-    try checkpoint.editHeader("model.safetensors") { header in
-      let end = header.values.compactMap { ($0["data_offsets"] as? [Int])?[1] }.max()!
-      header["lm_head.weight"] = ["dtype": "BF16", "shape": [1, 2], "data_offsets": [end, end + 4]]
-    }
-    let weights = try Data(contentsOf: URL(fileURLWithPath: checkpoint.path + "/model.safetensors"))
-    try checkpoint.write(weights + Data([1, 2, 3, 4]), to: "model.safetensors")
     let tiny = try TinyCheckpoint("qwen3")
     let (edited, original) = (
       try ModelHarness(source(checkpoint.path), backend: "TRTLLM"), try ModelHarness(source(tiny.path), backend: "TRTLLM")

@@ -74,6 +74,21 @@ struct LoadingTests {
     #expect(try message(model).contains("blk.0.attn_q.bias"))
   }
 
+  @Test("keeps one matrix in memory where the file holds the embedding twice, and both where they differ")
+  func outputMatrix() throws {
+    let tied = TinyModel(.llama, seed: 1)
+    var twice = tied
+    twice.matrices["output.weight"] = tied.matrices["token_embd.weight"]
+    #expect(try tied.file().sharesEmbedding() && twice.file().sharesEmbedding())
+    let tokens: [Int32] = [1, 2, 3]
+    let expected = try ModelHarness(tied.file(), backend: "VANILLA").logits(tokens)
+    #expect(try ModelHarness(twice.file(), backend: "VANILLA").logits(tokens) == expected)
+
+    twice.matrices["output.weight"]!.values[twice.matrices["output.weight"]!.values.count - 1] += 100
+    #expect(try !twice.file().sharesEmbedding())
+    #expect(try ModelHarness(twice.file(), backend: "VANILLA").logits(tokens).last!.last! != expected.last!.last!)
+  }
+
   @Test("refuses a Gemma 3 with soft caps")
   func softCaps() throws {
     var model = TinyModel(.gemma3, seed: 1)

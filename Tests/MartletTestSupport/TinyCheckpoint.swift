@@ -59,6 +59,18 @@ package final class EditedCheckpoint {
     try write(JSONSerialization.data(withJSONObject: object), to: name)
   }
 
+  /// Adds `lm_head.weight` to `model.safetensors`: the bytes of the embedding once more, at the end of the data.
+  package func repeatEmbedding() throws {
+    let file = try SafetensorsFile(path: path + "/model.safetensors")
+    let embedding = file.tensor("model.embed_tokens.weight")!
+    let end = file.tensors.map { $0.offset + $0.byteCount }.max()! - file.tensors.map(\.offset).min()!
+    let weights = try Data(contentsOf: URL(fileURLWithPath: path + "/model.safetensors"))
+    try write(weights + weights[embedding.offset..<embedding.offset + embedding.byteCount], to: "model.safetensors")
+    try editHeader("model.safetensors") {
+      $0["lm_head.weight"] = ["dtype": embedding.type, "shape": embedding.shape, "data_offsets": [end, end + embedding.byteCount]]
+    }
+  }
+
   /// Changes the header of a safetensors file: name → dtype, shape, data_offsets.
   package func editHeader(_ name: String, _ change: (inout [String: [String: Any]]) -> Void) throws {
     let data = try Data(contentsOf: URL(fileURLWithPath: path + "/" + name))

@@ -69,6 +69,13 @@ extension ModelSource {
     return value
   }
 
+  /// Whether the output matrix is the embedding: there is none, or it holds the same bytes once more. Then one copy in memory serves both.
+  package func sharesEmbedding() throws -> Bool {
+    guard modelTensors.contains(where: { $0.name == "output.weight" }) else { return true }
+    let embedding = try weight("token_embd.weight", rows: nil, columns: nil)
+    return try weight("output.weight", rows: nil, columns: nil).hasSameBytes(as: embedding)
+  }
+
   /// The error for a value that contradicts itself, others, or what this build computes; it spells the key as the file does.
   func invalid(_ key: String, _ value: Any, _ reason: String) -> ModelError {
     .invalid(key: spelling(of: key), value: "\(value)", reason: reason)
