@@ -29,6 +29,10 @@ public struct ModelConfiguration: Sendable, Hashable {
 
   /// - Throws: the source's error, or ``ModelError`` naming the key.
   public init(_ source: any ModelSource) throws {
+    // Tensors that may be missing would be taken for missing.
+    if let parts = try source.integer(ifPresent: partCountKey), parts > 1 {
+      throw source.invalid(partCountKey, parts, "this is one file of several; a GGUFCheckpoint opens all of them")
+    }
     let architecture = try source.string("general.architecture")
     func key(_ suffix: String) -> String { "\(architecture).\(suffix)" }
     func size(_ suffix: String, default fallback: Int? = nil) throws -> Int {

@@ -74,6 +74,17 @@ struct LoadingTests {
     #expect(try message(model).contains("blk.0.attn_q.bias"))
   }
 
+  /// The output matrix and RoPE's frequencies may be missing: what lies in another file would be taken for missing.
+  @Test("refuses one file of several, though all tensors that must be there are there")
+  func onePart() throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides["split.count"] = .uint16(2)
+    model.overrides["split.no"] = .uint16(0)
+    #expect(try message(model).contains("split.count = 2: this is one file of several"))
+    model.overrides["split.count"] = .uint16(1)
+    #expect(try message(model) == "no error")
+  }
+
   @Test("keeps one matrix in memory where the file holds the embedding twice, and both where they differ")
   func outputMatrix() throws {
     let tied = TinyModel(.llama, seed: 1)

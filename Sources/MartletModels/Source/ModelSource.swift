@@ -5,7 +5,7 @@ public import MartletFormats
 
 /// What a model is read from: metadata and weights under GGUF's names, whatever file they lie in.
 ///
-/// An architecture is written once, in these names. A `GGUFFile` has them itself; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
+/// An architecture is written once, in these names. A `GGUFCheckpoint` and a `GGUFFile` have them themselves; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
 /// the architecture's translation tables. Metadata that has another type than what is asked for is an error, never nil.
 public protocol ModelSource: Sendable {
   /// A string; nil without the key.
@@ -82,6 +82,30 @@ extension ModelSource {
   }
 }
 
+extension GGUFCheckpoint: ModelSource {
+  public func string(ifPresent key: String) throws -> String? { try first.string(ifPresent: key) }
+  /// An integer; nil without the key. The files say how many they are; the checkpoint is all of them, and does not.
+  public func integer(ifPresent key: String) throws -> Int? { key == partCountKey ? nil : try first.integer(ifPresent: key) }
+  public func float(ifPresent key: String) throws -> Float? { try first.float(ifPresent: key) }
+  public func bool(ifPresent key: String) throws -> Bool? { try first.bool(ifPresent: key) }
+  public func isList(_ key: String) -> Bool { first.isList(key) }
+  public func floatList(ifPresent key: String) throws -> [Float]? { try first.floatList(ifPresent: key) }
+  public func boolList(ifPresent key: String) throws -> [Bool]? { try first.boolList(ifPresent: key) }
+  public func spelling(of name: String) -> String { name }
+  public func missingKey(_ key: String) -> any Error { first.missingKey(key) }
+  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
+}
+
+/// Where a file says that it is one part of a model.
+let partCountKey = "split.count"
+
+extension ModelTensor {
+  fileprivate init(_ tensor: GGUFTensor) {
+    self.init(
+      name: tensor.name, shape: tensor.shape, formatName: tensor.type.name, format: tensor.type.weightFormat, byteCount: tensor.byteCount)
+  }
+}
+
 extension GGUFFile: ModelSource {
   public func isList(_ key: String) -> Bool {
     if case .array = value(key) { return true }
@@ -107,9 +131,5 @@ extension GGUFFile: ModelSource {
   public func spelling(of name: String) -> String { name }
   public func missingKey(_ key: String) -> any Error { GGUFError.missingKey(key) }
 
-  public var modelTensors: [ModelTensor] {
-    tensors.map {
-      ModelTensor(name: $0.name, shape: $0.shape, formatName: $0.type.name, format: $0.type.weightFormat, byteCount: $0.byteCount)
-    }
-  }
+  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
 }

@@ -7,7 +7,7 @@
 
 Every model is drawn from a seed, stored in one of three types, read back by Transformers and run in float32 with eager attention. Beside each
 checkpoint lie `expected.safetensors` (the logits after each token of each prompt) and `expected.json` (prompts, greedy tokens). `model.gguf` is
-the same model written with the gguf package, its names from that package's table. `rope.json` has RoPE's frequencies for every kind of scaling.
+the same model written with the gguf package (`model-0000n-of-0000m.gguf`: in parts), its names from that package's table. `rope.json` has RoPE's frequencies for every kind of scaling.
 
 Made with torch 2.15.0, transformers 5.24.0, tokenizers 0.23.3, gguf 0.19.0.
 """
@@ -95,12 +95,12 @@ def write(path, value):
     path.write_text(json.dumps(value, indent=None, separators=(",", ":")) + "\n")
 
 
-def write_gguf(directory, architecture, name):
+def write_gguf(directory, architecture, name, **split):
     """The directory's model as GGUF, in the types of its tensors; norms and biases in float32."""
     config = json.loads((directory / "config.json").read_text())
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     stored = {"bfloat16": gguf.GGMLQuantizationType.BF16, "float16": gguf.GGMLQuantizationType.F16}[config["dtype"]]
-    writer = gguf.GGUFWriter(directory / "model.gguf", name)
+    writer = gguf.GGUFWriter(directory / "model.gguf", name, **split)
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer.add_name(f"tiny {name}")
     writer.add_block_count(config["num_hidden_layers"])
@@ -210,7 +210,8 @@ def main():
 
     qwen2 = make("qwen2", Qwen2Config(**SIZES, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
                  torch.float16)
-    write_gguf(qwen2, gguf.MODEL_ARCH.QWEN2, "qwen2")
+    # In parts, the first of which has metadata only.
+    write_gguf(qwen2, gguf.MODEL_ARCH.QWEN2, "qwen2", split_max_tensors=12, small_first_shard=True)
 
     sizes = dict(SIZES, intermediate_size=64, vocab_size=300)
     qwen3 = make("qwen3", Qwen3Config(
