@@ -37,6 +37,8 @@ public struct TranslatedCheckpoint: ModelSource {
       if tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
       var target = Self.target(of: tensor.name, translation)
       if outputIsEmbedding && target?.name == "output.weight" { target = "token_embd.weight" }
+      // What neither the index nor the formula knows is no part of the model.
+      if target == nil && !directory.isListed(tensor.name) { continue }
       // An unknown tensor must not pass for a known one, whatever it is called.
       let name = target?.name ?? "untranslated: \(tensor.name)"
       if let target { tensors[name] = (tensor.name, target.addend) } else { spellings[name] = tensor.name }
