@@ -20,11 +20,15 @@ public protocol ModelSource: Sendable {
   func isList(_ key: String) -> Bool
   /// A list of floating-point numbers; nil without the key.
   func floatList(ifPresent key: String) throws -> [Float]?
-  /// A list of Booleans; nil without the key.
+  /// A list of Booleans, or of zeros and ones; nil without the key.
   func boolList(ifPresent key: String) throws -> [Bool]?
+  /// A list of integers; nil without the key. By default there is none.
+  func integerList(ifPresent key: String) throws -> [Int]?
 
   /// How the file itself spells a key or a tensor's name: for messages.
   func spelling(of name: String) -> String
+  /// Settings that were passed over, because they look as if they changed nothing: for a log. Empty by default.
+  var ignoredSettings: [String] { get }
   /// What is thrown for a key that is needed and missing.
   func missingKey(_ key: String) -> any Error
 
@@ -60,6 +64,11 @@ public struct ModelTensor: Sendable, Hashable {
 }
 
 extension ModelSource {
+  public func integerList(ifPresent key: String) throws -> [Int]? { nil }
+  public var ignoredSettings: [String] { [] }
+}
+
+extension ModelSource {
   func string(_ key: String) throws -> String { try required(key, string(ifPresent: key)) }
   func integer(_ key: String) throws -> Int { try required(key, integer(ifPresent: key)) }
   func float(_ key: String) throws -> Float { try required(key, float(ifPresent: key)) }
@@ -91,6 +100,7 @@ extension GGUFCheckpoint: ModelSource {
   public func isList(_ key: String) -> Bool { first.isList(key) }
   public func floatList(ifPresent key: String) throws -> [Float]? { try first.floatList(ifPresent: key) }
   public func boolList(ifPresent key: String) throws -> [Bool]? { try first.boolList(ifPresent: key) }
+  public func integerList(ifPresent key: String) throws -> [Int]? { try first.integerList(ifPresent: key) }
   public func spelling(of name: String) -> String { name }
   public func missingKey(_ key: String) -> any Error { first.missingKey(key) }
   public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
@@ -120,8 +130,17 @@ extension GGUFFile: ModelSource {
     return floats
   }
 
+  public func integerList(ifPresent key: String) throws -> [Int]? {
+    guard let array = try array(ifPresent: key) else { return nil }
+    guard let integers = array.integers() else {
+      throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of integers")
+    }
+    return integers
+  }
+
   public func boolList(ifPresent key: String) throws -> [Bool]? {
     guard let array = try array(ifPresent: key) else { return nil }
+    if let integers = array.integers(), integers.allSatisfy({ $0 == 0 || $0 == 1 }) { return integers.map { $0 == 1 } }
     guard let bools = array.bools() else {
       throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of bools")
     }
