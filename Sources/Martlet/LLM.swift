@@ -57,6 +57,11 @@ public final class LLM: Sendable {
   /// The same from files that are open already.
   public init(files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
     let source = try files.source(for: configuration.models)
+    if !source.ignoredSettings.isEmpty {
+      configuration.logger?.notice(
+        "settings of the model that this build does not know, and takes to change nothing",
+        metadata: ["settings": "\(source.ignoredSettings.joined(separator: ", "))"])
+    }
     let (tokenizer, filesTemplate) = try files.readTokenizer()
     let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration

@@ -110,6 +110,117 @@ struct CheckpointTests {
     #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [nil, nil])
   }
 
+  /// `defaults.json` says what Transformers' classes make of a config.json that says nothing.
+  @Test(
+    "takes for settings that are missing what Transformers' class takes",
+    arguments: ["llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text"])
+  func defaults(modelType: String) throws {
+    let all = try JSONValue(path: TinyCheckpoint.file("defaults.json"))
+    for (what, extra) in [("", [:]), (" with windows", ["use_sliding_window": true])] as [(String, [String: Any])] {
+      guard let expected = all[modelType + what] else { continue }
+      let checkpoint = try EditedCheckpoint(modelType == "gemma3_text" ? "gemma3" : modelType.hasPrefix("qwen") ? modelType : "llama")
+      try checkpoint.edit { $0 = extra.merging(["model_type": modelType]) { $1 } }
+      // Untied models have an output matrix.
+      if expected["tie_word_embeddings"]!.bool! == false && modelType == "qwen3" { try checkpoint.repeatEmbedding() }
+      let source = try source(checkpoint.path)
+      let architecture = try #require(try source.string(ifPresent: "general.architecture"))
+      func integer(_ key: String) throws -> Int? { try source.integer(ifPresent: "\(architecture).\(key)") }
+      for (name, key) in [
+        ("hidden_size", "embedding_length"), ("intermediate_size", "feed_forward_length"), ("num_hidden_layers", "block_count"),
+        ("num_attention_heads", "attention.head_count"), ("max_position_embeddings", "context_length"),
+      ] {
+        #expect(try integer(key) == expected[name]!.integer!, "\(modelType): \(name)")
+      }
+      let heads = try #require(try integer("attention.head_count"))
+      #expect(try integer("attention.head_count_kv") ?? heads == expected["num_key_value_heads"]!.integer!)
+      let usualHeadDim = try #require(try integer("embedding_length")) / heads
+      #expect(try integer("attention.key_length") ?? usualHeadDim == expected["head_dim"]?.integer ?? usualHeadDim)
+      #expect(try source.float(ifPresent: "\(architecture).attention.layer_norm_rms_epsilon") == Float(expected["rms_norm_eps"]!.double!))
+      let rope = expected["rope_parameters"]!
+      let theta = (rope["full_attention"] ?? rope)["rope_theta"]!.double!
+      #expect(try source.float(ifPresent: "\(architecture).rope.freq_base") == Float(theta))
+      if let scalar = expected["query_pre_attn_scalar"] {
+        #expect(try source.float(ifPresent: "gemma3.attention.query_pre_attn_scalar") == Float(scalar.double!))
+        #expect(
+          try source.float(ifPresent: "gemma3.rope.freq_base_swa") ?? 10000 == Float(rope["sliding_attention"]!["rope_theta"]!.double!))
+      }
+      // Windows: the size, and the layers that have one.
+      let count = expected["num_hidden_layers"]!.integer!
+      let slides =
+        expected["layer_types"]?.elements.map { $0.string == "sliding_attention" }
+        ?? Array(repeating: expected["sliding_window"].map { !$0.isNull } ?? false, count: count)
+      #expect(try integer("attention.sliding_window") == expected["sliding_window"]?.integer)
+      if expected["sliding_window"]?.integer != nil {
+        #expect(try source.boolList(ifPresent: "\(architecture).attention.sliding_window_pattern") == slides, "\(modelType)\(what)")
+      }
+    }
+  }
+
+  @Test("of Ministral's is a Mistral, whose layers may differ")
+  func ministral() throws {
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.edit {
+      $0["model_type"] = "ministral"
+      $0["sliding_window"] = 5
+      $0["layer_types"] = ["sliding_attention", "full_attention"]
+    }
+    #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [5, nil])
+    let ministral = try ModelHarness(source(checkpoint.path), backend: "TRTLLM").logits([1, 2, 3, 4, 5, 6, 7])
+    try checkpoint.edit { $0["model_type"] = "mistral" }
+    #expect(try ModelHarness(source(checkpoint.path), backend: "TRTLLM").logits([1, 2, 3, 4, 5, 6, 7]) == ministral)
+    // No window where it is null, 4096 where it is missing.
+    try checkpoint.edit {
+      $0["layer_types"] = nil; $0["sliding_window"] = nil
+    }
+    #expect(try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1)).map(\.window) == [4096, 4096])
+  }
+
+  @Test("may say RoPE's settings in both spellings, if they say the same")
+  func bothSpellings() throws {
+    let tiny = try TinyCheckpoint("llama")
+    let expected = try ModelHarness(source(tiny.path), backend: "TRTLLM").logits(tiny.prompts[0])
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.edit { config in
+      var old = config["rope_parameters"] as! [String: Any]
+      old["type"] = old.removeValue(forKey: "rope_type")
+      old["rope_theta"] = nil
+      config["rope_scaling"] = old
+    }
+    #expect(try ModelHarness(source(checkpoint.path), backend: "TRTLLM").logits(tiny.prompts[0]) == expected)
+    try checkpoint.edit { config in
+      var old = config["rope_scaling"] as! [String: Any]
+      old["factor"] = 9
+      config["rope_scaling"] = old
+    }
+    #expect(message(checkpoint).contains("keep one of them"))
+  }
+
+  @Test("says which settings it passed over")
+  func ignoredSettings() throws {
+    let tiny = try TinyCheckpoint("llama")
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.edit { config in
+      for (key, value) in [
+        "embd_pdrop": 0.0, "resid_pdrop": 0.1, "use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 21,
+        "max_sequence_length": 2048, "output_router_logits": false, "classifier_dropout": 0.5, "mlp_extra": [],
+        "image_token_id": 7, "is_causal": true, "quantized": false, "rope_interleaved": false,
+      ] as [String: Any] {
+        config[key] = value
+      }
+    }
+    let text = try String(contentsOfFile: checkpoint.path + "/config.json", encoding: .utf8)
+    try checkpoint.write(Data(text.replacing("\"hidden_size\":64", with: "\"hidden_size\":64.0").utf8), to: "config.json")
+    #expect(try HuggingFaceDirectory(path: checkpoint.path).config["hidden_size"]?.numberText == "64.0")
+    let source = try source(checkpoint.path)
+    #expect(
+      Set(source.ignoredSettings) == [
+        "embd_pdrop", "resid_pdrop", "output_router_logits", "classifier_dropout", "mlp_extra", "image_token_id", "quantized",
+      ])
+    let logits = try ModelHarness(source, backend: "TRTLLM").logits(tiny.prompts[0])
+    #expect(try logits == ModelHarness(self.source(tiny.path), backend: "TRTLLM").logits(tiny.prompts[0]))
+    #expect(try self.source(tiny.path).ignoredSettings.isEmpty)
+  }
+
   // MARK: Tied embeddings
 
   /// Transformers ties two matrices of a file only if they are equal (`tie_weights`), so that its logits are those of the untied model.
@@ -280,16 +391,21 @@ struct CheckpointTests {
 
   /// The setting, its value (nil: none), a checkpoint, and what the message must say.
   static let settings: [(String, String, (any Sendable)?, String)] = [
-    ("llama", "model_type", "mamba", "\"mamba\" is unknown (known: llama, mistral, gemma3_text, qwen2, qwen3)"),
-    ("llama", "model_type", nil, "no \"model_type\""), ("llama", "hidden_size", nil, "no \"hidden_size\""),
-    ("llama", "num_hidden_layers", nil, "no \"num_hidden_layers\""), ("llama", "rms_norm_eps", nil, "no \"rms_norm_eps\""),
-    ("llama", "max_position_embeddings", nil, "no \"max_position_embeddings\""), ("qwen3", "head_dim", nil, "no \"head_dim\""),
+    ("llama", "model_type", "mamba", "\"mamba\" is unknown (known: llama, mistral, ministral, gemma3_text, qwen2, qwen3)"),
+    ("llama", "model_type", nil, "no \"model_type\""), ("llama", "hidden_size", NSNull(), "no \"hidden_size\""),
+    ("llama", "hidden_size", nil, "\"model.embed_tokens.weight\" has shape [128, 64] where [any, 4096] is needed"),
+    ("llama", "num_hidden_layers", NSNull(), "no \"num_hidden_layers\""), ("llama", "num_hidden_layers", nil, "num_hidden_layers = 32"),
+    ("llama", "rms_norm_eps", NSNull(), "no \"rms_norm_eps\""), ("qwen3", "head_dim", NSNull(), "no \"head_dim\""),
+    ("llama", "max_position_embeddings", NSNull(), "no \"max_position_embeddings\""),
+    ("qwen3", "head_dim", nil, "\"model.layers.0.self_attn.q_norm.weight\" has shape [32] where 128 values is needed"),
     ("llama", "hidden_size", "64", "hidden_size = \"64\": an integer is needed"),
     ("llama", "hidden_size", 0, "hidden_size = 0: it must be"),
     ("llama", "num_key_value_heads", 3, "num_key_value_heads = 3: it must divide"), ("llama", "vocab_size", 127, "vocab_size = 127"),
     ("llama", "hidden_act", "gelu", "this build computes \"silu\" only"), ("llama", "attention_bias", true, "attention_bias = true"),
     ("llama", "mlp_bias", true, "mlp_bias = true"), ("llama", "tie_word_embeddings", "yes", "true or false is needed"),
     ("qwen3", "tie_word_embeddings", false, "there is none"),
+    ("llama", "use_sliding_window", true, "this model type has no windows"), ("llama", "is_causal", false, "computes true only"),
+    ("llama", "hidden_size", 64.5, "an integer is needed"), ("qwen3", "logit_scale", true, "logit_scale = true, which this build"),
     ("llama", "residual_multiplier", 0.5, "residual_multiplier = 0.5, which this build does not know"),
     ("llama", "quantization_config", ["bits": 4], "take unquantised weights"),
     ("qwen2", "use_mrope", true, "use_mrope = true: this build computes false only"),
@@ -299,13 +415,14 @@ struct CheckpointTests {
     ("llama", "rope_parameters", ["rope_type": "yarn", "factor": 2.0, "truncate": false] as [String: any Sendable], "truncate = false"),
     ("llama", "rope_parameters", ["rope_type": "llama3", "factor": 2.0] as [String: any Sendable], "no \"low_freq_factor\""),
     ("llama", "rope_parameters", ["rope_type": "default", "warp": 2.0] as [String: any Sendable], "rope_parameters.warp = 2"),
-    ("llama", "rope_scaling", ["rope_type": "linear", "factor": 2.0] as [String: any Sendable], "keep one of them"),
+    ("llama", "rope_scaling", ["rope_type": "linear", "factor": 2.0] as [String: any Sendable], "says something else: keep one of them"),
     ("llama", "partial_rotary_factor", 0.4, "partial_rotary_factor = 0.4: this model type turns all dims"),
     ("llama", "rope_theta", "big", "a number within float32's range is needed"),
     ("llama", "rope_theta", 1e39, "rope_theta = 1e+39: a number within"),
     ("gemma3", "attn_logit_softcapping", 30.0, "attn_logit_softcapping = 30"),
     ("gemma3", "use_bidirectional_attention", true, "computes false only"),
-    ("gemma3", "layer_types", ["full_attention"], "num_hidden_layers is 3"), ("gemma3", "sliding_window", nil, "no \"sliding_window\""),
+    ("gemma3", "layer_types", ["full_attention"], "num_hidden_layers is 3"),
+    ("gemma3", "sliding_window", NSNull(), "no \"sliding_window\""),
     ("gemma3", "layer_types", ["full_attention", "chunked_attention", "full_attention"], "layer_types = chunked_attention"),
     ("gemma3", "query_pre_attn_scalar", -1, "query_pre_attn_scalar = -1"),
     ("qwen2-window", "sliding_window", -3, "sliding_window = -3: it must be at least 1"),

@@ -9,6 +9,7 @@ public import MartletFormats
 public struct TranslatedCheckpoint: ModelSource {
   public let directory: HuggingFaceDirectory
   public let modelTensors: [ModelTensor]
+  public internal(set) var ignoredSettings: [String] = []
 
   /// The metadata that the settings say.
   private(set) var values: [String: MetadataValue] = [:]

@@ -7,7 +7,8 @@
 
 Every model is drawn from a seed, stored in one of three types, read back by Transformers and run in float32 with eager attention. Beside each
 checkpoint lie `expected.safetensors` (the logits after each token of each prompt) and `expected.json` (prompts, greedy tokens). `model.gguf` is
-the same model written with the gguf package (`model-0000n-of-0000m.gguf`: in parts), its names from that package's table. `rope.json` has RoPE's frequencies for every kind of scaling.
+the same model written with the gguf package (`model-0000n-of-0000m.gguf`: in parts), its names from that package's table. `rope.json` has
+RoPE's frequencies for every kind of scaling, `defaults.json` what Transformers' classes take for settings that are missing.
 
 Made with torch 2.15.0, transformers 5.24.0, tokenizers 0.23.3, gguf 0.19.0.
 """
@@ -21,7 +22,7 @@ import numpy
 import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -189,6 +190,16 @@ def rope_cases():
     return cases
 
 
+def class_defaults():
+    """What Transformers' classes make of a config.json that says nothing but its type."""
+    cases = {name: AutoConfig.for_model(name) for name in ("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text")}
+    cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3")}
+    keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+            "max_position_embeddings", "rms_norm_eps", "rope_parameters", "sliding_window", "layer_types", "query_pre_attn_scalar",
+            "tie_word_embeddings"]
+    return {name: {key: getattr(config, key) for key in keys if hasattr(config, key)} for name, config in cases.items()}
+
+
 def main():
     llama = make("llama", LlamaConfig(**SIZES, rope_parameters=LLAMA3, tie_word_embeddings=False), torch.bfloat16, "60KB")
     # The same settings as Transformers before version 5 wrote them.
@@ -226,6 +237,7 @@ def main():
         **dict(SIZES, hidden_size=32, intermediate_size=32), use_sliding_window=True, sliding_window=6, max_window_layers=1,
         tie_word_embeddings=True), torch.float16)
     write(HERE / "rope.json", rope_cases())
+    write(HERE / "defaults.json", class_defaults())
 
 
 main()
