@@ -36,7 +36,7 @@ public final class LLM: Sendable {
   /// Loads a model.
   ///
   /// - Parameters:
-  ///   - path: a `.gguf` file, or a directory as Hugging Face's hub has it.
+  ///   - path: a `.gguf` file (of several parts the first), or a directory as Hugging Face's hub has it.
   ///   - configuration: where and how the model runs.
   ///   - progress: told, on the calling thread, the share of the model that is loaded, 0…1.
   /// - Throws: ``LLMError``, `GGUFError`, `CheckpointError`, `TokenizerError`, `ModelError`, `AttentionError`, `KVCacheError` or `DeviceError`: each names the
@@ -51,12 +51,17 @@ public final class LLM: Sendable {
   public convenience init(
     file: GGUFFile, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil
   ) throws {
-    try self.init(files: .gguf(file), configuration: configuration, progress: progress)
+    try self.init(files: .gguf(GGUFCheckpoint(file)), configuration: configuration, progress: progress)
   }
 
   /// The same from files that are open already.
   public init(files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
     let source = try files.source(for: configuration.models)
+    if !source.ignoredSettings.isEmpty {
+      configuration.logger?.notice(
+        "settings of the model that this build does not know, and takes to change nothing",
+        metadata: ["settings": "\(source.ignoredSettings.joined(separator: ", "))"])
+    }
     let (tokenizer, filesTemplate) = try files.readTokenizer()
     let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+public import MartletCore
+
 /// What the engine refuses, with the limit and the option that moves it.
 public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   /// The file cannot be served: what is missing or contradictory.
@@ -23,6 +25,8 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   case alreadyRead
   /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
   case notFinite(tokenIndex: Int)
+  /// The same with a cache whose type has a largest value that keys or values may have passed, so that they became infinite.
+  case cacheOverflow(tokenIndex: Int, dataType: DataType)
 
   public var description: String {
     switch self {
@@ -43,7 +47,12 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
         + "lower maxTokens or raise the cache's memory budget (--kv-cache-memory)"
     case .stopped(let reason): "the engine does not run: \(reason)"
     case .alreadyRead: "this generation is read already, or was: iterate over it once, or ask for its output once"
-    case .notFinite(let tokenIndex): "the logits for token \(tokenIndex) of the answer hold no finite number"
+    case .notFinite(let tokenIndex):
+      "the logits for token \(tokenIndex) hold numbers that are not finite: the weights, or what they were quantised to, are broken; "
+        + "fetch or convert the model again"
+    case .cacheOverflow(let tokenIndex, let dataType):
+      "the logits for token \(tokenIndex) hold numbers that are not finite: the key/value cache is \(dataType.rawValue), in which keys and "
+        + "values above 65504 become infinite; keep them in bfloat16 (--kv-cache-dtype bf16, the default)"
     }
   }
 }

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// Why a GGUF file, or something asked of it, cannot be used. Every case names the field and, where there is one, the way out.
-public enum GGUFError: Error, Hashable {
+public indirect enum GGUFError: Error, Hashable {
   /// The file could not be opened or mapped; `reason` is the system's.
   case cannotOpen(path: String, reason: String)
   /// The first bytes are not "GGUF".
@@ -24,6 +24,16 @@ public enum GGUFError: Error, Hashable {
   case unreadableFormat(tensor: String, format: String, readable: [String])
   /// A tensor has another shape (outermost dimension first) than what was asked for.
   case wrongShape(tensor: String, found: [Int], expected: String)
+  /// One part of a model was given without its path, so that the others cannot be found.
+  case lonePart(part: Int, count: Int)
+  /// A later part of a model was named; `first` is the one to name.
+  case laterPart(path: String, first: String)
+  /// A part of a model is not where the others are.
+  case missingPart(path: String, part: Int, count: Int)
+  /// The parts of a model do not fit together.
+  case malformedParts(path: String, problem: String)
+  /// What is wrong with one of the later parts of a model.
+  case inPart(path: String, error: GGUFError)
 }
 
 extension GGUFError: CustomStringConvertible {
@@ -52,6 +62,13 @@ extension GGUFError: CustomStringConvertible {
       "GGUF: tensor \"\(tensor)\" has format \(format), which this build cannot read (reads: \(readable.joined(separator: ", ")))"
     case .wrongShape(let tensor, let found, let expected):
       "GGUF: tensor \"\(tensor)\" has shape \(found) where \(expected) is needed"
+    case .lonePart(let part, let count):
+      "GGUF: the file is part \(part) of a model of \(count) files; open it by the path of the first one, or join them with gguf-split --merge"
+    case .laterPart(let path, let first): "GGUF: \"\(path)\" is a later part of a model; name the first one, \"\(first)\""
+    case .missingPart(let path, let part, let count):
+      "GGUF: part \(part) of \(count) is not there: \"\(path)\"; fetch it, too"
+    case .malformedParts(let path, let problem): "GGUF: \"\(path)\" \(problem)"
+    case .inPart(let path, let error): "\(error) (in \"\(path)\")"
     }
   }
 }

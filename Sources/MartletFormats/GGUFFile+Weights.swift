@@ -38,8 +38,8 @@ extension GGUFFile {
 
   private func requiredTensor(_ name: String) throws(GGUFError) -> GGUFTensor {
     if let tensor = tensor(name) { return tensor }
-    guard let parts = value("split.count")?.integer, parts > 1 else { throw .missingTensor(name, hint: "") }
-    let part = value("split.no")?.integer.map { "part \($0 + 1)" } ?? "one part"
-    throw .missingTensor(name, hint: "it is \(part) of a model split into \(parts) files; join them with gguf-split --merge")
+    guard let parts = value(GGUFCheckpoint.countKey)?.integer, parts > 1 else { throw .missingTensor(name, hint: "") }
+    let part = value(GGUFCheckpoint.numberKey)?.integer.map { "part \($0 &+ 1)" } ?? "one part"
+    throw .missingTensor(name, hint: "it is \(part) of a model split into \(parts) files; a GGUFCheckpoint opens all of them")
   }
 }

@@ -29,15 +29,31 @@ public struct ModelConfiguration: Sendable, Hashable {
 
   /// - Throws: the source's error, or ``ModelError`` naming the key.
   public init(_ source: any ModelSource) throws {
+    // Tensors that may be missing would be taken for missing.
+    if let parts = try source.integer(ifPresent: partCountKey), parts > 1 {
+      throw source.invalid(partCountKey, parts, "this is one file of several; a GGUFCheckpoint opens all of them")
+    }
     let architecture = try source.string("general.architecture")
     func key(_ suffix: String) -> String { "\(architecture).\(suffix)" }
     func size(_ suffix: String, default fallback: Int? = nil) throws -> Int {
       let name = key(suffix)
-      let value = try fallback.map { try source.integer(ifPresent: name) ?? $0 } ?? source.integer(name)
+      let stated = try source.isList(name) ? uniform(name) : source.integer(ifPresent: name)
+      guard let value = stated ?? fallback else { throw source.missingKey(name) }
       guard value >= 1 && value <= Self.largestSize else {
         throw source.invalid(name, value, "it must be within 1…\(Self.largestSize)")
       }
       return value
+    }
+    /// Some converters write a size of layers as a list with one value for each layer.
+    func uniform(_ name: String) throws -> Int? {
+      guard let values = try source.integerList(ifPresent: name) else { return nil }
+      let layers = try source.integer(ifPresent: key("block_count"))
+      guard let first = values.first, values.count == layers, values.allSatisfy({ $0 == first }) else {
+        throw source.invalid(
+          name, values.count > 8 ? "a list of \(values.count)" : "\(values)",
+          "this build computes all \(layers.map(String.init) ?? "") layers alike: a list must have one value, once for each of them")
+      }
+      return first
     }
     self.architecture = architecture
     name = try source.string(ifPresent: "general.name") ?? ""
@@ -64,9 +80,7 @@ public struct ModelConfiguration: Sendable, Hashable {
     guard normEpsilon >= 0 && normEpsilon < 1 else {
       throw source.invalid(key("attention.layer_norm_rms_epsilon"), normEpsilon, "it must be within 0..<1")
     }
+    // GGUF's `vocab_size` is only said: what tokens there are, its tokenizer and the rows say.
     vocabularySize = try source.weight("token_embd.weight", rows: nil, columns: hiddenSize).rows
-    if let stated = try source.integer(ifPresent: key("vocab_size")), stated != vocabularySize {
-      throw source.invalid(key("vocab_size"), stated, "token_embd.weight has \(vocabularySize) rows")
-    }
   }
 }

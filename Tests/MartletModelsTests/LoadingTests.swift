@@ -48,7 +48,11 @@ struct LoadingTests {
       ("llama.rope.scaling.attn_factor", .float32(0.5)), ("llama.attention.head_count_kv", .uint32(3)),
       ("llama.rope.dimension_count", .uint32(7)), ("llama.rope.dimension_count", .uint32(64)),
       ("llama.rope.freq_base", .float32(-1)), ("llama.rope.scaling.type", .string("spiral")),
-      ("llama.vocab_size", .uint32(1000)), ("llama.embedding_length", .uint64(1 << 40)),
+      ("llama.rope.scaling.yarn_attn_factor", .float32(0.5)), ("llama.rope.scaling.yarn_ext_factor", .float32(0.5)),
+      ("llama.rope.scaling.yarn_log_multiplier", .float32(0.1)),
+      ("llama.attention.head_count_kv", .array(.uint32, [.uint32(2), .uint32(4)])),
+      ("llama.attention.head_count_kv", .array(.uint32, [.uint32(2)])), ("llama.attention.head_count_kv", .array(.uint32, [])),
+      ("llama.feed_forward_length", .array(.string, [.string("a"), .string("a")])), ("llama.embedding_length", .uint64(1 << 40)),
       ("llama.attention.layer_norm_rms_epsilon", .float32(.nan)), ("llama.attention.head_count", .string("four")),
     ])
   func impossibleValue(key: String, value: GGUFWriter.Value) throws {
@@ -72,6 +76,78 @@ struct LoadingTests {
     model = TinyModel(.llama, seed: 1)
     model.addVector("blk.0.attn_q.bias", Array(repeating: 0.5, count: 128))
     #expect(try message(model).contains("blk.0.attn_q.bias"))
+  }
+
+  /// As llama.cpp reads them: lists of sizes of layers, a `vocab_size` beside the tokens, a pattern of windows in numbers.
+  @Test("reads lists with one value for all layers, and vocab_size as what is only said")
+  func lists() throws {
+    let tokens: [Int32] = [1, 2, 3]
+    let plain = TinyModel(.llama, seed: 1)
+    let expected = try ModelHarness(plain.file(), backend: "VANILLA").logits(tokens)
+    var model = plain
+    model.overrides["llama.attention.head_count"] = .array(.int32, [.int32(4), .int32(4)])
+    model.overrides["llama.attention.head_count_kv"] = .array(.uint32, [.uint32(2), .uint32(2)])
+    model.overrides["llama.feed_forward_length"] = .array(.uint64, [.uint64(96), .uint64(96)])
+    model.overrides["llama.vocab_size"] = .uint32(1000)
+    model.overrides["llama.rope.scaling.yarn_ext_factor"] = .float32(-1)
+    model.overrides["llama.rope.scaling.yarn_attn_factor"] = .float32(1)
+    #expect(try ModelHarness(model.file(), backend: "VANILLA").logits(tokens) == expected)
+
+    var gemma = TinyModel(.gemma3, seed: 1)
+    func windows() throws -> [Int?] { try Gemma3.attentionLayers(of: gemma.file(), on: CPUDevice(threads: 1)).map(\.window) }
+    gemma.overrides["gemma3.attention.sliding_window_pattern"] = .uint32(3)
+    #expect(try windows() == [8, 8, nil, 8, 8, nil, 8])
+    gemma.overrides["gemma3.attention.sliding_window_pattern"] = .uint32(0)
+    #expect(try windows() == [8, 8, 8, 8, 8, 8, 8])
+    gemma.overrides["gemma3.attention.sliding_window_pattern"] = .array(.int32, [1, 0, 1, 0, 1, 1, 0].map { .int32($0) })
+    #expect(try windows() == [8, nil, 8, nil, 8, 8, nil])
+    gemma.overrides["gemma3.attention.sliding_window_pattern"] = .array(.bool, [1, 0, 1, 0, 1, 1, 0].map { .bool($0 == 1) })
+    #expect(try windows() == [8, nil, 8, nil, 8, 8, nil])
+    gemma.overrides["gemma3.attention.sliding_window_pattern"] = .array(.int32, [1, 0, 2, 0, 1, 1, 0].map { .int32($0) })
+    #expect(throws: (any Error).self) { try windows() }
+  }
+
+  /// llama.cpp multiplies cosines and sines by the product of both keys, times 1 + 0.1 · ln(factor).
+  @Test("multiplies by YaRN's factor under either key")
+  func yarnFactor() throws {
+    func magnitude(_ keys: [String: Float]) throws -> Double {
+      var model = TinyModel(.llama, seed: 1)
+      model.overrides["llama.rope.scaling.type"] = .string("yarn")
+      model.overrides["llama.rope.scaling.factor"] = .float32(4)
+      model.overrides["llama.rope.scaling.original_context_length"] = .uint32(64)
+      for (key, value) in keys { model.overrides["llama.rope.scaling.\(key)"] = .float32(value) }
+      return try Llama.attentionLayers(of: model.file(), on: CPUDevice(threads: 1))[0].positionalEmbedding!.rope.magnitude
+    }
+    let usual = 1 + 0.1 * 1.3862943611198906  // ln 4
+    #expect(abs(try magnitude([:]) - usual) < 1e-6)
+    #expect(abs(try magnitude(["yarn_attn_factor": 0.5]) - 0.5 * usual) < 1e-6)
+    #expect(abs(try magnitude(["attn_factor": 0.5, "yarn_attn_factor": 3, "yarn_ext_factor": 1]) - 1.5 * usual) < 1e-6)
+  }
+
+  /// The output matrix and RoPE's frequencies may be missing: what lies in another file would be taken for missing.
+  @Test("refuses one file of several, though all tensors that must be there are there")
+  func onePart() throws {
+    var model = TinyModel(.llama, seed: 1)
+    model.overrides["split.count"] = .uint16(2)
+    model.overrides["split.no"] = .uint16(0)
+    #expect(try message(model).contains("split.count = 2: this is one file of several"))
+    model.overrides["split.count"] = .uint16(1)
+    #expect(try message(model) == "no error")
+  }
+
+  @Test("keeps one matrix in memory where the file holds the embedding twice, and both where they differ")
+  func outputMatrix() throws {
+    let tied = TinyModel(.llama, seed: 1)
+    var twice = tied
+    twice.matrices["output.weight"] = tied.matrices["token_embd.weight"]
+    #expect(try tied.file().sharesEmbedding() && twice.file().sharesEmbedding())
+    let tokens: [Int32] = [1, 2, 3]
+    let expected = try ModelHarness(tied.file(), backend: "VANILLA").logits(tokens)
+    #expect(try ModelHarness(twice.file(), backend: "VANILLA").logits(tokens) == expected)
+
+    twice.matrices["output.weight"]!.values[twice.matrices["output.weight"]!.values.count - 1] += 100
+    #expect(try !twice.file().sharesEmbedding())
+    #expect(try ModelHarness(twice.file(), backend: "VANILLA").logits(tokens).last!.last! != expected.last!.last!)
   }
 
   @Test("refuses a Gemma 3 with soft caps")

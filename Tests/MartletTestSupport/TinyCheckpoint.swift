@@ -59,6 +59,28 @@ package final class EditedCheckpoint {
     try write(JSONSerialization.data(withJSONObject: object), to: name)
   }
 
+  /// Adds `lm_head.weight` to `model.safetensors`: the bytes of the embedding once more.
+  package func repeatEmbedding() throws {
+    try append("lm_head.weight", like: "model.embed_tokens.weight", of: "model.safetensors", to: "model.safetensors")
+  }
+
+  /// Adds a tensor to a safetensors file, at the end of the data.
+  ///
+  /// - Parameters:
+  ///   - tensor: whose type and shape it has, of the file `source`.
+  ///   - value: of every byte; nil: the same bytes.
+  package func append(_ name: String, like tensor: String, of source: String, value: UInt8? = nil, to target: String) throws {
+    let tensor = try SafetensorsFile(path: path + "/" + source).tensor(tensor)!
+    let original = try Data(contentsOf: URL(fileURLWithPath: path + "/" + source))[tensor.offset..<tensor.offset + tensor.byteCount]
+    let file = try SafetensorsFile(path: path + "/" + target)
+    let end = file.tensors.reduce(0) { $0 + $1.byteCount }
+    let data = try Data(contentsOf: URL(fileURLWithPath: path + "/" + target))
+    try write(data + (value.map { Data(repeating: $0, count: tensor.byteCount) } ?? original), to: target)
+    try editHeader(target) {
+      $0[name] = ["dtype": tensor.type, "shape": tensor.shape, "data_offsets": [end, end + tensor.byteCount]]
+    }
+  }
+
   /// Changes the header of a safetensors file: name → dtype, shape, data_offsets.
   package func editHeader(_ name: String, _ change: (inout [String: [String: Any]]) -> Void) throws {
     let data = try Data(contentsOf: URL(fileURLWithPath: path + "/" + name))

@@ -2,6 +2,7 @@
 
 import DequeModule
 package import Logging
+import MartletCore
 import MartletKVCache
 package import MartletTokenizers
 
@@ -191,7 +192,17 @@ package final class EngineLoop {
   private func sample() {
     sampled.removeAll(keepingCapacity: true)
     generatedTokens = 0
-    for entry in plan.entries where entry.request.remaining == 0 {
+    for entry in plan.entries {
+      if let failure = entry.request.failure {
+        scheduler.remove(entry.request.id)
+        note(.failed)
+        switch entry.request.purpose {
+        case .generation(let writer): writer.fail(failure)
+        case .scoring(let writer): writer.fail(failure)
+        }
+        continue
+      }
+      guard entry.request.remaining == 0 else { continue }
       switch entry.request.purpose {
       case .generation: sampled.append(entry)
       case .scoring(let writer):
@@ -226,7 +237,7 @@ package final class EngineLoop {
     let logprob = token.flatMap { token in writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) } }
     turnSamplingTime += lap()
     guard let token else {
-      writer.fail(LLMError.notFinite(tokenIndex: index))
+      writer.fail(notFinite(index))
       return .failed
     }
     request.append(token)
@@ -249,6 +260,13 @@ package final class EngineLoop {
     request.lastTokenTime = now
   }
 
+  /// The error for logits that are no numbers: a token of the answer, or of a text that is scored.
+  private func notFinite(_ tokenIndex: Int) -> LLMError {
+    // Of the types that a cache may have, float16 alone makes infinities of what a model can say: bfloat16 reaches as far as float32, e4m3 saturates.
+    let type = runner.cache.config.dataType
+    return type == .f16 ? .cacheOverflow(tokenIndex: tokenIndex, dataType: type) : .notFinite(tokenIndex: tokenIndex)
+  }
+
   /// What the prompt's tokens after the entry's own are worth, as many rows at a time as the runner has memory for.
   private func score(_ entry: StepPlan.Entry) {
     let request = entry.request
@@ -263,10 +281,13 @@ package final class EngineLoop {
         let token = Int(request.tokens[next])
         switch request.purpose {
         case .scoring(let writer):
-          let logprob = Float(Double(logits[token]) - LogitRow.logSumExp(logits))
-          writer.write(TokenScore(logprob: logprob, best: LogitRow.argmax(logits) ?? -1))
+          let logprob = Float(Double(logits[token]) - LogitRow.logSumExp(logits)), best = LogitRow.argmax(logits)
+          if logprob.isNaN || best == nil { request.failure = request.failure ?? notFinite(next) }
+          writer.write(TokenScore(logprob: logprob, best: best ?? -1))
         case .generation(let writer):
-          writer.writePrompt(sampler.logprob(of: token, in: logits, top: writer.sampling.promptLogprobs ?? 0), at: next)
+          let logprob = sampler.logprob(of: token, in: logits, top: writer.sampling.promptLogprobs ?? 0)
+          if logprob.logprob.isNaN || LogitRow.argmax(logits) == nil { request.failure = request.failure ?? notFinite(next) }
+          writer.writePrompt(logprob, at: next)
         }
       }
       done += rows

@@ -12,7 +12,9 @@ enum MemoryCheck {
     _ source: any ModelSource, layers: [AttentionLayerSpec], backend: any AttentionBackend.Type, context: AttentionContext
   ) throws {
     let device = context.device
-    let weights = source.modelTensors.reduce(0) { saturating($0, byteCount(of: $1, on: device)) }
+    // An output matrix that is the embedding once more is not loaded twice.
+    let skipped = try source.sharesEmbedding() ? "output.weight" : nil
+    let weights = source.modelTensors.reduce(0) { $1.name == skipped ? $0 : saturating($0, byteCount(of: $1, on: device)) }
     let cache = try leastCacheByteCount(layers, backend, context)
     let available = device.availableByteCount
     guard saturating(weights, cache) <= available else {

@@ -30,6 +30,8 @@ package final class Request {
   package private(set) var contextLength: Int
   /// Tokens that the step being planned computes.
   var planned = 0
+  /// Why it ends with this step: logits of its prompt that are no numbers.
+  var failure: LLMError?
   /// How often it gave up its pages to older requests.
   package private(set) var pauses = 0
   /// The prompt's tokens that were found in the cache when the request was first admitted; nil before.

@@ -225,7 +225,8 @@ extension Inspection {
   /// The kind of tokenizer and how it cuts text into words, as the files name them.
   private static func tokenizerNames(_ files: ModelFiles) throws -> (String, String?) {
     switch files {
-    case .gguf(let file): (try file.string("tokenizer.ggml.model"), try file.string(ifPresent: "tokenizer.ggml.pre"))
+    case .gguf(let checkpoint):
+      (try checkpoint.first.string("tokenizer.ggml.model"), try checkpoint.first.string(ifPresent: "tokenizer.ggml.pre"))
     case .directory: ("tokenizer.json", nil)
     }
   }

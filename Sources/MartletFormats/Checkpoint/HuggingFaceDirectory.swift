@@ -6,17 +6,22 @@ public import MartletCore
 ///
 /// Weights are one `model.safetensors`, or shards that `model.safetensors.index.json` lists. Names and values are as they are in the files; what they
 /// mean for an architecture is not known here. Opening maps the files and checks them; no weight is read.
+///
+/// Indices are written by many programs, and people edit shards: what counts is what the files hold. Where two have a tensor, the index says which
+/// one counts. A tensor that it lists and no file has is missing, which matters to whoever needs it.
 public final class HuggingFaceDirectory: Sendable {
   public let path: String
   /// `config.json`: an object.
   public let config: JSONValue
-  /// The tensors of all files.
+  /// The tensors of all files, each once.
   public let tensors: [SafetensorsTensor]
   /// Bytes of all weight files.
   public let byteCount: Int
 
   private let files: [SafetensorsFile]
   private let fileIndices: [String: Int]
+  /// Which file the index names for a tensor; nil without an index.
+  private let index: [String: Int]?
 
   static let singleFile = "model.safetensors"
   static let indexFile = "model.safetensors.index.json"
@@ -28,16 +33,18 @@ public final class HuggingFaceDirectory: Sendable {
       throw .missingFile("config.json", directory: path, hint: "name the directory that holds the model, or a .gguf file")
     }
     self.config = config
-    let files = try Self.openFiles(in: path)
+    let (files, index) = try Self.openFiles(in: path)
     var indices: [String: Int] = [:]
     for (index, file) in files.enumerated() {
-      for tensor in file.tensors where indices.updateValue(index, forKey: tensor.name) != nil {
-        throw .malformed(file: file.name, field: "tensor \"\(tensor.name)\"", problem: "is in another shard too")
-      }
+      for tensor in file.tensors { indices[tensor.name] = index }
+    }
+    if let index {
+      for (tensor, file) in index where files[file].tensor(tensor) != nil { indices[tensor] = file }
     }
     self.files = files
+    self.index = index
     fileIndices = indices
-    tensors = files.flatMap(\.tensors)
+    tensors = files.indices.flatMap { file in files[file].tensors.filter { indices[$0.name] == file } }
     byteCount = files.reduce(0) { $0 + $1.byteCount }
   }
 
@@ -54,6 +61,9 @@ public final class HuggingFaceDirectory: Sendable {
   public func floats(_ name: String, count: Int? = nil) throws(CheckpointError) -> [Float] {
     try file(of: name).floats(name, count: count)
   }
+
+  /// Whether the index lists the tensor; true for all where there is no index.
+  public func isListed(_ tensor: String) -> Bool { index.map { $0[tensor] != nil } ?? true }
 
   private func file(of tensor: String) throws(CheckpointError) -> SafetensorsFile {
     guard let index = fileIndices[tensor] else { throw .missingTensor(tensor) }
@@ -75,8 +85,9 @@ public final class HuggingFaceDirectory: Sendable {
     return value
   }
 
-  private static func openFiles(in directory: String) throws(CheckpointError) -> [SafetensorsFile] {
-    if FileBytes.exists(directory + "/" + singleFile) { return [try SafetensorsFile(path: directory + "/" + singleFile)] }
+  /// The files with weights, and the place among them of the one that the index names for each tensor.
+  private static func openFiles(in directory: String) throws(CheckpointError) -> ([SafetensorsFile], index: [String: Int]?) {
+    if FileBytes.exists(directory + "/" + singleFile) { return ([try SafetensorsFile(path: directory + "/" + singleFile)], nil) }
     guard let index = try object(indexFile, in: directory) else {
       throw .missingFile(
         "\(singleFile) and no \(indexFile)", directory: directory,
@@ -85,34 +96,26 @@ public final class HuggingFaceDirectory: Sendable {
     guard let map = index["weight_map"], map.kind == .object else {
       throw .malformed(file: indexFile, field: "weight_map", problem: "is missing or no object")
     }
-    // Shards in the order in which the index first names them.
-    var shards: [String] = []
-    var tensorsOfShards: [String: [String]] = [:]
+    var shardsOfTensors: [String: String] = [:]
     for (key, value) in map.members {
       let tensor = key.string!
       // Only names of files in this directory: an index must not lead elsewhere.
       guard let shard = value.string, shard.hasSuffix(".safetensors"), !shard.contains("/"), !shard.contains("\0") else {
         throw .malformed(file: indexFile, field: "weight_map[\"\(tensor)\"]", problem: "is \(value), not the name of a .safetensors file")
       }
-      if tensorsOfShards[shard] == nil { shards.append(shard) }
-      tensorsOfShards[shard, default: []].append(tensor)
+      shardsOfTensors[tensor] = shard
     }
+    // In the order of their names: of two that have a tensor which the index does not list, the later one counts, as in Transformers.
+    let shards = Set(shardsOfTensors.values).sorted()
     guard !shards.isEmpty else { throw .malformed(file: indexFile, field: "weight_map", problem: "is empty") }
     var files: [SafetensorsFile] = []
     for shard in shards {
       guard FileBytes.exists(directory + "/" + shard) else {
         throw .missingFile(shard, directory: directory, hint: "the index lists it; fetch it, too")
       }
-      let file = try SafetensorsFile(path: directory + "/" + shard)
-      for tensor in tensorsOfShards[shard]! where file.tensor(tensor) == nil {
-        throw .malformed(file: indexFile, field: "weight_map[\"\(tensor)\"]", problem: "names \(shard), which has no such tensor")
-      }
-      let listed = Set(tensorsOfShards[shard]!)
-      if let extra = file.tensors.first(where: { !listed.contains($0.name) }) {
-        throw .malformed(file: shard, field: "tensor \"\(extra.name)\"", problem: "is not in \(indexFile)")
-      }
-      files.append(file)
+      files.append(try SafetensorsFile(path: directory + "/" + shard))
     }
-    return files
+    let places = Dictionary(uniqueKeysWithValues: zip(shards, shards.indices))
+    return (files, shardsOfTensors.mapValues { places[$0]! })
   }
 }

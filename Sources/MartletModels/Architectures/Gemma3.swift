@@ -28,6 +28,10 @@ public final class Gemma3: LanguageModel {
         .float("query_pre_attn_scalar", as: "attention.query_pre_attn_scalar"),
       ],
       windows: .pattern(6), tiesEmbeddings: true, ropeTheta: 1_000_000,
+      defaults: [
+        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "head_dim": 256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 4096, "query_pre_attn_scalar": 256,
+      ],
       tensors: CheckpointTranslation.decoderTensors.merging(["model.norm.weight": norm("output_norm")]) { $1 },
       layerTensors: CheckpointTranslation.decoderLayer.merging([
         "input_layernorm.weight": norm("attn_norm"), "self_attn.q_norm.weight": norm("attn_q_norm"),

@@ -3,7 +3,7 @@
 public import MartletAttention
 public import MartletCore
 
-/// Llama and its family under `general.architecture = llama`: Llama 2 and 3, SmolLM2, TinyLlama, Mistral.
+/// Llama and its family under `general.architecture = llama`: Llama 2 and 3, SmolLM2, TinyLlama, Mistral, Ministral.
 ///
 /// ```
 /// x = embed(token)
@@ -18,8 +18,19 @@ public final class Llama: LanguageModel {
   public static let architecture = "llama"
 
   public static let checkpoints = [
-    CheckpointTranslation(modelType: "llama", settings: withoutBias),
-    CheckpointTranslation(modelType: "mistral", settings: withoutBias, windows: .all),
+    CheckpointTranslation(
+      modelType: "llama", settings: withoutBias,
+      defaults: [
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
+      ]),
+    CheckpointTranslation(modelType: "mistral", settings: withoutBias, windows: .all, defaults: mistralDefaults),
+    // What Transformers calls a Mistral whose layers differ.
+    CheckpointTranslation(modelType: "ministral", settings: withoutBias, windows: .all, defaults: mistralDefaults),
+  ]
+  private static let mistralDefaults: [String: Double] = [
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 4096,
   ]
   private static let withoutBias: [CheckpointTranslation.Setting] = [
     .fixed("hidden_act", .string("silu")), .fixed("attention_bias", .bool(false)), .fixed("mlp_bias", .bool(false)),

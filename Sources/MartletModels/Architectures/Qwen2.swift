@@ -20,6 +20,10 @@ public final class Qwen2: LanguageModel {
   public static let checkpoints = [
     CheckpointTranslation(
       modelType: "qwen2", settings: [.fixed("hidden_act", .string("silu"))], windows: .fromLayer,
+      defaults: [
+        "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096, "max_window_layers": 28,
+      ],
       layerTensors: CheckpointTranslation.decoderLayer.merging([
         "self_attn.q_proj.bias": "attn_q.bias", "self_attn.k_proj.bias": "attn_k.bias", "self_attn.v_proj.bias": "attn_v.bias",
       ]) { $1 })

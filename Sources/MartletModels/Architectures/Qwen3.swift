@@ -20,6 +20,10 @@ public final class Qwen3: LanguageModel {
   public static let checkpoints = [
     CheckpointTranslation(
       modelType: "qwen3", settings: [.fixed("hidden_act", .string("silu")), .fixed("attention_bias", .bool(false))], windows: .fromLayer,
+      defaults: [
+        "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "head_dim": 128, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096, "max_window_layers": 28,
+      ],
       layerTensors: CheckpointTranslation.decoderLayer.merging([
         "self_attn.q_norm.weight": "attn_q_norm.weight", "self_attn.k_norm.weight": "attn_k_norm.weight",
       ]) { $1 })

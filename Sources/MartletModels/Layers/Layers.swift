@@ -102,7 +102,12 @@ struct Vocabulary {
     embedding = try loader.projection("token_embd", rows: rows, columns: columns)
     self.scale = scale
     norm = try loader.norm("output_norm.weight", count: columns, epsilon: configuration.normEpsilon)
-    output = loader.has("output.weight") ? try loader.projection("output", rows: rows, columns: columns) : embedding
+    if try loader.source.sharesEmbedding() {
+      output = embedding
+      loader.skip("output.weight")
+    } else {
+      output = try loader.projection("output", rows: rows, columns: columns)
+    }
   }
 
   func embed(_ tokens: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {

@@ -36,10 +36,20 @@ extension RopeParams {
     // Files from before `rope.scaling` say linear scaling under the old key.
     let factor = try number("factor") ?? source.float(ifPresent: old).map(Double.init)
     let type = try source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear")
-    // What GGUF files multiply cosines and sines by, besides what the kind of scaling does.
-    let attnFactor = try number("attn_factor")
+    // What GGUF files multiply cosines and sines by, besides what the kind of scaling does: two keys, which llama.cpp multiplies.
+    var attnFactor = try number("attn_factor")
+    let yarnAttnFactor = try number("yarn_attn_factor")
+    if let yarnAttnFactor { attnFactor = (attnFactor ?? 1) * yarnAttnFactor }
+    let attnKey = yarnAttnFactor == nil ? "\(prefix).attn_factor" : "\(prefix).yarn_attn_factor"
     if let attnFactor, attnFactor != 1, type != "yarn", type != "longrope" {
-      throw source.invalid("\(prefix).attn_factor", attnFactor, "this build multiplies by it with yarn and longrope only")
+      throw source.invalid(attnKey, attnFactor, "this build multiplies by it with yarn and longrope only")
+    }
+    // How much of YaRN's blend counts, all by default; negative is the default.
+    if let blend = try number("yarn_ext_factor"), blend >= 0, blend != (type == "yarn" ? 1 : 0) {
+      throw source.invalid("\(prefix).yarn_ext_factor", blend, "this build computes \(type == "yarn" ? 1 : 0) only with \(type)")
+    }
+    if let multiplier = try number("yarn_log_multiplier"), multiplier != 0 {
+      throw source.invalid("\(prefix).yarn_log_multiplier", multiplier, "this build computes 0 only")
     }
     switch type {
     case "none": return .none
@@ -64,7 +74,7 @@ extension RopeParams {
         if factor > 1 { mscale = (magnitude - 1) / (0.1 * log(factor)) }
       } else if let attnFactor, attnFactor != 1 {
         guard factor > 1 else {
-          throw source.invalid("\(prefix).attn_factor", attnFactor, "the factor \(factor) stretches nothing")
+          throw source.invalid(attnKey, attnFactor, "the factor \(factor) stretches nothing")
         }
         mscale = (attnFactor * (0.1 * log(factor) + 1) - 1) / (0.1 * log(factor))
       } else if let one = try number("mscale"), let all = try number("mscale_all_dim"), one != 0, all != 0 {

@@ -4,7 +4,7 @@ extension ModelSource {
   /// The sliding window of each layer; nil where a layer sees everything.
   ///
   /// `attention.sliding_window` is the window; `attention.sliding_window_pattern` a list that says which layers have it, or a number n: all but every
-  /// n-th.
+  /// n-th, and all where n is 0.
   /// - Parameter usualPattern: n where the source does not say; nil: all layers have the window.
   func windows(_ configuration: ModelConfiguration, usualPattern: Int? = nil) throws -> [Int?] {
     let count = configuration.numLayers
@@ -19,7 +19,7 @@ extension ModelSource {
       return slides.map { $0 ? window : nil }
     }
     guard let pattern = try integer(ifPresent: patternKey) ?? usualPattern else { return Array(repeating: window, count: count) }
-    guard pattern >= 1 else { throw invalid(patternKey, pattern, "it must be at least 1") }
-    return (1...count).map { $0 % pattern == 0 ? nil : window }
+    guard pattern >= 0 else { throw invalid(patternKey, pattern, "it must be at least 0") }
+    return (1...count).map { pattern > 0 && $0 % pattern == 0 ? nil : window }
   }
 }

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletFormats
+
 /// How one `model_type` of Hugging Face's directories is said in GGUF's names: tables, which stand in the architecture's file.
 ///
 /// ```swift
@@ -8,8 +10,14 @@
 ///   layerTensors: CheckpointTranslation.decoderLayer.merging(["self_attn.q_norm.weight": "attn_q_norm.weight", …]) { $1 })
 /// ```
 ///
-/// What every decoder has need not be listed: ``decoderSettings``, RoPE, windows, tied embeddings. A setting of `config.json` that is neither in the
-/// tables nor known to be without effect is an error: it may change what the model computes.
+/// What every decoder has need not be listed: ``decoderSettings``, RoPE, windows, tied embeddings.
+///
+/// A setting of `config.json` that is in no table is an error, because it may change what the model computes, unless
+/// - it is known to be without effect: how the model was trained, how it is sampled, who wrote it; or
+/// - it is off or empty: null, false, 0, "", [] or {}; or
+/// - its name says that it concerns training, outputs or token ids (`resid_pdrop`, `output_router_logits`, `image_token_id`).
+///
+/// What is passed over for the last two reasons is told by ``ModelSource/ignoredSettings``.
 public struct CheckpointTranslation: Sendable {
   /// What a setting means.
   public enum Setting: Sendable {
@@ -56,6 +64,8 @@ public struct CheckpointTranslation: Sendable {
   public var tiesEmbeddings: Bool
   /// The base of RoPE's frequencies, where the file does not say.
   public var ropeTheta: Double
+  /// What Transformers' class takes for a setting that `config.json` does not have. One that is null is none.
+  public var defaults: [String: Double]
   /// Tensors outside layers.
   public var tensors: [String: TensorName]
   /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`.
@@ -63,13 +73,15 @@ public struct CheckpointTranslation: Sendable {
 
   public init(
     modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
-    tensors: [String: TensorName] = decoderTensors, layerTensors: [String: TensorName] = decoderLayer
+    defaults: [String: Double] = [:], tensors: [String: TensorName] = decoderTensors,
+    layerTensors: [String: TensorName] = decoderLayer
   ) {
     self.modelType = modelType
     self.settings = Self.decoderSettings + settings
     self.windows = windows
     self.tiesEmbeddings = tiesEmbeddings
     self.ropeTheta = ropeTheta
+    self.defaults = defaults
     self.tensors = tensors
     self.layerTensors = layerTensors
   }
@@ -82,6 +94,8 @@ public struct CheckpointTranslation: Sendable {
     .integer("max_position_embeddings", as: "context_length"), .integer("vocab_size", as: "vocab_size"),
     .float("rms_norm_eps", as: "attention.layer_norm_rms_epsilon"), .fixed("is_encoder_decoder", .bool(false)),
     .fixed("add_cross_attention", .bool(false)), .fixed("quantization_config", .null), .fixed("use_mrope", .bool(false)),
+    // Off is what would change something.
+    .fixed("is_causal", .bool(true)), .fixed("use_rope", .bool(true)), .fixed("scale_attn_weights", .bool(true)),
   ]
 
   /// Tensors outside layers that every decoder has.
@@ -111,5 +125,21 @@ public struct CheckpointTranslation: Sendable {
     "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "begin_suppress_tokens", "suppress_tokens",
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "return_dict_in_generate",
     "output_scores", "is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed",
+    "max_sequence_length", "max_seq_len", "max_seq_length", "seq_length", "model_max_length", "max_new_tokens", "use_flash_attn",
+    "use_flash_attention", "use_flash_attention_2", "ffn_dim_multiplier", "multiple_of", "neftune_noise_alpha", "router_aux_loss_coef",
+    "bos_token", "eos_token", "pad_token", "unk_token", "license", "language", "model_name", "base_model",
   ]
+
+  /// Whether a setting that is in no table can be passed over.
+  static func isHarmless(_ name: String, _ value: JSONValue) -> Bool {
+    switch value.kind {
+    case .null: return true
+    case .bool: if value.bool == false { return true }
+    case .number: if value.double == 0 { return true }
+    case .string: if value.string == "" { return true }
+    case .array, .object: if value.count == 0 { return true }
+    }
+    return name.contains("dropout") || name.hasSuffix("_pdrop") || name.hasPrefix("output_") || name.hasSuffix("_token_id")
+      || name.hasSuffix("_token_ids") || name.hasSuffix("_token_index") || name.hasSuffix("_loss_coef") || name.hasSuffix("_version")
+  }
 }

@@ -8,18 +8,28 @@ final class ConfigReader {
   /// Before a member's name in messages, such as "rope_scaling.".
   private let prefix: String
   private var read: Set<String> = []
+  /// What ``finish(withoutEffect:)`` passed over, by the names with their prefixes.
+  private(set) var ignored: [String] = []
 
   init(_ object: JSONValue, prefix: String = "") {
     self.object = object
     self.prefix = prefix
   }
 
+  /// Whether there is a member of the name, null or not.
+  func has(_ name: String) -> Bool { object[name] != nil }
+
   func value(_ name: String) -> JSONValue? {
     read.insert(name)
     return object[name].flatMap { $0.isNull ? nil : $0 }
   }
 
-  func integer(_ name: String) throws -> Int? { try typed(name, "an integer", value(name)) { $0.integer } }
+  /// An integer, also where it is written with a fraction of 0, as programs in JavaScript or Python do that compute it.
+  func integer(_ name: String) throws -> Int? {
+    try typed(name, "an integer", value(name)) { value in
+      value.integer ?? value.double.flatMap { abs($0) <= 0x1p53 ? Int(exactly: $0) : nil }
+    }
+  }
   /// A number within float32's range.
   func double(_ name: String) throws -> Double? {
     try typed(name, "a number within float32's range", value(name)) { $0.double.flatMap { Float($0).isFinite ? $0 : nil } }
@@ -39,12 +49,27 @@ final class ConfigReader {
     .invalid(key: prefix + name, value: "\(value)", reason: reason)
   }
 
-  /// - Throws: ``ModelError/unknownSetting(_:value:)`` for the first member that was not read, is not null, and may have an effect.
+  /// - Throws: ``ModelError/unknownSetting(_:value:)`` for the first member that was not read and may have an effect.
   func finish(withoutEffect: Set<String> = []) throws {
     for (key, value) in object.members {
       let name = key.string!
       if read.contains(name) || value.isNull || withoutEffect.contains(name) || name.hasPrefix("_") { continue }
+      if CheckpointTranslation.isHarmless(name, value) {
+        ignored.append(prefix + name)
+        continue
+      }
       throw ModelError.unknownSetting(prefix + name, value: "\(value)")
+    }
+  }
+
+  /// Whether the object has every member of another, with the same value; `type` is the old name of `rope_type`. For two spellings of RoPE's settings,
+  /// of which the newer may be nested by kind of layer.
+  func says(_ other: ConfigReader) -> Bool {
+    let mine = object["full_attention"] ?? object
+    return other.object.members.allSatisfy { key, value in
+      let name = key.string!
+      let found = mine[name] ?? (name == "type" ? mine["rope_type"] : name == "rope_type" ? mine["type"] : nil)
+      return value.isNull || found.map { $0.isSame(as: value) } ?? false
     }
   }
 
@@ -63,6 +88,21 @@ final class ConfigReader {
         result.append(element)
       }
       return result
+    }
+  }
+}
+
+extension JSONValue {
+  /// Whether both say the same: numbers by value, objects in any order.
+  fileprivate func isSame(as other: JSONValue) -> Bool {
+    guard kind == other.kind, count == other.count else { return false }
+    switch kind {
+    case .null: return true
+    case .bool: return bool == other.bool
+    case .number: return double == other.double
+    case .string: return string == other.string
+    case .array: return zip(elements, other.elements).allSatisfy { $0.isSame(as: $1) }
+    case .object: return members.allSatisfy { key, value in other[key.string!]?.isSame(as: value) ?? false }
     }
   }
 }

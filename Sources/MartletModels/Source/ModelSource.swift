@@ -5,7 +5,7 @@ public import MartletFormats
 
 /// What a model is read from: metadata and weights under GGUF's names, whatever file they lie in.
 ///
-/// An architecture is written once, in these names. A `GGUFFile` has them itself; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
+/// An architecture is written once, in these names. A `GGUFCheckpoint` and a `GGUFFile` have them themselves; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
 /// the architecture's translation tables. Metadata that has another type than what is asked for is an error, never nil.
 public protocol ModelSource: Sendable {
   /// A string; nil without the key.
@@ -20,11 +20,15 @@ public protocol ModelSource: Sendable {
   func isList(_ key: String) -> Bool
   /// A list of floating-point numbers; nil without the key.
   func floatList(ifPresent key: String) throws -> [Float]?
-  /// A list of Booleans; nil without the key.
+  /// A list of Booleans, or of zeros and ones; nil without the key.
   func boolList(ifPresent key: String) throws -> [Bool]?
+  /// A list of integers; nil without the key. By default there is none.
+  func integerList(ifPresent key: String) throws -> [Int]?
 
   /// How the file itself spells a key or a tensor's name: for messages.
   func spelling(of name: String) -> String
+  /// Settings that were passed over, because they look as if they changed nothing: for a log. Empty by default.
+  var ignoredSettings: [String] { get }
   /// What is thrown for a key that is needed and missing.
   func missingKey(_ key: String) -> any Error
 
@@ -60,6 +64,11 @@ public struct ModelTensor: Sendable, Hashable {
 }
 
 extension ModelSource {
+  public func integerList(ifPresent key: String) throws -> [Int]? { nil }
+  public var ignoredSettings: [String] { [] }
+}
+
+extension ModelSource {
   func string(_ key: String) throws -> String { try required(key, string(ifPresent: key)) }
   func integer(_ key: String) throws -> Int { try required(key, integer(ifPresent: key)) }
   func float(_ key: String) throws -> Float { try required(key, float(ifPresent: key)) }
@@ -69,9 +78,41 @@ extension ModelSource {
     return value
   }
 
+  /// Whether the output matrix is the embedding: there is none, or it holds the same bytes once more. Then one copy in memory serves both.
+  package func sharesEmbedding() throws -> Bool {
+    guard modelTensors.contains(where: { $0.name == "output.weight" }) else { return true }
+    let embedding = try weight("token_embd.weight", rows: nil, columns: nil)
+    return try weight("output.weight", rows: nil, columns: nil).hasSameBytes(as: embedding)
+  }
+
   /// The error for a value that contradicts itself, others, or what this build computes; it spells the key as the file does.
   func invalid(_ key: String, _ value: Any, _ reason: String) -> ModelError {
     .invalid(key: spelling(of: key), value: "\(value)", reason: reason)
+  }
+}
+
+extension GGUFCheckpoint: ModelSource {
+  public func string(ifPresent key: String) throws -> String? { try first.string(ifPresent: key) }
+  /// An integer; nil without the key. The files say how many they are; the checkpoint is all of them, and does not.
+  public func integer(ifPresent key: String) throws -> Int? { key == partCountKey ? nil : try first.integer(ifPresent: key) }
+  public func float(ifPresent key: String) throws -> Float? { try first.float(ifPresent: key) }
+  public func bool(ifPresent key: String) throws -> Bool? { try first.bool(ifPresent: key) }
+  public func isList(_ key: String) -> Bool { first.isList(key) }
+  public func floatList(ifPresent key: String) throws -> [Float]? { try first.floatList(ifPresent: key) }
+  public func boolList(ifPresent key: String) throws -> [Bool]? { try first.boolList(ifPresent: key) }
+  public func integerList(ifPresent key: String) throws -> [Int]? { try first.integerList(ifPresent: key) }
+  public func spelling(of name: String) -> String { name }
+  public func missingKey(_ key: String) -> any Error { first.missingKey(key) }
+  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
+}
+
+/// Where a file says that it is one part of a model.
+let partCountKey = "split.count"
+
+extension ModelTensor {
+  fileprivate init(_ tensor: GGUFTensor) {
+    self.init(
+      name: tensor.name, shape: tensor.shape, formatName: tensor.type.name, format: tensor.type.weightFormat, byteCount: tensor.byteCount)
   }
 }
 
@@ -89,8 +130,17 @@ extension GGUFFile: ModelSource {
     return floats
   }
 
+  public func integerList(ifPresent key: String) throws -> [Int]? {
+    guard let array = try array(ifPresent: key) else { return nil }
+    guard let integers = array.integers() else {
+      throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of integers")
+    }
+    return integers
+  }
+
   public func boolList(ifPresent key: String) throws -> [Bool]? {
     guard let array = try array(ifPresent: key) else { return nil }
+    if let integers = array.integers(), integers.allSatisfy({ $0 == 0 || $0 == 1 }) { return integers.map { $0 == 1 } }
     guard let bools = array.bools() else {
       throw GGUFError.wrongType(key: key, found: "array of \(array.elementType)", expected: "an array of bools")
     }
@@ -100,9 +150,5 @@ extension GGUFFile: ModelSource {
   public func spelling(of name: String) -> String { name }
   public func missingKey(_ key: String) -> any Error { GGUFError.missingKey(key) }
 
-  public var modelTensors: [ModelTensor] {
-    tensors.map {
-      ModelTensor(name: $0.name, shape: $0.shape, formatName: $0.type.name, format: $0.type.weightFormat, byteCount: $0.byteCount)
-    }
-  }
+  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
 }

@@ -12,15 +12,31 @@ extension TranslatedCheckpoint {
     for setting in translation.settings {
       switch setting {
       case .integer(let name, let key):
-        set("\(architecture).\(key)", try reader.integer(name).map { .integer($0) }, spelling: name)
+        set("\(architecture).\(key)", try integer(name, reader).map { .integer($0) }, spelling: name)
       case .float(let name, let key):
-        set("\(architecture).\(key)", try reader.double(name).map { .float(Float($0)) }, spelling: name)
+        let value = reader.has(name) ? try reader.double(name) : translation.defaults[name]
+        set("\(architecture).\(key)", value.map { .float(Float($0)) }, spelling: name)
       case .fixed(let name, let value): try Self.check(name, value, reader)
       }
     }
     try readWindows(reader, architecture)
     try readRope(reader, architecture)
+    try checkVocabulary(reader)
     try reader.finish(withoutEffect: CheckpointTranslation.withoutEffect)
+    ignoredSettings += reader.ignored
+  }
+
+  /// An integer of `config.json`, or what Transformers takes without it.
+  private func integer(_ name: String, _ reader: ConfigReader) throws -> Int? {
+    reader.has(name) ? try reader.integer(name) : translation.defaults[name].map { Int($0) }
+  }
+
+  private func checkVocabulary(_ reader: ConfigReader) throws {
+    guard let stated = try reader.integer("vocab_size"),
+      let rows = modelTensors.first(where: { $0.name == "token_embd.weight" })?.shape.first,
+      stated != rows
+    else { return }
+    throw reader.invalid("vocab_size", stated, "\(spelling(of: "token_embd.weight")) has \(rows) rows")
   }
 
   private static func check(_ name: String, _ expected: CheckpointTranslation.Setting.Value, _ reader: ConfigReader) throws {
@@ -37,7 +53,7 @@ extension TranslatedCheckpoint {
   // MARK: Windows
 
   private mutating func readWindows(_ reader: ConfigReader, _ architecture: String) throws {
-    let layerCount = try reader.integer("num_hidden_layers") ?? 0
+    let layerCount = try integer("num_hidden_layers", reader) ?? 0
     guard layerCount >= 1 && layerCount <= ModelConfiguration.largestSize else { return }  // the configuration names it
     let types = try layerTypes(reader, count: layerCount)
     let windowKey = "\(architecture).attention.sliding_window", patternKey = "\(architecture).attention.sliding_window_pattern"
@@ -48,6 +64,11 @@ extension TranslatedCheckpoint {
       guard types?.contains(true) != true else {
         throw reader.invalid("layer_types", "sliding_attention", "this model type has no windows")
       }
+      // Qwen's settings in another's clothes.
+      if let isOn = try reader.bool("use_sliding_window") {
+        if isOn { throw reader.invalid("use_sliding_window", true, "this model type has no windows") }
+        _ = (reader.value("sliding_window"), reader.value("max_window_layers"))
+      }
       return
     case .all: slides = types ?? Array(repeating: true, count: layerCount)
     case .pattern(let usual):
@@ -56,7 +77,7 @@ extension TranslatedCheckpoint {
       guard pattern >= 1 else { throw reader.invalid("sliding_window_pattern", pattern, "it must be at least 1") }
       slides = types ?? (1...layerCount).map { $0 % pattern != 0 }
     case .fromLayer:
-      let first = try reader.integer("max_window_layers") ?? layerCount
+      let first = try integer("max_window_layers", reader) ?? layerCount
       let usesWindows = try reader.bool("use_sliding_window") ?? false
       guard usesWindows else {
         _ = reader.value("sliding_window")
@@ -64,12 +85,13 @@ extension TranslatedCheckpoint {
       }
       slides = types ?? (0..<layerCount).map { $0 >= first }
     }
-    guard let window = try reader.integer("sliding_window") else {
-      guard case .all = translation.windows else {
-        if slides.contains(true) { throw missingKey(windowKey) }
-        return
+    guard let window = try integer("sliding_window", reader) else {
+      // Null: no layer has one, unless the settings say which ones have.
+      switch translation.windows {
+      case .all, .fromLayer: if types?.contains(true) != true { return }
+      case .none, .pattern: if !slides.contains(true) { return }
       }
-      return
+      throw missingKey(windowKey)
     }
     set(windowKey, .integer(window), spelling: "sliding_window")
     set(patternKey, .bools(slides), spelling: "layer_types")
@@ -102,7 +124,9 @@ extension TranslatedCheckpoint {
       throw reader.invalid("rope_interleaved", true, "this build reads directories whose RoPE turns halves")
     }
     let old = try reader.object("rope_scaling"), new = try reader.object("rope_parameters")
-    if old != nil && new != nil { throw reader.invalid("rope_scaling", "an object", "there is rope_parameters, too: keep one of them") }
+    if let old, let new, !new.says(old) {
+      throw reader.invalid("rope_scaling", "an object", "there is rope_parameters, too, which says something else: keep one of them")
+    }
     let group = new ?? old
     let nested = try group?.object("full_attention")
     let global = nested ?? group
@@ -122,12 +146,14 @@ extension TranslatedCheckpoint {
         localTheta != nil ? "rope_local_base_freq" : "rope_parameters", "present", "this model type has one RoPE for all layers")
     }
     try local?.finish()
+    ignoredSettings += (local?.ignored ?? []) + (nested == nil ? [] : group?.ignored ?? [])
     if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
       throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
     }
     guard let global else { return }
     try readScaling(global, prefix: "\(prefix).scaling", outerLength: outerLength)
     try global.finish(withoutEffect: ["finetuned"])
+    ignoredSettings += global.ignored
   }
 
   private mutating func readScaling(_ reader: ConfigReader, prefix: String, outerLength: Int?) throws {

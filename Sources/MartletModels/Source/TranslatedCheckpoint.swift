@@ -9,6 +9,7 @@ public import MartletFormats
 public struct TranslatedCheckpoint: ModelSource {
   public let directory: HuggingFaceDirectory
   public let modelTensors: [ModelTensor]
+  public internal(set) var ignoredSettings: [String] = []
 
   /// The metadata that the settings say.
   private(set) var values: [String: MetadataValue] = [:]
@@ -30,10 +31,15 @@ public struct TranslatedCheckpoint: ModelSource {
     let tiesEmbeddings = try reader.bool("tie_word_embeddings") ?? translation.tiesEmbeddings
     var tensors: [String: (original: String, addend: Float)] = [:]
     var modelTensors: [ModelTensor] = []
+    // Tied matrices are one, and a file may hold it under either name. A file that holds both says more than the setting: the loader compares them.
+    let outputIsEmbedding = tiesEmbeddings && !directory.tensors.contains { translation.tensors[$0.name]?.name == "token_embd.weight" }
     for tensor in directory.tensors {
-      // A tied output matrix is the embedding, whatever else the file holds; old checkpoints store RoPE's frequencies, which follow from the settings.
-      if tiesEmbeddings && tensor.name == "lm_head.weight" || tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
-      let target = Self.target(of: tensor.name, translation)
+      // Old checkpoints store RoPE's frequencies, which follow from the settings.
+      if tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
+      var target = Self.target(of: tensor.name, translation)
+      if outputIsEmbedding && target?.name == "output.weight" { target = "token_embd.weight" }
+      // What neither the index nor the formula knows is no part of the model.
+      if target == nil && !directory.isListed(tensor.name) { continue }
       // An unknown tensor must not pass for a known one, whatever it is called.
       let name = target?.name ?? "untranslated: \(tensor.name)"
       if let target { tensors[name] = (tensor.name, target.addend) } else { spellings[name] = tensor.name }

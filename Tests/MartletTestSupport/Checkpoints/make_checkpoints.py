@@ -7,7 +7,8 @@
 
 Every model is drawn from a seed, stored in one of three types, read back by Transformers and run in float32 with eager attention. Beside each
 checkpoint lie `expected.safetensors` (the logits after each token of each prompt) and `expected.json` (prompts, greedy tokens). `model.gguf` is
-the same model written with the gguf package, its names from that package's table. `rope.json` has RoPE's frequencies for every kind of scaling.
+the same model written with the gguf package (`model-0000n-of-0000m.gguf`: in parts), its names from that package's table. `rope.json` has
+RoPE's frequencies for every kind of scaling, `defaults.json` what Transformers' classes take for settings that are missing.
 
 Made with torch 2.15.0, transformers 5.24.0, tokenizers 0.23.3, gguf 0.19.0.
 """
@@ -21,7 +22,7 @@ import numpy
 import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -95,12 +96,12 @@ def write(path, value):
     path.write_text(json.dumps(value, indent=None, separators=(",", ":")) + "\n")
 
 
-def write_gguf(directory, architecture, name):
+def write_gguf(directory, architecture, name, **split):
     """The directory's model as GGUF, in the types of its tensors; norms and biases in float32."""
     config = json.loads((directory / "config.json").read_text())
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     stored = {"bfloat16": gguf.GGMLQuantizationType.BF16, "float16": gguf.GGMLQuantizationType.F16}[config["dtype"]]
-    writer = gguf.GGUFWriter(directory / "model.gguf", name)
+    writer = gguf.GGUFWriter(directory / "model.gguf", name, **split)
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer.add_name(f"tiny {name}")
     writer.add_block_count(config["num_hidden_layers"])
@@ -189,6 +190,16 @@ def rope_cases():
     return cases
 
 
+def class_defaults():
+    """What Transformers' classes make of a config.json that says nothing but its type."""
+    cases = {name: AutoConfig.for_model(name) for name in ("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text")}
+    cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3")}
+    keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+            "max_position_embeddings", "rms_norm_eps", "rope_parameters", "sliding_window", "layer_types", "query_pre_attn_scalar",
+            "tie_word_embeddings"]
+    return {name: {key: getattr(config, key) for key in keys if hasattr(config, key)} for name, config in cases.items()}
+
+
 def main():
     llama = make("llama", LlamaConfig(**SIZES, rope_parameters=LLAMA3, tie_word_embeddings=False), torch.bfloat16, "60KB")
     # The same settings as Transformers before version 5 wrote them.
@@ -210,7 +221,8 @@ def main():
 
     qwen2 = make("qwen2", Qwen2Config(**SIZES, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
                  torch.float16)
-    write_gguf(qwen2, gguf.MODEL_ARCH.QWEN2, "qwen2")
+    # In parts, the first of which has metadata only.
+    write_gguf(qwen2, gguf.MODEL_ARCH.QWEN2, "qwen2", split_max_tensors=12, small_first_shard=True)
 
     sizes = dict(SIZES, intermediate_size=64, vocab_size=300)
     qwen3 = make("qwen3", Qwen3Config(
@@ -225,6 +237,7 @@ def main():
         **dict(SIZES, hidden_size=32, intermediate_size=32), use_sliding_window=True, sliding_window=6, max_window_layers=1,
         tie_word_embeddings=True), torch.float16)
     write(HERE / "rope.json", rope_cases())
+    write(HERE / "defaults.json", class_defaults())
 
 
 main()

@@ -52,19 +52,26 @@ struct MemoryTests {
         device: device, kvCache: EngineConfiguration.KVCache(budget: .bytes(Self.cacheBytes)), maxSequenceLength: 64, maxBatchSize: 1))
   }
 
-  /// A GGUF file, and a directory; both tie the embedding.
+  /// A GGUF file, a directory, and a file with two equal matrices: all tie the embedding.
   private func models() throws -> [(ModelFiles, vectorBytes: Int)] {
     let model = TinyModel(.gemma3, seed: 21)
     let directory = try ModelFiles(path: TinyCheckpoint.file("qwen3"))
     guard case .directory(let checkpoint) = directory else { return [] }
     let vectors = checkpoint.tensors.filter { $0.shape.count == 1 }.reduce(0) { $0 + 4 * $1.count }
-    return [(.gguf(try model.file()), model.vectors.values.reduce(0) { $0 + 4 * $1.count }), (directory, vectors)]
+    // The embedding once more, as if it were an output matrix.
+    var twice = model
+    twice.matrices["output.weight"] = twice.matrices["token_embd.weight"]
+    return [
+      (.gguf(try GGUFCheckpoint(model.file())), model.vectors.values.reduce(0) { $0 + 4 * $1.count }),
+      (directory, vectors),
+      (.gguf(try GGUFCheckpoint(twice.file())), model.vectors.values.reduce(0) { $0 + 4 * $1.count }),
+    ]
   }
 
   @Test("is refused before a weight is read, with what it needs and what there is")
   func refused() throws {
     let models = try models()
-    #expect(models.count == 2)
+    #expect(models.count == 3)
     for (files, vectorBytes) in models {
       let roomy = try LimitedDevice(availableByteCount: .max)
       _ = try load(files, on: roomy)

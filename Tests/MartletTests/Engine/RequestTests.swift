@@ -2,6 +2,7 @@
 
 import Martlet
 import MartletCPU
+import MartletCore
 import MartletTestSupport
 import Metrics
 import MetricsTestKit
@@ -185,6 +186,33 @@ struct RequestTests {
     }
     let statistics = try await Tiny.statistics(of: llm) { $0.runningRequests == 0 && $0.ended[.failed] == 6 }
     #expect(statistics.ended == [.length: 12, .failed: 6] && statistics.hasEveryPage)
+  }
+
+  /// Values of about a million: in float16 they are infinite, and 0 · ∞ is no number.
+  @Test("whose values overflow a float16 cache fail with its name and the way out, in generation and in scoring")
+  func overflow() async throws {
+    var model = TinyModel(.llama, seed: 53)
+    for layer in 0..<model.numLayers {
+      model.matrices["blk.\(layer).attn_v.weight"]!.values = model.matrices["blk.\(layer).attn_v.weight"]!.values.map { $0 * 1e6 }
+    }
+    let prompt = Tiny.prompt(20, seed: 1)
+    let narrow = try Tiny.llm(model, dataType: .f16)
+    let sampling = SamplingParams(maxTokens: 2, ignoresEndTokens: true)
+    await #expect(throws: LLMError.cacheOverflow(tokenIndex: 0, dataType: .f16)) {
+      try await narrow.generate(.tokenIDs(prompt), sampling: sampling).output()
+    }
+    let error = await #expect(throws: LLMError.self) { try await narrow.score(prompt) }
+    let text = "\(try #require(error))"
+    #expect(text.contains("cache is f16") && text.contains("--kv-cache-dtype bf16"))
+    var withPrompt = sampling
+    withPrompt.promptLogprobs = 1
+    await #expect(throws: LLMError.self) { try await narrow.generate(.tokenIDs(prompt), sampling: withPrompt).output() }
+    let statistics = try await Tiny.statistics(of: narrow) { $0.runningRequests == 0 && $0.ended[.failed] == 3 }
+    #expect(statistics.ended == [.failed: 3] && statistics.hasEveryPage)
+
+    let wide = try Tiny.llm(model, dataType: .bf16)
+    #expect(try await wide.score(prompt).allSatisfy { $0.isFinite })
+    #expect(try await wide.generate(.tokenIDs(prompt), sampling: sampling).output().tokenIDs.count == 2)
   }
 
   // MARK: Numbers

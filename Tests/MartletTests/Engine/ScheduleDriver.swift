@@ -3,6 +3,7 @@
 import Martlet
 import MartletCPU
 import MartletCore
+import MartletFormats
 import MartletKVCache
 import MartletTestSupport
 import MartletTokenizers
@@ -28,7 +29,9 @@ struct ScheduleDriver {
 
   /// A token for every byte.
   private static let tokenizer: any Tokenizer = {
-    do { return try ModelFiles.gguf(TinyModel(.llama, seed: 1).file()).makeTokenizer() } catch { preconditionFailure("\(error)") }
+    do { return try ModelFiles.gguf(GGUFCheckpoint(TinyModel(.llama, seed: 1).file())).makeTokenizer() } catch {
+      preconditionFailure("\(error)")
+    }
   }()
 
   /// - Parameter tokens: how many tokens' keys and values there is memory for, all layers alike.

@@ -4,6 +4,7 @@ import CMartletAllocationCounter
 import Foundation
 import Martlet
 import MartletCPU
+import MartletFormats
 import MartletKVCache
 import MartletModels
 import MartletTestSupport
@@ -117,7 +118,7 @@ struct SteadyLoopTests {
   @Test("allocates nothing in 500 steps in which every request generates and is read", arguments: ["TRTLLM", "FLASHINFER"])
   func steady(backend: String) async throws {
     let model = TinyModel(.llama, seed: 71) { $0.contextLength = 800 }
-    let found = try await Self.count(.gguf(model.file()), backend: backend, steps: 500, warmUp: 100)
+    let found = try await Self.count(.gguf(GGUFCheckpoint(model.file())), backend: backend, steps: 500, warmUp: 100)
     #expect(found.proof > 16, "the first step, which takes in four requests, is seen to allocate")
     #expect(found.steady == 0, "\(found.steady) allocations in 500 steps")
   }

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import Martlet
+import MartletFormats
 import MartletTestSupport
 import MartletTokenizers
 import Testing
@@ -9,7 +10,9 @@ import Testing
 struct StopMatcherTests {
   /// A token for every byte.
   private static let bytes: any Tokenizer = {
-    do { return try ModelFiles.gguf(TinyModel(.llama, seed: 1).file()).makeTokenizer() } catch { preconditionFailure("\(error)") }
+    do { return try ModelFiles.gguf(GGUFCheckpoint(TinyModel(.llama, seed: 1).file())).makeTokenizer() } catch {
+      preconditionFailure("\(error)")
+    }
   }()
 
   private func run(_ pieces: [String], _ stops: [String]) -> (text: String, isStopped: Bool, held: String) {

@@ -1,0 +1,20 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletCore
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+extension Weight {
+  /// Whether both matrices have the same format, shape and bytes, and so the same values. Reads both up to the first difference.
+  public func hasSameBytes(as other: Weight) -> Bool {
+    guard format == other.format, rows == other.rows, columns == other.columns, bytes.count == other.bytes.count else { return false }
+    guard let mine = bytes.baseAddress, let others = other.bytes.baseAddress else { return bytes.isEmpty }
+    return memcmp(mine, others, bytes.count) == 0
+  }
+}
