@@ -116,6 +116,8 @@ public final class LLM: Sendable {
 extension LLM {
   /// The most samples of one prompt in one call.
   private static let mostSamples = 1 << 16
+  /// The longest text of a prompt, in bytes: more than any context, and far less than where tokenizers run out of 32-bit places.
+  package static let mostTextBytes = 1 << 28
 
   /// Submits a request. It runs from now on, together with the others.
   ///
@@ -209,10 +211,13 @@ extension LLM {
     let tokens: [Int]
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
-    case .text(let text): tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
+    case .text(let text):
+      try check(text)
+      tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: false))
     case .chat(let messages):
       if messages.isEmpty { throw LLMError.emptyPrompt }
       let text = try chatTemplate.get().render(messages, bos: name(of: tokenizer.bosToken), eos: name(of: tokenizer.eosToken))
+      try check(text)
       tokens = beginning(tokenizer.encode(text, parsesSpecialTokens: true))
     }
     try check(tokens)
@@ -228,6 +233,10 @@ extension LLM {
   private func beginning(_ tokens: [Int32]) -> [Int] {
     guard tokenizer.addsBOS, let bos = tokenizer.bosToken, tokens.first != bos else { return tokens.map(Int.init) }
     return [Int(bos)] + tokens.map(Int.init)
+  }
+
+  private func check(_ text: String) throws(LLMError) {
+    if text.utf8.count > Self.mostTextBytes { throw .textTooLong(byteCount: text.utf8.count, most: Self.mostTextBytes) }
   }
 
   private func check(_ tokens: [Int]) throws(LLMError) {
