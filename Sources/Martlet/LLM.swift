@@ -124,6 +124,8 @@ public final class LLM: Sendable {
 extension LLM {
   /// The most samples of one prompt in one call.
   private static let mostSamples = 1 << 16
+  /// The longest text of a prompt, in bytes: more than any context, and far less than where tokenizers run out of 32-bit places.
+  package static let mostTextBytes = 1 << 28
 
   /// Submits a request. It runs from now on, together with the others.
   ///
@@ -217,15 +219,22 @@ extension LLM {
     let tokens: [Int]
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
-    case .text(let text): tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
+    case .text(let text):
+      try check(text)
+      tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
     case .chat(let messages, let tools, let documents, var options):
       if messages.isEmpty { throw LLMError.emptyPrompt }
       options.now = options.now ?? .now
       let text = try chatTemplate.get().render(messages, tools: tools, documents: documents, options: options)
+      try check(text.text)
       tokens = tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent).map(Int.init)
     }
     try check(tokens)
     return tokens
+  }
+
+  private func check(_ text: String) throws(LLMError) {
+    if text.utf8.count > Self.mostTextBytes { throw .textTooLong(byteCount: text.utf8.count, most: Self.mostTextBytes) }
   }
 
   private func check(_ tokens: [Int]) throws(LLMError) {

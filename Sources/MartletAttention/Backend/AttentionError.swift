@@ -9,6 +9,8 @@ public enum AttentionError: Error, Sendable, Hashable, CustomStringConvertible {
   case invalidStep(String)
   /// A layer was given another backend's metadata.
   case foreignMetadata(backend: String, expected: String, found: String)
+  /// A tensor that does not have the shape or type that the layer needs, or one that is missing.
+  case invalidTensor(layer: Int, problem: String)
   /// The parameters of rotary positions cannot be used.
   case invalidRope(String)
 
@@ -21,6 +23,7 @@ public enum AttentionError: Error, Sendable, Hashable, CustomStringConvertible {
     case .invalidStep(let problem): "attention metadata: \(problem)"
     case .foreignMetadata(let backend, let expected, let found):
       "attention backend \(backend) was given metadata of type \(found); make it with AttentionLayer.makeMetadata, as \(expected)"
+    case .invalidTensor(let layer, let problem): "attention layer \(layer): \(problem)"
     case .invalidRope(let problem): "rotary positions: \(problem)"
     }
   }

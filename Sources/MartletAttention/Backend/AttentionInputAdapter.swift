@@ -30,9 +30,13 @@ struct AttentionInputAdapter {
     switch inputs.form {
     case .queriesOnly(let q):
       adapted.updatesCache = false
-      if computesOnHost { adapted.form = .queriesOnly(try finish(q, rope, metadata, queue)) } else { check(q, spec.queryWidth, metadata) }
+      if computesOnHost {
+        adapted.form = .queriesOnly(try finish(q, rope, metadata, queue))
+      } else {
+        try check(q, spec.queryWidth, metadata)
+      }
     case .fused(let qkv):
-      check(qkv, spec.fusedWidth, metadata)
+      try check(qkv, spec.fusedWidth, metadata)
       if metadata.isCross {
         throw AttentionError.invalidStep(
           "cross attention has queries and keys of different tokens; give layer \(spec.layerIndex) q, k and v apart")
@@ -44,13 +48,13 @@ struct AttentionInputAdapter {
           q: (qkv, 0), k: (qkv, spec.queryWidth), v: (qkv, spec.queryWidth + spec.keyWidth), rope, metadata, queue)
       }
     case .separate(let q, let k, let v):
-      check(q, spec.queryWidth, metadata)
+      try check(q, spec.queryWidth, metadata)
       if !inputs.updatesCache {
         adapted.form = .queriesOnly(computesOnHost ? try finish(q, rope, metadata, queue) : q)
         break
       }
-      check(k, spec.keyWidth, metadata, rows: metadata.numNewKVTokens)
-      check(v, spec.valueWidth, metadata, rows: metadata.numNewKVTokens)
+      try check(k, spec.keyWidth, metadata, rows: metadata.numNewKVTokens)
+      try check(v, spec.valueWidth, metadata, rows: metadata.numNewKVTokens)
       if computesOnHost { adapted.form = try separate(q: (q, 0), k: (k, 0), v: (v, 0), rope, metadata, queue) }
     }
     return adapted
@@ -110,10 +114,13 @@ extension AttentionInputAdapter {
     HeadRows(place.tensor, column: place.column, numTokens: tokens.numTokens, numHeads: numHeads, headDim: headDim)
   }
 
-  private func check(_ tensor: Tensor, _ columns: Int, _ metadata: AttentionMetadata, rows: Int? = nil) {
+  private func check(_ tensor: Tensor, _ columns: Int, _ metadata: AttentionMetadata, rows: Int? = nil) throws {
     let rows = rows ?? metadata.numTokens
-    enforce(
-      tensor.dataType == .f32 && tensor.shape[tensor.shape.rank - 1] == columns && tensor.count >= rows * columns,
-      "layer \(spec.layerIndex): an input of \(tensor.shape) \(tensor.dataType) where [\(rows), \(columns)] f32 is wanted")
+    guard tensor.dataType == .f32, tensor.shape.rank > 0, tensor.shape[tensor.shape.rank - 1] == columns, tensor.count >= rows * columns
+    else {
+      throw AttentionError.invalidTensor(
+        layer: spec.layerIndex,
+        problem: "an input of \(tensor.shape) \(tensor.dataType) where [\(rows), \(columns)] f32 is wanted")
+    }
   }
 }

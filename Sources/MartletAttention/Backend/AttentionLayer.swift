@@ -81,18 +81,21 @@ public final class AttentionLayer {
   ///
   /// Inputs may have more rows than the step has tokens; the rest is ignored.
   /// - Precondition: `metadata` was prepared for this step.
+  /// - Throws: ``AttentionError``, where metadata, inputs or output are not as the layer needs them.
   public func forward(
     _ inputs: AttentionInputs, metadata: AttentionMetadata, output: AttentionOutput, on queue: any DeviceQueue
   ) throws {
-    enforce(
+    func check(_ holds: Bool, _ problem: @autoclosure () -> String) throws {
+      if !holds { throw AttentionError.invalidTensor(layer: spec.layerIndex, problem: problem()) }
+    }
+    try check(
       output.values.dataType == outputDataType && output.values.count >= metadata.numTokens * spec.outputWidth,
-      "layer \(spec.layerIndex): an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of "
-        + "\(spec.outputWidth) \(outputDataType)")
+      "an output of \(output.values.shape) \(output.values.dataType) for \(metadata.numTokens) tokens of \(spec.outputWidth) \(outputDataType)"
+    )
     if let logSumExp = output.logSumExp {
-      enforce(
+      try check(
         logSumExp.dataType == .f32 && logSumExp.count >= metadata.numTokens * spec.numHeads,
-        "layer \(spec.layerIndex): log-sum-exps of \(logSumExp.shape) \(logSumExp.dataType) for \(metadata.numTokens) tokens of "
-          + "\(spec.numHeads) heads")
+        "log-sum-exps of \(logSumExp.shape) \(logSumExp.dataType) for \(metadata.numTokens) tokens of \(spec.numHeads) heads, in f32")
     }
     try metadata.validateUse(of: inputs.mask)
     try metadata.validatePages(of: spec, under: inputs.mask)
@@ -110,9 +113,13 @@ public final class AttentionLayer {
     if let k, let v {
       inputs = AttentionInputs(q: q, k: k, v: v, mask: mask)
     } else {
-      enforce(k == nil && v == nil, "keys without values, or values without keys")
+      guard k == nil && v == nil else {
+        throw AttentionError.invalidTensor(
+          layer: spec.layerIndex, problem: "keys without values, or values without keys; give both or none")
+      }
       inputs =
-        q.shape[q.shape.rank - 1] == spec.fusedWidth ? AttentionInputs(fusedQKV: q, mask: mask) : AttentionInputs(queries: q, mask: mask)
+        q.shape.rank > 0 && q.shape[q.shape.rank - 1] == spec.fusedWidth
+        ? AttentionInputs(fusedQKV: q, mask: mask) : AttentionInputs(queries: q, mask: mask)
     }
     try forward(inputs, metadata: metadata, output: AttentionOutput(values: output), on: queue)
     return output

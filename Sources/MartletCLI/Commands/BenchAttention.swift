@@ -34,12 +34,12 @@ struct BenchAttention: AsyncParsableCommand {
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again.", valueName: "name"))
   var backends: [String] = ["TRTLLM"]
 
-  @Option(name: .customLong("page-size"), help: ArgumentHelp("Tokens in a page, a power of two.", valueName: "n"))
+  @Option(name: .customLong("page-size"), parsing: .unconditional, help: ArgumentHelp("Tokens in a page, a power of two.", valueName: "n"))
   var pageSize = 32
 
   @OptionGroup var device: DeviceOptions
 
-  @Option(help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
   var repeats = 7
 
   @Option(help: ArgumentHelp("Draw a roofline to this SVG file.", valueName: "file"))

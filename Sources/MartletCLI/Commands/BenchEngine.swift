@@ -19,35 +19,38 @@ struct BenchEngine: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Name or path.", valueName: "model"))
   var model = KnownModel.default.name
 
-  @Option(help: ArgumentHelp("How many requests.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("How many requests.", valueName: "n"))
   var requests = 32
 
-  @Option(help: ArgumentHelp("Requests a second on average; inf is all at once.", valueName: "r"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Requests a second on average; inf is all at once.", valueName: "r"))
   var rate = Double.infinity
 
   @Option(
-    name: .customLong("prompt-tokens"),
+    name: .customLong("prompt-tokens"), parsing: .unconditional,
     help: ArgumentHelp("Tokens of a prompt: 128, 64..512 (uniform) or lognormal:200:0.8 (median, sigma).", valueName: "lengths"))
   var promptTokens = LengthDistribution.uniform(64...256)
 
-  @Option(name: .customLong("output-tokens"), help: ArgumentHelp("Tokens of an answer, likewise.", valueName: "lengths"))
+  @Option(
+    name: .customLong("output-tokens"), parsing: .unconditional, help: ArgumentHelp("Tokens of an answer, likewise.", valueName: "lengths"))
   var outputTokens = LengthDistribution.uniform(16...64)
 
   @Option(
-    name: .customLong("shared-prefix-tokens"),
+    name: .customLong("shared-prefix-tokens"), parsing: .unconditional,
     help: ArgumentHelp("Tokens of one prefix that comes before some of the prompts.", valueName: "n"))
   var sharedPrefixTokens = 0
 
-  @Option(name: .customLong("shared-prefix-share"), help: ArgumentHelp("The share of prompts with that prefix, 0 to 1.", valueName: "f"))
+  @Option(
+    name: .customLong("shared-prefix-share"), parsing: .unconditional,
+    help: ArgumentHelp("The share of prompts with that prefix, 0 to 1.", valueName: "f"))
   var sharedPrefixShare = 1.0
 
-  @Option(help: ArgumentHelp("0 always takes the most probable token.", valueName: "t"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("0 always takes the most probable token.", valueName: "t"))
   var temperature: Float = 0
 
-  @Option(help: ArgumentHelp("The most tokens of one request (default: what the trace may need).", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The most tokens of one request (default: what the trace may need).", valueName: "n"))
   var context: Int?
 
-  @Option(help: ArgumentHelp("The same seed gives the same trace.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The same seed gives the same trace.", valueName: "n"))
   var seed: UInt64 = 1
 
   @OptionGroup(title: "Engine options") var engine: EngineOptions

@@ -27,7 +27,9 @@ struct Chat: AsyncParsableCommand {
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)
   var chatTemplate: String?
 
-  @Option(help: ArgumentHelp("The most tokens of the conversation (default: the model's, at most 8192).", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The most tokens of the conversation (default: the model's, at most 8192).", valueName: "n")
+  )
   var context: Int?
 
   @OptionGroup(title: "Engine options") var engine: EngineOptions

@@ -31,21 +31,25 @@ struct Generate: AsyncParsableCommand {
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)
   var chatTemplate: String?
 
-  @Option(help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
   var context: Int?
 
   @OptionGroup(title: "Engine options") var engine: EngineOptions
   @OptionGroup(title: "Cache options") var cache: CacheOptions
   @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
 
-  @Option(name: .customLong("n"), help: ArgumentHelp("Draw this many answers to each prompt.", valueName: "n"))
+  @Option(name: .customLong("n"), parsing: .unconditional, help: ArgumentHelp("Draw this many answers to each prompt.", valueName: "n"))
   var count = 1
 
-  @Option(help: ArgumentHelp("With --json: log-probabilities of the answer's tokens and of the n most probable.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("With --json: log-probabilities of the answer's tokens and of the n most probable.", valueName: "n"))
   var logprobs: Int?
 
   @Option(
-    name: .customLong("prompt-logprobs"),
+    name: .customLong("prompt-logprobs"), parsing: .unconditional,
     help: ArgumentHelp("With --json: the same of the prompt's tokens from the second on.", valueName: "n"))
   var promptLogprobs: Int?
 
@@ -158,8 +162,12 @@ struct Generate: AsyncParsableCommand {
     guard let text = String(validating: data, as: UTF8.self) else {
       throw CommandError("the prompts file \"\(promptsFile)\" is not UTF-8")
     }
-    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
-      .filter { !$0.element.isEmpty }.map { (line: Optional($0.offset + 1), text: String($0.element)) }
+    // At line feeds only: what else Unicode calls a line separator may stand in a prompt.
+    let pieces = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    let lines = pieces.enumerated().map { index, piece in
+      let endsInReturn = index < pieces.count - 1 && piece.last == UInt8(ascii: "\r")
+      return (line: Optional(index + 1), text: String(Substring(endsInReturn ? piece.dropLast() : piece)))
+    }.filter { !$0.text.isEmpty }
     if lines.isEmpty { throw CommandError("the prompts file \"\(promptsFile)\" has no prompts; write one on each line") }
     return lines
   }

@@ -16,10 +16,12 @@ struct Inspect: AsyncParsableCommand {
   @Argument(help: "Name or path.")
   var model: String
 
-  @Option(help: ArgumentHelp("The context length to compute memory for (default: the model's, at most 8192).", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The context length to compute memory for (default: the model's, at most 8192).", valueName: "n"))
   var context: Int?
 
-  @OptionGroup(title: "Cache options") var cache: CacheOptions
+  @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
   @Flag(help: "Print one JSON object.")
   var json = false

@@ -20,7 +20,7 @@ struct Perplexity: AsyncParsableCommand {
   @Argument(help: "A text file.", completion: .file())
   var file: String
 
-  @Option(help: ArgumentHelp("Tokens in a window.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens in a window.", valueName: "n"))
   var context = 512
 
   @Flag(help: "Score the whole file as one sequence.")
@@ -40,6 +40,9 @@ struct Perplexity: AsyncParsableCommand {
     try await interruptible { [self] in
       guard let data = FileManager.default.contents(atPath: file) else { throw CommandError("the file \"\(file)\" cannot be read") }
       guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("the file \"\(file)\" is not UTF-8") }
+      guard data.count <= LLM.mostTextBytes else {
+        throw CommandError("the file \"\(file)\" has \(data.count) bytes, and at most \(LLM.mostTextBytes) are scored; give a part of it")
+      }
       let files = try ModelFiles(path: try await ModelFile.path(of: model))
       let tokenizer = try files.makeTokenizer()
       // As `generate` reads a prompt: no special tokens, and the beginning-of-text token where the model wants one.

@@ -23,7 +23,7 @@ struct Verify: AsyncParsableCommand {
 
   @OptionGroup var processor: DeviceOptions
 
-  @Option(help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
   var seed: UInt64 = 1
 
   @Flag(help: "Cover every triple of the grid's axes, and run TensorRT-LLM's own test scenarios at their original size; takes minutes.")

@@ -5,8 +5,28 @@ import Martlet
 import MartletCore
 import MartletKVCache
 
-/// How keys and values are kept.
+/// How keys and values are kept, and how many.
 struct CacheOptions: ParsableArguments {
+  @OptionGroup var format: CacheFormatOptions
+
+  @Option(
+    name: .customLong("kv-cache-memory"), parsing: .unconditional,
+    help: ArgumentHelp("Bytes for keys and values; K, M and G are powers of 1024 (default: by free memory).", valueName: "bytes"))
+  var memory: ByteCountArgument?
+
+  @Flag(name: .customLong("no-prefix-reuse"), help: "Compute every prompt whole, also where an earlier one began with the same tokens.")
+  var noPrefixReuse = false
+
+  var kvCache: EngineConfiguration.KVCache {
+    var cache = format.kvCache
+    cache.budget = memory.map { .bytes($0.byteCount) } ?? .automatic
+    cache.reusesPrefixes = !noPrefixReuse
+    return cache
+  }
+}
+
+/// What one page of keys and values is.
+struct CacheFormatOptions: ParsableArguments {
   @Option(
     name: .customLong("kv-cache-dtype"),
     help: ArgumentHelp("Type of cached keys and values: auto (bf16), f32, f16, bf16, fp8 (e4m3) or int8.", valueName: "type"))
@@ -16,22 +36,13 @@ struct CacheOptions: ParsableArguments {
   var fp8Inputs = false
 
   @Option(
-    name: .customLong("page-size"),
+    name: .customLong("page-size"), parsing: .unconditional,
     help: ArgumentHelp("Tokens in a page, a power of two up to 1048576, or linear (VANILLA only).", valueName: "n"))
   var pageSize = PageSizeArgument(pageSize: .tokens(32))
 
-  @Option(
-    name: .customLong("kv-cache-memory"),
-    help: ArgumentHelp("Bytes for keys and values; K, M and G are powers of 1024 (default: by free memory).", valueName: "bytes"))
-  var memory: ByteCountArgument?
-
-  @Flag(name: .customLong("no-prefix-reuse"), help: "Compute every prompt whole, also where an earlier one began with the same tokens.")
-  var noPrefixReuse = false
-
+  /// With the default budget and prefix reuse.
   var kvCache: EngineConfiguration.KVCache {
-    EngineConfiguration.KVCache(
-      dataType: dataType.dataType, pageSize: pageSize.pageSize, budget: memory.map { .bytes($0.byteCount) } ?? .automatic,
-      fp8Inputs: fp8Inputs, reusesPrefixes: !noPrefixReuse)
+    EngineConfiguration.KVCache(dataType: dataType.dataType, pageSize: pageSize.pageSize, fp8Inputs: fp8Inputs)
   }
 
   func validate() throws {

@@ -11,7 +11,7 @@ struct DeviceOptions: ParsableArguments {
       "Kernels to use: avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).", valueName: "name"))
   var instructionSet: String?
 
-  @Option(help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
   var threads: Int?
 
   func validate() throws { try validatePositive(threads, "--threads") }

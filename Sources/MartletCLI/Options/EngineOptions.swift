@@ -12,14 +12,15 @@ struct EngineOptions: ParsableArguments {
     name: .customLong("attention-backend"), help: ArgumentHelp("Attention backend: TRTLLM, FLASHINFER or VANILLA.", valueName: "name"))
   var attentionBackend = "TRTLLM"
 
-  @Option(help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
   var chunk: Int?
 
-  @Option(name: .customLong("batch-size"), help: ArgumentHelp("The most requests in one step.", valueName: "n"))
+  @Option(name: .customLong("batch-size"), parsing: .unconditional, help: ArgumentHelp("The most requests in one step.", valueName: "n"))
   var batchSize = 16
 
   @Option(
-    name: .customLong("step-tokens"),
+    name: .customLong("step-tokens"), parsing: .unconditional,
     help: ArgumentHelp("The most tokens in one step (default: 512, or the batch size where that is more).", valueName: "n"))
   var stepTokens: Int?
 

@@ -32,18 +32,26 @@ enum ModelFile {
   static func pull(_ model: KnownModel, into store: ModelStore) async throws -> String {
     Terminal.note("\(model.title). Licence: \(model.license).")
     let progress = ProgressLine()
-    let path = try await store.pull(model) { step in
-      switch step {
-      case .waiting: progress.show("waiting for another pull into \(store.directory)")
-      case .checking: progress.show("checking \(model.name)")
-      case .downloading(let received, let total):
-        progress.show("downloading \(model.name): \(megabytes(received)) of about \(megabytes(total))")
-      case .joining: progress.show("unpacking \(model.name)")
+    do {
+      let path = try await store.pull(model) { step in
+        switch step {
+        case .waiting: progress.show("waiting for another pull into \(store.directory)")
+        case .checking: progress.show("checking \(model.name)")
+        case .downloading(let received, let total):
+          progress.show("downloading \(model.name): \(megabytes(received)) of \(megabytes(total))")
+        }
       }
+      progress.clear()
+      Terminal.note("\(model.name) is at \(path); its checksum is right.")
+      return path
+    } catch {
+      progress.clear()
+      let kept = store.partialByteCount(of: model)
+      if kept > 0 {
+        Terminal.note("\(megabytes(kept)) of \(megabytes(model.byteCount)) are kept; `martlet pull \(model.name)` goes on from there.")
+      }
+      throw error
     }
-    progress.clear()
-    Terminal.note("\(model.name) is at \(path); its checksum is right.")
-    return path
   }
 
   private static func megabytes(_ byteCount: Int) -> String { "\(byteCount / 1_000_000) MB" }

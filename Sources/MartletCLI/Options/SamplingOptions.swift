@@ -4,44 +4,51 @@ import ArgumentParser
 import Martlet
 
 /// How the next token is chosen, and when an answer ends.
+///
+/// A number may follow its option after a space also where it is negative: the parser would else take it for another option.
 struct SamplingOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("0 always takes the most probable token; higher is more varied.", valueName: "t"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("0 always takes the most probable token; higher is more varied.", valueName: "t"))
   var temperature: Float = 0
 
-  @Option(name: .customLong("top-k"), help: ArgumentHelp("Draw from the k most probable tokens only.", valueName: "k"))
+  @Option(
+    name: .customLong("top-k"), parsing: .unconditional, help: ArgumentHelp("Draw from the k most probable tokens only.", valueName: "k"))
   var topK: Int?
 
   @Option(
-    name: .customLong("top-p"), help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
+    name: .customLong("top-p"), parsing: .unconditional,
+    help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
   var topP: Float = 1
 
   @Option(
-    name: .customLong("repetition-penalty"),
+    name: .customLong("repetition-penalty"), parsing: .unconditional,
     help: ArgumentHelp(
       "Above 1 discourages the tokens of prompt and answer: their logits are divided by it, negative ones multiplied.", valueName: "r"))
   var repetitionPenalty: Float = 1
 
   @Option(
-    name: .customLong("presence-penalty"), help: ArgumentHelp("Taken once from the logits of the answer's tokens, -2 to 2.", valueName: "p")
+    name: .customLong("presence-penalty"), parsing: .unconditional,
+    help: ArgumentHelp("Taken once from the logits of the answer's tokens, -2 to 2.", valueName: "p")
   )
   var presencePenalty: Float = 0
 
   @Option(
-    name: .customLong("frequency-penalty"),
+    name: .customLong("frequency-penalty"), parsing: .unconditional,
     help: ArgumentHelp("Taken from the logits of the answer's tokens as often as they stand there, -2 to 2.", valueName: "p"))
   var frequencyPenalty: Float = 0
 
   @Option(
-    name: .customLong("min-p"),
+    name: .customLong("min-p"), parsing: .unconditional,
     help: ArgumentHelp("Draw from tokens at least this many times as probable as the most probable.", valueName: "p"))
   var minP: Float = 0
 
   @Option(
-    name: .customLong("logit-bias"),
+    name: .customLong("logit-bias"), parsing: .unconditionalSingleValue,
     help: ArgumentHelp("Add to the logit of a token, by id: -100 bans it, 100 forces it; may be given again.", valueName: "id=bias"))
   var logitBias: [LogitBiasArgument] = []
 
-  @Option(help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
   var timeout: Double?
 
   @Option(
@@ -50,10 +57,11 @@ struct SamplingOptions: ParsableArguments {
       "End before this text; may be given several times. One that begins with three dashes is given as --stop=TEXT.", valueName: "text"))
   var stop: [String] = []
 
-  @Option(name: .customLong("max-tokens"), help: ArgumentHelp("The most tokens to generate.", valueName: "n"))
+  @Option(name: .customLong("max-tokens"), parsing: .unconditional, help: ArgumentHelp("The most tokens to generate.", valueName: "n"))
   var maxTokens = 256
 
-  @Option(help: ArgumentHelp("The same seed gives the same tokens (default: drawn, and reported).", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The same seed gives the same tokens (default: drawn, and reported).", valueName: "n"))
   var seed: UInt64?
 
   func validate() throws {

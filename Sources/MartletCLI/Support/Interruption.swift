@@ -11,7 +11,7 @@ import Dispatch
   import Darwin
 #endif
 
-/// Runs `body` so that an interrupt (Ctrl-C) or a request to end cancels it: downloads remove what is half, generations free their pages.
+/// Runs `body` so that an interrupt (Ctrl-C) or a request to end cancels it: downloads keep only what is whole, generations free their pages.
 ///
 /// A second interrupt ends the process at once.
 func interruptible<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) async throws -> Result {

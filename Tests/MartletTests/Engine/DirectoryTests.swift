@@ -69,6 +69,9 @@ struct DirectoryTests {
     #expect(throws: LLMError.unknownToken(id: 301, vocabularySize: 300)) {
       try llm.generate(.tokenIDs(llm.tokenizer.encode("<image 301>", parsesSpecialTokens: true).map { Int($0) }))
     }
+    // A tokenizer ends the process where it runs out of 32-bit places; no text may come so far.
+    let long = String(repeating: "a", count: (1 << 28) + 1)
+    #expect(throws: LLMError.textTooLong(byteCount: (1 << 28) + 1, most: 1 << 28)) { try llm.tokenIDs(of: .text(long)) }
     let plain = try copy(addingToken: 301, isSpecial: false)
     defer { try? FileManager.default.removeItem(atPath: plain) }
     #expect { try self.llm(plain, backend: "TRTLLM") } throws: { "\($0)".contains("302 tokens and its embedding 300 rows") }

