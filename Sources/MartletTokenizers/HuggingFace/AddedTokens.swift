@@ -13,10 +13,22 @@ struct AddedToken: Sendable {
   /// Takes the white space before it, after it, along.
   var takesLeft: Bool, takesRight: Bool
 
+  /// One of `added_tokens` in `tokenizer.json`.
   init(_ field: JSONField, highestID: Int) throws(TokenizerError) {
     let id = try field["id"].integer()
     guard id >= 0, id <= highestID else { throw field["id"].malformed("is \(id), which is not in 0...\(highestID)") }
-    self.id = Int32(id)
+    try self.init(field, id: Int32(id))
+  }
+
+  /// A control token without flags of its own.
+  init(id: Int32, special content: [UInt8]) {
+    self.id = id
+    self.content = content
+    (isSpecial, isNormalized, takesLeft, takesRight) = (true, false, false, false)
+  }
+
+  init(_ field: JSONField, id: Int32) throws(TokenizerError) {
+    self.id = id
     content = try field["content"].bytes()
     guard !content.isEmpty else { throw field["content"].malformed("is empty") }
     // Looked for at every place of a text.

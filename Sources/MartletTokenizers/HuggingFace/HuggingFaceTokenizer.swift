@@ -27,7 +27,7 @@ final class HuggingFaceTokenizer: Tokenizer {
     guard file.kind == .object else { throw .malformed(field: "tokenizer.json", problem: "is \(JSONField.shown(file)), not an object") }
     let normalizer = try TextNormalizer(root["normalizer"])
     let words = try WordSteps(root["pre_tokenizer"])
-    let tokens = try TokenList(root, isByteLevel: words.isByteLevel)
+    let tokens = try TokenList(root, isByteLevel: words.isByteLevel, companions)
     vocabulary = tokens.vocabulary
     model = try tokens.model(root["model"])
     decoder = try TokenDecoding(root["decoder"], isByteLevel: words.isByteLevel)
