@@ -226,7 +226,6 @@ struct TokenList {
       byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: -1, field: "\(field.name).vocab")
       if byteTokens.contains(-1) { throw field["byte_fallback"].malformed("is true, but there are not tokens for all bytes") }
     }
-    guard unknown != nil || !byteTokens.isEmpty else { throw field["unk_id"].malformed("is missing, and there are no tokens for bytes") }
     return UnigramModel(pieces, scores: scores, worstScore: worst, unknown: unknown ?? -1, byteTokens: byteTokens, sums: .float64)
   }
 }
