@@ -58,6 +58,19 @@ private struct Parts: Decodable {
     }
   }
 
+  @Test(arguments: [
+    "deepseek-llm", "deepseek-coder", "youtu", "tiny_aya", "granite-embed-multi-97m", "ufakzeka", "laguna", "spark2_5", "roberta-bpe",
+  ]) func `a pre-tokenizer of GGUF files cuts the words of its published pattern`(name: String) throws {
+    let (parts, truth) = (try Parts(), try TokenizerTruth())
+    let preTokenizer = try #require(PreTokenizer.named[name])
+    for (text, lengths) in zip(truth.texts + parts.digits, try #require(parts.pre[name])) {
+      var words: [Int] = []
+      let bytes = Array(text.utf8)
+      preTokenizer.forEachWord(in: bytes, 0..<bytes.count) { words.append($0.count) }
+      #expect(words == lengths, "\(text.debugDescription)")
+    }
+  }
+
   @Test func `a character that is no piece is left out where a file has no unknown token`() throws {
     let tokenizer = try tokenizer(#"{"model":{"type":"Unigram","vocab":[["a",-1],["b",-2]]}}"#)
     #expect(tokenizer.encode("xaxxb", parsesSpecialTokens: false) == [0, 1])
