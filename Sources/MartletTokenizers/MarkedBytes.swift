@@ -7,6 +7,8 @@ struct MarkedBytes: Sendable {
   var bytes: [UInt8]
   /// In ascending order; no two touch.
   var contents: [Range<Int>] = []
+  /// Whether what is first here is the first of the whole text: a normaliser may have taken that away.
+  var isBeginning = true
   /// Whether names that end a turn are text in contents even if the file calls them text: they are then found in any other.
   var withholdsEnds = false
 
@@ -93,9 +95,14 @@ struct MarkedRewriting {
     result.withholdsEnds = source.withholdsEnds
   }
 
+  private mutating func noteBeginning(_ range: Range<Int>) {
+    if result.bytes.isEmpty { result.isBeginning = source.isBeginning && range.lowerBound == 0 }
+  }
+
   /// The part as it is.
   mutating func copy(_ range: Range<Int>) {
     let offset = result.bytes.count - range.lowerBound
+    noteBeginning(range)
     result.bytes += source.bytes[range]
     guard !source.contents.isEmpty else { return }
     var copied = result.contents
@@ -107,6 +114,7 @@ struct MarkedRewriting {
   /// Other bytes for the part: contents if any byte of the part is, or where nothing is replaced, if what follows is.
   mutating func replace(_ range: Range<Int>, with bytes: some Collection<UInt8>) {
     let start = result.bytes.count
+    if !bytes.isEmpty { noteBeginning(range) }
     result.bytes += bytes
     guard !source.contents.isEmpty else { return }
     let isContent = range.isEmpty ? cursor.contains(range.lowerBound) : cursor.overlap(with: range) != .none

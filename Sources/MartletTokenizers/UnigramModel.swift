@@ -31,6 +31,7 @@ final class UnigramModel: Sendable {
   ///   - pieces: The texts that can be used, in ascending order of tokens: of two equal ones the last counts.
   ///   - scores: By token; those of `pieces` are finite.
   ///   - worstScore: Of the normal pieces.
+  ///   - unknown: −1 without one: a character that is no piece is left out.
   ///   - byteTokens: The tokens of all bytes, or none.
   init(
     _ pieces: [(text: [UInt8], token: Int32)], scores: [Double], worstScore: Double, unknown: Int32, byteTokens: [Int32], sums: Sums
@@ -97,7 +98,7 @@ final class UnigramModel: Sendable {
         tokens.append(step.token)
       } else if !byteTokens.isEmpty {
         for index in (start..<end).reversed() { tokens.append(byteTokens[Int(text[range.lowerBound + index])]) }
-      } else if !followsUnknown {
+      } else if !followsUnknown && unknown >= 0 {
         tokens.append(unknown)
       }
       followsUnknown = step.token < 0

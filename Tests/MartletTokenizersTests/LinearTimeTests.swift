@@ -63,7 +63,9 @@ import Testing
     for name in ["smollm", "qwen2", "llama3", "gpt4o", "deepseek3", "mistral", "pieces-unknown", "t5", "unigram-bytes"] {
       tokenizers.append((name, try TokenizerTruth.tokenizer(name)))
     }
-    tokenizers.append(("gguf default", try makeTokenizer(from: GGUFFile(bytes: TokenizerTruth.byteLevelGGUF("gpt2", pre: "default")))))
+    for pre in ["default", "deepseek-llm", "tiny_aya"] {
+      tokenizers.append(("gguf \(pre)", try makeTokenizer(from: GGUFFile(bytes: TokenizerTruth.byteLevelGGUF("gpt2", pre: pre)))))
+    }
     tokenizers.append(("gguf unigram", try makeTokenizer(from: GGUFFile(bytes: truth.sentencePieceGGUF("unigram", model: "t5")))))
     tokenizers.append(("gguf bpe", try makeTokenizer(from: GGUFFile(bytes: truth.sentencePieceGGUF("bpe-bytes", model: "llama")))))
     return tokenizers

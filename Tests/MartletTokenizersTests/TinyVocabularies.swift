@@ -36,7 +36,8 @@ func byteLevelFile(
 
 /// A file with a SentencePiece vocabulary: `<unk>`, `<s>`, `</s>`, the 256 byte tokens 3…258 if asked for, then `pieces`.
 func sentencePieceFile(
-  _ pieces: [(String, Float)], extra: [(String, Kind)] = [], hasBytes: Bool = true, configure: (inout GGUFWriter) -> Void = { _ in }
+  _ pieces: [(String, Float)], extra: [(String, Kind)] = [], hasBytes: Bool = true, model: String = "llama",
+  configure: (inout GGUFWriter) -> Void = { _ in }
 ) -> [UInt8] {
   var tokens: [(String, Kind, Float)] = [("<unk>", .unknown, 0), ("<s>", .control, 0), ("</s>", .control, 0)]
   if hasBytes {
@@ -47,7 +48,7 @@ func sentencePieceFile(
   }
   tokens += pieces.map { ($0.0, .normal, $0.1) } + extra.map { ($0.0, $0.1, 0) }
   var writer = GGUFWriter()
-  writer.add("tokenizer.ggml.model", .string("llama"))
+  writer.add("tokenizer.ggml.model", .string(model))
   writer.add("tokenizer.ggml.tokens", strings: tokens.map(\.0))
   writer.add("tokenizer.ggml.token_type", int32s: tokens.map(\.1.rawValue))
   writer.add("tokenizer.ggml.scores", floats: tokens.map(\.2))

@@ -47,10 +47,10 @@ import Testing
       let tokenizer = try makeTokenizer(directory: path)
       #expect(tokenizer.addsBOS && tokenizer.bosToken == 0 && tokenizer.eosToken == 1)
     }
-    // The flag goes before the template, and a null is nothing.
+    // The template goes before the flag, and a null is nothing.
     try withDirectory(["tokenizer_config.json": #"{"bos_token":null,"add_bos_token":false}"#], tokenizer: "llama3") { path in
       let tokenizer = try makeTokenizer(directory: path)
-      #expect(!tokenizer.addsBOS && tokenizer.bosToken == 0)
+      #expect(tokenizer.addsBOS && tokenizer.bosToken == 0)
     }
     let generation = #"{"eos_token_id":[1,3,99999]}"#
     try withDirectory(["generation_config.json": generation, "config.json": #"{"eos_token_id":5}"#]) { path in
@@ -60,6 +60,34 @@ import Testing
     try withDirectory(["config.json": #"{"eos_token_id":5}"#]) { path in
       let tokenizer = try makeTokenizer(directory: path)
       #expect(tokenizer.endTokens.contains(5))
+    }
+  }
+
+  /// What `Fixtures/make_directories.py` recorded.
+  private struct Directories: Decodable {
+    struct Case: Decodable {
+      var files: [String: String]
+      var bos: Int32?
+      var ids: [[Int32]]
+    }
+    var texts: [String]
+    var cases: [String: Case]
+  }
+
+  @Test func `a directory gives the ids of the transformers package, whichever file names its tokens`() throws {
+    let url = try #require(Bundle.module.url(forResource: "directories", withExtension: "json", subdirectory: "Fixtures"))
+    let recorded = try JSONDecoder().decode(Directories.self, from: Data(contentsOf: url))
+    #expect(recorded.cases.count >= 13)
+    for (name, directory) in recorded.cases {
+      try withDirectory(directory.files, tokenizer: nil) { path in
+        let tokenizer = try makeTokenizer(directory: path)
+        let prefix = tokenizer.addsBOS ? [try #require(tokenizer.bosToken)] : []
+        // The token of a template is the one that begins a text here, whether or not the files name it.
+        #expect(tokenizer.bosToken == directory.bos || tokenizer.addsBOS && directory.bos == nil, "\(name)")
+        for (text, ids) in zip(recorded.texts, directory.ids) {
+          #expect(prefix + tokenizer.encode(text, parsesSpecialTokens: true) == ids, "\(name): \(text)")
+        }
+      }
     }
   }
 

@@ -12,11 +12,25 @@ struct AddedToken: Sendable {
   var isNormalized: Bool
   /// Takes the white space before it, after it, along.
   var takesLeft: Bool, takesRight: Bool
+  /// Found only where no part of a word is next to it.
+  var isSingleWord: Bool
 
+  /// One of `added_tokens` in `tokenizer.json`.
   init(_ field: JSONField, highestID: Int) throws(TokenizerError) {
     let id = try field["id"].integer()
     guard id >= 0, id <= highestID else { throw field["id"].malformed("is \(id), which is not in 0...\(highestID)") }
-    self.id = Int32(id)
+    try self.init(field, id: Int32(id))
+  }
+
+  /// A control token without flags of its own.
+  init(id: Int32, special content: [UInt8]) {
+    self.id = id
+    self.content = content
+    (isSpecial, isNormalized, takesLeft, takesRight, isSingleWord) = (true, false, false, false, false)
+  }
+
+  init(_ field: JSONField, id: Int32) throws(TokenizerError) {
+    self.id = id
     content = try field["content"].bytes()
     guard !content.isEmpty else { throw field["content"].malformed("is empty") }
     // Looked for at every place of a text.
@@ -25,7 +39,7 @@ struct AddedToken: Sendable {
     isNormalized = try field["normalized"].bool(or: !isSpecial)
     takesLeft = try field["lstrip"].bool(or: false)
     takesRight = try field["rstrip"].bool(or: false)
-    if try field["single_word"].bool(or: false) { throw field["single_word"].unsupported("true", supported: ["false"]) }
+    isSingleWord = try field["single_word"].bool(or: false)
   }
 }
 
@@ -77,11 +91,17 @@ struct AddedTokenMatcher: Sendable {
           match = shorter
         }
       }
+      if match.token.isSingleWord && !isWord(bytes, position..<match.end) {
+        position = match.end
+        continue
+      }
       let left = match.token.takesLeft ? beginningOfSpaces(bytes, before: position, after: start) : position
       if start < left { run(start..<left) }
       token(match.token.id)
+      // The package goes on where the name ends: a token of white space there is found though it was taken along, and what it ends before counts
+      // again.
       start = match.token.takesRight ? endOfSpaces(bytes, after: match.end) : match.end
-      position = start
+      position = match.end
     }
     if start < bytes.count { run(start..<bytes.count) }
   }
@@ -99,6 +119,16 @@ struct AddedTokenMatcher: Sendable {
       if countsInContents(found, text) || cursor.overlap(with: position..<end) == .none { best = (found, end) }
     }
     return best
+  }
+
+  /// Whether no character that words are made of comes before or after.
+  private func isWord(_ text: [UInt8], _ range: Range<Int>) -> Bool {
+    if range.lowerBound > 0 {
+      var before = range.lowerBound - 1
+      while before > 0, text[before] & 0xC0 == 0x80 { before -= 1 }
+      if ScannedCharacter(text, at: before).isWordCharacter { return false }
+    }
+    return range.upperBound == text.count || !ScannedCharacter(text, at: range.upperBound).isWordCharacter
   }
 
   private func beginningOfSpaces(_ text: [UInt8], before position: Int, after limit: Int) -> Int {

@@ -27,7 +27,7 @@ final class HuggingFaceTokenizer: Tokenizer {
     guard file.kind == .object else { throw .malformed(field: "tokenizer.json", problem: "is \(JSONField.shown(file)), not an object") }
     let normalizer = try TextNormalizer(root["normalizer"])
     let words = try WordSteps(root["pre_tokenizer"])
-    let tokens = try TokenList(root, isByteLevel: words.isByteLevel)
+    let tokens = try TokenList(root, isByteLevel: words.isByteLevel, companions)
     vocabulary = tokens.vocabulary
     model = try tokens.model(root["model"])
     decoder = try TokenDecoding(root["decoder"], isByteLevel: words.isByteLevel)
@@ -57,10 +57,11 @@ final class HuggingFaceTokenizer: Tokenizer {
     var merger = PairMerger()
     var cursor = ContentCursor(text)
     written.split(text) { run in
-      let part = normalizer.normalized(
-        normalized.asksForContents ? text.part(run, &cursor) : MarkedBytes(Array(text.bytes[run])))
+      var part = normalized.asksForContents ? text.part(run, &cursor) : MarkedBytes(Array(text.bytes[run]))
+      part.isBeginning = run.lowerBound == 0
+      part = normalizer.normalized(part)
       normalized.split(part) { piece in
-        words.forEachWord(in: part.bytes, piece, isFirst: run.lowerBound == 0 && piece.lowerBound == 0) { word, range in
+        words.forEachWord(in: part.bytes, piece, isFirst: part.isBeginning && piece.lowerBound == 0) { word, range in
           enforce(range.upperBound < Int(Int32.max), "a normalised text of \(range.upperBound) bytes cannot be encoded at once")
           switch model {
           case .bytePairs(let model): model.encode(word, range, &merger, to: &tokens)

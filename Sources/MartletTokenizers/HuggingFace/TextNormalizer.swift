@@ -8,7 +8,7 @@ import MartletFormats
 /// What `tokenizer.json` does to a text before it is cut: its `normalizer`, step by step.
 struct TextNormalizer: Sendable {
   enum Step: Sendable {
-    case nfc, nfd, lowercase
+    case nfc, nfd, lowercase, stripAccents, nmt
     case prepend([UInt8])
     case replace(TextSplitter.Pattern, [UInt8])
     case strip(left: Bool, right: Bool)
@@ -20,7 +20,9 @@ struct TextNormalizer: Sendable {
   /// How many times as long a file may make a text: what no tokenizer needs would let a small file fill the memory.
   private static let mostGrowth = 1024
 
-  private static let supported = ["NFC", "NFD", "Lowercase", "Prepend", "Replace", "Strip", "Precompiled", "Sequence"]
+  private static let supported = [
+    "NFC", "NFD", "Lowercase", "StripAccents", "Nmt", "Prepend", "Replace", "Strip", "Precompiled", "Sequence",
+  ]
 
   /// - Parameter field: `normalizer`; missing, nothing is changed.
   init(_ field: JSONField) throws(TokenizerError) {
@@ -31,6 +33,8 @@ struct TextNormalizer: Sendable {
       case "NFC": steps.append(.nfc)
       case "NFD": steps.append(.nfd)
       case "Lowercase": steps.append(.lowercase)
+      case "StripAccents": steps.append(.stripAccents)
+      case "Nmt": steps.append(.nmt)
       case "Strip": steps.append(.strip(left: try part["strip_left"].bool(or: true), right: try part["strip_right"].bool(or: true)))
       case "Prepend":
         let text = try part["prepend"].bytes()
@@ -78,6 +82,20 @@ struct TextNormalizer: Sendable {
           result.copy(range)
         } else {
           result.replace(range, with: scalar.properties.lowercaseMapping.utf8)
+        }
+      }
+    case .stripAccents:
+      forEachScalar(of: text) { scalar, range in
+        if scalar.isASCII || CharacterProperties(scalar).isDisjoint(with: .mark) { result.copy(range) }
+      }
+    case .nmt:
+      forEachScalar(of: text) { scalar, range in
+        switch scalar.value {
+        // Control characters go, and what else divides words is a space.
+        case 0x01...0x08, 0x0B, 0x0E...0x1F, 0x7F, 0x8F, 0x9F: break
+        case 0x09, 0x0A, 0x0C, 0x0D, 0x1680, 0x200B...0x200F, 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD:
+          result.replace(range, with: CollectionOfOne(UInt8(ascii: " ")))
+        default: result.copy(range)
         }
       }
     case .prepend(let prefix):

@@ -12,7 +12,7 @@ struct TokenList {
 
   private static let models = ["BPE", "Unigram"]
 
-  init(_ root: JSONField, isByteLevel: Bool) throws(TokenizerError) {
+  init(_ root: JSONField, isByteLevel: Bool, _ companions: Companions) throws(TokenizerError) {
     let model = root["model"]
     // Files from before the field was written are what their other fields say.
     let type = model["type"].value == nil && model["merges"].value != nil ? "BPE" : try model["type"].string()
@@ -25,6 +25,7 @@ struct TokenList {
       for field in try listed.fields() { added.append(try AddedToken(field, highestID: pieces.highestID)) }
     }
     try Self.check(added, listed, pieces)
+    try Self.complete(&added, pieces, companions)
     let count = max(pieces.count, Int(added.map(\.id).max() ?? -1) + 1)
     guard count > 0 else { throw model["vocab"].malformed("has no tokens") }
     var kinds = [TokenKind](repeating: .unused, count: count)
@@ -113,6 +114,48 @@ struct TokenList {
     }
   }
 
+  /// Adds the tokens of the files beside `tokenizer.json`, as the `transformers` package does: one that is there already only takes their flags,
+  /// a piece of the model keeps its id, and any other gets the next id, whichever the file writes.
+  private static func complete(_ added: inout [AddedToken], _ pieces: Pieces, _ companions: Companions) throws(TokenizerError) {
+    let further = try companions.addedTokens()
+    let named = try companions.namedTokens()
+    guard !further.isEmpty || !named.isEmpty else { return }
+    var known: [[UInt8]: Int] = [:]
+    for (index, token) in added.enumerated() { known[token.content] = index }
+    var pieceIDs: [[UInt8]: Int32] = [:]
+    let wanted = Set(further.map(\.content) + named)
+    for (id, text) in pieces.texts.enumerated() {
+      text?.withStringBytes { bytes in
+        let bytes = Array(bytes)
+        if wanted.contains(bytes) { pieceIDs[bytes] = Int32(id) }
+      }
+    }
+    let pieceCount = pieces.texts.count { $0 != nil }
+    var next = max(Int32(pieceCount), (added.map(\.id).max() ?? -1) + 1)
+    for var token in further {
+      if named.contains(token.content) { token.isSpecial = true }
+      if let index = known[token.content] {
+        token.id = added[index].id
+        added[index] = token
+        continue
+      }
+      if let id = pieceIDs[token.content] {
+        token.id = id
+      } else {
+        token.id = next
+      }
+      next = max(next, token.id + 1)
+      known[token.content] = added.count
+      added.append(token)
+    }
+    // What is named and is no token at all would be a row that the model does not have.
+    for content in named where known[content] == nil {
+      guard let id = pieceIDs[content] else { continue }
+      known[content] = added.count
+      added.append(AddedToken(id: id, special: content))
+    }
+  }
+
   /// The token of this content: an added one, or a piece.
   func token(_ content: String) -> Int32? {
     let bytes = Array(content.utf8)
@@ -183,7 +226,6 @@ struct TokenList {
       byteTokens = try SentencePieceText.byteTokens(vocabulary, unknown: -1, field: "\(field.name).vocab")
       if byteTokens.contains(-1) { throw field["byte_fallback"].malformed("is true, but there are not tokens for all bytes") }
     }
-    guard unknown != nil || !byteTokens.isEmpty else { throw field["unk_id"].malformed("is missing, and there are no tokens for bytes") }
     return UnigramModel(pieces, scores: scores, worstScore: worst, unknown: unknown ?? -1, byteTokens: byteTokens, sums: .float64)
   }
 }

@@ -4,8 +4,9 @@ import MartletFormats
 
 /// The tokenizer and the chat template of a directory as the Hugging Face hub has it.
 ///
-/// Read are `tokenizer.json`, and where they exist `tokenizer_config.json` (which tokens begin and end a text, the chat template),
-/// `generation_config.json` or `config.json` (which tokens end an answer) and `chat_template.jinja`.
+/// Read are `tokenizer.json`, and where they exist `tokenizer_config.json` (further tokens, which of them begin and end a text, the chat template),
+/// `added_tokens.json` and `special_tokens_map.json` (the same in older directories), `generation_config.json` or `config.json` (which tokens end
+/// an answer) and `chat_template.jinja`.
 public struct TokenizerFiles: Sendable {
   public let tokenizer: any Tokenizer
   /// An error if the directory has no template that this build renders.
@@ -19,6 +20,8 @@ public struct TokenizerFiles: Sendable {
     guard let main = try file("tokenizer.json") else { throw .noTokenizerFile(directory: directory) }
     let companions = Companions(
       tokenizerConfig: JSONField("tokenizer_config.json:", try file("tokenizer_config.json")),
+      addedTokensFile: JSONField("added_tokens.json", try file("added_tokens.json")),
+      specialTokensMap: JSONField("special_tokens_map.json:", try file("special_tokens_map.json")),
       generationConfig: JSONField("generation_config.json:", try file("generation_config.json")),
       config: JSONField("config.json:", try file("config.json")))
     tokenizer = try HuggingFaceTokenizer(main, companions)
@@ -47,6 +50,8 @@ package func parseTokenizerJSON(_ bytes: UnsafeRawBufferPointer) throws(Tokenize
 /// What the files beside a `tokenizer.json` say.
 struct Companions {
   var tokenizerConfig = JSONField("tokenizer_config.json:", nil)
+  var addedTokensFile = JSONField("added_tokens.json", nil)
+  var specialTokensMap = JSONField("special_tokens_map.json:", nil)
   var generationConfig = JSONField("generation_config.json:", nil)
   var config = JSONField("config.json:", nil)
 
@@ -54,8 +59,8 @@ struct Companions {
   func specialTokens(_ field: JSONField, _ tokens: TokenList) throws(TokenizerError) -> SpecialTokens {
     let leading = try leadingToken(field, tokens)
     let named = try token("bos_token", tokens)
-    let adds = try tokenizerConfig["add_bos_token"].boolIfPresent()
-    // The template is what the package does; the flag, where there is one, is what the model's authors want of it.
+    // The template is what the package does; the flag counts only where there is none.
+    let adds = Self.hasTemplate(field) ? nil : try tokenizerConfig["add_bos_token"].boolIfPresent()
     let bos = leading ?? named
     if adds == true && bos == nil { throw tokenizerConfig["add_bos_token"].malformed("is true, but there is no bos_token") }
     let eos = try token("eos_token", tokens)
@@ -65,15 +70,67 @@ struct Companions {
       tokens.vocabulary)
   }
 
-  /// A token that `tokenizer_config.json` names, as a text or as an object with a `content`.
+  /// A token that `tokenizer_config.json` or `special_tokens_map.json` names.
   private func token(_ key: String, _ tokens: TokenList) throws(TokenizerError) -> Int32? {
-    var field = tokenizerConfig[key]
-    guard let value = field.value else { return nil }
-    if value.kind == .object { field = field["content"] }
-    let text = try field.string()
-    guard !text.isEmpty else { return nil }
+    let field = named(key)
+    guard let text = try Self.content(field), !text.isEmpty else { return nil }
     guard let token = tokens.token(text) else { throw field.malformed("is \"\(text)\", which tokenizer.json does not have") }
     return token
+  }
+
+  /// Where a token has its name. The map counts in directories from before `added_tokens_decoder`, there before the config.
+  private func named(_ key: String) -> JSONField {
+    let mapped = specialTokensMap[key]
+    return tokenizerConfig["added_tokens_decoder"].value == nil && mapped.value != nil ? mapped : tokenizerConfig[key]
+  }
+
+  /// A token's text: a string, or an object with a `content`.
+  private static func content(_ field: JSONField) throws(TokenizerError) -> String? {
+    guard let value = field.value else { return nil }
+    return value.kind == .object ? try field["content"].string() : try field.string()
+  }
+
+  /// The names of all control tokens that have a part to play.
+  func namedTokens() throws(TokenizerError) -> Set<[UInt8]> {
+    var names: Set<[UInt8]> = []
+    for role in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"] {
+      if let text = try Self.content(named("\(role)_token")), !text.isEmpty { names.insert(Array(text.utf8)) }
+    }
+    for key in ["additional_special_tokens", "extra_special_tokens"] {
+      let field = named(key)
+      // Newer files may have an object of a model's own roles instead.
+      guard field.value?.kind == .array else { continue }
+      for one in try field.fields() {
+        if let text = try Self.content(one), !text.isEmpty { names.insert(Array(text.utf8)) }
+      }
+    }
+    return names
+  }
+
+  /// The tokens of `added_tokens_decoder`, or in older directories of `added_tokens.json`, in the order of their ids there.
+  func addedTokens() throws(TokenizerError) -> [AddedToken] {
+    var tokens: [AddedToken] = []
+    let decoder = tokenizerConfig["added_tokens_decoder"]
+    if decoder.value != nil {
+      for (key, value) in try decoder.object() {
+        let field = JSONField("\(decoder.name)[\(JSONField.shown(key))]", value)
+        guard let id = key.string.flatMap({ Int32($0) }), id >= 0 else { throw field.malformed("has no id for its key") }
+        tokens.append(try AddedToken(field, id: id))
+      }
+    } else if addedTokensFile.value != nil {
+      let named = try namedTokens()
+      for (key, value) in try addedTokensFile.object() {
+        let name = "\(addedTokensFile.name)[\(JSONField.shown(key))]"
+        guard let id = value.integer.flatMap({ Int32(exactly: $0) }), id >= 0, let content = key.withStringBytes({ Array($0) }),
+          !content.isEmpty, content.count <= 1024
+        else { throw .malformed(field: name, problem: "is \(JSONField.shown(value)), not the id of a token") }
+        var token = AddedToken(id: id, special: content)
+        token.isSpecial = named.contains(content)
+        token.isNormalized = !token.isSpecial
+        tokens.append(token)
+      }
+    }
+    return tokens.sorted { $0.id < $1.id }
   }
 
   /// `eos_token_id` of `generation_config.json`, or else of `config.json`: one, or a list.
@@ -89,6 +146,11 @@ struct Companions {
       if id < tokens.vocabulary.count { ends.append(Int32(id)) }
     }
     return ends
+  }
+
+  private static func hasTemplate(_ field: JSONField) -> Bool {
+    let parts = (try? field.sequence("processors")) ?? []
+    return parts.contains { $0["type"].value?.string == "TemplateProcessing" }
   }
 
   private static let supported = ["TemplateProcessing", "ByteLevel", "Sequence"]

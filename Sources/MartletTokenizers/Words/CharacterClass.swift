@@ -99,6 +99,24 @@ struct ScannedCharacter {
   }
 }
 
+extension ScannedCharacter {
+  /// `\w` as Unicode has it (UTS #18), which is what added tokens ask: alphabetic, marks, decimal digits, connectors, and what joins characters.
+  var isWordCharacter: Bool {
+    if !properties.isDisjoint(with: [.letter, .mark, .digit]) { return true }
+    let unicode = Unicode.Scalar(scalar)!.properties
+    return unicode.isAlphabetic || unicode.generalCategory == .connectorPunctuation || unicode.isJoinControl
+  }
+
+  /// `\w` as the expressions of `tokenizer.json` have it (Oniguruma's): nothing that joins, but the powers and fractions of Latin-1.
+  var isExpressionWordCharacter: Bool {
+    switch scalar {
+    case 0xB2, 0xB3, 0xB9, 0xBC...0xBE: true
+    case 0x200C, 0x200D: false
+    default: isWordCharacter
+    }
+  }
+}
+
 /// A set of characters, as a regular expression writes it: `\p{L}`, `[^\s\p{L}\p{N}]`, `[A-Za-z]`.
 struct CharacterClass: Sendable, Hashable {
   var properties: CharacterProperties = []
@@ -111,5 +129,36 @@ struct CharacterClass: Sendable, Hashable {
     var isIn = !properties.isDisjoint(with: character.properties)
     for range in ranges where range.contains(character.scalar) { isIn = true }
     return isIn != isNegated
+  }
+}
+
+extension CharacterClass {
+  /// The characters whose property Script has this value (Unicode 17's Scripts.txt), which the standard library does not tell; nil for a name that
+  /// this build does not know.
+  static func script(_ name: String) -> [ClosedRange<UInt32>]? {
+    switch name {
+    case "Han":
+      [
+        0x2E80...0x2E99, 0x2E9B...0x2EF3, 0x2F00...0x2FD5, 0x3005...0x3005, 0x3007...0x3007, 0x3021...0x3029, 0x3038...0x303B,
+        0x3400...0x4DBF, 0x4E00...0x9FFF, 0xF900...0xFA6D, 0xFA70...0xFAD9, 0x16FE2...0x16FE3, 0x16FF0...0x16FF6, 0x20000...0x2A6DF,
+        0x2A700...0x2B81E, 0x2B820...0x2CEAD, 0x2CEB0...0x2EBE0, 0x2EBF0...0x2EE5D, 0x2F800...0x2FA1D, 0x30000...0x3134A, 0x31350...0x33479,
+      ]
+    case "Hiragana":
+      [0x3041...0x3096, 0x309D...0x309F, 0x1B001...0x1B11F, 0x1B123...0x1B123, 0x1B132...0x1B132, 0x1B150...0x1B152, 0x1F200...0x1F200]
+    case "Katakana":
+      [
+        0x30A1...0x30FA, 0x30FD...0x30FF, 0x31F0...0x31FF, 0x32D0...0x32FE, 0x3300...0x3357, 0xFF66...0xFF6F, 0xFF71...0xFF9D,
+        0x1AFF0...0x1AFF3, 0x1AFF5...0x1AFFB, 0x1AFFD...0x1AFFE, 0x1B000...0x1B000, 0x1B120...0x1B122, 0x1B124...0x1B128, 0x1B155...0x1B155,
+        0x1B164...0x1B168,
+      ]
+    case "Hangul":
+      [
+        0x1100...0x11FF, 0x302E...0x302F, 0x3131...0x318E, 0x3200...0x321E, 0x3260...0x327E, 0xA960...0xA97C, 0xAC00...0xD7A3,
+        0xD7B0...0xD7C6, 0xD7CB...0xD7FB, 0xFFA0...0xFFBE, 0xFFC2...0xFFC7, 0xFFCA...0xFFCF, 0xFFD2...0xFFD7, 0xFFDA...0xFFDC,
+      ]
+    case "Thai":
+      [0xE01...0xE3A, 0xE40...0xE5B]
+    default: nil
+    }
   }
 }

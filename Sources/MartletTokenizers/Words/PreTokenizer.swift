@@ -153,17 +153,35 @@ extension PreTokenizer {
       + #"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"# + suffix
       + "|" + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*|"# + spaces
   }
+  private static let qwenWithoutContractions = #"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"# + spaces
   private static let deepSeek3 = [
     #"\p{N}{1,3}"#, "[一-龥\u{3040}-ゟ゠-ヿ]+",
-    ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"## + spaces,
+    asciiMarks + #"| ?[\p{P}\p{S}]+[\r\n]*|"# + spaces,
   ]
+  /// Punctuation of ASCII before letters of ASCII, then words of letters and marks.
+  private static let asciiMarks = ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##
+  private static let threes = #"\d{1,3}(?=(?:\d{3})*\b)"#
+  /// Letters of two cases in the basic plane and a few above, as DeepSeek's first tokenizer lists them.
+  private static let casedLetters =
+    "A-Za-z\u{B5}\u{C0}-\u{D6}\u{D8}-\u{F6}\u{F8}-\u{1BA}\u{1BC}-\u{1BF}\u{1C4}-\u{293}\u{295}-\u{2AF}\u{370}-\u{373}\u{376}"
+    + "\u{377}\u{37B}-\u{37D}\u{37F}\u{386}\u{388}-\u{38A}\u{38C}\u{38E}-\u{3A1}\u{3A3}-\u{3F5}\u{3F7}-\u{481}\u{48A}-\u{52F}"
+    + "\u{531}-\u{556}\u{10A0}-\u{10C5}\u{13A0}-\u{13F5}\u{13F8}-\u{13FD}\u{1C90}-\u{1CBA}\u{1CBD}-\u{1CBF}\u{1D00}-\u{1D2B}"
+    + "\u{1D6B}-\u{1D77}\u{1D79}-\u{1D9A}\u{1E00}-\u{1F15}\u{1F18}-\u{1F1D}\u{1F20}-\u{1F45}\u{1F48}-\u{1F4D}\u{1F50}-\u{1F57}"
+    + "\u{1F59}\u{1F5B}\u{1F5D}\u{1F5F}-\u{1F7D}\u{1F80}-\u{1FB4}\u{1FB6}-\u{1FBC}\u{1FBE}\u{1FC2}-\u{1FC4}\u{1FC6}-\u{1FCC}"
+    + "\u{1FD0}-\u{1FD3}\u{1FD6}-\u{1FDB}\u{1FE0}-\u{1FEC}\u{1FF2}-\u{1FF4}\u{1FF6}-\u{1FFC}\u{2102}\u{2107}\u{210A}-\u{2113}"
+    + "\u{2115}\u{2119}-\u{211D}\u{2124}\u{2126}\u{2128}\u{212A}-\u{212D}\u{212F}-\u{2134}\u{2139}\u{213C}-\u{213F}\u{2145}-"
+    + "\u{2149}\u{214E}\u{2183}\u{2184}\u{2C00}-\u{2C7B}\u{2C7E}-\u{2CE4}\u{2CEB}-\u{2CEE}\u{2CF2}\u{2CF3}\u{A640}-\u{A66D}"
+    + "\u{A680}-\u{A69B}\u{A722}-\u{A76F}\u{A771}-\u{A787}\u{A78B}-\u{A78E}\u{AB70}-\u{ABBF}\u{FB00}-\u{FB06}\u{FB13}-\u{FB17}"
+    + "\u{FF21}-\u{FF3A}\u{FF41}-\u{FF5A}\u{10400}-\u{1044F}\u{104B0}-\u{104D3}\u{104D8}-\u{104FB}\u{10C80}-\u{10CB2}\u{10CC0}-"
+    + "\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}"
   private static let bloom = #" ?[^(\s|.,!?…。，、।۔،)]+"#
 
   /// The names that mean one thing, separated by spaces, and what they mean.
   private static var table: [(names: String, PreTokenizer)] {
     [
       (
-        "gpt-2 gpt2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de",
+        "gpt-2 gpt2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum modern-bert jina-es jina-de jina-v2-es jina-v2-de "
+          + "jina-v1-en jina-v2-code roberta-bpe",
         PreTokenizer([gpt2])
       ),
       ("smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", PreTokenizer([#"\p{N}"#, gpt2])),
@@ -197,7 +215,33 @@ extension PreTokenizer {
       ),
       ("tekken", PreTokenizer([cased(suffix: "", digits: #"\p{N}"#)], prefersWholeWords: true, addsBOS: true)),
       ("gpt-4o llama4 kanana2 talkie minimax-m2", PreTokenizer([cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)])),
-      ("deepseek-v3 hunyuan-dense joyai-llm", PreTokenizer(deepSeek3)),
+      ("deepseek-v3 hunyuan-dense joyai-llm hy_v4", PreTokenizer(deepSeek3)),
+      (
+        "deepseek-llm",
+        PreTokenizer([
+          #"[\r\n]"#, #"\s?["# + casedLetters + "]+", #"\s?[!-/:-~！-／：-～‘-‟\#u{3000}-。]+"#, #"\s+$"#, "[一-龥ࠀ-一가-\u{D7FF}]+", #"\p{N}+"#,
+        ])
+      ),
+      ("deepseek-coder", PreTokenizer([#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[一-龥ࠀ-一가-\u{D7FF}]+", #"\p{N}"#])),
+      (
+        "youtu",
+        PreTokenizer(
+          [
+            "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥\u{3040}-ゟ゠-ヿ]+", cased(suffix: contractions + "?", digits: #"\p{N}"#),
+          ], prefersWholeWords: true)
+      ),
+      ("tiny_aya cohere2moe", PreTokenizer([threes, cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)])),
+      (
+        "granite-embed-multi-97m", PreTokenizer([cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)], prefersWholeWords: true)
+      ),
+      ("ufakzeka", PreTokenizer([qwenWithoutContractions])),
+      ("laguna", PreTokenizer([#"[^\n]+|[\n]+"#, contractions + "|" + qwenWithoutContractions])),
+      (
+        "spark2_5",
+        PreTokenizer([
+          #"\p{N}{1,3}"#, "[一-龥\u{3040}-ゟ゠-ヿ]+", asciiMarks + #"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"#, #"\p{N}"#,
+        ])
+      ),
       ("bloom poro-chat gpt3-finnish", PreTokenizer([bloom])),
       ("viking", PreTokenizer([bloom, #"\p{N}"#])),
     ]

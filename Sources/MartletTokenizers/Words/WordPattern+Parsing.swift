@@ -83,6 +83,8 @@ private struct AlternativeParser {
   mutating func parse(_ memories: inout Int) -> WordPattern.Alternative? {
     if let kind = contraction() { return rest.isEmpty ? .contraction(kind) : nil }
     if let literal = literal() { return literal }
+    if rest.elementsEqual("\\s+$".unicodeScalars) { return .spacesBeforeLineEnd }
+    if let threes = digitsInThrees() { return threes }
     var items: [(run: WordPattern.Run, isPossessive: Bool)] = []
     while let first = rest.first, first != "(" {
       guard let characters = characterClass(), var item = quantified(characters) else { return nil }
@@ -106,6 +108,15 @@ private struct AlternativeParser {
       guard suffix != nil, skip("?"), rest.isEmpty else { return nil }
     }
     return runs(items, suffix, &memories)
+  }
+
+  private func digitsInThrees() -> WordPattern.Alternative? {
+    for (digit, characters) in [("\\d", CharacterProperties.digit), ("\\p{Nd}", .digit), ("\\p{N}", .number)] {
+      for group in ["(?:", "("] where rest.elementsEqual("\(digit){1,3}(?=\(group)\(digit){3})*\\b)".unicodeScalars) {
+        return .digitsInThrees(CharacterClass(properties: characters))
+      }
+    }
+    return nil
   }
 
   /// Letters, digits, apostrophes and spaces that stand for themselves.
@@ -163,8 +174,13 @@ private struct AlternativeParser {
       rest = rest[(close + 1)...]
       // Long counts would cost as much at every place of a text.
       guard minimum <= 512, maximum <= 512 || maximum == .max else { return nil }
-      // What may follow a counted run in this syntax repeats it: no shape of ours.
-      guard minimum <= maximum, maximum > 0, rest.first != "+", rest.first != "?", rest.first != "*" else { return nil }
+      guard minimum <= maximum, maximum > 0, rest.first != "?", rest.first != "*" else { return nil }
+      // What follows a counted run in this syntax repeats it, and makes nothing possessive: `{1,3}+` is `+`.
+      if rest.first == "+" {
+        guard minimum == 1 || maximum == .max else { return nil }
+        rest.removeFirst()
+        maximum = .max
+      }
       return (WordPattern.Run(characters: characters, minimum: minimum, maximum: maximum), false)
     default: return (WordPattern.Run(characters: characters, minimum: 1, maximum: 1), false)
     }
@@ -191,10 +207,15 @@ private struct AlternativeParser {
   /// Adds a character, a range or an escape that stands for a class.
   private mutating func member(of characters: inout CharacterClass, isInClass: Bool) -> Bool {
     if skip("\\p{") {
-      guard let close = rest.firstIndex(of: "}"),
-        let properties = CharacterProperties(category: String(String.UnicodeScalarView(rest[rest.startIndex..<close])))
-      else { return false }
-      characters.properties.formUnion(properties)
+      guard let close = rest.firstIndex(of: "}") else { return false }
+      let name = String(String.UnicodeScalarView(rest[rest.startIndex..<close]))
+      if let properties = CharacterProperties(category: name) {
+        characters.properties.formUnion(properties)
+      } else if let script = CharacterClass.script(name) {
+        characters.ranges += script
+      } else {
+        return false
+      }
       rest = rest[(close + 1)...]
       return true
     }

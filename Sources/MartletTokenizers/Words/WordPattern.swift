@@ -7,7 +7,9 @@
 /// - a literal (`'s`), or one of the groups of English contractions;
 /// - `P?A{m,n}B*`: an optional character, a run of one class, and possibly a run of another;
 /// - `P?A*B+`: two runs that may share characters (`\s*[\r\n]+`, capitals before small letters), with a contraction after it or not;
-/// - `\s+(?!\S)`: white space, less its last character if something follows.
+/// - `\s+(?!\S)`: white space, less its last character if something follows;
+/// - `\s+$`: white space up to the last end of a line in it;
+/// - `\d{1,3}(?=(?:\d{3})*\b)`: digits in threes, counted from where a number ends.
 ///
 /// Whatever else an expression has is an error that shows the alternative. Of these shapes only `A*B+` may look far ahead in vain; it
 /// remembers how far, so that no text takes more than a bounded number of looks at each character.
@@ -35,6 +37,10 @@ struct WordPattern: Sendable, Hashable {
     case runs(prefix: CharacterClass?, Run, Run?, Contraction?, memory: Int?)
     /// `A+(?!\S)` for a class of white space.
     case spacesBeforeSpace(Run)
+    /// `\s+$`.
+    case spacesBeforeLineEnd
+    /// `A{1,3}(?=(?:A{3})*\b)` for a class of digits.
+    case digitsInThrees(CharacterClass)
   }
 
   /// As many alternatives of the shape `A*B+` as a matcher remembers.
@@ -69,6 +75,10 @@ private struct Matcher {
   let end: Int
   /// For each alternative `A*B+`: a run of A that begins here has no B.
   private var hopeless = InlineArray<4, Range<Int>>(repeating: 0..<0)
+  /// White space in which no line ends.
+  private var lineless = 0..<0
+  /// Digits looked through, and how many are left; none is left where a word goes on behind them.
+  private var digits = (range: 0..<0, count: 0)
 
   init(_ text: [UInt8], end: Int) {
     self.text = text
@@ -86,6 +96,8 @@ private struct Matcher {
         case .runs(let prefix, let head, let tail, let contraction, let memory):
           endOfRuns(prefix, head, tail, contraction, from: position, first, memory)
         case .spacesBeforeSpace(let run): endOfSpacesBeforeSpace(run, from: position)
+        case .spacesBeforeLineEnd: endOfSpacesBeforeLineEnd(from: position)
+        case .digitsInThrees(let digit): endOfDigitsInThrees(digit, from: position)
         }
       if let match { return match }
     }
@@ -174,5 +186,45 @@ private struct Matcher {
     }
     let match = next < end ? last : next
     return match > start ? match : nil
+  }
+
+  /// A line ends before each newline, as in the regular expressions of `tokenizer.json`, and where the text does.
+  private mutating func endOfSpacesBeforeLineEnd(from start: Int) -> Int? {
+    guard !lineless.contains(start) else { return nil }
+    var match: Int?
+    var position = start
+    while position < end {
+      let character = ScannedCharacter(text, at: position)
+      guard character.properties.contains(.space) else { break }
+      if text[position] == UInt8(ascii: "\n"), position > start { match = position }
+      position = character.end
+    }
+    if position == end && position > start { return position }
+    lineless = (match ?? start)..<position
+    return match
+  }
+
+  private mutating func endOfDigitsInThrees(_ digit: CharacterClass, from start: Int) -> Int? {
+    // What it has matched itself is counted already, and the digits of a word that goes on stay none.
+    if !digits.range.contains(start) || digits.count > 0 && start > digits.range.lowerBound {
+      var (position, count) = (start, 0)
+      var next: ScannedCharacter?
+      while position < end {
+        let character = ScannedCharacter(text, at: position)
+        guard digit.contains(character) else {
+          next = character
+          break
+        }
+        position = character.end
+        count += 1
+      }
+      digits = (start..<position, next.map(\.isExpressionWordCharacter) == true ? 0 : count)
+    }
+    guard digits.count > 0 else { return nil }
+    let length = (digits.count - 1) % 3 + 1
+    var position = start
+    for _ in 0..<length { position = ScannedCharacter(text, at: position).end }
+    digits = (position..<digits.range.upperBound, digits.count - length)
+    return position
   }
 }
