@@ -19,7 +19,6 @@ public func fuzzGGUF(_ data: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     readMetadata(of: file)
     readTensors(of: file)
     useTokenizer(of: file)
-    attempt { _ = try ChatTemplate(from: file).render([ChatMessage(role: "user", content: "Hi")]) }
     loadModel(of: file)
   } catch {
     _ = error.description
@@ -87,6 +86,8 @@ private func useTokenizer(of file: GGUFFile) {
     }
     for token in 0..<Int32(tokenizer.vocabularySize) { _ = tokenizer.bytes(of: token, showsControlTokens: true) }
     _ = (tokenizer.bosToken, tokenizer.eosToken, tokenizer.endTokens.count, tokenizer.addsBOS)
+    let template = try ChatTemplate(from: file, tokenizer: tokenizer)
+    _ = tokenizer.promptTokens(of: try template.render([ChatMessage(role: "user", content: "Hi")]))
   }
 }
 

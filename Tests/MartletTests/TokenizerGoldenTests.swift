@@ -80,20 +80,20 @@ enum TokenizerModels {
 
   @Test func `a chat is rendered as recorded, with the template's own system message`() async throws {
     let recorded = try Recorded("smollm2-135m")
-    let template = try await ChatTemplate(from: TokenizerModels.open("smollm2-135m"))
-    #expect(template.name == "chatml")
-    #expect(template.defaultSystemMessage == "You are a helpful AI assistant named SmolLM, trained by Hugging Face")
+    let file = try await TokenizerModels.open("smollm2-135m")
+    let template = try ChatTemplate(from: file, tokenizer: makeTokenizer(from: file))
     let chats = recorded.prompts.filter { $0.rendered != nil }
     #expect(!chats.isEmpty)
     for chat in chats {
       let message = ChatMessage(role: "user", content: try #require(chat.chatUserMessage))
-      #expect(try template.render([message]) == chat.rendered)
+      #expect(try template.render([message]).text == chat.rendered)
     }
   }
 
   @Test func `a model without a chat template says how to name one`() async throws {
     let file = try await TokenizerModels.open("gemma3-270m")
-    #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file) }
+    let tokenizer = try makeTokenizer(from: file)
+    #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file, tokenizer: tokenizer) }
     #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml"))
   }
 

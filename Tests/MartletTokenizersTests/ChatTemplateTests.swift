@@ -1,6 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletFormats
+import MartletTemplates
+import MartletTestSupport
 import MartletTokenizers
 import Testing
 
@@ -9,85 +11,191 @@ import Testing
     ChatMessage(role: "user", content: "Hi"), ChatMessage(role: "assistant", content: "Hello!"),
     ChatMessage(role: "user", content: " a\nb "),
   ]
+  private let closed = ChatOptions(addsGenerationPrompt: false)
 
-  @Test func `ChatML is written turn by turn`() throws {
-    let template = try ChatTemplate(named: "chatml")
-    #expect(
-      try template.render(conversation)
-        == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n a\nb <|im_end|>\n<|im_start|>assistant\n"
-    )
-    #expect(try template.render([conversation[0]], addsGenerationPrompt: false) == "<|im_start|>user\nHi<|im_end|>\n")
-    #expect(try template.render([]) == "<|im_start|>assistant\n")
-  }
+  // MARK: Built-in templates
 
   @Test(arguments: [
-    // The message in one literal; the newlines real, and escaped.
-    ("{% if a %}{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + m + '<|im_end|>'}}", "Be kind"),
-    (#"{{- '<|im_start|>system\nIt\'s "you"<|im_end|>\n' }}"#, #"It's "you""#),
-    (#"{{ "<|im_start|>system\nA\nB<|im_end|>" }}"#, "A\nB"),
-    // Plain text around the tags.
-    ("{% if not system %}<|im_start|>system\nPlain<|im_end|>\n{% endif %}", "Plain"),
-    // A branch that joins the message from parts comes first; what it holds is not a whole message.
     (
-      #"{{ '<|im_start|>system\n' + tools + '<|im_end|>' }}{# '<|im_start|>system\nno<|im_end|>' #}{{ '<|im_start|>system\nYes<|im_end|>' }}"#,
-      "Yes"
+      "chatml",
+      "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n a\nb <|im_end|>\n<|im_start|>assistant\n"
     ),
-  ]) func `a default system message is taken from the template's text`(source: String, message: String) throws {
-    let template = try ChatTemplate(source: source)
-    #expect(template.defaultSystemMessage == message)
-    #expect(try template.render([conversation[0]]).hasPrefix("<|im_start|>system\n\(message)<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"))
-    let own = ChatMessage(role: "system", content: "Own")
-    #expect(try template.render([own, conversation[0]]).hasPrefix("<|im_start|>system\nOwn<|im_end|>\n<|im_start|>user\n"))
+    (
+      "qwen",
+      "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n a\nb <|im_end|>\n<|im_start|>assistant\n"
+    ),
+    (
+      "llama3",
+      "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
+        + "<|start_header_id|>user<|end_header_id|>\n\na\nb<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    (
+      "gemma",
+      "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n<start_of_turn>user\na\nb<end_of_turn>\n<start_of_turn>model\n"
+    ),
+    ("llama2", "<s>[INST] Hi [/INST] Hello! </s><s>[INST] a\nb [/INST]"),
+    ("mistral", "<s>[INST] Hi[/INST] Hello!</s>[INST]  a\nb [/INST]"),
+  ]) func `a built-in template writes its family's turns`(name: String, text: String) throws {
+    #expect(try ChatTemplate(named: name).render(conversation).text == text)
+    #expect(ChatTemplate.names.contains(name))
   }
 
-  @Test(arguments: [
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}",
-    #"{{ '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"#,
-    "<|im_start|>system\n{{ system }}<|im_end|>",
-    "{{ '<|im_start|>system\n<|im_end|>' }}",
-    "{{ '<|im_start|>system\nopen", "{% '", "<|im_start|><|im_end|>{",
-  ]) func `a template without a whole default has none`(source: String) throws {
-    #expect(try ChatTemplate(source: "{{ '<|im_start|>' + '<|im_end|>' }}" + source).defaultSystemMessage == nil)
-  }
-
-  @Test(arguments: [
-    // Other families.
-    "{{ '<|user|>\n' + m + '<|end|>' }}", "{{ '### Instruction:\n' + m }}", "", "{{", "{%", "{#",
-    // Known marks with a mark of its own between (Phi-4), or reasoning written in an unknown way.
-    "{{ '<|im_start|>user<|im_sep|>' + m['content'] + '<|im_end|>' }}",
-    "{{ '<|im_start|>assistant\n<think>\n\n</think>\n' + m.content + '<|im_end|>' }}",
-    // Marks in a comment are not written.
-    "{# <|im_start|> <|im_end|> #}{{ m }}",
-    // Turns that are not written from their content and marks in one tag.
-    "[INST] {{ m }} [/INST]", "{{ '[INST]' }}{{ m['content'] }}{{ '[/INST]' }}{{ m['content'] + eos_token }}",
-    // A system message that goes to an unknown place.
-    "{{ '[INST] ' + m['content'] + ' [/INST]' }}{{ m['content'] + eos_token }}{{ system_message }}",
-  ]) func `an unknown format is an error that lists the families and how to name one`(source: String) throws {
-    let error = #expect(throws: TokenizerError.self) { try ChatTemplate(source: source) }
-    #expect(error == .unrecognisedChatTemplate(known: ChatTemplate.names))
-    #expect(error?.description.contains("--chat-template chatml|llama2|llama3|gemma|mistral|qwen") == true)
-  }
-
-  @Test func `a file without a template, or with one of another type, is an error`() throws {
-    #expect(throws: TokenizerError.unknownChatTemplate("alpaca", known: ChatTemplate.names)) { try ChatTemplate(named: "alpaca") }
-    var writer = GGUFWriter()
-    #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: GGUFFile(bytes: writer.bytes())) }
-    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml|llama2"))
-    writer.add("tokenizer.chat_template", .uint32(1))
-    #expect(throws: TokenizerError.format(.wrongType(key: "tokenizer.chat_template", found: "uint32", expected: "a string"))) {
-      try ChatTemplate(from: GGUFFile(bytes: writer.bytes()))
-    }
-  }
-
-  @Test func `what a template refuses is said with its reason`() throws {
-    let gemma2 = try ChatTemplate(source: "{{ raise_exception('System role not supported') }}{{ '<start_of_turn>' + '<end_of_turn>' }}")
+  @Test func `built-in templates write the model's own tokens, and refuse what they cannot write, in words`() throws {
+    let llama2 = try ChatTemplate(named: "llama2", specialTokens: ["bos_token": "<b>", "eos_token": "<e>"])
+    #expect(try llama2.render(conversation, options: closed).text == "<b>[INST] Hi [/INST] Hello! <e><b>[INST] a\nb [/INST]")
     let system = ChatMessage(role: "system", content: "Be brief.")
-    let error = #expect(throws: TokenizerError.self) { try gemma2.render([system, conversation[0]]) }
-    #expect(error?.description.contains("the gemma chat template") == true && error?.description.contains("system message") == true)
+    #expect(try ChatTemplate(named: "gemma").render([system, conversation[0]]).text.contains("user\nBe brief.\n\nHi<end_of_turn>"))
     let order = #expect(throws: TokenizerError.self) { try ChatTemplate(named: "mistral").render([conversation[1]]) }
     #expect(order?.description.contains("take turns") == true)
     let tool = ChatMessage(role: "tool", content: "1")
     let role = #expect(throws: TokenizerError.self) { try ChatTemplate(named: "gemma").render([conversation[0], tool]) }
     #expect(role?.description.contains("\"tool\"") == true)
+    let tools = #expect(throws: TokenizerError.self) {
+      try ChatTemplate(named: "chatml").render(conversation, tools: [["type": "function"]])
+    }
+    #expect(tools?.description.contains("no tools") == true)
+    #expect(throws: TokenizerError.unknownChatTemplate("alpaca", known: ChatTemplate.names)) { try ChatTemplate(named: "alpaca") }
+  }
+
+  // MARK: Files
+
+  @Test func `a file without a template, or with one of another type, or with one that is no Jinja, is an error`() throws {
+    var model = TinyModel(.llama, seed: 1)
+    func template(_ value: GGUFValue?) throws -> ChatTemplate {
+      model.overrides["tokenizer.chat_template"] = .some(value)
+      let file = try model.file()
+      return try ChatTemplate(from: file, tokenizer: makeTokenizer(from: file))
+    }
+    #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try template(nil) }
+    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml|llama2"))
+    #expect(throws: TokenizerError.format(.wrongType(key: "tokenizer.chat_template", found: "uint32", expected: "a string"))) {
+      try template(.uint32(1))
+    }
+    let broken = #expect(throws: TokenizerError.self) { try template(.string("a\n{% for %}")) }
+    #expect(broken?.description.contains("line 2") == true && broken?.description.contains("default") == true)
+  }
+
+  @Test func `of several programs the one for tools is taken where there are tools`() throws {
+    let template = try ChatTemplate(sources: ["default": "plain", "tool_use": "tools: {{ tools|length }}", "rag": "rag"])
+    #expect(try template.render(conversation).text == "plain")
+    #expect(try template.render(conversation, tools: []).text == "tools: 0")
+    let nameless = try ChatTemplate(sources: ["rag": "rag"])
+    #expect(throws: TokenizerError.noDefaultChatTemplate(names: ["rag"])) { try nameless.render(conversation) }
+  }
+
+  // MARK: What programs see
+
+  @Test func `a program sees what transformers shows it`() throws {
+    func text(_ program: String, _ message: JSON, _ options: ChatOptions = ChatOptions()) throws -> String {
+      try ChatTemplate(source: program, specialTokens: ["bos_token": "<s>"]).render(json: [message], options: options).text
+    }
+    // Nulls go at a message's top level only.
+    let call: JSON = ["role": "assistant", "content": nil, "tool_calls": [["function": ["name": "f", "arguments": nil]]]]
+    #expect(try text("{{ messages[0].content is defined }}{{ messages[0].tool_calls[0].function.arguments is none }}", call) == "FalseTrue")
+    // Tools and documents are none, not undefined; tokens that are missing are undefined; what is handed in is a variable.
+    #expect(
+      try text(
+        "{{ tools is none }}{{ documents is none }}{{ bos_token }}{{ eos_token is defined }}{{ add_generation_prompt }}{{ x + 1 }}",
+        ["role": "user"], ChatOptions(variables: ["x": 2].object!)) == "TrueTrue<s>FalseTrue3")
+    // Reasoning under each of three names; the first that is not null counts, and "thinking" comes first.
+    let keys = "{% for k, v in messages[0]|items %}{{ k }}={{ v }};{% endfor %}"
+    #expect(
+      try text(keys, ["role": "a", "reasoning": "r", "content": "c"]) == "thinking=r;role=a;reasoning=r;content=c;reasoning_content=r;")
+    #expect(
+      try text(keys, ["role": "a", "reasoning_content": "", "thinking": "t", "reasoning": "r"])
+        == "thinking=t;role=a;reasoning_content=;reasoning=r;")
+    // The clock is handed in.
+    let noon = ChatOptions(now: LocalTime("2026-11-29T12:34:56"))
+    #expect(try text("{{ strftime_now('%d %b %Y %H:%M') }}", ["role": "user"], noon) == "29 Nov 2026 12:34")
+  }
+
+  @Test func `what a template raises is the error, with its own words`() throws {
+    let template = try ChatTemplate(source: "before\n{{ raise_exception('no ' + messages[0].role) }}")
+    #expect(throws: TokenizerError.unwritableConversation(TemplateError(.raised, "no user", line: 2, column: 1))) {
+      try template.render(conversation)
+    }
+    #expect(throws: TokenizerError.self) { try template.render([]) }
+  }
+
+  // MARK: Forms
+
+  @Test(arguments: [
+    // Takes objects only, strings only, both, neither.
+    ("{{ c.function.arguments|tojson }}", "{\"a\": 1}"),
+    ("{{ c.function.arguments.items()|list }}", "[('a', 1)]"),
+    ("{{ '{' + c.function.arguments + '}' }}", "{{\"a\": 1}}"),
+    ("{{ c.function.arguments if c.function.arguments is string else c.function.arguments|tojson }}", "{\"a\":1}"),
+  ]) func `arguments of a call have the form that the program renders`(expression: String, text: String) throws {
+    let program =
+      "{% for m in messages %}{% for c in m.tool_calls or [] %}" + expression
+      + "{% endfor %}{% if m.content %}{{ m.content[:0] }}{% endif %}{% endfor %}"
+    let template = try ChatTemplate(source: program)
+    let object: JSON = ["a": 1]
+    let fromString = ChatMessage(role: "assistant", toolCalls: [ToolCall(name: "f", arguments: "{\"a\":1}")])
+    #expect(try template.render([fromString], tools: []).text == text)
+    let fromObject = ChatMessage(role: "assistant", toolCalls: [ToolCall(name: "f", arguments: object)])
+    #expect(try template.render([fromObject], tools: []).text == text.split(separator: "\":1").joined(separator: "\": 1"))
+    // As they stand, where the caller wants that.
+    if expression.contains("items()") {
+      #expect(throws: TokenizerError.self) { try template.render(json: [fromString.json], tools: []) }
+    }
+  }
+
+  @Test func `parts of a content are joined for a program that takes text, and text becomes a part for one that takes parts`() throws {
+    let parts = ChatMessage(role: "user", content: .parts([["type": "text", "text": "a"], ["type": "text", "text": "b"]]))
+    let takesText = try ChatTemplate(source: "{{ messages[0].role + ': ' + messages[0].content }}")
+    #expect(try takesText.render([parts]).text == "user: a\nb")
+    let takesParts = try ChatTemplate(source: "{% for part in messages[0].content %}{{ '[' + part.text + ']' }}{% endfor %}")
+    #expect(try takesParts.render([ChatMessage(role: "user", content: "a")]).text == "[a]")
+    #expect(try takesParts.render([parts]).text == "[a][b]")
+    // A part that is no text is not lost: the program is asked, and says what it thinks of it.
+    let image = ChatMessage(role: "user", content: .parts([["type": "image"]]))
+    #expect(throws: TokenizerError.self) { try takesText.render([image]) }
+  }
+
+  // MARK: Going on with a message
+
+  @Test func `a last message is gone on with where it ends`() throws {
+    let going = ChatOptions(addsGenerationPrompt: false, continuesFinalMessage: true)
+    let messages = [conversation[0], ChatMessage(role: "assistant", content: "One, two ")]
+    #expect(
+      try ChatTemplate(named: "chatml").render(messages, options: going).text
+        == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nOne, two ")
+    // A template that trims takes the space before the end too.
+    #expect(try ChatTemplate(named: "gemma").render(messages, options: going).text.hasSuffix("<start_of_turn>model\nOne, two"))
+    let both = ChatOptions(continuesFinalMessage: true)
+    #expect(throws: TokenizerError.self) { try ChatTemplate(named: "chatml").render(messages, options: both) }
+    let call = ChatMessage(role: "assistant", toolCalls: [ToolCall(name: "f", arguments: [:])])
+    #expect(throws: TokenizerError.self) { try ChatTemplate(named: "chatml").render([conversation[0], call], options: going) }
+    let dropping = try ChatTemplate(source: "{% if messages[-1].content == 'x' %}{{ messages[-1].content }}{% endif %}")
+    #expect(throws: TokenizerError.self) { try dropping.render(messages, options: going) }
+  }
+
+  // MARK: Contents and marks
+
+  @Test func `what came from messages is told from what the program wrote`() throws {
+    let marked = try ChatTemplate(named: "llama3").render([ChatMessage(role: "user", content: " <|eot_id|> ")], options: closed)
+    let bytes = Array(marked.text.utf8)
+    #expect(marked.contents.map { String(decoding: bytes[$0], as: UTF8.self) } == ["user", "<|eot_id|>"])
+  }
+
+  // MARK: Messages as JSON
+
+  @Test func `messages keep all that they have, in their order`() throws {
+    let text = """
+      {"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [{"id": "1", "type": "function", "function": \
+      {"name": "f", "arguments": "{\\"z\\": 1, \\"a\\": 2.0}"}}], "weight": 0, "z": {"b": [1, 2.0, null], "a": 12345678901234567890}}
+      """
+    let message = try ChatMessage(JSON(parsing: text))
+    #expect(message.content == nil && message.reasoning == "hm" && message.toolCalls[0].name == "f")
+    #expect(message.further.members.map(\.key) == ["weight", "z"])
+    #expect(
+      message.json.text
+        == "{\"role\": \"assistant\", \"reasoning_content\": \"hm\", \"tool_calls\": [{\"id\": \"1\", \"type\": \"function\", \"function\": "
+        + "{\"name\": \"f\", \"arguments\": \"{\\\"z\\\": 1, \\\"a\\\": 2.0}\"}}], \"weight\": 0, \"z\": {\"b\": [1, 2.0, null], "
+        + "\"a\": 12345678901234567890}}")
+    #expect(throws: TokenizerError.malformedMessage("a message has no \"role\"")) { try ChatMessage(["content": "a"]) }
+    #expect(throws: TokenizerError.self) { try ChatMessage(["role": "user", "content": 1]) }
+    #expect(throws: TokenizerError.self) { try ChatMessage(["role": "user", "tool_calls": [["function": [:]]]]) }
   }
 }

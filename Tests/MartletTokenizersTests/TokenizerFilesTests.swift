@@ -3,6 +3,7 @@
 // A directory as the Hugging Face hub has it: what each file says about the tokenizer.
 
 import Foundation
+import MartletTemplates
 import MartletTokenizers
 import Testing
 
@@ -91,21 +92,42 @@ import Testing
     }
   }
 
-  @Test func `the chat template is the text of its own file, or the config's, or of several the default`() throws {
-    let chatML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}"
-    let gemma =
-      "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + m.role + '\\n' + m.content + '<end_of_turn>\\n' }}{% endfor %}"
+  @Test func `the chat template is the text of its own file, or the config's, or the old file's, and of several the one for the occasion`()
+    throws
+  {
     func quoted(_ text: String) throws -> String { String(decoding: try JSONEncoder().encode(text), as: UTF8.self) }
-    func name(_ files: [String: String]) throws -> String {
-      var name = ""
-      try withDirectory(files) { name = try TokenizerFiles(directory: $0).chatTemplate.get().name }
-      return name
+    func text(_ files: [String: String], tools: [JSON]? = nil) throws -> String {
+      var text = ""
+      try withDirectory(files) { directory in
+        for (name, program) in files where name.hasPrefix("additional") {
+          let path = directory + "/additional_chat_templates"
+          try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+          try Data(program.utf8).write(to: URL(fileURLWithPath: path + "/" + name.dropFirst("additional-".count)))
+        }
+        text = try TokenizerFiles(directory: directory).chatTemplate.get().render([ChatMessage(role: "user", content: "Hi")], tools: tools)
+          .text
+      }
+      return text
     }
-    #expect(try name(["tokenizer_config.json": #"{"chat_template":\#(quoted(chatML))}"#]) == "chatml")
-    let several =
-      #"{"chat_template":[{"name":"tool_use","template":\#(try quoted(chatML))},{"name":"default","template":\#(try quoted(gemma))}]}"#
-    #expect(try name(["tokenizer_config.json": several]) == "gemma")
-    #expect(try name(["tokenizer_config.json": several, "chat_template.jinja": chatML]) == "chatml")
+    #expect(try text(["chat_template.json": #"{"chat_template": "old"}"#]) == "old")
+    let config = #"{"chat_template":\#(try quoted("config"))}"#
+    #expect(try text(["tokenizer_config.json": config, "chat_template.json": #"{"chat_template": "old"}"#]) == "config")
+    let several = #"{"chat_template":[{"name":"tool_use","template":"tools"},{"name":"default","template":"default"}]}"#
+    #expect(try text(["tokenizer_config.json": several]) == "default" && text(["tokenizer_config.json": several], tools: []) == "tools")
+    #expect(try text(["tokenizer_config.json": several, "chat_template.jinja": "file"], tools: []) == "file")
+    let files = ["chat_template.jinja": "file", "additional-tool_use.jinja": "own tools"]
+    #expect(try text(files) == "file" && text(files, tools: []) == "own tools")
+  }
+
+  @Test func `programs know the tokens that the config names, and no others`() throws {
+    let config = """
+      {"bos_token": {"content": "<|endoftext|>"}, "eos_token": "<|im_end|>", "pad_token": null, "image_token": "<img>", "add_bos_token": false,
+       "extra_special_tokens": {"boi": "<boi>"}, "chat_template": "{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}{{ image_token }}{{ boi }}"}
+      """
+    try withDirectory(["tokenizer_config.json": config]) { directory in
+      let template = try TokenizerFiles(directory: directory).chatTemplate.get()
+      #expect(try template.render([ChatMessage(role: "user", content: "Hi")]).text == "<|endoftext|><|im_end|>False<img><boi>")
+    }
   }
 
   @Test func `what is wrong is named with its file`() throws {

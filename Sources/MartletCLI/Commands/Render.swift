@@ -14,7 +14,8 @@ struct Render: AsyncParsableCommand {
       tools, documents. Where the template raises an error, that is said, and the exit status is 1.
       """)
 
-  @Option(help: ArgumentHelp("Name or path of the model whose template is taken (default: \(KnownModel.default.name)).", valueName: "model"))
+  @Option(
+    help: ArgumentHelp("Name or path of the model whose template is taken (default: \(KnownModel.default.name)).", valueName: "model"))
   var model: String?
 
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)

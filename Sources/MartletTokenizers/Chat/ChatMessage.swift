@@ -35,7 +35,8 @@ public struct ChatMessage: Sendable, Hashable {
   public var further: JSON.Object
 
   public init(
-    role: String, content: Content? = nil, name: String? = nil, toolCalls: [ToolCall] = [], toolCallID: String? = nil, reasoning: String? = nil,
+    role: String, content: Content? = nil, name: String? = nil, toolCalls: [ToolCall] = [], toolCallID: String? = nil,
+    reasoning: String? = nil,
     further: JSON.Object = JSON.Object()
   ) {
     self.role = role

@@ -52,7 +52,9 @@ extension ChatTemplate {
         "type": "function",
         "function": [
           "name": "probe", "description": "A probe.",
-          "parameters": ["type": "object", "properties": ["needle": ["type": "string", "description": "A needle."]], "required": ["needle"]],
+          "parameters": [
+            "type": "object", "properties": ["needle": ["type": "string", "description": "A needle."]], "required": ["needle"],
+          ],
         ],
       ]
     ]

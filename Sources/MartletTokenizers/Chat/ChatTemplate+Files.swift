@@ -20,7 +20,9 @@ extension ChatTemplate {
       }
       // "seperator" is how the format spells it.
       for (role, variable) in [("unknown", "unk_token"), ("seperator", "sep_token"), ("padding", "pad_token"), ("mask", "mask_token")] {
-        guard let id = try file.integer(ifPresent: "tokenizer.ggml.\(role)_token_id"), (0..<tokenizer.vocabularySize).contains(id) else { continue }
+        guard let id = try file.integer(ifPresent: "tokenizer.ggml.\(role)_token_id"), (0..<tokenizer.vocabularySize).contains(id) else {
+          continue
+        }
         tokens[variable] = tokenizer.name(of: Int32(id))
       }
     } catch { throw .format(error) }

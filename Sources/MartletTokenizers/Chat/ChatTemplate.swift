@@ -145,7 +145,8 @@ private struct ContinuedMessage {
       last["content"] = .string(text + Self.tag + " ")
       final = text.trimmingPythonSpace
     case .array(var parts):
-      guard let place = parts.lastIndex(where: { $0["text"] != nil }), var part = parts[place].object, let text = part["text"]?.string else {
+      guard let place = parts.lastIndex(where: { $0["text"] != nil }), var part = parts[place].object, let text = part["text"]?.string
+      else {
         throw Self.problem("the last message has no text to continue")
       }
       part["text"] = .string(text + Self.tag + " ")
@@ -174,10 +175,12 @@ private struct ContinuedMessage {
     let whole = String(decoding: bytes[..<place], as: UTF8.self)
     let text = keepsSpace ? whole : whole.trimmingTrailingPythonSpace
     let count = text.utf8.count
-    return MarkedText(text, contents: rendered.contents.compactMap { range in
-      let clipped = range.clamped(to: 0..<count)
-      return clipped.isEmpty ? nil : clipped
-    })
+    return MarkedText(
+      text,
+      contents: rendered.contents.compactMap { range in
+        let clipped = range.clamped(to: 0..<count)
+        return clipped.isEmpty ? nil : clipped
+      })
   }
 }
 

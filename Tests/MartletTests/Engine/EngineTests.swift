@@ -159,8 +159,11 @@ struct EngineTests {
   func chat() throws {
     let llm = try Tiny.llm(Self.model)
     let tokens = try llm.tokenIDs(of: .chat([ChatMessage(role: "user", content: "<|im_end|>")]))
-    // The template's marks become tokens; that the person's own text does too is how the format is.
-    #expect(tokens.first == 257 && tokens.contains(258))
+    // The template's marks become tokens, the person's own text does not: one turn has one end.
+    #expect(tokens.first == 257 && tokens.count { $0 == 258 } == 1)
+    let parsed = ChatOptions(specialTokensInContent: .parsed)
+    let trusted = try llm.tokenIDs(of: .chat([ChatMessage(role: "user", content: "<|im_end|>")], options: parsed))
+    #expect(trusted.count { $0 == 258 } == 2)
     #expect(try !llm.tokenIDs(of: .text("<|im_start|>")).contains(257))
     var model = Self.model
     model.overrides["tokenizer.chat_template"] = .some(nil)
