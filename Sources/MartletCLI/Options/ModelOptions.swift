@@ -108,7 +108,7 @@ enum ConversationFile {
         throw ValidationError("--set is \(setting); it must be NAME=JSON, such as enable_thinking=false")
       }
       let (name, text) = (String(setting[..<mark]), String(setting[setting.index(after: mark)...]))
-      do { variables[name] = try JSON(parsing: text) } catch let error as JSONError {
+      do { variables[name] = try JSON(parsing: text) } catch {
         throw ValidationError("--set \(name): \(text) is no JSON (a string needs quotes: --set '\(name)=\"\(text)\"'): \(error)")
       }
     }
