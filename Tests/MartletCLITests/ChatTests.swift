@@ -175,7 +175,8 @@ import Testing
       input: [first, "/save /nowhere/chat.json", "/save \(folder.path)", "/save", second].joined(separator: "\n"))
     #expect(result.status == 0 && result.output == expected.map { $0 + "\n" }.joined(), "\(result.error)")
     #expect(result.error.contains("/nowhere/chat.json cannot be written: No such file or directory"), "\(result.error)")
-    #expect(result.error.contains("\(folder.path) cannot be written") && result.error.contains("/save FILE"), "\(result.error)")
+    #expect(
+      result.error.contains("\(folder.path) cannot be written: it is a folder") && result.error.contains("/save FILE"), "\(result.error)")
     var isDirectory: ObjCBool = false
     #expect(FileManager.default.fileExists(atPath: folder.path, isDirectory: &isDirectory) && isDirectory.boolValue)
   }

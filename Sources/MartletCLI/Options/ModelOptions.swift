@@ -104,6 +104,10 @@ enum ConversationFile {
   static func write(_ elements: [JSON], to path: String) throws {
     let text = "[\n" + elements.map { "  " + $0.text }.joined(separator: ",\n") + "\n]\n"
     let file = URL(fileURLWithPath: NSString(string: path).expandingTildeInPath).resolvingSymlinksInPath()
+    var isDirectory: ObjCBool = false
+    if FileManager.default.fileExists(atPath: file.path, isDirectory: &isDirectory), isDirectory.boolValue {
+      throw CommandError("\(path) cannot be written: it is a folder")
+    }
     // What is no plain file, such as a pipe, is written to and not replaced.
     let isFile = (try? file.resourceValues(forKeys: [.isRegularFileKey]))?.isRegularFile ?? true
     do {

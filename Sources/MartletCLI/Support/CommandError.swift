@@ -14,9 +14,10 @@ struct CommandError: Error, CustomStringConvertible {
     let cause = error.userInfo[NSUnderlyingErrorKey] as? NSError ?? error
     if cause.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(cause.code))) }
     // Foundation on Linux gives some errors of files without their cause.
-    return switch (error as? CocoaError)?.code {
-    case .fileNoSuchFile: String(cString: strerror(ENOENT))
-    case .fileWriteNoPermission: String(cString: strerror(EACCES))
+    guard error.domain == NSCocoaErrorDomain else { return error.localizedDescription }
+    return switch CocoaError.Code(rawValue: error.code) {
+    case .fileNoSuchFile, .fileReadNoSuchFile: String(cString: strerror(ENOENT))
+    case .fileReadNoPermission, .fileWriteNoPermission: String(cString: strerror(EACCES))
     case .fileWriteOutOfSpace: String(cString: strerror(ENOSPC))
     default: error.localizedDescription
     }
