@@ -64,6 +64,8 @@ fuzz() {  # fuzz TARGET
   if [ "$1" = template ]; then
     megabytes=256
     options=(-dict=Tests/Fuzz/template.dict -max_len=4096)
+    # What the sanitizer keeps of memory that was given back is not the template's.
+    export ASAN_OPTIONS=quarantine_size_mb=16
   fi
   "$folder/fuzz_$1" "$folder/$1" "$folder/seeds-$1" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb="$megabytes" -detect_leaks=0 "${options[@]}" \
     -artifact_prefix="$folder/$1/" -print_final_stats=1 > "$log" 2>&1 || { tail -60 "$log" >&2; echo "fuzzing $1 FAILED" >&2; return 1; }

@@ -17,7 +17,8 @@ import Testing
       "{% autoescape true %}{{ '<' }}{% endautoescape %}": "a prompt is no HTML",
       "{{ [7]|random }}": "a prompt does not depend on chance",
       "{{ 'aé'.encode('utf-8')|length }}": "there are no bytes that are not text",
-      "{{ 'aaa bbb ccc ddd'|wordwrap(7) }}|{{ 'aaaaaaaaaa'|wordwrap(4) }}|{{ 'a b\\nc d'|wordwrap(3) }}|{{ 'aaaaaa'|wordwrap(4, false) }}":
+      "{{ 'aaa bbb ccc ddd'|wordwrap(7) }}|{{ 'aaaaaaaaaa'|wordwrap(4) }}|{{ 'a b\\nc d'|wordwrap(3) }}|"
+        + "{{ 'aaaaaa'|wordwrap(4, false) }}":
         needless,
       "{{ 1000|filesizeformat }}{{ 1|filesizeformat }}{{ 1024|filesizeformat(true) }}{{ 123456789|filesizeformat }}": needless,
       "{{ {'b': 1, 'a': [1, 'x']}|pprint }}": needless, "{{ {'a': '<', 'b': none, 'c': 1}|xmlattr }}": needless,
@@ -26,7 +27,8 @@ import Testing
 
   /// What an error of Python's or Jinja's is called here. Where Python finds an undefined value to be of a wrong type, its name is told instead.
   private static let codes: [String: Set<TemplateError.Code>] = [
-    "TemplateError": [.raised], "UndefinedError": [.undefined], "SecurityError": [.security], "TypeError": [.type, .undefined], "ValueError": [.value],
+    "TemplateError": [.raised], "UndefinedError": [.undefined], "SecurityError": [.security], "TypeError": [.type, .undefined],
+    "ValueError": [.value],
     "TemplateSyntaxError": [.syntax],
   ]
 
@@ -51,7 +53,9 @@ import Testing
         #expect(!error.message.isEmpty && error.line == 1 && error.column >= 1)
       case (.failure(let error), nil):
         if let codes = Self.codes[example.error ?? ""] {
-          #expect(codes.contains(error.code), "\(example.name): \(example.program) is \(example.error!) to jinja2, here \(error.code.rawValue): \(error)")
+          #expect(
+            codes.contains(error.code),
+            "\(example.name): \(example.program) is \(example.error!) to jinja2, here \(error.code.rawValue): \(error)")
         }
         if error.code == .raised { #expect(error.message == example.message, "\(example.name): \(example.program)") }
       }
@@ -66,11 +70,15 @@ import Testing
     }
   }
 
-  @Test(arguments: Points.recorded.syntaxErrors.indices) func `what jinja2 does not compile is not compiled, and the place is told`(index: Int) {
+  @Test(arguments: Points.recorded.syntaxErrors.indices) func `what jinja2 does not compile is not compiled, and the place is told`(
+    index: Int
+  ) {
     let example = Points.recorded.syntaxErrors[index]
-    #expect(performing: { _ = try Template(example.program) }, throws: { error in
-      guard let error = error as? TemplateError else { return false }
-      return error.code == .syntax && error.line >= 1 && error.column >= 1
-    })
+    #expect(
+      performing: { _ = try Template(example.program) },
+      throws: { error in
+        guard let error = error as? TemplateError else { return false }
+        return error.code == .syntax && error.line >= 1 && error.column >= 1
+      })
   }
 }

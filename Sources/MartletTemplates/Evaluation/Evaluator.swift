@@ -50,7 +50,7 @@ final class Evaluator {
 
   /// Filters, tests and methods may go through the whole of a text.
   func spend(reading value: Value) throws(TemplateError) {
-    if case .string(let text) = value { try spend(bytes: text.count) }
+    if case .string(let text) = value { try spend(text.count / 4) }
   }
 
   func spend(bytes: Int) throws(TemplateError) { try spend(bytes / 16) }

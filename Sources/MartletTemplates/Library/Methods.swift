@@ -213,7 +213,7 @@ enum Methods {
   private static func check(_ holds: @escaping @Sendable (Unicode.Scalar) -> Bool) -> Method {
     { (_, owner, _) throws(TemplateError) in
       guard case .string(let text) = owner else { return .none }
-      return .bool(!text.isEmpty && text.scalars.allSatisfy(holds))
+      return .bool(!text.isEmpty && text.string.unicodeScalars.allSatisfy(holds))
     }
   }
 
@@ -331,7 +331,8 @@ enum Methods {
     "expandtabs": { (evaluator, owner, arguments) throws(TemplateError) in
       let size = try number(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count + text.bytes.count { $0 == 9 } * max(0, min(size, 1 << 20)))
+      let (grown, overflow) = text.bytes.count { $0 == 9 }.multipliedReportingOverflow(by: max(0, size))
+      try evaluator.spend(bytes: overflow ? Int.max : grown)
       var column = 0
       return .string(
         text.mapScalars { scalar, _ in

@@ -33,7 +33,9 @@ struct LargeInteger: Sendable, Hashable {
     }
     let shift = max(0, Int(whole.exponent) - 63)
     let top = UInt64(whole / Double(sign: .plus, exponent: shift, significand: 1))
-    self.init(LargeInteger([UInt32(truncatingIfNeeded: top), UInt32(top >> 32)], isNegative: false).shifted(left: shift).limbs, isNegative: value < 0)
+    self.init(
+      LargeInteger([UInt32(truncatingIfNeeded: top), UInt32(top >> 32)], isNegative: false).shifted(left: shift).limbs,
+      isNegative: value < 0)
   }
 
   /// Digits of a radix up to 36, with a sign or without; nil where they are none or too many.
@@ -161,7 +163,8 @@ struct LargeInteger: Sendable, Hashable {
     let shift = max(0, 66 - bitWidth + divisor.bitWidth)
     var (quotient, rest) = magnitude.shifted(left: shift).divided(by: divisor.magnitude)
     if !rest.limbs.isEmpty, quotient.limbs[0] & 1 == 0 { quotient = quotient + LargeInteger(1) }
-    let result = quotient.double / (shift > 1000 ? 0x1p1000 : 1) / Double(sign: .plus, exponent: shift > 1000 ? shift - 1000 : shift, significand: 1)
+    let result =
+      quotient.double / (shift > 1000 ? 0x1p1000 : 1) / Double(sign: .plus, exponent: shift > 1000 ? shift - 1000 : shift, significand: 1)
     return isNegative != divisor.isNegative ? -result : result
   }
 
