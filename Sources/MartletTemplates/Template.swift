@@ -127,9 +127,13 @@ public struct TemplateLimits: Sendable, Hashable {
   /// Lists and dictionaries inside each other.
   static let maximumValueDepth = 200
   /// Expressions and statements inside each other, in the program.
-  static let maximumNesting = 100
+  static let maximumNesting = 50
   /// The same while it runs, over all macros that call each other.
   static let maximumDepth = 1000
+  /// Scopes inside each other: of the program's text, and of macros that other macros made.
+  static let maximumFrameLevel = 250
+  /// Of one call or one macro: they are searched one by one.
+  static let maximumArgumentCount = 255
 }
 
 extension Value {
@@ -143,7 +147,10 @@ extension Value {
     case .null: self = .none
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .int(value)
-    case .largeInteger(let digits): self = .largeInt(LargeInteger(digits))
+    case .largeInteger(let digits):
+      guard digits.utf8.count <= LargeInteger.maximumDigitCount else { throw LargeInteger.tooLarge }
+      guard let value = LargeInteger(digits) else { throw TemplateError(.value, "'\(digits)' is no integer") }
+      self = try Value(value)
     case .number(let value): self = .float(value)
     case .string(let value): self = .string(Text(content: value))
     case .array(let elements):

@@ -15,17 +15,23 @@ enum Methods {
     }
   }
 
-  /// The methods that the sandbox forbids because they would change their value.
-  static func changing(_ owner: Value) -> Set<String> {
+  /// Whether the sandbox keeps the name from programs: of a method that would change its value, or of what every Python object has inside.
+  static func isForbidden(_ owner: Value, _ name: String) -> Bool {
     switch owner {
-    case .list: ["append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"]
-    case .dict: ["clear", "pop", "popitem", "setdefault", "update"]
-    default: []
+    case .list: if listChanging.contains(name) { return true }
+    case .dict: if dictionaryChanging.contains(name) { return true }
+    default: break
     }
+    return internals.contains(name)
   }
 
-  /// Names that every Python object has, which the sandbox hides.
-  static func isInternal(_ name: String) -> Bool { internals.contains(name) }
+  /// Whether a dictionary has something else by this name than an item.
+  static func ofDictionaries(_ name: String) -> Bool {
+    dictionaries[name] != nil || dictionaryChanging.contains(name) || internals.contains(name)
+  }
+
+  private static let listChanging: Set<String> = ["append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"]
+  private static let dictionaryChanging: Set<String> = ["clear", "pop", "popitem", "setdefault", "update"]
 
   private static let internals: Set<String> = [
     "__class__", "__delattr__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__", "__getattribute__", "__getstate__", "__gt__",
@@ -36,11 +42,10 @@ enum Methods {
   // MARK: Dictionaries, lists, numbers
 
   private static let dictionaries: [String: Method] = [
-    "get": { (_, owner, arguments) throws(TemplateError) in
+    "get": { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed("get", ["key", "default"], required: 1)
       guard case .dict(let dictionary) = owner, let key = values[0] else { return .none }
-      guard key.isHashable else { throw .type("unhashable type: '\(key.typeName)'") }
-      return dictionary[key] ?? values[1] ?? .none
+      return dictionary[try evaluator.key(key)] ?? values[1] ?? .none
     },
     "keys": { (_, owner, arguments) throws(TemplateError) in try view(.keys, owner, arguments) },
     "values": { (_, owner, arguments) throws(TemplateError) in try view(.values, owner, arguments) },
@@ -61,7 +66,9 @@ enum Methods {
   private static let lists: [String: Method] = [
     "count": { (evaluator, owner, arguments) throws(TemplateError) in
       let wanted = try arguments.placed("count", ["value"], required: 1)[0] ?? .none
-      return .int(try owner.elements(evaluator).count { $0 == wanted })
+      var count = 0
+      for element in try owner.elements(evaluator) where try evaluator.areEqual(element, wanted) { count += 1 }
+      return .int(count)
     },
     "index": { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed("index", ["value", "start", "stop"], required: 1)
@@ -71,12 +78,13 @@ enum Methods {
         return min(max(index < 0 ? index + elements.count : index, 0), elements.count)
       }
       let (start, stop) = (place(values[1], 0), place(values[2], elements.count))
-      guard start < stop, let index = elements[start..<stop].firstIndex(of: values[0] ?? .none) else {
-        var shown = Text()
-        try values[0]?.appendRepr(to: &shown, evaluator)
-        throw .value("\(shown.string) is not in list")
+      let wanted = values[0] ?? .none
+      if start < stop {
+        for index in start..<stop where try evaluator.areEqual(elements[index], wanted) { return .int(index) }
       }
-      return .int(index)
+      var shown = Text()
+      try wanted.appendRepr(to: &shown, evaluator)
+      throw .value("\(shown.string) is not in list")
     },
     "copy": { (_, owner, _) throws(TemplateError) in owner },
   ]
@@ -119,7 +127,6 @@ enum Methods {
     { (evaluator, owner, arguments) throws(TemplateError) in
       _ = try arguments.placed("method", [])
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       return .string(body(text))
     }
   }
@@ -128,7 +135,6 @@ enum Methods {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let set = try texts(try arguments.placed(name, ["chars"]), name)[0]
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       return .string(text.stripped(set, left: left, right: right))
     }
   }
@@ -139,7 +145,6 @@ enum Methods {
       let separator = try texts([values[0]], name)[0]
       let limit = try number(values[1], -1)
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       let parts: [Text]
       if let separator {
         guard !separator.isEmpty else { throw .value("empty separator") }
@@ -185,7 +190,6 @@ enum Methods {
       guard case .string(let text) = owner, let part = try texts([values[0]], name)[0] else {
         throw .type("must be str, not \(values[0]?.typeName ?? "nothing")")
       }
-      try evaluator.spend(bytes: text.count)
       let starts = text.scalarStarts
       func place(_ value: Value?, _ fallback: Int) throws(TemplateError) -> Int {
         guard let value, value != .none else { return fallback }
@@ -209,7 +213,7 @@ enum Methods {
   private static func check(_ holds: @escaping @Sendable (Unicode.Scalar) -> Bool) -> Method {
     { (_, owner, _) throws(TemplateError) in
       guard case .string(let text) = owner else { return .none }
-      return .bool(!text.isEmpty && text.scalars.allSatisfy(holds))
+      return .bool(!text.isEmpty && text.string.unicodeScalars.allSatisfy(holds))
     }
   }
 
@@ -271,7 +275,6 @@ enum Methods {
       guard case .string(let text) = owner, let part = try texts(try arguments.placed("count", ["sub"], required: 1), "count")[0] else {
         throw .type("must be str")
       }
-      try evaluator.spend(bytes: text.count)
       return .int(part.isEmpty ? text.scalarCount + 1 : text.split(part, limit: -1).count - 1)
     },
     "replace": { (evaluator, owner, arguments) throws(TemplateError) in
@@ -328,7 +331,8 @@ enum Methods {
     "expandtabs": { (evaluator, owner, arguments) throws(TemplateError) in
       let size = try number(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count + text.bytes.count { $0 == 9 } * max(0, min(size, 1 << 20)))
+      let (grown, overflow) = text.bytes.count { $0 == 9 }.multipliedReportingOverflow(by: max(0, size))
+      try evaluator.spend(bytes: overflow ? Int.max : grown)
       var column = 0
       return .string(
         text.mapScalars { scalar, _ in
