@@ -91,7 +91,7 @@ import Testing
   ) async throws {
     let (name, program) = Self.deep[index]
     let outcomes = await onSmallStack { () -> [TemplateError.Code?] in
-      [10, 25, 40, 45, 47, 48, 49, 50, 80, 90, 95, 99, 100, 20_000].map { (count) -> TemplateError.Code? in
+      [10, 25, 36, 37, 38, 39, 40, 76, 77, 78, 79, 80, 100, 20_000].map { (count) -> TemplateError.Code? in
         let limits = TemplateLimits(maximumSourceByteCount: 16 << 20)
         do throws(TemplateError) {
           _ = try Template(program(count), limits: limits).render(JSON.Object([("a", JSON.object(JSON.Object([("a", 1)])))]))
