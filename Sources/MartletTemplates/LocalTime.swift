@@ -10,11 +10,17 @@
 
 /// A date and a time of day, for `strftime_now`. Handed in: a rendering keeps no clock.
 public struct LocalTime: Sendable, Hashable {
+  /// 1…9999.
   public var year: Int
+  /// 1…12.
   public var month: Int
+  /// Of the month, from 1.
   public var day: Int
+  /// 0…23.
   public var hour: Int
+  /// 0…59.
   public var minute: Int
+  /// 0…60.
   public var second: Int
 
   /// - Parameters:

@@ -12,7 +12,9 @@ import Testing
   private static let refused: [String: String] = {
     let folded = "Jinja computes what is constant when it compiles, and takes its own errors for undefined there"
     let needless = "a filter that no prompt needs"
+    let brackets = 50
     return [
+      "{{ \(String(repeating: "(", count: brackets))1\(String(repeating: ")", count: brackets)) }}": "deeper than a small stack allows",
       "[{{ none[1:] }}]": folded, "{{ [1][1.0:] }}": folded, "{{ [1]['a':] }}": folded, "{{ {'a': 1}[1:] }}": folded,
       "{% autoescape true %}{{ '<' }}{% endautoescape %}": "a prompt is no HTML",
       "{{ [7]|random }}": "a prompt does not depend on chance",

@@ -234,8 +234,6 @@ struct Arguments {
   var positional: [Value] = []
   var named: [(name: String, value: Value)] = []
 
-  static var none: Arguments { Arguments() }
-
   subscript(name: String) -> Value? { named.first { $0.name == name }?.value }
 
   /// The values of `names`, by place or by name; nil where none is given.

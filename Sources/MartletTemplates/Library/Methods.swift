@@ -116,13 +116,6 @@ enum Methods {
     return texts
   }
 
-  private static func number(_ value: Value?, _ fallback: Int) throws(TemplateError) -> Int {
-    guard let value else { return fallback }
-    if case .undefined(let missing) = value { throw missing.error }
-    guard let number = value.integer else { throw .type("'\(value.typeName)' object cannot be interpreted as an integer") }
-    return number
-  }
-
   private static func text(_ body: @escaping @Sendable (Text) -> Text) -> Method {
     { (evaluator, owner, arguments) throws(TemplateError) in
       _ = try arguments.placed("method", [])
@@ -143,7 +136,7 @@ enum Methods {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.bound(to: name, ["sep", "maxsplit"])
       let separator = try texts([values[0]], name)[0]
-      let limit = try number(values[1], -1)
+      let limit = try Filters.integer(values[1], -1)
       guard case .string(let text) = owner else { return .none }
       let parts: [Text]
       if let separator {
@@ -164,7 +157,8 @@ enum Methods {
       var text = whole
       if values[1] != nil || values[2] != nil {
         let part = try owner.slice(
-          try number(values[1], 0), values[2].map { (value) throws(TemplateError) in try number(value, 0) }, nil, evaluator)
+          try Filters.integer(values[1], 0), values[2].map { (value) throws(TemplateError) in try Filters.integer(value, 0) }, nil,
+          evaluator)
         text = part.text ?? text
       }
       switch values[0] {
@@ -193,7 +187,7 @@ enum Methods {
       let starts = text.scalarStarts
       func place(_ value: Value?, _ fallback: Int) throws(TemplateError) -> Int {
         guard let value, value != .none else { return fallback }
-        let index = try number(value, 0)
+        let index = try Filters.integer(value, 0)
         return min(max(index < 0 ? index + starts.count - 1 : index, 0), starts.count - 1)
       }
       let (start, end) = (try place(values[1], 0), try place(values[2], starts.count - 1))
@@ -220,7 +214,7 @@ enum Methods {
   private static func pad(_ name: String, left: Bool, right: Bool) -> Method {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed(name, ["width", "fillchar"], required: 1)
-      let width = try number(values[0], 0)
+      let width = try Filters.integer(values[0], 0)
       let fill = try texts([values[1]], name)[0] ?? " "
       guard fill.scalarCount == 1 else { throw .type("The fill character must be exactly one character long") }
       guard case .string(let text) = owner else { return .none }
@@ -284,7 +278,8 @@ enum Methods {
         throw .type("replace() argument must be str, not None")
       }
       return .string(
-        try Filters.replace(text, old, text.isMarkup && !new.isMarkup ? HTML.escaped(new) : new, try number(values[2], -1), evaluator))
+        try Filters.replace(
+          text, old, text.isMarkup && !new.isMarkup ? HTML.escaped(new) : new, try Filters.integer(values[2], -1), evaluator))
     },
     "join": { (evaluator, owner, arguments) throws(TemplateError) in
       guard case .string(let separator) = owner, let values = try arguments.placed("join", ["iterable"], required: 1)[0] else {
@@ -307,7 +302,7 @@ enum Methods {
     "ljust": pad("ljust", left: false, right: true), "rjust": pad("rjust", left: true, right: false),
     "center": pad("center", left: true, right: true),
     "zfill": { (evaluator, owner, arguments) throws(TemplateError) in
-      let width = try number(try arguments.placed("zfill", ["width"], required: 1)[0], 0)
+      let width = try Filters.integer(try arguments.placed("zfill", ["width"], required: 1)[0], 0)
       guard case .string(let text) = owner else { return .none }
       try evaluator.spend(bytes: max(0, width))
       let hasSign = text.bytes.first == UInt8(ascii: "-") || text.bytes.first == UInt8(ascii: "+")
@@ -329,7 +324,7 @@ enum Methods {
       return .string(text.hasSuffix(affix) ? text[0..<(text.count - affix.count)] : text)
     },
     "expandtabs": { (evaluator, owner, arguments) throws(TemplateError) in
-      let size = try number(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
+      let size = try Filters.integer(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
       guard case .string(let text) = owner else { return .none }
       let (grown, overflow) = text.bytes.count { $0 == 9 }.multipliedReportingOverflow(by: max(0, size))
       try evaluator.spend(bytes: overflow ? Int.max : grown)

@@ -56,7 +56,7 @@ extension Value {
     _ values: [Value], _ opening: Text, _ closing: Text, to text: inout Text, _ evaluator: Evaluator
   ) throws(TemplateError) {
     text.append(opening)
-    try evaluator.nest { () throws(TemplateError) -> Void in
+    try evaluator.nest(2) { () throws(TemplateError) -> Void in
       for (index, value) in values.enumerated() {
         if index > 0 { text.append(", ") }
         try value.appendRepr(to: &text, evaluator)
@@ -67,7 +67,7 @@ extension Value {
 
   private static func appendPairs(_ pairs: [(Value, Value)], to text: inout Text, _ evaluator: Evaluator) throws(TemplateError) {
     text.append("{")
-    try evaluator.nest { () throws(TemplateError) -> Void in
+    try evaluator.nest(2) { () throws(TemplateError) -> Void in
       for (index, (key, value)) in pairs.enumerated() {
         if index > 0 { text.append(", ") }
         try key.appendRepr(to: &text, evaluator)
