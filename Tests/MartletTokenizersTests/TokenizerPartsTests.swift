@@ -37,7 +37,7 @@ private struct Parts: Decodable {
 
   @Test(arguments: [
     "first after strip", "first after prepend", "first after strip and prepend", "first after removal", "first after replacement",
-    "taken spaces", "single words", "nmt", "strip accents", "strip accents of NFD",
+    "taken spaces", "single words", "nmt", "strip accents", "strip accents of NFD", "NFKC", "NFKD",
   ]) func `normalisers and added tokens give the ids of the tokenizers package`(name: String) throws {
     let recorded = try #require(Parts().files[name])
     let tokenizer = try tokenizer(recorded.file)
@@ -60,6 +60,8 @@ private struct Parts: Decodable {
 
   @Test(arguments: [
     "deepseek-llm", "deepseek-coder", "youtu", "tiny_aya", "granite-embed-multi-97m", "ufakzeka", "laguna", "spark2_5", "roberta-bpe",
+    "jais-2",
+    "exaone-moe", "kimi-k2", "afmoe",
   ]) func `a pre-tokenizer of GGUF files cuts the words of its published pattern`(name: String) throws {
     let (parts, truth) = (try Parts(), try TokenizerTruth())
     let preTokenizer = try #require(PreTokenizer.named[name])
