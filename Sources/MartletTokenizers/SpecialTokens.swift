@@ -11,11 +11,16 @@ struct SpecialTokens: Sendable {
   let addsBOS: Bool
 
   /// Tokens that end an answer under these names, whatever the file says of their ids and kinds: a chat model's file often names only one of
-  /// them, and some call them text.
+  /// them, and some call them text. The last line is of models whose answers have messages inside (gpt-oss, Solar), and of Gemma 4, where the answer
+  /// of a tool comes next.
   private static let endNames: Set<String> = [
     "<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>", "<EOT>",
     "<end_of_utterance>", "<｜end▁of▁sentence｜>",
+    "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<turn|>", "<|tool_response>",
   ]
+
+  /// These do so only where the file calls them control tokens: in other files they are text, as `</s>` of HTML.
+  private static let controlEndNames: Set<String> = ["</s>", "<eos>", "[EOS]", "[EOT]", "[e~["]
 
   /// Whether a token of this name ends an answer, and so is a control token whatever kind a GGUF file gives it: llama.cpp overrides kinds likewise.
   static func isEndName(_ name: Span<UInt8>) -> Bool {
@@ -39,7 +44,7 @@ struct SpecialTokens: Sendable {
     bos = try token("bos")
     eos = try token("eos")
     unknown = try token("unknown")
-    ends = Set([eos, try token("eot"), try token("eom")].compactMap { $0 }).union(Self.namedEnds(vocabulary))
+    ends = Self.ends([eos, try token("eot"), try token("eom")], vocabulary)
     let asksForBOS: Bool?
     do { asksForBOS = try file.bool(ifPresent: "tokenizer.ggml.add_bos_token") } catch { throw .format(error) }
     if asksForBOS == true && bos == nil {
@@ -53,17 +58,30 @@ struct SpecialTokens: Sendable {
     self.bos = bos
     self.eos = eos
     self.unknown = unknown
-    self.ends = Set(ends + [eos].compactMap { $0 }).union(Self.namedEnds(vocabulary))
+    self.ends = Self.ends(ends + [eos], vocabulary)
     self.addsBOS = addsBOS
   }
 
-  private static func namedEnds(_ vocabulary: Vocabulary) -> [Int32] {
-    (0..<Int32(vocabulary.count)).filter { token in
+  /// The tokens that the file names and those of known names, less those that other names show to be no ends here; llama.cpp has the same rules.
+  private static func ends(_ stated: [Int32?], _ vocabulary: Vocabulary) -> Set<Int32> {
+    var ends = Set(stated.compactMap { $0 })
+    var named: [String: [Int32]] = [:]
+    for token in 0..<Int32(vocabulary.count) {
       let name = vocabulary.bytes(of: token)
-      guard name.first == UInt8(ascii: "<") else { return false }
+      guard name.first == UInt8(ascii: "<") || name.first == UInt8(ascii: "["), name.count <= longestEndName else { continue }
       let text = String(decoding: name, as: UTF8.self)
-      // HTML has this one, too.
-      return endNames.contains(text) || text == "</s>" && vocabulary.kinds[Int(token)] == .control
+      let isControl = vocabulary.kinds[Int(token)] == .control
+      guard endNames.contains(text) || isControl && controlEndNames.contains(text) else { continue }
+      named[text, default: []].append(token)
+      ends.insert(token)
     }
+    func has(_ name: String) -> Bool { named[name] != nil }
+    // An answer goes on after its first message where another token ends all of it.
+    if has("<|call|>") && has("<|return|>") || (has("<|call|>") || has("<|calls|>")) && has("<|flush|>") {
+      ends.subtract(named["<|end|>"] ?? [])
+    }
+    // Gemma 4 has HTML's as a token.
+    if has("<|tool_response>") { ends.subtract(named["</s>"] ?? []) }
+    return ends
   }
 }

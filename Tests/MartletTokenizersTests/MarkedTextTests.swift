@@ -113,7 +113,8 @@ import Testing
   private func tokenizer(_ bytes: [UInt8]) throws -> any Tokenizer { try makeTokenizer(from: GGUFFile(bytes: bytes)) }
 
   @Test(arguments: [
-    #"{"type":"Lowercase"}"#, #"{"type":"NFC"}"#, #"{"type":"NFD"}"#, #"{"type":"Prepend","prepend":"é"}"#,
+    #"{"type":"Lowercase"}"#, #"{"type":"NFC"}"#, #"{"type":"NFD"}"#, #"{"type":"NFKC"}"#, #"{"type":"NFKD"}"#,
+    #"{"type":"Prepend","prepend":"é"}"#,
     #"{"type":"Replace","pattern":{"String":"e"},"content":"ee"}"#, #"{"type":"Strip"}"#,
     #"{"type":"Sequence","normalizers":[{"type":"NFD"},{"type":"Replace","pattern":{"Regex":"\\p{M}"},"content":""},{"type":"Lowercase"}]}"#,
   ]) func `a mark looked for in the normalised text knows who wrote it`(normalizer: String) throws {
@@ -124,7 +125,7 @@ import Testing
     let text = Array(file.utf8)
     let tokenizer = try makeTokenizer(tokenizerJSON: text.span.bytes)
     // Characters that become shorter and longer come before marks and after them.
-    for noise in ["", "é", "e\u{301}e", "ẛ̣ \u{212B}", "Éee ", "\u{1E9E}\u{130}"] {
+    for noise in ["", "é", "e\u{301}e", "ẛ̣ \u{212B}", "Éee ", "\u{1E9E}\u{130}", "½ﬁ", "\u{FDFA}①\u{301}"] {
       func count(_ parts: [(String, Bool)]) -> Int {
         tokenizer.encode(MarkedText(parts.map { (text: $0.0, isContent: $0.1) })).count { $0 == 1 }
       }
@@ -137,6 +138,29 @@ import Testing
       #expect(count([(noise, false), (mark, true), (noise, false)]) == 0, "\(noise)")
       #expect(count([(noise, true), (mark, false), ("x\(noise)\(mark)", true), (noise, false), (mark, false)]) == 2, "\(noise)")
       #expect(count([(noise + "<m", false), ("a", true), ("rk>", false)]) == 0, "\(noise)")
+    }
+  }
+
+  @Test(arguments: ["NFKC", "NFKD"]) func `a mark in characters that stand for its own is one where the template wrote it`(form: String)
+    throws
+  {
+    let file = #"""
+      {"model":{"type":"BPE","vocab":{"?":0},"merges":[],"unk_token":"?"},"normalizer":{"type":"\#(form)"},"added_tokens":[
+       {"id":1,"content":"<|mark|>","special":true,"normalized":true}]}
+      """#
+    let text = Array(file.utf8)
+    let tokenizer = try makeTokenizer(tokenizerJSON: text.span.bytes)
+    func count(_ parts: [(String, Bool)]) -> Int {
+      tokenizer.encode(MarkedText(parts.map { (text: $0.0, isContent: $0.1) })).count { $0 == 1 }
+    }
+    for mark in ["<|mark|>", "<｜mark｜>", "＜｜ｍａｒｋ｜＞"] {
+      #expect(count([(mark, false)]) == 1)
+      #expect(count([(mark, true)]) == 0)
+      #expect(count([("½", true), (mark, false), ("½\(mark)", true), (mark, false), ("①", false)]) == 2)
+    }
+    for content in ["｜", "ａ", "＞"] {
+      let parts = "＜｜ｍａｒｋ｜＞".split(separator: content, omittingEmptySubsequences: false).map { (String($0), false) }
+      #expect(count(Array(parts.map { [$0] }.joined(separator: [(content, true)]))) == 0, "the message wrote \(content)")
     }
   }
 

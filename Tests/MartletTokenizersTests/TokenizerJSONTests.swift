@@ -119,10 +119,10 @@ import Testing
       (file(#""type":"WordPiece""#), "tokenizer.json: model.type", "WordPiece"),
       (file(bpe + #","dropout":0.1"#), "tokenizer.json: model.dropout", "0.1"),
       (file(bpe + #","end_of_word_suffix":"</w>""#), "tokenizer.json: model.end_of_word_suffix", "</w>"),
-      (file(bpe, #","normalizer":{"type":"NFKC"}"#), "tokenizer.json: normalizer.type", "NFKC"),
+      (file(bpe, #","normalizer":{"type":"BertNormalizer"}"#), "tokenizer.json: normalizer.type", "BertNormalizer"),
       (
-        file(bpe, #","normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"NFKD"}]}"#),
-        "tokenizer.json: normalizer.normalizers[1].type", "NFKD"
+        file(bpe, #","normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"ByteLevel"}]}"#),
+        "tokenizer.json: normalizer.normalizers[1].type", "ByteLevel"
       ),
       (file(bpe, #","pre_tokenizer":{"type":"Whitespace"}"#), "tokenizer.json: pre_tokenizer.type", "Whitespace"),
       (

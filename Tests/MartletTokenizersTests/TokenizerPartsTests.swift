@@ -18,7 +18,14 @@ private struct Parts: Decodable {
     var file: String
     var counts: [Int]
   }
+  struct Contents: Decodable {
+    var file: String
+    var texts: [String]
+    var ids: [[Int32]]
+    var idsAsText: [[Int32]]
+  }
   var files: [String: File]
+  var contents: Contents
   var digits: [String]
   var words: [String: Words]
   var pre: [String: [[Int]]]
@@ -37,7 +44,7 @@ private struct Parts: Decodable {
 
   @Test(arguments: [
     "first after strip", "first after prepend", "first after strip and prepend", "first after removal", "first after replacement",
-    "taken spaces", "single words", "nmt", "strip accents", "strip accents of NFD",
+    "taken spaces", "single words", "nmt", "strip accents", "strip accents of NFD", "NFKC", "NFKD",
   ]) func `normalisers and added tokens give the ids of the tokenizers package`(name: String) throws {
     let recorded = try #require(Parts().files[name])
     let tokenizer = try tokenizer(recorded.file)
@@ -60,6 +67,8 @@ private struct Parts: Decodable {
 
   @Test(arguments: [
     "deepseek-llm", "deepseek-coder", "youtu", "tiny_aya", "granite-embed-multi-97m", "ufakzeka", "laguna", "spark2_5", "roberta-bpe",
+    "jais-2",
+    "exaone-moe", "kimi-k2", "afmoe",
   ]) func `a pre-tokenizer of GGUF files cuts the words of its published pattern`(name: String) throws {
     let (parts, truth) = (try Parts(), try TokenizerTruth())
     let preTokenizer = try #require(PreTokenizer.named[name])
@@ -69,6 +78,26 @@ private struct Parts: Decodable {
       preTokenizer.forEachWord(in: bytes, 0..<bytes.count) { words.append($0.count) }
       #expect(words == lengths, "\(text.debugDescription)")
     }
+  }
+
+  @Test func `added tokens that are not special are found in contents, and special ones are text there`() throws {
+    let recorded = try Parts().contents
+    let tokenizer = try tokenizer(recorded.file)
+    for (index, text) in recorded.texts.enumerated() {
+      let (ids, idsAsText) = (recorded.ids[index], recorded.idsAsText[index])
+      #expect(tokenizer.encode(text, parsesSpecialTokens: true) == ids, "\(text.debugDescription)")
+      #expect(tokenizer.encode(text, parsesSpecialTokens: false) == idsAsText, "\(text.debugDescription)")
+      #expect(tokenizer.encode(MarkedText(text)) == ids, "\(text.debugDescription)")
+      #expect(tokenizer.encode(MarkedText([(text, true)].map { (text: $0.0, isContent: $0.1) })) == idsAsText, "\(text.debugDescription)")
+      // What the template writes before and after does not change it.
+      let around = tokenizer.encode(
+        MarkedText([("<|im_start|>", false), (text, true), ("<|im_end|>", false)].map { (text: $0.0, isContent: $0.1) }))
+      let (start, end) = (
+        tokenizer.encode("<|im_start|>", parsesSpecialTokens: true), tokenizer.encode("<|im_end|>", parsesSpecialTokens: true)
+      )
+      #expect(start.count == 1 && end.count == 1 && around == start + idsAsText + end, "\(text.debugDescription)")
+    }
+    #expect(recorded.ids != recorded.idsAsText && zip(recorded.ids, recorded.idsAsText).contains { $0 == $1 })
   }
 
   @Test func `a character that is no piece is left out where a file has no unknown token`() throws {

@@ -8,7 +8,7 @@ import MartletFormats
 /// What `tokenizer.json` does to a text before it is cut: its `normalizer`, step by step.
 struct TextNormalizer: Sendable {
   enum Step: Sendable {
-    case nfc, nfd, lowercase, stripAccents, nmt
+    case nfc, nfd, compatibility, lowercase, stripAccents, nmt
     case prepend([UInt8])
     case replace(TextSplitter.Pattern, [UInt8])
     case strip(left: Bool, right: Bool)
@@ -21,7 +21,7 @@ struct TextNormalizer: Sendable {
   private static let mostGrowth = 1024
 
   private static let supported = [
-    "NFC", "NFD", "Lowercase", "StripAccents", "Nmt", "Prepend", "Replace", "Strip", "Precompiled", "Sequence",
+    "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Prepend", "Replace", "Strip", "Precompiled", "Sequence",
   ]
 
   /// - Parameter field: `normalizer`; missing, nothing is changed.
@@ -32,6 +32,9 @@ struct TextNormalizer: Sendable {
       switch type {
       case "NFC": steps.append(.nfc)
       case "NFD": steps.append(.nfd)
+      case "NFKC", "NFKD":
+        growth = growth &* CompatibilityForms.mostGrowth
+        steps += [.compatibility, type == "NFKC" ? .nfc : .nfd]
       case "Lowercase": steps.append(.lowercase)
       case "StripAccents": steps.append(.stripAccents)
       case "Nmt": steps.append(.nmt)
@@ -75,6 +78,10 @@ struct TextNormalizer: Sendable {
     switch step {
     case .nfc: normalize(text, &result) { Array($0._nfc) }
     case .nfd: normalize(text, &result) { Array($0._nfd) }
+    case .compatibility:
+      forEachScalar(of: text) { scalar, range in
+        if let form = CompatibilityForms.shared[scalar] { result.replace(range, with: form) } else { result.copy(range) }
+      }
     case .lowercase:
       // Scalar by scalar: a final sigma is like any other.
       forEachScalar(of: text) { scalar, range in

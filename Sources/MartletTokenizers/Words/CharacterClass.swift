@@ -117,18 +117,22 @@ extension ScannedCharacter {
   }
 }
 
-/// A set of characters, as a regular expression writes it: `\p{L}`, `[^\s\p{L}\p{N}]`, `[A-Za-z]`.
+/// A set of characters, as a regular expression writes it: `\p{L}`, `[^\s\p{L}\p{N}]`, `[A-Za-z]`, `[\p{L}&&[^\p{Han}]]`.
 struct CharacterClass: Sendable, Hashable {
   var properties: CharacterProperties = []
   var ranges: [ClosedRange<UInt32>] = []
   var isNegated = false
+  /// Characters that are not in the set, whatever the others say: `&&[^…]`.
+  var excluded: [ClosedRange<UInt32>] = []
 
   static let space = CharacterClass(properties: .space)
 
   func contains(_ character: ScannedCharacter) -> Bool {
     var isIn = !properties.isDisjoint(with: character.properties)
     for range in ranges where range.contains(character.scalar) { isIn = true }
-    return isIn != isNegated
+    guard isIn != isNegated else { return false }
+    for range in excluded where range.contains(character.scalar) { return false }
+    return true
   }
 }
 

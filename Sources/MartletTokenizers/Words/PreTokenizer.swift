@@ -149,9 +149,13 @@ extension PreTokenizer {
   }
   /// Words that begin a new one where small letters meet a capital.
   private static func cased(suffix: String, digits: String) -> String {
-    #"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"# + suffix
-      + #"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"# + suffix
-      + "|" + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*|"# + spaces
+    casedWords(suffix: suffix) + "|" + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*|"# + spaces
+  }
+  private static func casedWords(suffix: String, without excluded: String = "") -> String {
+    let large = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"# + excluded + "]"
+    let small = #"[\p{Ll}\p{Lm}\p{Lo}\p{M}"# + excluded + "]"
+    let first = #"[^\r\n\p{L}\p{N}]?"#
+    return first + large + "*" + small + "+" + suffix + "|" + first + large + "+" + small + "*" + suffix
   }
   private static let qwenWithoutContractions = #"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"# + spaces
   private static let deepSeek3 = [
@@ -174,6 +178,11 @@ extension PreTokenizer {
     + "\u{A680}-\u{A69B}\u{A722}-\u{A76F}\u{A771}-\u{A787}\u{A78B}-\u{A78E}\u{AB70}-\u{ABBF}\u{FB00}-\u{FB06}\u{FB13}-\u{FB17}"
     + "\u{FF21}-\u{FF3A}\u{FF41}-\u{FF5A}\u{10400}-\u{1044F}\u{104B0}-\u{104D3}\u{104D8}-\u{104FB}\u{10C80}-\u{10CB2}\u{10CC0}-"
     + "\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}"
+  /// Scripts of which AFMoE's words are runs, as llama.cpp lists them: from U+8C48, where U+F900 (which normalises to it) will have been meant.
+  private static let separateScripts =
+    "\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{8C48}-\u{FAFF}\u{3040}-\u{309F}\u{30A0}-\u{30FF}\u{FF65}-\u{FF9F}\u{2F00}-\u{2FDF}"
+    + "\u{E40}-\u{E7F}\u{E80}-\u{EFF}\u{1780}-\u{17FF}\u{1000}-\u{109F}\u{AA60}-\u{AA7F}\u{A9E0}-\u{A9FF}\u{AC00}-\u{D7AF}"
+    + "\u{1100}-\u{11FF}"
   private static let bloom = #" ?[^(\s|.,!?…。，、।۔،)]+"#
 
   /// The names that mean one thing, separated by spaces, and what they mean.
@@ -240,6 +249,32 @@ extension PreTokenizer {
         "spark2_5",
         PreTokenizer([
           #"\p{N}{1,3}"#, "[一-龥\u{3040}-ゟ゠-ヿ]+", asciiMarks + #"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"#, #"\p{N}"#,
+        ])
+      ),
+      (
+        "jais-2",
+        PreTokenizer([
+          contractions + #"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)"#
+            + #"|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"#
+        ])
+      ),
+      (
+        "exaone-moe",
+        PreTokenizer([
+          contractions + #"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"#
+        ])
+      ),
+      (
+        "kimi-k2",
+        PreTokenizer([
+          #"[\p{Han}]+|"# + casedWords(suffix: "(?i:'s|'t|'re|'ve|'m|'ll|'d)?", without: #"&&[^\p{Han}]"#)
+            + #"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"# + spaces
+        ])
+      ),
+      (
+        "afmoe",
+        PreTokenizer([
+          #"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"#, "[" + separateScripts + "]+", asciiMarks + #"| ?[\p{P}\p{S}]+[\r\n]*|"# + spaces,
         ])
       ),
       ("bloom poro-chat gpt3-finnish", PreTokenizer([bloom])),

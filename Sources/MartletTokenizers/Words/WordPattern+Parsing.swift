@@ -97,10 +97,15 @@ private struct AlternativeParser {
       items.append(item)
     }
     if skip("(?!\\S)") {
-      guard rest.isEmpty, items.count == 1, items[0].run == WordPattern.Run(characters: .space, minimum: 1, maximum: .max) else {
+      guard rest.isEmpty, items.count == 1, !items[0].isPossessive, items[0].run.characters == .space, items[0].run.minimum > 0 else {
         return nil
       }
       return .spacesBeforeSpace(items[0].run)
+    }
+    if rest.elementsEqual(#"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+"#.unicodeScalars) {
+      guard let prefix = items.first?.run else { return .spacedLetters(prefix: nil) }
+      return items.count == 1 && prefix.minimum == 0 && prefix.maximum == 1 && !items[0].isPossessive
+        ? .spacedLetters(prefix: prefix.characters) : nil
     }
     var suffix: WordPattern.Contraction?
     if !rest.isEmpty {
@@ -112,8 +117,14 @@ private struct AlternativeParser {
 
   private func digitsInThrees() -> WordPattern.Alternative? {
     for (digit, characters) in [("\\d", CharacterProperties.digit), ("\\p{Nd}", .digit), ("\\p{N}", .number)] {
-      for group in ["(?:", "("] where rest.elementsEqual("\(digit){1,3}(?=\(group)\(digit){3})*\\b)".unicodeScalars) {
-        return .digitsInThrees(CharacterClass(properties: characters))
+      for group in ["(?:", "("] {
+        let threes = "\(digit){1,3}(?=\(group)\(digit){3})*"
+        if rest.elementsEqual("\(threes)\\b)".unicodeScalars) {
+          return .digitsInThrees(CharacterClass(properties: characters), atWordEnd: true)
+        }
+        if rest.elementsEqual("\(threes)(?!\(digit)))".unicodeScalars) {
+          return .digitsInThrees(CharacterClass(properties: characters), atWordEnd: false)
+        }
       }
     }
     return nil
@@ -199,7 +210,17 @@ private struct AlternativeParser {
     guard skip("[") else { return member(of: &result, isInClass: false) ? result : nil }
     result.isNegated = skip("^")
     while let next = rest.first, next != "]" {
-      guard member(of: &result, isInClass: true) else { return nil }
+      if !result.isNegated, skip("&&[^") {
+        // What is left of the class without these.
+        var excluded = CharacterClass()
+        while let next = rest.first, next != "]" {
+          guard member(of: &excluded, isInClass: true), excluded.properties.isEmpty else { return nil }
+        }
+        guard skip("]"), rest.first == "]" else { return nil }
+        result.excluded = excluded.ranges
+      } else {
+        guard member(of: &result, isInClass: true) else { return nil }
+      }
     }
     return skip("]") && (!result.ranges.isEmpty || !result.properties.isEmpty) ? result : nil
   }

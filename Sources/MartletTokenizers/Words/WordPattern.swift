@@ -7,9 +7,10 @@
 /// - a literal (`'s`), or one of the groups of English contractions;
 /// - `P?A{m,n}B*`: an optional character, a run of one class, and possibly a run of another;
 /// - `P?A*B+`: two runs that may share characters (`\s*[\r\n]+`, capitals before small letters), with a contraction after it or not;
-/// - `\s+(?!\S)`: white space, less its last character if something follows;
+/// - `\s+(?!\S)`: white space, less its last character if something follows; also of a counted length (`\s{8}(?!\S)`);
 /// - `\s+$`: white space up to the last end of a line in it;
-/// - `\d{1,3}(?=(?:\d{3})*\b)`: digits in threes, counted from where a number ends.
+/// - `\d{1,3}(?=(?:\d{3})*\b)`, `\d{1,3}(?=(?:\d{3})*(?!\d))`: digits in threes, counted from where a number ends;
+/// - `P?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`: words with single spaces between.
 ///
 /// Whatever else an expression has is an error that shows the alternative. Of these shapes only `A*B+` may look far ahead in vain; it
 /// remembers how far, so that no text takes more than a bounded number of looks at each character.
@@ -35,12 +36,14 @@ struct WordPattern: Sendable, Hashable {
     case contraction(Contraction)
     /// `memory` is where a matcher remembers of `A*B+` what it looked at in vain.
     case runs(prefix: CharacterClass?, Run, Run?, Contraction?, memory: Int?)
-    /// `A+(?!\S)` for a class of white space.
+    /// `\s{m,n}(?!\S)`.
     case spacesBeforeSpace(Run)
     /// `\s+$`.
     case spacesBeforeLineEnd
-    /// `A{1,3}(?=(?:A{3})*\b)` for a class of digits.
-    case digitsInThrees(CharacterClass)
+    /// `A{1,3}(?=(?:A{3})*\b)` for a class of digits, or `A{1,3}(?=(?:A{3})*(?!A))`, where a word may go on behind them.
+    case digitsInThrees(CharacterClass, atWordEnd: Bool)
+    /// `P?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`.
+    case spacedLetters(prefix: CharacterClass?)
   }
 
   /// As many alternatives of the shape `A*B+` as a matcher remembers.
@@ -97,7 +100,8 @@ private struct Matcher {
           endOfRuns(prefix, head, tail, contraction, from: position, first, memory)
         case .spacesBeforeSpace(let run): endOfSpacesBeforeSpace(run, from: position)
         case .spacesBeforeLineEnd: endOfSpacesBeforeLineEnd(from: position)
-        case .digitsInThrees(let digit): endOfDigitsInThrees(digit, from: position)
+        case .digitsInThrees(let digit, let atWordEnd): endOfDigitsInThrees(digit, atWordEnd: atWordEnd, from: position)
+        case .spacedLetters(let prefix): endOfSpacedLetters(prefix, from: position, first)
         }
       if let match { return match }
     }
@@ -178,14 +182,44 @@ private struct Matcher {
   }
 
   private func endOfSpacesBeforeSpace(_ run: WordPattern.Run, from start: Int) -> Int? {
-    var (last, next) = (start, start)
-    while next < end {
+    var (last, next, count) = (start, start, 0)
+    while next < end, count < run.maximum {
       let character = ScannedCharacter(text, at: next)
       guard run.characters.contains(character) else { break }
       (last, next) = (next, character.end)
+      count += 1
     }
-    let match = next < end ? last : next
-    return match > start ? match : nil
+    // What follows is white space as well, or nothing; else the last character is what follows.
+    if next < end, !run.characters.contains(ScannedCharacter(text, at: next)) { (next, count) = (last, count - 1) }
+    return count >= run.minimum ? next : nil
+  }
+
+  private func endOfSpacedLetters(_ prefix: CharacterClass?, from start: Int, _ first: ScannedCharacter) -> Int? {
+    func isLetter(_ character: ScannedCharacter) -> Bool { !character.properties.isDisjoint(with: .letter) }
+    func letter(at position: Int) -> ScannedCharacter? {
+      guard position < end else { return nil }
+      let character = ScannedCharacter(text, at: position)
+      return isLetter(character) ? character : nil
+    }
+    var position: Int
+    if let prefix, prefix.contains(first), let letter = letter(at: first.end) {
+      position = letter.end
+    } else if isLetter(first) {
+      position = first.end
+    } else {
+      return nil
+    }
+    while position < end {
+      let character = ScannedCharacter(text, at: position)
+      if isLetter(character) || character.properties.contains(.mark) {
+        position = character.end
+      } else if text[position] == UInt8(ascii: " "), let letter = letter(at: position + 1) {
+        position = letter.end
+      } else {
+        break
+      }
+    }
+    return position
   }
 
   /// A line ends before each newline, as in the regular expressions of `tokenizer.json`, and where the text does.
@@ -204,7 +238,7 @@ private struct Matcher {
     return match
   }
 
-  private mutating func endOfDigitsInThrees(_ digit: CharacterClass, from start: Int) -> Int? {
+  private mutating func endOfDigitsInThrees(_ digit: CharacterClass, atWordEnd: Bool, from start: Int) -> Int? {
     // What it has matched itself is counted already, and the digits of a word that goes on stay none.
     if !digits.range.contains(start) || digits.count > 0 && start > digits.range.lowerBound {
       var (position, count) = (start, 0)
@@ -218,7 +252,7 @@ private struct Matcher {
         position = character.end
         count += 1
       }
-      digits = (start..<position, next.map(\.isExpressionWordCharacter) == true ? 0 : count)
+      digits = (start..<position, atWordEnd && next?.isExpressionWordCharacter == true ? 0 : count)
     }
     guard digits.count > 0 else { return nil }
     let length = (digits.count - 1) % 3 + 1

@@ -11,15 +11,22 @@ The texts of `words` and `pre` are those of tokenizer-ids.json, and `digits`.
 """
 import json
 import sys
+import unicodedata
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 DIGITS = ["1234567 12a 1234a x123 _1234 1_234 12345678901234567890", "٣٤٥٦٧ 1\u0301234 ½123 12½ 1.234,5678", "漢字1234かな カタカナ 한국어 ไทย",
-          "12① 12Ⓐ 12\u200d 12² 12Ⅷ 12৴ 12‿ 12％", "  \n  a \n\n b  ", " \r\n x \n", "\n \n \nx   y   "]
+          "12① 12Ⓐ 12\u200d 12² 12Ⅷ 12৴ 12‿ 12％", "  \n  a \n\n b  ", " \r\n x \n", "\n \n \nx   y   ",
+          " " * 1100 + "x" + " " * 511 + "\u3000y" + " " * 300 + "\n" + " " * 4 + "z" + " " * 7, "a b  c\u0301 \u0301d é f1 g\u0301\u0302 h, 漢 字 x漢y漢's X漢'S it's 漢 DON'T Don't 한 국 ",
+          "1½23 12½ ½1234 123456x x1234567 ²³ ١٢٣٤ 1234٥"]
+FORMS = ["", "plain", "\u0301a½", "한글 ᄒ ㅎㅏㄴ ﾡￂ ᄒ\u1161\u11ab 각\u11a8 각ￂ\u11a8 ㈀ ㉠ ￦ 가ㄱ", "e\u0301ﬁ\u0323\u0307 ſ\u0307\u0323 \u1e9b\u0323 ½\u0301 Å\u0327 \u0344 \ufdfa ①\u20dd",
+         "ｶﾞ ﾊﾟ カ\u3099 ｶ\u0301\u3099 \u0958 \u212a \u212b \u2126 \u03d3 \u0e33 \u0f77\u0f71 \uff9e", "<x>＜ｘ＞<ｘ> a＜x＞b \u00a8\u0301\u0327 \u1fc1", "…‥․ ㍿㎏ ² x²\u0327 \U0001d400\u0301"]
 CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 UPPER, LOWER, START = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"[^\r\n\p{L}\p{N}]?"
 CASED = (f"{START}{UPPER}*{LOWER}+{CONTRACTIONS}?|{START}{UPPER}+{LOWER}*{CONTRACTIONS}?|%s" r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + SPACES)
+HANLESS = (UPPER[:-1] + r"&&[^\p{Han}]]", LOWER[:-1] + r"&&[^\p{Han}]]", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?")
+KIMI = START + "%s*%s+%s" % HANLESS + "|" + START + "%s+%s*%s" % HANLESS
 QWEN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PUNCTUATION = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
@@ -51,6 +58,12 @@ PRE = {
     "spark2_5": [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
                  PUNCTUATION + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+", r"\p{N}"],
     "roberta-bpe": [GPT2],
+    "jais-2": [CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+               + "".join(r"|\s{%s}(?!\S)" % count for count in [512, 256, 128, 64, 32, 16, 8, 4, "1,2"]) + r"|\s{1}"],
+    "exaone-moe": [CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"],
+    "kimi-k2": [r"[\p{Han}]+|" + KIMI + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES],
+    "afmoe": [r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))", "[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+",
+              PUNCTUATION + r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + SPACES],
 }
 
 
@@ -62,6 +75,14 @@ def bpe(pieces: str, tokens=(), **parts) -> dict:
     vocab = {"?": 0} | {piece: i + 1 for i, piece in enumerate(pieces)}
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [token(len(vocab) + i, **t) for i, t in enumerate(tokens)], "normalizer": None,
             "pre_tokenizer": None, "post_processor": None, "decoder": None, "model": {"type": "BPE", "unk_token": "?", "fuse_unk": True, "vocab": vocab, "merges": []}} | parts
+
+
+# Tokens of the kinds that Qwen 3's file has, and one that is looked for in the normalised text.
+QWEN3 = bpe("<>|/_abcdefghijklmnopqrstuvwxyz \n", [
+    {"content": "<|endoftext|>", "special": True}, {"content": "<|im_start|>", "special": True}, {"content": "<|im_end|>", "special": True},
+    {"content": "<tool_call>"}, {"content": "</tool_call>"}, {"content": "<think>"}, {"content": "</think>"}, {"content": "<n>", "normalized": True}], normalizer={"type": "NFC"})
+QWEN3_TEXTS = ["<think>a</think>", "<|im_start|>user\n<think>\n</think><tool_call>x</tool_call><|im_end|>\n", "<|im_end|><|endoftext|>", "<n>a<n>", "<th<think>ink>",
+               "<|im_<|im_end|>end|>", "<|im_end<think>|>", "<|im_start|><n><think>"]
 
 
 def metaspace(scheme: str) -> dict:
@@ -88,6 +109,12 @@ def main(folder: str) -> None:
         "strip accents": (bpe(every, normalizer={"type": "StripAccents"}), [every]),
         "strip accents of NFD": (bpe(every, normalizer={"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}), [every]),
     }
+    # Every character that the two forms know, the latest ones among them, which the package leaves as they are.
+    compatible = "".join(c for c in map(chr, [*range(0xD800), *range(0xE000, 0x110000)]) if unicodedata.normalize("NFKD", c) != unicodedata.normalize("NFD", c))
+    forms = [compatible[i:i + 500] for i in range(0, len(compatible), 500)] + FORMS
+    for form in ["NFKC", "NFKD"]:
+        pieces = "".join(sorted(set(unicodedata.normalize(form, "".join(forms))) - {"?"}))
+        files[form] = (bpe(pieces, [{"content": "<x>", "normalized": True}], normalizer={"type": form}), forms)
     record = {"files": {}, "digits": DIGITS, "words": {}, "pre": {}}
     for name, (file, texts) in files.items():
         text = json.dumps(file, ensure_ascii=False, separators=(",", ":"))
@@ -103,6 +130,10 @@ def main(folder: str) -> None:
     for name, patterns in PRE.items():
         cut = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), behavior="isolated") for p in patterns])
         record["pre"][name] = [[len(w.encode()) for w, _ in cut.pre_tokenize_str(t)] for t in texts]
+    text, tokenizer = (lambda file: (file, Tokenizer.from_str(file)))(json.dumps(QWEN3, ensure_ascii=False, separators=(",", ":")))
+    record["contents"] = {"file": text, "texts": QWEN3_TEXTS, "ids": [tokenizer.encode(t).ids for t in QWEN3_TEXTS]}
+    tokenizer.encode_special_tokens = True
+    record["contents"]["idsAsText"] = [tokenizer.encode(t).ids for t in QWEN3_TEXTS]
     with open(f"{folder}/parts.json", "w") as out:
         json.dump(record, out, ensure_ascii=False, separators=(",", ":"))
         out.write("\n")
