@@ -36,7 +36,7 @@ module() {  # module NAME FILE…
 
 kernels &
 compiling=$!
-for name in MartletCore MartletFormats MartletTokenizers MartletKVCache MartletAttention MartletModels MartletCPU; do
+for name in MartletCore MartletFormats MartletTemplates MartletTokenizers MartletKVCache MartletAttention MartletModels MartletCPU; do
   if [ $name = MartletCPU ]; then wait $compiling; fi
   mapfile -t sources < <(find "Sources/$name" -name '*.swift')
   module "$name" "${sources[@]}"
