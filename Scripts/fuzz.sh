@@ -10,7 +10,7 @@ export SWIFT_BACKTRACE=enable=no
 
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors tokenizer_json)
+[ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors tokenizer_json template)
 folder=.build-fuzz
 mkdir -p "$folder/modules"
 
@@ -46,19 +46,28 @@ for source in Sources/CMartletKernels/*/*.c; do objects+=("$folder/$(basename "$
 # Seeds are written by the package's own writers.
 "${swift[@]}" -sanitize=address -module-name Seeds Tests/Fuzz/Seeds.swift Tests/MartletTestSupport/{TinyModel,SeededGenerator}.swift \
   "${objects[@]}" -o "$folder/seeds"
-mkdir -p "$folder"/seeds-{gguf,safetensors,tokenizer_json}
+mkdir -p "$folder"/seeds-{gguf,safetensors,tokenizer_json,template}
 ASAN_OPTIONS=detect_leaks=0 "$folder/seeds" "$folder/seeds-"
 cp Tests/MartletTokenizersTests/Fixtures/tokenizers/*.json "$folder/seeds-tokenizer_json/"
+python3 Tests/Fuzz/template_seeds.py "$folder/seeds-template"
 
 for target in "${targets[@]}"; do
   mkdir -p "$folder/$target"
-  "${swift[@]}" -sanitize=address,fuzzer -module-name "Fuzz_$target" "Tests/Fuzz/fuzz_$target.swift" "${objects[@]}" -o "$folder/fuzz_$target"
+  sources=("Tests/Fuzz/fuzz_$target.swift")
+  if [ "$target" = template ]; then sources+=(Tests/MartletTemplatesTests/JSON+Parsed.swift); fi
+  "${swift[@]}" -sanitize=address,fuzzer -module-name "Fuzz_$target" "${sources[@]}" "${objects[@]}" -o "$folder/fuzz_$target"
 done
 
-# Not a second longer for one input, and no more memory than a file of this size may cost.
+# Not a second longer for one input, and no more memory than a file of this size may cost. A template is a program with small limits.
 fuzz() {  # fuzz TARGET
-  local log="$folder/$1.log"
-  "$folder/fuzz_$1" "$folder/$1" "$folder/seeds-$1" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 -detect_leaks=0 \
+  local log="$folder/$1.log" megabytes=2048 options=()
+  if [ "$1" = template ]; then
+    megabytes=256
+    options=(-dict=Tests/Fuzz/template.dict -max_len=4096)
+    # What the sanitizer keeps of memory that was given back is not the template's.
+    export ASAN_OPTIONS=quarantine_size_mb=16
+  fi
+  "$folder/fuzz_$1" "$folder/$1" "$folder/seeds-$1" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb="$megabytes" -detect_leaks=0 "${options[@]}" \
     -artifact_prefix="$folder/$1/" -print_final_stats=1 > "$log" 2>&1 || { tail -60 "$log" >&2; echo "fuzzing $1 FAILED" >&2; return 1; }
   sed -n 's/^stat::number_of_executed_units: */'"fuzz $1: executions "'/p' "$log"
 }

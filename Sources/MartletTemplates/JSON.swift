@@ -16,10 +16,13 @@ public enum JSON: Sendable, Hashable {
 
   /// Members in their order. Two objects are equal if their members are, in whatever order.
   public struct Object: Sendable {
+    /// A key with its value.
     public typealias Member = (key: String, value: JSON)
 
+    /// In their order; no key twice.
     public private(set) var members: [Member]
 
+    /// `{}`
     public init() { members = [] }
 
     /// Of members with the same key the last value counts, at the place of the first, as in Python and JavaScript.
@@ -37,7 +40,9 @@ public enum JSON: Sendable, Hashable {
       }
     }
 
+    /// Of members.
     public var count: Int { members.count }
+    /// Whether there are no members.
     public var isEmpty: Bool { members.isEmpty }
 
     /// The value of a key, O(members). Keys are the same if their bytes are. Setting nil takes the member out.
@@ -87,6 +92,7 @@ extension JSON {
   public var object: Object? { if case .object(let object) = self { object } else { nil } }
   /// nil if the value is no array.
   public var array: [JSON]? { if case .array(let array) = self { array } else { nil } }
+  /// Whether the value is `null`.
   public var isNull: Bool { if case .null = self { true } else { false } }
   /// The value of a member; nil without it, or if the value is no object.
   public subscript(key: String) -> JSON? { object?[key] }

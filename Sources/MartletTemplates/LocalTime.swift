@@ -10,11 +10,17 @@
 
 /// A date and a time of day, for `strftime_now`. Handed in: a rendering keeps no clock.
 public struct LocalTime: Sendable, Hashable {
+  /// 1…9999.
   public var year: Int
+  /// 1…12.
   public var month: Int
+  /// Of the month, from 1.
   public var day: Int
+  /// 0…23.
   public var hour: Int
+  /// 0…59.
   public var minute: Int
+  /// 0…60.
   public var second: Int
 
   /// - Parameters:
@@ -59,7 +65,8 @@ public struct LocalTime: Sendable, Hashable {
   }
 
   /// C's `strftime`, in the C locale.
-  func formatted(_ format: String) -> String {
+  func formatted(_ format: String) throws(TemplateError) -> String {
+    if format.utf8.contains(0) { throw .value("embedded null character") }
     var time = tm()
     time.tm_year = Int32(year - 1900)
     time.tm_mon = Int32(month - 1)
@@ -75,15 +82,13 @@ public struct LocalTime: Sendable, Hashable {
     time.tm_isdst = -1
     // Python's own, which C lacks: microseconds.
     let format = format.split(separator: "%f", omittingEmptySubsequences: false).joined(separator: "000000")
-    // The mark tells an empty result from one that does not fit.
+    // The mark tells an empty result from one that does not fit, as one of `%999999d` would not.
     let marked = format + "."
-    var capacity = marked.utf8.count + 256
-    while capacity <= 1 << 20 {
+    for capacity in [marked.utf8.count + 256, 8 * marked.utf8.count + 4096] {
       var buffer = [CChar](repeating: 0, count: capacity)
       let count = strftime(&buffer, capacity, marked, &time)
       if count > 0 { return String(decoding: buffer.prefix(count - 1).map { UInt8(bitPattern: $0) }, as: UTF8.self) }
-      capacity *= 4
     }
-    return ""
+    throw TemplateError(.limit, "strftime_now writes too much for a format of \(format.utf8.count) bytes")
   }
 }

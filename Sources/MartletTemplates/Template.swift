@@ -21,7 +21,9 @@ public struct Template: Sendable {
     case mark(String)
   }
 
+  /// The program.
   public let source: String
+  /// What a rendering may cost.
   public let limits: TemplateLimits
   let program: Program
 
@@ -94,6 +96,7 @@ extension Template: Hashable {
 
 /// What a program wrote.
 public struct TemplateOutput: Sendable, Hashable {
+  /// All of it.
   public var text: String
   /// Which UTF-8 bytes of ``text`` came from values handed in, and not from the program: ascending ranges that neither overlap nor touch.
   public var contents: [Range<Int>]
@@ -110,6 +113,7 @@ public struct TemplateLimits: Sendable, Hashable {
   public var maximumSourceByteCount: Int
   /// Nodes of the tree that run; strings count for each 16 bytes that are made, lists for each half element.
   public var maximumSteps: Int
+  /// Of what it writes, what macros and blocks write for themselves included.
   public var maximumOutputByteCount: Int
   /// Of `range`; more is an error in Jinja's sandbox too.
   public var maximumRangeCount: Int
@@ -125,11 +129,17 @@ public struct TemplateLimits: Sendable, Hashable {
   }
 
   /// Lists and dictionaries inside each other.
-  static let maximumValueDepth = 200
+  static let maximumValueDepth = 100
+  // These fit a stack of 512 KiB, also with the address sanitizer, which about doubles what a level takes.
+
   /// Expressions and statements inside each other, in the program.
-  static let maximumNesting = 100
-  /// The same while it runs, over all macros that call each other.
-  static let maximumDepth = 1000
+  static let maximumNesting = 40
+  /// Nodes of the tree inside each other while it runs, over all macros that call each other.
+  static let maximumDepth = 400
+  /// Scopes inside each other: of the program's text, and of macros that other macros made.
+  static let maximumFrameLevel = 250
+  /// Of one call or one macro: they are searched one by one.
+  static let maximumArgumentCount = 255
 }
 
 extension Value {
@@ -143,7 +153,10 @@ extension Value {
     case .null: self = .none
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .int(value)
-    case .largeInteger(let digits): self = .largeInt(LargeInteger(digits))
+    case .largeInteger(let digits):
+      guard digits.utf8.count <= LargeInteger.maximumDigitCount else { throw LargeInteger.tooLarge }
+      guard let value = LargeInteger(digits) else { throw TemplateError(.value, "'\(digits)' is no integer") }
+      self = try Value(value)
     case .number(let value): self = .float(value)
     case .string(let value): self = .string(Text(content: value))
     case .array(let elements):

@@ -4,6 +4,7 @@
 public struct TemplateError: Error, Sendable, Hashable {
   /// What kind of failure it is. More kinds may come.
   public struct Code: RawRepresentable, Sendable, Hashable {
+    /// One word.
     public var rawValue: String
     public init(rawValue: String) { self.rawValue = rawValue }
 
@@ -25,10 +26,13 @@ public struct TemplateError: Error, Sendable, Hashable {
     public static let limit = Code(rawValue: "limit")
   }
 
+  /// What kind of failure it is.
   public var code: Code
+  /// In words, without the place.
   public var message: String
   /// Of the tag where it happened, from 1; 0 if the place is not in the program.
   public var line: Int
+  /// In Unicode code points, from 1; 0 if the place is not in the program.
   public var column: Int
 
   public init(_ code: Code, _ message: String, line: Int = 0, column: Int = 0) {

@@ -11,9 +11,11 @@ struct Chat: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Talks with a model: every line is a question, and answers remember what was said.",
     discussion: """
-      Answers stream to standard output. Ctrl-C stops an answer and not the program; once more, or Ctrl-D, or /exit, ends it. /reset \
-      forgets the conversation. Where the context is full, the oldest questions and their answers are forgotten, and that is said. Lines \
-      may come from a file or a pipe: one line, one turn.
+      Answers stream to standard output. Ctrl-C stops an answer and not the program; once more, or Ctrl-D, or /exit, ends it. Where the \
+      context is full, the oldest questions and their answers are forgotten, and that is said. Lines may come from a file or a pipe: one \
+      line, one turn. A model that calls a tool does so in its answer, which is text like any other: calls are not looked for in it.
+
+      \(Command.list)
       """)
 
   @Option(help: ArgumentHelp("Name or path.", valueName: "model"))
@@ -23,6 +25,12 @@ struct Chat: AsyncParsableCommand {
     parsing: .unconditional,
     help: ArgumentHelp("The system message (default: the template's own, if it has one).", valueName: "text"))
   var system: String?
+
+  @Option(help: ArgumentHelp("The tools that the model may call: a JSON array as OpenAI's API has it.", valueName: "file"))
+  var tools: String?
+
+  @Option(name: .customLong("set"), parsing: .unconditionalSingleValue, help: ChatVariables.help)
+  var settings: [String] = []
 
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)
   var chatTemplate: String?
@@ -36,9 +44,14 @@ struct Chat: AsyncParsableCommand {
   @OptionGroup(title: "Cache options") var cache: CacheOptions
   @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
 
-  func validate() throws { try validatePositive(context, "--context") }
+  func validate() throws {
+    try validatePositive(context, "--context")
+    _ = try ConversationFile.variables(settings)
+  }
 
   func run() async throws {
+    let tools = try tools.map { try ConversationFile.array($0, of: "tools") }
+    let options = ChatOptions(variables: try ConversationFile.variables(settings))
     let turns = Turns()
     let loading = Task { [self] in try await load() }
     turns.interrupts { loading.cancel() }
@@ -47,7 +60,7 @@ struct Chat: AsyncParsableCommand {
     // The weights are read in one go; an interrupt meanwhile counts after it.
     if loading.isCancelled { throw ExitCode(130) }
     turns.interrupts(nil)
-    var conversation = Conversation(llm: llm, system: system, sampling: sampling)
+    var conversation = Conversation(llm: llm, system: system, tools: tools, options: options, sampling: sampling)
     // What the template refuses is said before anybody writes a question.
     try conversation.check()
     try await talk(&conversation, turns)
@@ -64,7 +77,7 @@ struct Chat: AsyncParsableCommand {
 
   private func talk(_ conversation: inout Conversation, _ turns: Turns) async throws {
     let isTerminal = isatty(0) == 1
-    if isTerminal { Terminal.note("\(conversation.llm.model.name). /reset forgets the conversation, /exit or Ctrl-D ends it.") }
+    if isTerminal { Terminal.note("\(conversation.llm.model.name). /help lists the commands, /exit or Ctrl-D ends the chat.") }
     func ask() {
       if isTerminal { Terminal.prompt("> ") }
       turns.readLine()
@@ -89,16 +102,40 @@ struct Chat: AsyncParsableCommand {
         Terminal.note("This line is not UTF-8; it was left out.")
       case .line(let line):
         wasInterrupted = false
-        switch line.trimmingCharacters(in: .whitespaces) {
-        case "": break
-        case "/exit": return
-        case "/reset":
-          conversation.reset()
+        switch Command.Line(line) {
+        case .nothing: break
+        case .question: wasInterrupted = try await answer(line, in: &conversation, turns)
+        case .refused(let why): Terminal.note(why)
+        case .command(.exit, _): return
+        case .command(.help, _): Terminal.note(Command.list)
+        case .command(.clear, _), .command(.reset, _):
+          conversation.clear()
           Terminal.note("The conversation is forgotten.")
-        default: wasInterrupted = try await answer(line, in: &conversation, turns)
+        case .command(.system, let text): change(system: text, of: &conversation)
+        case .command(.save, let file): save(conversation, to: file)
         }
       }
       ask()
+    }
+  }
+
+  private func change(system: String, of conversation: inout Conversation) {
+    do {
+      try conversation.set(system: system.isEmpty ? nil : system)
+      Terminal.note(system.isEmpty ? "The system message is taken away." : "The system message is now: \(system)")
+    } catch {
+      Terminal.note("The system message stays as it was: \(error)")
+    }
+  }
+
+  private func save(_ conversation: Conversation, to file: String) {
+    let messages = conversation.transcript
+    if messages.isEmpty { return Terminal.note("Nothing was said yet; \(file) was not written.") }
+    do {
+      try ConversationFile.write(messages.map(\.json), to: file)
+      Terminal.note("\(messages.count) messages are in \(file).")
+    } catch {
+      Terminal.note("\(error); the chat goes on.")
     }
   }
 
@@ -107,8 +144,8 @@ struct Chat: AsyncParsableCommand {
     let generation: Generation
     do {
       generation = try conversation.ask(question)
-    } catch let error as LLMError {
-      // The question alone is too long; the chat goes on without it.
+    } catch  where error is LLMError || error is TokenizerError {
+      // The question alone is too long, or the template cannot write it; the chat goes on without it.
       Terminal.note("\(error)")
       return false
     }
@@ -135,79 +172,56 @@ struct Chat: AsyncParsableCommand {
   }
 }
 
-/// What was said so far, and the model that it is said to.
-private struct Conversation {
-  let llm: LLM
-  private let system: [ChatMessage]
-  private let sampling: SamplingOptions
-  private let seed: UInt64
-  /// Questions and answers in turn; a question waits for its answer at the end.
-  private var messages: [ChatMessage] = []
-  private var questionCount: UInt64 = 0
+extension Chat {
+  /// What a line beginning with a slash asks of the program, not of the model.
+  enum Command: String, CaseIterable {
+    case clear, reset, system, save, help, exit
 
-  init(llm: LLM, system: String?, sampling: SamplingOptions) {
-    self.llm = llm
-    self.system = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
-    self.sampling = sampling
-    seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
-    if sampling.temperature > 0 && sampling.seed == nil { Terminal.note("Seed \(seed).") }
-  }
-
-  /// Whether the model's template can write such a conversation at all.
-  func check() throws {
-    let length = try llm.tokenIDs(of: .chat(system + [ChatMessage(role: "user", content: "?")])).count
-    if length >= llm.maxSequenceLength { throw LLMError.promptTooLong(tokens: length, maxSequenceLength: llm.maxSequenceLength) }
-  }
-
-  mutating func reset() { messages = [] }
-
-  /// Submits a question after all that was said, or as much of it as leaves room for an answer.
-  ///
-  /// - Throws: `LLMError` where the question does not fit even alone; the conversation is then as it was, less what was forgotten for it.
-  mutating func ask(_ question: String) throws -> Generation {
-    messages.append(ChatMessage(role: "user", content: question))
-    // A long limit on answers must not empty a short context: half of it stays for what was said.
-    let room = min(sampling.maxTokens, llm.maxSequenceLength / 2)
-    var forgotten = 0
-    defer {
-      if forgotten > 0 {
-        Terminal.note("The context (\(llm.maxSequenceLength) tokens) is full: the oldest \(forgotten) messages were forgotten.")
+    private var usage: (command: String, effect: String, text: Text) {
+      switch self {
+      case .clear: ("/clear", "forgets the conversation, but for the system message", .none)
+      case .reset: ("/reset", "the same", .none)
+      case .system: ("/system TEXT", "sets the system message; with no text there is none", .optional)
+      case .save: ("/save FILE", "writes the messages to a file, as a JSON array", .needed)
+      case .help: ("/help", "lists the commands", .none)
+      case .exit: ("/exit", "ends the chat", .none)
       }
     }
-    while true {
-      do {
-        let prompt = Prompt.chat(system + messages)
-        let length = try llm.tokenIDs(of: prompt).count
-        if length + room > llm.maxSequenceLength && messages.count > 2 {
-          throw LLMError.promptTooLong(tokens: length, maxSequenceLength: llm.maxSequenceLength)
-        }
-        // Every answer draws from a seed of its own.
-        let generation = try llm.generate(prompt, sampling: sampling.params(seed: seed &+ questionCount))
-        questionCount += 1
-        return generation
-      } catch let error as LLMError {
-        guard messages.count > 2, error.isAboutLength else {
-          messages.removeLast()
-          throw error
-        }
-        messages.removeFirst(2)
-        forgotten += 2
-      }
+
+    private enum Text { case none, optional, needed }
+
+    static var list: String {
+      "Commands:\n" + allCases.map { "  \($0.usage.command)  \($0.usage.effect)." }.joined(separator: "\n")
     }
-  }
 
-  /// The answer that was written, whole or stopped; without one the question does not count either.
-  mutating func note(answer: String) {
-    if answer.isEmpty { messages.removeLast() } else { messages.append(ChatMessage(role: "assistant", content: answer)) }
-  }
-}
+    /// A line of a person's.
+    enum Line {
+      case nothing
+      case question
+      case command(Command, text: String)
+      case refused(String)
 
-extension LLMError {
-  /// Whether a shorter conversation would do.
-  fileprivate var isAboutLength: Bool {
-    switch self {
-    case .promptTooLong, .cacheTooSmall: true
-    default: false
+      /// A slash and letters alone are a command, right or wrong; `/etc/passwd` and `// a comment` begin questions.
+      init(_ line: String) {
+        let line = line.trimmingCharacters(in: .whitespaces)
+        let word = line.prefix { !$0.isWhitespace }
+        let name = word.dropFirst()
+        guard line.first == "/", !name.isEmpty, name.allSatisfy({ $0.isLetter || $0 == "-" || $0 == "_" }) else {
+          self = line.isEmpty ? .nothing : .question
+          return
+        }
+        guard let command = Command(rawValue: String(name)) else {
+          self = .refused("There is no command \(word), and it was not taken as a question.\n\(Command.list)")
+          return
+        }
+        let text = line.dropFirst(word.count).trimmingCharacters(in: .whitespaces)
+        let usage = command.usage
+        switch (usage.text, text.isEmpty) {
+        case (.none, false): self = .refused("\(word) takes no text: \(usage.command) \(usage.effect).")
+        case (.needed, true): self = .refused("\(word) needs more: \(usage.command) \(usage.effect).")
+        default: self = .command(command, text: text)
+        }
+      }
     }
   }
 }

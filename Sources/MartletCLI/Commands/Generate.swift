@@ -31,6 +31,9 @@ struct Generate: AsyncParsableCommand {
   @Option(name: .customLong("chat-template"), help: ChatTemplate.help)
   var chatTemplate: String?
 
+  @Option(name: .customLong("set"), parsing: .unconditionalSingleValue, help: ChatVariables.help)
+  var settings: [String] = []
+
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
@@ -62,6 +65,8 @@ struct Generate: AsyncParsableCommand {
       throw ValidationError("give a PROMPT or --prompts-file; before a prompt that begins with a dash put --")
     }
     if chatTemplate != nil && !chat { throw ValidationError("--chat-template is of use with --chat only") }
+    if !settings.isEmpty && !chat { throw ValidationError("--set is of use with --chat only") }
+    _ = try ConversationFile.variables(settings)
     try validatePositive(context, "--context")
     try validatePositive(count, "--n")
     for (value, option) in [(logprobs, "--logprobs"), (promptLogprobs, "--prompt-logprobs")] {
@@ -93,8 +98,9 @@ struct Generate: AsyncParsableCommand {
     var params = sampling.params(seed: seed)
     params.logprobs = logprobs
     params.promptLogprobs = promptLogprobs
+    let options = ChatOptions(variables: try ConversationFile.variables(settings))
     let generations = try llm.generate(
-      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)]) : .text($0) }, sampling: params, count: count)
+      texts.map { chat ? .chat([ChatMessage(role: "user", content: $0)], options: options) : .text($0) }, sampling: params, count: count)
     stopwatch.start(promptTokens: generations.map(\.promptTokenIDs.count))
 
     // All run together; each is followed by a task of its own, and printed in the order of the prompts.

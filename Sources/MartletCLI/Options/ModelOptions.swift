@@ -100,6 +100,17 @@ enum ConversationFile {
     return elements
   }
 
+  /// Writes an array, an element a line. A file that is there is replaced whole or not at all.
+  static func write(_ elements: [JSON], to path: String) throws {
+    let text = "[\n" + elements.map { "  " + $0.text }.joined(separator: ",\n") + "\n]\n"
+    let file = URL(fileURLWithPath: NSString(string: path).expandingTildeInPath).resolvingSymlinksInPath()
+    // What is no plain file, such as a pipe, is written to and not replaced.
+    let isFile = (try? file.resourceValues(forKeys: [.isRegularFileKey]))?.isRegularFile ?? true
+    do {
+      try Data(text.utf8).write(to: file, options: isFile ? .atomic : [])
+    } catch { throw CommandError("\(path) cannot be written: \(CommandError.reason(error))") }
+  }
+
   /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.
   static func variables(_ settings: [String]) throws -> JSON.Object {
     var variables = JSON.Object()
@@ -108,7 +119,7 @@ enum ConversationFile {
         throw ValidationError("--set is \(setting); it must be NAME=JSON, such as enable_thinking=false")
       }
       let (name, text) = (String(setting[..<mark]), String(setting[setting.index(after: mark)...]))
-      do { variables[name] = try JSON(parsing: text) } catch let error as JSONError {
+      do { variables[name] = try JSON(parsing: text) } catch {
         throw ValidationError("--set \(name): \(text) is no JSON (a string needs quotes: --set '\(name)=\"\(text)\"'): \(error)")
       }
     }

@@ -12,6 +12,13 @@ struct CommandError: Error, CustomStringConvertible {
   static func reason(_ error: any Error) -> String {
     let error = error as NSError
     let cause = error.userInfo[NSUnderlyingErrorKey] as? NSError ?? error
-    return cause.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(cause.code))) : error.localizedDescription
+    if cause.domain == NSPOSIXErrorDomain { return String(cString: strerror(Int32(cause.code))) }
+    // Foundation on Linux gives some errors of files without their cause.
+    return switch (error as? CocoaError)?.code {
+    case .fileNoSuchFile: String(cString: strerror(ENOENT))
+    case .fileWriteNoPermission: String(cString: strerror(EACCES))
+    case .fileWriteOutOfSpace: String(cString: strerror(ENOSPC))
+    default: error.localizedDescription
+    }
   }
 }

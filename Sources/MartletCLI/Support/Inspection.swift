@@ -57,8 +57,10 @@ struct Inspection: Encodable {
     /// The token put before a prompt; absent where there is none.
     var beginningTokenID: Int?
     var endTokenIDs: [Int]
-    /// The format that this build renders it in; absent where there is none, or none that this build knows.
-    var chatTemplate: String?
+    /// The names of the file's templates, "default" first; absent where there is none that runs.
+    var chatTemplates: [String]?
+    /// Why the file's templates do not run; absent where they do, and where there are none.
+    var chatTemplateProblem: String?
 
     enum CodingKeys: String, CodingKey {
       case model
@@ -66,7 +68,8 @@ struct Inspection: Encodable {
       case vocabularySize = "vocabulary_size"
       case beginningTokenID = "beginning_token_id"
       case endTokenIDs = "end_token_ids"
-      case chatTemplate = "chat_template"
+      case chatTemplates = "chat_templates"
+      case chatTemplateProblem = "chat_template_problem"
     }
   }
 
@@ -163,7 +166,13 @@ struct Inspection: Encodable {
       self.tokenizer = TokenizerSummary(
         model: kind, preTokenizer: preTokenizer,
         vocabularySize: tokenizer.vocabularySize, beginningTokenID: tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil,
-        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted(), chatTemplate: try? template.get().name)
+        endTokenIDs: tokenizer.endTokens.map(Int.init).sorted())
+      switch template {
+      case .success(let template):
+        self.tokenizer?.chatTemplates = template.programs.keys.sorted { $1 != "default" && ($0 == "default" || $0 < $1) }
+      case .failure(.noChatTemplate): break
+      case .failure(let error): self.tokenizer?.chatTemplateProblem = "\(error)"
+      }
     } catch {
       problems.append("\(error)")
     }
@@ -253,7 +262,9 @@ extension Inspection {
           + ", \(tokenizer.vocabularySize) tokens, "
           + (tokenizer.beginningTokenID.map { "begins texts with token \($0)" } ?? "adds no token at the beginning")
           + ", ends with \(tokenizer.endTokenIDs.map(String.init).joined(separator: " or "))"
-          + (tokenizer.chatTemplate.map { ", \($0) chat template" } ?? ", no chat template that this build renders"))
+          + (tokenizer.chatTemplates.map { ", chat template" + ($0 == ["default"] ? "" : "s \($0.joined(separator: ", "))") }
+            ?? ", no chat template" + (tokenizer.chatTemplateProblem == nil ? "" : " that runs")))
+      if let problem = tokenizer.chatTemplateProblem { lines.append("           \(problem)") }
     }
     lines.append("device     \(device)")
     for backend in backends {

@@ -48,8 +48,26 @@ final class Evaluator {
     return TemplateError(.limit, "the template takes more than \(limits.maximumSteps) steps")
   }
 
+  /// Filters, tests and methods may go through the whole of a text.
+  func spend(reading value: Value) throws(TemplateError) {
+    if case .string(let text) = value { try spend(text.count / 4) }
+  }
+
   func spend(bytes: Int) throws(TemplateError) { try spend(bytes / 16) }
   func spend(elements: Int) throws(TemplateError) { try spend(elements > Int.max / 4 ? Int.max / 4 : elements * 2) }
+
+  /// Whether two values are equal, at its cost: lists that share parts may have more of them than memory could hold.
+  func areEqual(_ left: Value, _ right: Value) throws(TemplateError) -> Bool {
+    try spend(comparing: left, right)
+    return left == right
+  }
+
+  /// The value as a key, once it is known that it can be one.
+  func key(_ value: Value) throws(TemplateError) -> Value {
+    try spend(comparing: value, value)
+    guard value.isHashable else { throw .type("unhashable type: '\(value.typeName)'") }
+    return value
+  }
 
   /// Comparing takes as long as the smaller of two values has parts.
   func spend(comparing left: Value, _ right: Value) throws(TemplateError) {
@@ -97,8 +115,12 @@ final class Evaluator {
 
   func set(_ name: Name, _ value: Value) { frame[name.id] = value }
 
-  /// Runs `body` in a new frame inside of `parent`.
+  /// Runs `body` in a frame.
   func inFrame<T>(_ frame: Frame, _ body: () throws(TemplateError) -> T) throws(TemplateError) -> T {
+    // Macros that make macros could make a chain without an end, which every look-up of a name would walk.
+    guard frame.level <= TemplateLimits.maximumFrameLevel else {
+      throw TemplateError(.limit, "scopes nest more than \(TemplateLimits.maximumFrameLevel) deep")
+    }
     let outer = self.frame
     self.frame = frame
     defer { self.frame = outer }
@@ -138,6 +160,11 @@ final class Evaluator {
 
   // MARK: Calls
 
+  func apply(_ filter: Filters.Function, _ input: Value, _ arguments: Arguments) throws(TemplateError) -> Value {
+    try spend(reading: input)
+    return try filter(self, input, arguments)
+  }
+
   func call(_ callee: Value, _ arguments: Arguments) throws(TemplateError) -> Value {
     switch callee {
     case .callable(let callable):
@@ -154,6 +181,8 @@ final class Evaluator {
 /// The variables of one scope. The outermost has a place for each name of the program, so that it is found at once; inner ones have few.
 final class Frame {
   let parent: Frame?
+  /// Frames around it.
+  let level: Int
   private var slots: [Value?]
   private var names: [Int] = []
   private var values: [Value] = []
@@ -162,11 +191,13 @@ final class Frame {
 
   init(parent: Frame) {
     self.parent = parent
+    level = parent.level + 1
     slots = []
   }
 
   init(rootWithNames count: Int) {
     parent = nil
+    level = 0
     slots = Array(repeating: nil, count: count)
     isKept = true
   }
@@ -190,6 +221,7 @@ final class Frame {
     }
   }
 
+  /// What it holds goes, and with it every circle through it.
   func removeAll() {
     slots.removeAll()
     names.removeAll(keepingCapacity: true)
@@ -201,8 +233,6 @@ final class Frame {
 struct Arguments {
   var positional: [Value] = []
   var named: [(name: String, value: Value)] = []
-
-  static var none: Arguments { Arguments() }
 
   subscript(name: String) -> Value? { named.first { $0.name == name }?.value }
 

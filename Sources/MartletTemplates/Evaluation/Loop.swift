@@ -82,8 +82,9 @@ final class Loop {
         })
     case "changed":
       return .callable(
-        Callable("changed", .method) { [weak self] (_, arguments) throws(TemplateError) in
+        Callable("changed", .method) { [weak self] (evaluator, arguments) throws(TemplateError) in
           guard let self else { return .bool(true) }
+          for argument in arguments.positional { try evaluator.spend(comparing: argument, argument) }
           defer { lastChanged = arguments.positional }
           return .bool(lastChanged != arguments.positional)
         })

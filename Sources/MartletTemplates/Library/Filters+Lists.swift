@@ -162,8 +162,7 @@ extension Filters {
           try evaluator.spend(elements: 2)
           var key = element
           if let path = values[1], path != .none { key = try attribute(path, element, evaluator) }
-          if !isCased { key = ignoringCase(key) }
-          guard key.isHashable else { throw .type("unhashable type: '\(key.typeName)'") }
+          key = try evaluator.key(isCased ? key : ignoringCase(key))
           if seen.insert(key).inserted { return element }
         }
         return nil
@@ -248,7 +247,7 @@ extension Filters {
     for element in sorted {
       let shown = try key(element)
       let grouping = isCased ? shown : ignoringCase(shown)
-      if let last = groups.last, last.key == grouping {
+      if let last = groups.last, try evaluator.areEqual(last.key, grouping) {
         groups[groups.count - 1].elements.append(element)
       } else {
         groups.append((grouping, shown, [element]))
@@ -295,7 +294,7 @@ extension Filters {
         guard case .string(let name)? = arguments.positional.first else { throw .runtime("map requires a filter argument") }
         guard let filter = Filters.all[name.string] else { throw .runtime("No filter named '\(name.string)'.") }
         let rest = Arguments(positional: Array(arguments.positional.dropFirst()), named: arguments.named)
-        transform = { (element: Value) throws(TemplateError) -> Value in try filter(evaluator, element, rest) }
+        transform = { (element: Value) throws(TemplateError) -> Value in try evaluator.apply(filter, element, rest) }
       }
       return { (next) throws(TemplateError) -> Value? in
         guard let element = try next() else { return nil }

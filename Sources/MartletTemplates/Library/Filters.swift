@@ -23,7 +23,6 @@ enum Filters {
     { (evaluator, value, arguments) throws(TemplateError) in
       _ = try arguments.bound(to: "filter", [])
       let text = try softText(value, evaluator)
-      try evaluator.spend(bytes: text.count)
       return .string(body(text))
     }
   }
@@ -41,7 +40,6 @@ enum Filters {
   }
 
   static func replace(_ text: Text, _ old: Text, _ new: Text, _ limit: Int, _ evaluator: Evaluator) throws(TemplateError) -> Text {
-    try evaluator.spend(bytes: text.count)
     let places = old.isEmpty ? text.count + 1 : text.count / old.count
     // What it may become at the most, before it is made.
     let (grown, overflow) = places.multipliedReportingOverflow(by: new.count)
@@ -60,11 +58,10 @@ enum Filters {
     "title": text(titled), "string": text { $0 }, "safe": text { $0.asMarkup() },
     "escape": escape, "e": escape,
     "forceescape": text { HTML.escaped($0.asMarkup(false)).asMarkup() },
-    "striptags": text(strippingTags),
+    "striptags": striptags,
     "trim": { (evaluator, value, arguments) throws(TemplateError) in
       let characters = try arguments.bound(to: "trim", ["chars"])[0]
       let text = try softText(value, evaluator)
-      try evaluator.spend(bytes: text.count)
       switch characters {
       case nil, .some(.none): return .string(text.stripped(nil))
       case .some(.string(let set)): return .string(text.stripped(set))
@@ -100,7 +97,6 @@ enum Filters {
     "truncate": truncate,
     "wordcount": { (evaluator, value, _) throws(TemplateError) in
       let text = try softText(value, evaluator)
-      try evaluator.spend(bytes: text.count)
       let isWordPart: (Unicode.Scalar) -> Bool = { scalar in
         if scalar == "_" || scalar.properties.numericType != nil { return true }
         switch scalar.properties.generalCategory {
@@ -121,11 +117,9 @@ enum Filters {
       switch value {
       case .undefined(let missing): throw missing.error
       case .float(let number): return .float(number.magnitude)
-      case .largeInt(let number):
-        return .largeInt(LargeInteger(number.digits.hasPrefix("-") ? String(number.digits.dropFirst()) : number.digits))
       default:
-        guard let number = value.integer else { throw .type("bad operand type for abs(): '\(value.typeName)'") }
-        return try number < 0 ? Value.int(number).negated(true) : .int(number)
+        guard let number = value.whole else { throw .type("bad operand type for abs(): '\(value.typeName)'") }
+        return try Value(number.magnitude)
       }
     },
     "int": int,
@@ -144,9 +138,9 @@ enum Filters {
       guard ["common", "ceil", "floor"].contains(method) else { throw .runtime("method must be common, ceil or floor") }
       if case .undefined(let missing) = value { throw missing.error }
       if method == "common" {
-        if let number = value.integer {
-          if precision >= 0 { return .int(number) }
-          return .int(Int(exactly: FloatText.rounded(Double(number), decimals: precision)) ?? number)
+        if let number = value.whole {
+          if precision >= 0 { return try Value(number) }
+          return try rounded(number, to: try BinaryOperator.power.apply(.int(10), .int(0 &- precision), evaluator).whole ?? LargeInteger(1))
         }
         guard let number = value.double else { throw .type("type \(value.typeName) doesn't define __round__ method") }
         return .float(FloatText.rounded(number, decimals: precision))
@@ -170,9 +164,16 @@ enum Filters {
     },
   ]
 
+  /// The nearest multiple, halves to the even one.
+  private static func rounded(_ number: LargeInteger, to unit: LargeInteger) throws(TemplateError) -> Value {
+    let (quotient, rest) = number.divided(by: unit)
+    let twice = rest + rest
+    let isUp = twice > unit || twice == unit && quotient.divided(by: LargeInteger(2)).remainder == LargeInteger(1)
+    return try Value(number - rest + (isUp ? unit : LargeInteger(0)))
+  }
+
   private static let escape: Function = { (evaluator, value, _) throws(TemplateError) in
     let text = try softText(value, evaluator)
-    try evaluator.spend(bytes: text.count)
     return .string(text.isMarkup ? text : HTML.escaped(text).asMarkup())
   }
 
@@ -218,18 +219,20 @@ enum Filters {
     }
   }
 
-  @Sendable private static func strippingTags(_ text: Text) -> Text {
-    var result = text
-    func cut(_ opening: Text, _ closing: Text) {
+  private static let striptags: Function = { (evaluator, value, _) throws(TemplateError) in
+    var result = try softText(value, evaluator)
+    func cut(_ opening: Text, _ closing: Text) throws(TemplateError) {
       while let start = result.firstIndex(of: opening), let end = result.firstIndex(of: closing, from: start + opening.count) {
         var rest = result[0..<start]
         rest.append(result[(end + closing.count)..<result.count])
+        // One at a time, as what is left may be a tag again.
+        try evaluator.spend(bytes: result.count)
         result = rest
       }
     }
-    cut("<!--", "-->")
-    cut("<", ">")
-    return Text.joined(result.splitAtSpace(limit: -1), separator: " ").asMarkup(false)
+    try cut("<!--", "-->")
+    try cut("<", ">")
+    return .string(Text.joined(result.splitAtSpace(limit: -1), separator: " ").asMarkup(false))
   }
 
   private static let indent: Function = { (evaluator, value, arguments) throws(TemplateError) in
@@ -316,13 +319,12 @@ enum Filters {
     case .bool(let value): return .int(value ? 1 : 0)
     case .float(let number):
       if number.isNaN { return fallback }
-      guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw TemplateError(.limit, "an integer beyond 64 bits") }
-      return .int(whole)
+      guard let whole = LargeInteger(number) else { throw .runtime("cannot convert float infinity to integer") }
+      return try Value(whole)
     case .string(let text):
-      if let number = text.integer(base: base) { return number }
-      guard let number = text.number, number.isFinite else { return fallback }
-      guard let whole = Int(exactly: number.rounded(.towardZero)) else { throw TemplateError(.limit, "an integer beyond 64 bits") }
-      return .int(whole)
+      if let number = try text.integer(base: base) { return number }
+      guard let number = text.number, let whole = LargeInteger(number) else { return fallback }
+      return try Value(whole)
     default: return fallback
     }
   }
@@ -365,7 +367,7 @@ extension Text {
   }
 
   /// As Python's `int` reads a text.
-  fileprivate func integer(base: Int) -> Value? {
+  fileprivate func integer(base: Int) throws(TemplateError) -> Value? {
     var text = withASCIIDigits.stripped(nil).string.lowercased()
     let isNegative = text.hasPrefix("-")
     if isNegative || text.hasPrefix("+") { text.removeFirst() }
@@ -380,7 +382,7 @@ extension Text {
     guard (2...36).contains(base), !text.hasPrefix("_"), !text.hasSuffix("_"), !text.contains("__") else { return nil }
     text.removeAll { $0 == "_" }
     if let value = Int((isNegative ? "-" : "") + text, radix: base) { return .int(value) }
-    guard base == 10, !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
-    return .largeInt(LargeInteger((isNegative ? "-" : "") + text.drop { $0 == "0" }))
+    guard text.utf8.count <= LargeInteger.maximumDigitCount else { throw LargeInteger.tooLarge }
+    return try LargeInteger((isNegative ? "-" : "") + text, radix: base).map { (value) throws(TemplateError) in try Value(value) }
   }
 }

@@ -95,16 +95,13 @@ enum PercentFormat {
         result.append(spec.padded(text))
       case "d", "i", "u", "x", "X", "o":
         if case .undefined(let missing) = value { throw missing.error }
-        let number: Int
+        let number: LargeInteger
         switch value {
         case .float(let float) where kind == "d" || kind == "i" || kind == "u":
-          guard let whole = Int(exactly: float.rounded(.towardZero)) else { throw TemplateError(.limit, "an integer beyond 64 bits") }
+          guard let whole = LargeInteger(float) else { throw .runtime("cannot convert float \(FloatText.repr(float)) to integer") }
           number = whole
-        case .largeInt(let large) where kind == "d" || kind == "i" || kind == "u":
-          result.append(spec.padded(Text(large.digits)))
-          continue
         default:
-          guard let integer = value.integer else {
+          guard let integer = value.whole else {
             throw .type(
               "%\(kind) format: a\(kind == "d" || kind == "i" || kind == "u" ? " real number" : "n integer") is required, not \(value.typeName)"
             )
@@ -119,6 +116,7 @@ enum PercentFormat {
         if case .undefined(let missing) = value { throw missing.error }
         guard let number = value.double else { throw .type("must be real number, not \(value.typeName)") }
         spec.type = kind
+        try spec.checkFloat()
         result.append(Text(spec.float(number)))
       case "c":
         if case .string(let text) = value, text.scalarCount == 1 {
@@ -277,17 +275,21 @@ enum BraceFormat {
       }
       if spec.align == nil { spec.align = "<" }
       return spec.padded(spec.precision.map { text.prefix(scalars: $0) } ?? text)
-    case .int, .bool:
-      if let type = spec.type, "eEfFgG%".contains(type) { return Text(spec.float(value.double ?? 0)) }
+    case .int, .bool, .largeInt:
+      if let type = spec.type, "eEfFgG%".contains(type) {
+        try spec.checkFloat()
+        return Text(spec.float(value.double ?? 0))
+      }
       guard spec.type == nil || "dxXobcn".contains(spec.type!) else {
         throw .value("Unknown format code '\(spec.type!)' for object of type 'int'")
       }
       guard spec.precision == nil else { throw .value("Precision not allowed in integer format specifier") }
-      return Text(spec.integer(value.integer ?? 0, minimumDigits: 0))
+      return Text(spec.integer(value.whole ?? LargeInteger(0), minimumDigits: 0))
     case .float(let number):
       guard spec.type == nil || "eEfFgGn%".contains(spec.type!) else {
         throw .value("Unknown format code '\(spec.type!)' for object of type 'float'")
       }
+      try spec.checkFloat()
       return Text(spec.float(number))
     default: throw .type("unsupported format string passed to \(value.typeName).__format__")
     }
@@ -370,6 +372,13 @@ struct FormatSpec {
     try evaluator.spend(bytes: width + (precision ?? 0))
   }
 
+  /// What C is asked for must fit its buffer.
+  func checkFloat() throws(TemplateError) {
+    guard precision ?? 0 <= FloatText.maximumPrecision else {
+      throw TemplateError(.limit, "a number with more than \(FloatText.maximumPrecision) decimals")
+    }
+  }
+
   func padded(_ text: Text) -> Text {
     let fill = Text(String(fill))
     switch align {
@@ -403,26 +412,26 @@ struct FormatSpec {
     return result
   }
 
-  func integer(_ value: Int, minimumDigits: Int) -> String {
+  func integer(_ value: LargeInteger, minimumDigits: Int) -> String {
     let magnitude = value.magnitude
     var digits: String
     var prefix = ""
     switch type {
     case "x", "X":
-      digits = String(magnitude, radix: 16, uppercase: type == "X")
+      digits = magnitude.digits(radix: 16, uppercase: type == "X")
       if isAlternate { prefix = type == "X" ? "0X" : "0x" }
     case "o":
-      digits = String(magnitude, radix: 8)
+      digits = magnitude.digits(radix: 8)
       if isAlternate { prefix = "0o" }
     case "b":
-      digits = String(magnitude, radix: 2)
+      digits = magnitude.digits(radix: 2)
       if isAlternate { prefix = "0b" }
     case "c":
-      return padded(Text(UInt32(exactly: value).flatMap(Unicode.Scalar.init).map { String($0) } ?? "")).string
-    default: digits = grouped(String(magnitude))
+      return padded(Text(value.int.flatMap { UInt32(exactly: $0) }.flatMap(Unicode.Scalar.init).map { String($0) } ?? "")).string
+    default: digits = grouped(magnitude.digits())
     }
     digits = String(repeating: "0", count: max(0, min(minimumDigits, Self.maximumWidth) - digits.utf8.count)) + digits
-    return laid(out: digits, isNegative: value < 0, prefix: prefix)
+    return laid(out: digits, isNegative: value.isNegative, prefix: prefix)
   }
 
   func float(_ value: Double) -> String {

@@ -17,10 +17,7 @@ enum Functions {
   static let fromKeys: Function = { (evaluator, arguments) throws(TemplateError) in
     let values = try arguments.bound(to: "fromkeys", ["iterable", "value"], required: 1)
     var pairs: [(Value, Value)] = []
-    for key in try values[0]?.elements(evaluator) ?? [] {
-      guard key.isHashable else { throw .type("unhashable type: '\(key.typeName)'") }
-      pairs.append((key, values[1] ?? .none))
-    }
+    for key in try values[0]?.elements(evaluator) ?? [] { pairs.append((try evaluator.key(key), values[1] ?? .none)) }
     return .dict(try Dictionary(pairs, evaluator))
   }
 
@@ -56,8 +53,7 @@ enum Functions {
           guard pair.count == 2 else {
             throw .value("dictionary update sequence element has length \(pair.count); 2 is required")
           }
-          guard pair[0].isHashable else { throw .type("unhashable type: '\(pair[0].typeName)'") }
-          pairs.append((pair[0], pair[1]))
+          pairs.append((try evaluator.key(pair[0]), pair[1]))
         }
       }
     }
@@ -71,6 +67,9 @@ enum Functions {
     try evaluator.spend(8)
     evaluator.keep(namespace)
     if let source = arguments.positional.first, case .dict(let dictionary) = try dict(evaluator, Arguments(positional: [source])) {
+      guard dictionary.count <= TemplateLimits.maximumArgumentCount else {
+        throw TemplateError(.limit, "a namespace with more than \(TemplateLimits.maximumArgumentCount) attributes")
+      }
       for (key, value) in dictionary.pairs { if case .string(let key) = key { try namespace.set(key, value) } }
     }
     for (name, value) in arguments.named { try namespace.set(Text(name), value) }
@@ -137,6 +136,8 @@ enum Functions {
   private static let strftimeNow: Function = { (evaluator, arguments) throws(TemplateError) in
     let format = try arguments.bound(to: "strftime_now", ["format"], required: 1)[0] ?? .none
     guard case .string(let format) = format else { throw .type("strftime() argument 1 must be str, not \(format.typeName)") }
-    return .text(evaluator.now.formatted(format.string))
+    let text = try evaluator.now.formatted(format.string)
+    try evaluator.spend(bytes: text.utf8.count)
+    return .text(text)
   }
 }

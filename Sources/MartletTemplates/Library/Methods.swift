@@ -15,17 +15,23 @@ enum Methods {
     }
   }
 
-  /// The methods that the sandbox forbids because they would change their value.
-  static func changing(_ owner: Value) -> Set<String> {
+  /// Whether the sandbox keeps the name from programs: of a method that would change its value, or of what every Python object has inside.
+  static func isForbidden(_ owner: Value, _ name: String) -> Bool {
     switch owner {
-    case .list: ["append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"]
-    case .dict: ["clear", "pop", "popitem", "setdefault", "update"]
-    default: []
+    case .list: if listChanging.contains(name) { return true }
+    case .dict: if dictionaryChanging.contains(name) { return true }
+    default: break
     }
+    return internals.contains(name)
   }
 
-  /// Names that every Python object has, which the sandbox hides.
-  static func isInternal(_ name: String) -> Bool { internals.contains(name) }
+  /// Whether a dictionary has something else by this name than an item.
+  static func ofDictionaries(_ name: String) -> Bool {
+    dictionaries[name] != nil || dictionaryChanging.contains(name) || internals.contains(name)
+  }
+
+  private static let listChanging: Set<String> = ["append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"]
+  private static let dictionaryChanging: Set<String> = ["clear", "pop", "popitem", "setdefault", "update"]
 
   private static let internals: Set<String> = [
     "__class__", "__delattr__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__", "__getattribute__", "__getstate__", "__gt__",
@@ -36,11 +42,10 @@ enum Methods {
   // MARK: Dictionaries, lists, numbers
 
   private static let dictionaries: [String: Method] = [
-    "get": { (_, owner, arguments) throws(TemplateError) in
+    "get": { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed("get", ["key", "default"], required: 1)
       guard case .dict(let dictionary) = owner, let key = values[0] else { return .none }
-      guard key.isHashable else { throw .type("unhashable type: '\(key.typeName)'") }
-      return dictionary[key] ?? values[1] ?? .none
+      return dictionary[try evaluator.key(key)] ?? values[1] ?? .none
     },
     "keys": { (_, owner, arguments) throws(TemplateError) in try view(.keys, owner, arguments) },
     "values": { (_, owner, arguments) throws(TemplateError) in try view(.values, owner, arguments) },
@@ -61,7 +66,9 @@ enum Methods {
   private static let lists: [String: Method] = [
     "count": { (evaluator, owner, arguments) throws(TemplateError) in
       let wanted = try arguments.placed("count", ["value"], required: 1)[0] ?? .none
-      return .int(try owner.elements(evaluator).count { $0 == wanted })
+      var count = 0
+      for element in try owner.elements(evaluator) where try evaluator.areEqual(element, wanted) { count += 1 }
+      return .int(count)
     },
     "index": { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed("index", ["value", "start", "stop"], required: 1)
@@ -71,12 +78,13 @@ enum Methods {
         return min(max(index < 0 ? index + elements.count : index, 0), elements.count)
       }
       let (start, stop) = (place(values[1], 0), place(values[2], elements.count))
-      guard start < stop, let index = elements[start..<stop].firstIndex(of: values[0] ?? .none) else {
-        var shown = Text()
-        try values[0]?.appendRepr(to: &shown, evaluator)
-        throw .value("\(shown.string) is not in list")
+      let wanted = values[0] ?? .none
+      if start < stop {
+        for index in start..<stop where try evaluator.areEqual(elements[index], wanted) { return .int(index) }
       }
-      return .int(index)
+      var shown = Text()
+      try wanted.appendRepr(to: &shown, evaluator)
+      throw .value("\(shown.string) is not in list")
     },
     "copy": { (_, owner, _) throws(TemplateError) in owner },
   ]
@@ -108,18 +116,10 @@ enum Methods {
     return texts
   }
 
-  private static func number(_ value: Value?, _ fallback: Int) throws(TemplateError) -> Int {
-    guard let value else { return fallback }
-    if case .undefined(let missing) = value { throw missing.error }
-    guard let number = value.integer else { throw .type("'\(value.typeName)' object cannot be interpreted as an integer") }
-    return number
-  }
-
   private static func text(_ body: @escaping @Sendable (Text) -> Text) -> Method {
     { (evaluator, owner, arguments) throws(TemplateError) in
       _ = try arguments.placed("method", [])
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       return .string(body(text))
     }
   }
@@ -128,7 +128,6 @@ enum Methods {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let set = try texts(try arguments.placed(name, ["chars"]), name)[0]
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       return .string(text.stripped(set, left: left, right: right))
     }
   }
@@ -137,9 +136,8 @@ enum Methods {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.bound(to: name, ["sep", "maxsplit"])
       let separator = try texts([values[0]], name)[0]
-      let limit = try number(values[1], -1)
+      let limit = try Filters.integer(values[1], -1)
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count)
       let parts: [Text]
       if let separator {
         guard !separator.isEmpty else { throw .value("empty separator") }
@@ -159,7 +157,8 @@ enum Methods {
       var text = whole
       if values[1] != nil || values[2] != nil {
         let part = try owner.slice(
-          try number(values[1], 0), values[2].map { (value) throws(TemplateError) in try number(value, 0) }, nil, evaluator)
+          try Filters.integer(values[1], 0), values[2].map { (value) throws(TemplateError) in try Filters.integer(value, 0) }, nil,
+          evaluator)
         text = part.text ?? text
       }
       switch values[0] {
@@ -185,11 +184,10 @@ enum Methods {
       guard case .string(let text) = owner, let part = try texts([values[0]], name)[0] else {
         throw .type("must be str, not \(values[0]?.typeName ?? "nothing")")
       }
-      try evaluator.spend(bytes: text.count)
       let starts = text.scalarStarts
       func place(_ value: Value?, _ fallback: Int) throws(TemplateError) -> Int {
         guard let value, value != .none else { return fallback }
-        let index = try number(value, 0)
+        let index = try Filters.integer(value, 0)
         return min(max(index < 0 ? index + starts.count - 1 : index, 0), starts.count - 1)
       }
       let (start, end) = (try place(values[1], 0), try place(values[2], starts.count - 1))
@@ -209,14 +207,14 @@ enum Methods {
   private static func check(_ holds: @escaping @Sendable (Unicode.Scalar) -> Bool) -> Method {
     { (_, owner, _) throws(TemplateError) in
       guard case .string(let text) = owner else { return .none }
-      return .bool(!text.isEmpty && text.scalars.allSatisfy(holds))
+      return .bool(!text.isEmpty && text.string.unicodeScalars.allSatisfy(holds))
     }
   }
 
   private static func pad(_ name: String, left: Bool, right: Bool) -> Method {
     { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed(name, ["width", "fillchar"], required: 1)
-      let width = try number(values[0], 0)
+      let width = try Filters.integer(values[0], 0)
       let fill = try texts([values[1]], name)[0] ?? " "
       guard fill.scalarCount == 1 else { throw .type("The fill character must be exactly one character long") }
       guard case .string(let text) = owner else { return .none }
@@ -271,7 +269,6 @@ enum Methods {
       guard case .string(let text) = owner, let part = try texts(try arguments.placed("count", ["sub"], required: 1), "count")[0] else {
         throw .type("must be str")
       }
-      try evaluator.spend(bytes: text.count)
       return .int(part.isEmpty ? text.scalarCount + 1 : text.split(part, limit: -1).count - 1)
     },
     "replace": { (evaluator, owner, arguments) throws(TemplateError) in
@@ -281,7 +278,8 @@ enum Methods {
         throw .type("replace() argument must be str, not None")
       }
       return .string(
-        try Filters.replace(text, old, text.isMarkup && !new.isMarkup ? HTML.escaped(new) : new, try number(values[2], -1), evaluator))
+        try Filters.replace(
+          text, old, text.isMarkup && !new.isMarkup ? HTML.escaped(new) : new, try Filters.integer(values[2], -1), evaluator))
     },
     "join": { (evaluator, owner, arguments) throws(TemplateError) in
       guard case .string(let separator) = owner, let values = try arguments.placed("join", ["iterable"], required: 1)[0] else {
@@ -304,7 +302,7 @@ enum Methods {
     "ljust": pad("ljust", left: false, right: true), "rjust": pad("rjust", left: true, right: false),
     "center": pad("center", left: true, right: true),
     "zfill": { (evaluator, owner, arguments) throws(TemplateError) in
-      let width = try number(try arguments.placed("zfill", ["width"], required: 1)[0], 0)
+      let width = try Filters.integer(try arguments.placed("zfill", ["width"], required: 1)[0], 0)
       guard case .string(let text) = owner else { return .none }
       try evaluator.spend(bytes: max(0, width))
       let hasSign = text.bytes.first == UInt8(ascii: "-") || text.bytes.first == UInt8(ascii: "+")
@@ -326,9 +324,10 @@ enum Methods {
       return .string(text.hasSuffix(affix) ? text[0..<(text.count - affix.count)] : text)
     },
     "expandtabs": { (evaluator, owner, arguments) throws(TemplateError) in
-      let size = try number(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
+      let size = try Filters.integer(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
       guard case .string(let text) = owner else { return .none }
-      try evaluator.spend(bytes: text.count + text.bytes.count { $0 == 9 } * max(0, min(size, 1 << 20)))
+      let (grown, overflow) = text.bytes.count { $0 == 9 }.multipliedReportingOverflow(by: max(0, size))
+      try evaluator.spend(bytes: overflow ? Int.max : grown)
       var column = 0
       return .string(
         text.mapScalars { scalar, _ in

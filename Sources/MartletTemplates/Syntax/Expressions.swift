@@ -89,8 +89,7 @@ final class DictionaryLiteral: Expression {
     try evaluator.spend()
     var values: [(Value, Value)] = []
     for (key, value) in pairs {
-      let key = try key.evaluate(evaluator)
-      guard key.isHashable else { throw .type("unhashable type: '\(key.typeName)'") }
+      let key = try evaluator.key(key.evaluate(evaluator))
       values.append((key, try value.evaluate(evaluator)))
     }
     return .dict(try Dictionary(values, evaluator))
@@ -111,13 +110,15 @@ final class Arithmetic: Expression {
 
   func evaluate(_ evaluator: Evaluator) throws(TemplateError) -> Value {
     var result = try first.evaluate(evaluator)
+    var isOwned = false
     for (operation, operand) in rest {
       try evaluator.spend()
       let right = try operand.evaluate(evaluator)
       if operation == .add, case .string(var text) = result, case .string(let other) = right, !text.isMarkup, !other.isMarkup {
-        // The common case in place: the text has one owner.
+        // The common case in place: from the second sum on the text has one owner.
         result = .none
-        try evaluator.spend(bytes: other.count)
+        try evaluator.spend(bytes: other.count + (isOwned ? 0 : text.count))
+        isOwned = true
         text.append(other)
         result = .string(text)
       } else {
@@ -257,17 +258,20 @@ final class Conditional: Expression {
 final class Attribute: Expression {
   let owner: any Expression
   let name: Text
+  /// Looked up once, as nearly all attributes are items of messages.
+  private let isItem: Bool
   let depth: Int
 
   init(_ owner: any Expression, _ name: Text) {
     self.owner = owner
     self.name = name
+    isItem = !Methods.ofDictionaries(name.string)
     depth = owner.depth + 1
   }
 
   func evaluate(_ evaluator: Evaluator) throws(TemplateError) -> Value {
     try evaluator.spend()
-    return try owner.evaluate(evaluator).attribute(name, evaluator)
+    return try owner.evaluate(evaluator).attribute(name, isItem: isItem, evaluator)
   }
 }
 
@@ -347,6 +351,9 @@ final class CallArguments: Sendable {
     if let list { arguments.positional += try list.evaluate(evaluator).elements(evaluator) }
     if let dictionary {
       guard case .dict(let values) = try dictionary.evaluate(evaluator) else { throw .type("argument after ** must be a mapping") }
+      guard arguments.named.count + values.count <= TemplateLimits.maximumArgumentCount else {
+        throw TemplateError(.limit, "a call with more than \(TemplateLimits.maximumArgumentCount) named arguments")
+      }
       for (key, value) in values.pairs {
         guard case .string(let name) = key else { throw .type("keywords must be strings") }
         guard arguments[name.string] == nil else { throw .type("got multiple values for keyword argument '\(name.string)'") }
@@ -416,7 +423,7 @@ final class FilterCall: Expression {
     guard let filter else { throw .runtime("No filter named '\(name)' found.") }
     let arguments = try arguments.evaluate(evaluator)
     evaluator.position = position
-    return try filter(evaluator, input, arguments)
+    return try evaluator.apply(filter, input, arguments)
   }
 }
 
@@ -440,6 +447,7 @@ final class TestCall: Expression {
     try evaluator.spend()
     let value = try value.evaluate(evaluator)
     guard let test else { throw .runtime("No test named '\(name)' found.") }
+    try evaluator.spend(reading: value)
     return .bool(try test(evaluator, value, arguments.evaluate(evaluator)))
   }
 }

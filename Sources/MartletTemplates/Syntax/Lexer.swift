@@ -310,8 +310,8 @@ struct Lexer {
     }
     index = position
     if let value = Int(digits, radix: radix) { return .integer(value) }
-    guard radix == 10 else { throw fail("an integer beyond 64 bits", at: start) }
-    return .largeInteger(digits)
+    guard let value = LargeInteger(digits, radix: radix) else { throw fail(LargeInteger.tooLarge.message, at: start) }
+    return .largeInteger(value)
   }
 
   /// Digits with a fraction, an exponent or both; never right after a dot.
@@ -435,7 +435,7 @@ struct Lexer {
       index += 1
     }
     namedCharacters += 1
-    guard namedCharacters <= 16 else { throw fail("more than 16 characters by their names (\\N{…})", at: start) }
+    guard namedCharacters <= 4 else { throw fail("more than 4 characters by their names (\\N{…})", at: start) }
     let wanted = name.uppercased()
     for value in UInt32(0)..<0x11_0000 {
       guard let scalar = Unicode.Scalar(value) else { continue }

@@ -155,7 +155,7 @@ extension Parser {
     case .name("none"), .name("None"): return Constant(.none)
     case .name(let text): return Variable(name(text))
     case .integer(let value): return Constant(.int(value))
-    case .largeInteger(let digits): return Constant(.largeInt(LargeInteger(digits)))
+    case .largeInteger(let value): return Constant(.largeInt(value))
     case .float(let value): return Constant(.float(value))
     case .string(var text):
       while case .string(let more) = current.kind {
@@ -262,6 +262,7 @@ extension Parser {
       } else if case .name(let name) = current.kind, next.isSymbol("=") {
         guard dictionary == nil else { throw fail("invalid syntax for function call expression") }
         guard !named.contains(where: { $0.0 == name }) else { throw fail("keyword argument repeated: \(name)") }
+        guard named.count < TemplateLimits.maximumArgumentCount else { throw tooManyArguments() }
         advance()
         advance()
         named.append((name, try expression()))

@@ -90,10 +90,12 @@ struct Parser {
     return try body(&self)
   }
 
-  private func tooDeep() -> TemplateError {
-    let position = current.position
-    return TemplateError(
-      .limit, "the template nests more than \(TemplateLimits.maximumNesting) deep", line: Int(position.line), column: Int(position.column))
+  private func tooDeep() -> TemplateError { limit("the template nests more than \(TemplateLimits.maximumNesting) deep") }
+
+  func tooManyArguments() -> TemplateError { limit("more than \(TemplateLimits.maximumArgumentCount) named arguments") }
+
+  private func limit(_ message: String) -> TemplateError {
+    TemplateError(.limit, message, line: Int(current.position.line), column: Int(current.position.column))
   }
 
   /// The node, if it is not too deep: chains such as `a.b.c` nest too, without the parser's recursion.
@@ -323,6 +325,7 @@ struct Parser {
       if !signature.parameters.isEmpty { try expect(symbol: ",") }
       guard case .name(let name) = current.kind, !Parser.constants.contains(name) else { throw fail("a parameter's name expected") }
       guard !signature.parameters.contains(where: { $0.text == name }) else { throw fail("duplicate argument '\(name)' in a macro") }
+      guard signature.parameters.count < TemplateLimits.maximumArgumentCount else { throw tooManyArguments() }
       advance()
       signature.parameters.append(self.name(name))
       if skip(symbol: "=") {

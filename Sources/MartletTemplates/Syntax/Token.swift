@@ -17,7 +17,8 @@ struct Token: Sendable {
     case name(String)
     case string(String)
     case integer(Int)
-    case largeInteger(String)
+    /// Beyond 64 bits.
+    case largeInteger(LargeInteger)
     case float(Double)
     case symbol(String)
     case end
@@ -40,7 +41,7 @@ struct Token: Sendable {
     case .name(let name): name
     case .string(let string): string
     case .integer(let value): "\(value)"
-    case .largeInteger(let digits): digits
+    case .largeInteger(let value): value.digits()
     case .float(let value): "\(value)"
     case .symbol(let symbol): symbol
     case .end: "end of template"

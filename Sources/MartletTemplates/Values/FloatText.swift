@@ -45,8 +45,10 @@ enum FloatText {
   }
 
   /// C's `printf` of one number: `conversion` is one of e, E, f, F, g, G.
+  static let maximumPrecision = 1000
+
   static func formatted(_ value: Double, precision: Int, conversion: Character, alternate: Bool = false) -> String {
-    let format = "%\(alternate ? "#" : "").\(min(max(precision, 0), 1000))\(conversion)"
+    let format = "%\(alternate ? "#" : "").\(min(max(precision, 0), maximumPrecision))\(conversion)"
     return withVaList([value]) { arguments in
       var buffer = [CChar](repeating: 0, count: 1500)
       let count = vsnprintf(&buffer, buffer.count, format, arguments)

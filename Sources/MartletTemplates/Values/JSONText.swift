@@ -28,8 +28,7 @@ struct JSONWriter {
       }
       text.append("[")
       for (index, element) in elements.values.enumerated() {
-        if index > 0 { text.append(itemSeparator) }
-        appendLine(level + 1, to: &text)
+        try separate(index, level + 1, &text, evaluator)
         try append(element, level: level + 1, to: &text, evaluator)
       }
       appendLine(level, to: &text)
@@ -45,10 +44,12 @@ struct JSONWriter {
       }
       text.append("{")
       for (index, (key, value)) in pairs.enumerated() {
-        if index > 0 { text.append(itemSeparator) }
-        appendLine(level + 1, to: &text)
+        try separate(index, level + 1, &text, evaluator)
+        try evaluator.spend(bytes: keySeparator.count)
         switch key {
-        case .string(let key): append(key, to: &text)
+        case .string(let key):
+          try evaluator.spend(bytes: key.count)
+          append(key, to: &text)
         case .none, .bool, .int, .float, .largeInt: append(Text(Self.scalar(key)), to: &text)
         default: throw .type("keys must be str, int, float, bool or None, not \(key.typeName)")
         }
@@ -61,10 +62,17 @@ struct JSONWriter {
     }
   }
 
+  /// What stands before an element.
+  private func separate(_ index: Int, _ level: Int, _ text: inout Text, _ evaluator: Evaluator) throws(TemplateError) {
+    try evaluator.spend(bytes: itemSeparator.count + level * (indent?.count ?? 0))
+    if index > 0 { text.append(itemSeparator) }
+    appendLine(level, to: &text)
+  }
+
   private func appendLine(_ level: Int, to text: inout Text) {
     guard let indent else { return }
     text.append("\n")
-    for _ in 0..<level { text.append(indent) }
+    text.append(indent.repeated(level))
   }
 
   /// What JSON asks to be escaped; nil for all other characters.
@@ -85,7 +93,7 @@ struct JSONWriter {
     switch value {
     case .bool(let value): value ? "true" : "false"
     case .int(let value): "\(value)"
-    case .largeInt(let value): value.digits
+    case .largeInt(let value): value.digits()
     case .float(let value): value.isNaN ? "NaN" : value.isInfinite ? (value < 0 ? "-Infinity" : "Infinity") : FloatText.repr(value)
     default: "null"
     }

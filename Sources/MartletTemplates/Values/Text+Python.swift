@@ -7,6 +7,7 @@ extension Text {
   func firstIndex(of part: Text, from start: Int = 0) -> Int? {
     guard let lead = part.bytes.first else { return start <= count ? start : nil }
     let (size, limit) = (part.count, count - part.count)
+    if size > 16 { return places(of: part, from: start, limit: 1).first }
     var index = start
     return bytes.withUnsafeBufferPointer { bytes in
       part.bytes.withUnsafeBufferPointer { part in
@@ -23,13 +24,33 @@ extension Text {
     }
   }
 
-  func lastIndex(of part: Text, before end: Int? = nil) -> Int? {
-    var index = (end ?? count) - part.count
-    while index >= 0 {
-      if bytes[index..<(index + part.count)].elementsEqual(part.bytes) { return index }
-      index -= 1
+  func lastIndex(of part: Text) -> Int? { part.isEmpty ? count : places(of: part, fromRight: true, limit: 1).first }
+
+  /// Where `part` stands, without overlap, from `start` on or from the right. Linear, by Knuth, Morris and Pratt, so that no text makes it slow.
+  private func places(of part: Text, from start: Int = 0, fromRight: Bool = false, limit: Int) -> [Int] {
+    let wanted = fromRight ? [UInt8](part.bytes.reversed()) : part.bytes
+    // For each beginning of `wanted`, how much of it is a shorter beginning too.
+    var borders = [0]
+    borders.reserveCapacity(wanted.count)
+    var matched = 0
+    for place in wanted.indices.dropFirst() {
+      while matched > 0, wanted[place] != wanted[matched] { matched = borders[matched - 1] }
+      if wanted[place] == wanted[matched] { matched += 1 }
+      borders.append(matched)
     }
-    return nil
+    var places: [Int] = []
+    matched = 0
+    for place in start..<max(start, count) {
+      if places.count == limit { break }
+      let index = fromRight ? count - 1 - place : place
+      while matched > 0, bytes[index] != wanted[matched] { matched = borders[matched - 1] }
+      if bytes[index] == wanted[matched] { matched += 1 }
+      if matched == wanted.count {
+        places.append(fromRight ? index : index + 1 - matched)
+        matched = 0
+      }
+    }
+    return places
   }
 
   func hasPrefix(_ prefix: Text) -> Bool { bytes.starts(with: prefix.bytes) }
@@ -68,7 +89,7 @@ extension Text {
   func splitFromRight(_ separator: Text, limit: Int) -> [Text] {
     var parts: [Text] = []
     var end = count
-    while limit < 0 || parts.count < limit, let place = lastIndex(of: separator, before: end) {
+    for place in places(of: separator, fromRight: true, limit: limit) {
       parts.append(self[(place + separator.count)..<end])
       end = place
     }
@@ -232,10 +253,9 @@ extension Text {
     guard missing > 0 else { return self }
     // Python gives the odd one to the left where the width is odd.
     let before = left && right ? missing / 2 + (missing & width & 1) : left ? missing : 0
-    var result = Text()
-    for _ in 0..<before { result.append(fill) }
+    var result = fill.repeated(before)
     result.append(self)
-    if right { for _ in 0..<(missing - before) { result.append(fill) } }
+    if right { result.append(fill.repeated(missing - before)) }
     return result.asMarkup(isMarkup)
   }
 }

@@ -53,31 +53,49 @@ struct Text: Sendable {
       origin = other.origin
       return
     }
-    switch (origin, other.origin) {
-    case (.program, .program), (.content, .content), (.mixed, .program): return
-    case (.mixed(var ranges), _):
-      origin = .program  // so that the ranges have one owner, and grow in place
-      Text.add(other.contents, at: bytes.count, to: &ranges)
-      origin = .mixed(ranges)
-    default:
-      var ranges = contents
-      Text.add(other.contents, at: bytes.count, to: &ranges)
-      origin = .mixed(ranges)
+    switch other.origin {
+    case .program:
+      if case .content = origin { origin = .mixed([0..<count]) }
+    case .content:
+      if case .content = origin { return }
+      append(contents: CollectionOfOne(0..<other.count), at: count)
+    case .mixed(let ranges): append(contents: ranges, at: count)
     }
   }
 
-  mutating func append(program byte: UInt8) { append(Text([byte])) }
-
-  /// Appends ranges, `offset` further on.
-  static func add(_ ranges: [Range<Int>], at offset: Int, to all: inout [Range<Int>]) {
-    for range in ranges {
+  /// Ranges of what stands from `offset` on.
+  private mutating func append(contents: some Collection<Range<Int>>, at offset: Int) {
+    var ranges = takeContents()
+    for range in contents {
       let moved = range.lowerBound + offset..<range.upperBound + offset
-      if let last = all.last, last.upperBound == moved.lowerBound {
-        all[all.count - 1] = last.lowerBound..<moved.upperBound
+      if let last = ranges.last, last.upperBound == moved.lowerBound {
+        ranges[ranges.count - 1] = last.lowerBound..<moved.upperBound
       } else {
-        all.append(moved)
+        ranges.append(moved)
       }
     }
+    origin = .mixed(ranges)
+  }
+
+  /// ``contents``, out of the text's own hands: so they have one owner and grow in place.
+  private mutating func takeContents() -> [Range<Int>] {
+    guard case .mixed(let ranges) = origin else { return contents }
+    origin = .program
+    return ranges
+  }
+
+  /// The text `times` times.
+  func repeated(_ times: Int) -> Text {
+    guard times > 0, !isEmpty else { return Text().asMarkup(isMarkup) }
+    var result = self
+    result.bytes = []
+    result.bytes.reserveCapacity(count * times)
+    for _ in 0..<times { result.bytes += bytes }
+    if case .mixed = origin {
+      result.origin = .program
+      for turn in 0..<times { result.append(contents: contents, at: turn * count) }
+    }
+    return result
   }
 
   /// A part, given in bytes.
@@ -86,22 +104,26 @@ struct Text: Sendable {
     var part = Text(Array(bytes[range]), origin)
     part.isMarkup = isMarkup
     if case .mixed(let ranges) = origin {
-      part.origin = .mixed(
-        ranges.compactMap { one in
-          let clipped = one.clamped(to: range)
-          return clipped.isEmpty ? nil : clipped.lowerBound - range.lowerBound..<clipped.upperBound - range.lowerBound
-        })
+      var clipped: [Range<Int>] = []
+      var place = Text.firstRange(of: ranges, endingAfter: range.lowerBound)
+      while place < ranges.count, ranges[place].lowerBound < range.upperBound {
+        let one = ranges[place].clamped(to: range)
+        clipped.append(one.lowerBound - range.lowerBound..<one.upperBound - range.lowerBound)
+        place += 1
+      }
+      part.origin = clipped.isEmpty ? .program : clipped == [0..<part.count] ? .content : .mixed(clipped)
     }
     return part
   }
 
-  /// Whether the byte at `index` came from a value.
-  func isContent(at index: Int) -> Bool {
-    switch origin {
-    case .program: false
-    case .content: true
-    case .mixed(let ranges): ranges.contains { $0.contains(index) }
+  /// The place of the first range that ends after `index`: found by halving, because texts are cut into as many parts as they have ranges.
+  private static func firstRange(of ranges: [Range<Int>], endingAfter index: Int) -> Int {
+    var (low, high) = (0, ranges.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if ranges[middle].upperBound <= index { low = middle + 1 } else { high = middle }
     }
+    return low
   }
 
   func asMarkup(_ isMarkup: Bool = true) -> Text {
@@ -177,20 +199,18 @@ extension Text {
     var index = 0
     // Run by run of one origin.
     var run: [UInt8] = []
+    run.reserveCapacity(count)
     var runIsContent = false
     func flush(_ result: inout Text) {
       result.append(Text(run, runIsContent ? .content : .program))
       run.removeAll(keepingCapacity: true)
     }
-    let uniform: Bool? =
-      switch origin {
-      case .program: false
-      case .content: true
-      case .mixed: nil
-      }
+    let contents = contents
+    var place = 0
     while index < bytes.count {
       let (scalar, end) = scalar(at: index)
-      let isContent = uniform ?? isContent(at: index)
+      while place < contents.count, contents[place].upperBound <= index { place += 1 }
+      let isContent = place < contents.count && contents[place].lowerBound <= index
       if isContent != runIsContent {
         flush(&result)
         runIsContent = isContent

@@ -4,8 +4,11 @@
 
 extension Value {
   /// The attribute, else the item: `schema.items` is the method even where the dictionary has such a key.
-  func attribute(_ name: Text, _ evaluator: Evaluator) throws(TemplateError) -> Value {
+  ///
+  /// - Parameter isItem: That dictionaries are known to have nothing but an item by this name.
+  func attribute(_ name: Text, isItem: Bool = false, _ evaluator: Evaluator) throws(TemplateError) -> Value {
     if case .undefined(let missing) = self { throw missing.error }
+    if isItem, case .dict(let dictionary) = self { return dictionary[name] ?? .undefined(Missing(self, lacks: .string(name))) }
     if let attribute = try ownAttribute(name, evaluator) { return attribute }
     if case .dict(let dictionary) = self, let value = dictionary[name] { return value }
     return .undefined(Missing(self, lacks: .string(name)))
@@ -15,7 +18,9 @@ extension Value {
   func item(_ key: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value {
     switch self {
     case .undefined(let missing): throw missing.error
-    case .dict(let dictionary): if key.isHashable, let value = dictionary[key] { return value }
+    case .dict(let dictionary):
+      try evaluator.spend(comparing: key, key)
+      if key.isHashable, let value = dictionary[key] { return value }
     case .list(let elements), .tuple(let elements):
       if let index = key.integer {
         if let place = Self.place(index, elements.values.count) { return elements.values[place] }
@@ -23,6 +28,7 @@ extension Value {
       }
     case .string(let text):
       if let index = key.integer {
+        try evaluator.spend(bytes: text.count)
         if let scalar = text.scalarRange(index) { return .string(text[scalar]) }
         return .undefined(Missing(self, lacks: key))
       }
@@ -62,15 +68,14 @@ extension Value {
       }
     default: break
     }
-    if Methods.changing(self).contains(name.string) {
-      return .undefined(Missing("access to attribute '\(name.string)' of '\(typeName)' object is unsafe.", code: .security))
-    }
-    if name.bytes.starts(with: [UInt8(ascii: "_"), UInt8(ascii: "_")]), Methods.isInternal(name.string) {
+    if Methods.isForbidden(self, name.string) {
       return .undefined(Missing("access to attribute '\(name.string)' of '\(typeName)' object is unsafe.", code: .security))
     }
     guard let method = Methods.find(self, name.string) else { return nil }
     let callable = Callable(name.string, .method) { [self] (evaluator, arguments) throws(TemplateError) in
-      try method(evaluator, self, arguments)
+      try evaluator.spend(reading: self)
+      for argument in arguments.positional { try evaluator.spend(reading: argument) }
+      return try method(evaluator, self, arguments)
     }
     callable.depth = depth + 1
     return .callable(callable)
@@ -101,7 +106,7 @@ extension Value {
       let places = Self.places(start, stop, step, range.count)
       guard let first = places.first else { return .range(IntegerRange(start: 0, stop: 0, step: 1)) }
       let (stepped, overflow) = range.step.multipliedReportingOverflow(by: step)
-      guard !overflow else { throw TemplateError(.limit, "an integer beyond 64 bits") }
+      guard !overflow else { throw LargeInteger.tooLarge }
       let begin = range[first]
       return .range(IntegerRange(start: begin, stop: begin &+ stepped &* places.count, step: stepped))
     case .dict: throw .type("unhashable type: 'slice'")

@@ -29,16 +29,19 @@ extension BinaryOperator {
     // Python formats with whatever stands right of `%`, an undefined value included.
     if case .undefined(let missing) = right, !(self == .remainder && left.text != nil) { throw missing.error }
     switch self {
-    case .add: return try add(left, right, evaluator)
+    case .add:
+      if let sum = try added(left, right, evaluator) { return sum }
     case .remainder:
       if case .string(let format) = left { return .string(try PercentFormat.apply(format, right, evaluator)) }
     case .multiply:
       if let repeated = try repetition(left, right, evaluator) { return repeated }
     default: break
     }
-    if let left = left.integer, let right = right.integer { return try integers(left, right) }
-    try check(left, right)
+    if let result = try integers(left, right, evaluator) { return result }
     guard let a = left.double, let b = right.double else { throw unsupported(left, right) }
+    for value in [left, right] {
+      if case .largeInt = value, value.double?.isInfinite ?? false { throw TemplateError(.runtime, "int too large to convert to float") }
+    }
     return .float(try floats(a, b))
   }
 
@@ -47,7 +50,8 @@ extension BinaryOperator {
     return .type("unsupported operand type(s) for \(name): '\(left.typeName)' and '\(right.typeName)'")
   }
 
-  private func add(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value {
+  /// Of what is no number; nil of numbers.
+  private func added(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value? {
     switch (left, right) {
     case (.string(let a), .string(let b)):
       try evaluator.spend(bytes: a.count + b.count)
@@ -60,11 +64,7 @@ extension BinaryOperator {
     case (.string, _): throw .type("can only concatenate str (not \"\(right.typeName)\") to str")
     case (.list, _): throw .type("can only concatenate list (not \"\(right.typeName)\") to list")
     case (.tuple, _): throw .type("can only concatenate tuple (not \"\(right.typeName)\") to tuple")
-    default:
-      if let a = left.integer, let b = right.integer { return try integers(a, b) }
-      try check(left, right)
-      guard let a = left.double, let b = right.double else { throw unsupported(left, right) }
-      return .float(a + b)
+    default: return nil
     }
   }
 
@@ -85,9 +85,7 @@ extension BinaryOperator {
     case .string(let text):
       let (size, overflow) = text.count.multipliedReportingOverflow(by: times)
       try evaluator.spend(bytes: overflow ? Int.max : size)
-      var result = Text().asMarkup(text.isMarkup)
-      if !text.isEmpty { for _ in 0..<times { result.append(text) } }
-      return .string(result)
+      return .string(text.repeated(times))
     case .list(let elements), .tuple(let elements):
       let (size, overflow) = elements.values.count.multipliedReportingOverflow(by: times)
       try evaluator.spend(elements: overflow ? Int.max : size)
@@ -100,31 +98,62 @@ extension BinaryOperator {
     }
   }
 
-  /// Whole numbers beyond 64 bits are not computed with, rather than wrongly.
-  private func check(_ left: Value, _ right: Value) throws(TemplateError) {
-    if case .largeInt = left, right.double != nil { throw Self.overflow }
-    if case .largeInt = right, left.double != nil { throw Self.overflow }
-  }
-
-  private static let overflow = TemplateError(.limit, "an integer beyond 64 bits")
   private static func division(_ what: String) -> TemplateError { TemplateError(.runtime, what) }
 
-  private func integers(_ left: Int, _ right: Int) throws(TemplateError) -> Value {
-    func checked(_ result: (partialValue: Int, overflow: Bool)) throws(TemplateError) -> Value {
-      if result.overflow { throw Self.overflow }
-      return .int(result.partialValue)
-    }
+  /// nil where one of them is no whole number.
+  private func integers(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Value? {
+    if let left = left.integer, let right = right.integer, let result = try small(left, right) { return result }
+    guard let left = left.whole, let right = right.whole else { return nil }
+    if right.limbs.isEmpty, self != .power { _ = try small(0, 0) }
+    try evaluator.spend(left.limbs.count * right.limbs.count)
     switch self {
-    case .add: return try checked(left.addingReportingOverflow(right))
-    case .subtract: return try checked(left.subtractingReportingOverflow(right))
-    case .multiply: return try checked(left.multipliedReportingOverflow(by: right))
+    case .add: return try Value(left + right)
+    case .subtract: return try Value(left - right)
+    case .multiply: return try Value(left * right)
+    case .floorDivide: return try Value(left.divided(by: right).quotient)
+    case .remainder: return try Value(left.divided(by: right).remainder)
+    case .divide:
+      let ratio = left.ratio(to: right)
+      if ratio.isInfinite { throw Self.division("integer division result too large for a float") }
+      return .float(ratio)
+    case .power:
+      if right.isNegative { return .float(try floats(left.double, right.double)) }
+      return try Value(power(left, right, evaluator))
+    }
+  }
+
+  private func power(_ base: LargeInteger, _ exponent: LargeInteger, _ evaluator: Evaluator) throws(TemplateError) -> LargeInteger {
+    // The result has at least as many bits as the exponent times one less than the base's.
+    guard let count = exponent.int, base.bitWidth <= 1 || count <= 32 * LargeInteger.maximumLimbCount / (base.bitWidth - 1) else {
+      if base.bitWidth > 1 { throw LargeInteger.tooLarge }
+      return exponent.limbs[0] & 1 == 0 ? base.magnitude : base
+    }
+    if base.bitWidth <= 1 { return count == 0 ? LargeInteger(1) : count & 1 == 0 ? base.magnitude : base }
+    var (result, square, rest) = (LargeInteger(1), base, count)
+    while rest > 0 {
+      try evaluator.spend(square.limbs.count * square.limbs.count)
+      if rest & 1 == 1 { result = result * square }
+      rest >>= 1
+      if rest > 0 { square = square * square }
+    }
+    return result
+  }
+
+  /// In 64 bits; nil where those do not suffice.
+  private func small(_ left: Int, _ right: Int) throws(TemplateError) -> Value? {
+    func checked(_ result: (partialValue: Int, overflow: Bool)) -> Value? { result.overflow ? nil : .int(result.partialValue) }
+    switch self {
+    case .add: return checked(left.addingReportingOverflow(right))
+    case .subtract: return checked(left.subtractingReportingOverflow(right))
+    case .multiply: return checked(left.multipliedReportingOverflow(by: right))
     case .divide:
       if right == 0 { throw Self.division("division by zero") }
+      guard max(left.magnitude, right.magnitude) <= 1 << 53 else { return nil }
       return .float(Double(left) / Double(right))
     case .floorDivide:
       if right == 0 { throw Self.division("integer division or modulo by zero") }
       let result = left.dividedReportingOverflow(by: right)
-      if result.overflow { throw Self.overflow }
+      if result.overflow { return nil }
       let rest = left - result.partialValue * right
       return .int(rest != 0 && (rest < 0) != (right < 0) ? result.partialValue - 1 : result.partialValue)
     case .remainder:
@@ -132,26 +161,7 @@ extension BinaryOperator {
       if right == -1 { return .int(0) }
       let rest = left % right
       return .int(rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest)
-    case .power:
-      if right < 0 {
-        if left == 0 { throw Self.division("0.0 cannot be raised to a negative power") }
-        return .float(Power.of(Double(left), Double(right)))
-      }
-      var (result, base, exponent) = (1, left, right)
-      while exponent > 0 {
-        if exponent & 1 == 1 {
-          let (product, overflow) = result.multipliedReportingOverflow(by: base)
-          if overflow { throw Self.overflow }
-          result = product
-        }
-        exponent >>= 1
-        if exponent > 0 {
-          let (square, overflow) = base.multipliedReportingOverflow(by: base)
-          if overflow { throw Self.overflow }
-          base = square
-        }
-      }
-      return .int(result)
+    case .power: return nil
     }
   }
 
@@ -190,13 +200,11 @@ extension Comparison {
     case .isIn: return try right.contains(left, evaluator)
     case .isNotIn: return try !right.contains(left, evaluator)
     case .less, .lessOrEqual, .greater, .greaterOrEqual:
-      if case .undefined(let missing) = left { throw missing.error }
-      if case .undefined(let missing) = right { throw missing.error }
-      return try order(left, right)
+      return try order(left, right, evaluator)
     }
   }
 
-  private func order(_ left: Value, _ right: Value) throws(TemplateError) -> Bool {
+  private func order(_ left: Value, _ right: Value, _ evaluator: Evaluator) throws(TemplateError) -> Bool {
     func holds<T: Comparable>(_ left: T, _ right: T) -> Bool {
       switch self {
       case .less: left < right
@@ -206,9 +214,12 @@ extension Comparison {
       }
     }
     switch (left, right) {
+    case (.undefined(let missing), _), (_, .undefined(let missing)): throw missing.error
     case (.string(let left), .string(let right)): return holds(left, right)
     case (.list(let left), .list(let right)), (.tuple(let left), .tuple(let right)):
-      for (left, right) in zip(left.values, right.values) where left != right { return try order(left, right) }
+      for (left, right) in zip(left.values, right.values) where try !evaluator.areEqual(left, right) {
+        return try order(left, right, evaluator)
+      }
       return holds(left.values.count, right.values.count)
     default:
       if let left = left.integer, let right = right.integer { return holds(left, right) }
@@ -225,9 +236,15 @@ extension Value {
   /// Below, equal to or above zero as the value is to the other; nil where one of them is no number, or both have no order.
   fileprivate func sign(against other: Value) -> Int? {
     switch (self, other) {
-    case (.largeInt(let left), .largeInt(let right)): return left.sign(against: right)
-    case (.largeInt(let left), _) where other.integer != nil: return left.isNegative ? -1 : 1
-    case (_, .largeInt(let right)) where integer != nil: return right.isNegative ? 1 : -1
+    case (.largeInt, .float(let right)), (.float(let right), .largeInt):
+      // So far out a floating-point number is whole, or infinite.
+      guard !right.isNaN, let large = whole ?? other.whole else { return nil }
+      let sign = LargeInteger(right).map { large < $0 ? -1 : large == $0 ? 0 : 1 } ?? (right < 0 ? 1 : -1)
+      if case .float = self { return -sign }
+      return sign
+    case (.largeInt, _), (_, .largeInt):
+      guard let left = whole, let right = other.whole else { return nil }
+      return left < right ? -1 : left == right ? 0 : 1
     case (.float(let left), _):
       guard let right = other.integer, !left.isNaN else { return nil }
       return Self.sign(left, against: right)
@@ -260,10 +277,9 @@ extension Value {
       return text.firstIndex(of: part) != nil
     case .list(let elements), .tuple(let elements):
       try evaluator.spend(elements: elements.values.count)
-      return elements.values.contains(element)
-    case .dict(let dictionary):
-      guard element.isHashable else { throw .type("unhashable type: '\(element.typeName)'") }
-      return dictionary.place(of: element) != nil
+      for value in elements.values where try evaluator.areEqual(value, element) { return true }
+      return false
+    case .dict(let dictionary): return dictionary.place(of: try evaluator.key(element)) != nil
     case .range(let range):
       guard let wanted = element.double.flatMap({ Int(exactly: $0) }), range.count > 0 else { return false }
       let offset = wanted.subtractingReportingOverflow(range.start)
@@ -271,7 +287,7 @@ extension Value {
     case .view, .generator, .loop:
       var found = false
       try forEach(evaluator) { (value) throws(TemplateError) in
-        if value == element { found = true }
+        found = try evaluator.areEqual(value, element)
         return !found
       }
       return found
@@ -284,13 +300,9 @@ extension Value {
     switch self {
     case .undefined(let missing): throw missing.error
     case .float(let value): return .float(isNegative ? -value : value)
-    case .largeInt(let value) where !isNegative: return .largeInt(value)
-    case .largeInt(let value):
-      return .largeInt(LargeInteger(value.digits.hasPrefix("-") ? String(value.digits.dropFirst()) : "-" + value.digits))
     default:
-      guard let value = integer else { throw .type("bad operand type for unary \(isNegative ? "-" : "+"): '\(typeName)'") }
-      if isNegative && value == Int.min { throw TemplateError(.limit, "an integer beyond 64 bits") }
-      return .int(isNegative ? -value : value)
+      guard let value = whole else { throw .type("bad operand type for unary \(isNegative ? "-" : "+"): '\(typeName)'") }
+      return try Value(isNegative ? -value : value)
     }
   }
 

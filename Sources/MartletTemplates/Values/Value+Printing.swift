@@ -30,7 +30,7 @@ extension Value {
     case .none: text.append("None")
     case .bool(let value): text.append(value ? "True" : "False")
     case .int(let value): text.append(Text("\(value)"))
-    case .largeInt(let value): text.append(Text(value.digits))
+    case .largeInt(let value): text.append(Text(value.digits()))
     case .float(let value): text.append(Text(FloatText.repr(value)))
     case .list(let elements): try Self.appendList(elements.values, "[", "]", to: &text, evaluator)
     case .tuple(let elements): try Self.appendList(elements.values, "(", elements.values.count == 1 ? ",)" : ")", to: &text, evaluator)
@@ -43,9 +43,7 @@ extension Value {
       text.append(")")
     case .namespace(let namespace):
       text.append("<Namespace ")
-      try evaluator.nest { () throws(TemplateError) in
-        try Self.appendPairs(zip(namespace.keys, namespace.values).map { (.string($0), $1) }, to: &text, evaluator)
-      }
+      try Self.appendPairs(zip(namespace.keys, namespace.values).map { (.string($0), $1) }, to: &text, evaluator)
       text.append(">")
     case .generator(let generator): text.append(Text("<\(generator.name) object>"))
     case .loop(let loop): text.append(Text("<LoopContext \(loop.index0 + 1)/\(try loop.length())>"))
@@ -58,20 +56,24 @@ extension Value {
     _ values: [Value], _ opening: Text, _ closing: Text, to text: inout Text, _ evaluator: Evaluator
   ) throws(TemplateError) {
     text.append(opening)
-    for (index, value) in values.enumerated() {
-      if index > 0 { text.append(", ") }
-      try value.appendRepr(to: &text, evaluator)
+    try evaluator.nest(2) { () throws(TemplateError) -> Void in
+      for (index, value) in values.enumerated() {
+        if index > 0 { text.append(", ") }
+        try value.appendRepr(to: &text, evaluator)
+      }
     }
     text.append(closing)
   }
 
   private static func appendPairs(_ pairs: [(Value, Value)], to text: inout Text, _ evaluator: Evaluator) throws(TemplateError) {
     text.append("{")
-    for (index, (key, value)) in pairs.enumerated() {
-      if index > 0 { text.append(", ") }
-      try key.appendRepr(to: &text, evaluator)
-      text.append(": ")
-      try value.appendRepr(to: &text, evaluator)
+    try evaluator.nest(2) { () throws(TemplateError) -> Void in
+      for (index, (key, value)) in pairs.enumerated() {
+        if index > 0 { text.append(", ") }
+        try key.appendRepr(to: &text, evaluator)
+        text.append(": ")
+        try value.appendRepr(to: &text, evaluator)
+      }
     }
     text.append("}")
   }

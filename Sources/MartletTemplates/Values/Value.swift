@@ -9,7 +9,7 @@ enum Value {
   case none
   case bool(Bool)
   case int(Int)
-  /// Beyond 64 bits: it can be compared with its like and written.
+  /// Beyond 64 bits, and only there.
   case largeInt(LargeInteger)
   case float(Double)
   case string(Text)
@@ -31,47 +31,34 @@ enum Value {
 }
 
 /// Why there is no value, for the error of who uses it.
-final class Missing: Sendable {
-  let message: String
-  let code: TemplateError.Code
-
-  init(_ message: String, code: TemplateError.Code = .undefined) {
-    self.message = message
-    self.code = code
+final class Missing {
+  private enum Reason {
+    case message(String, TemplateError.Code)
+    case name(String)
+    case attribute(Text, ofType: String)
   }
 
-  convenience init(name: String) { self.init("'\(name)' is undefined") }
+  private let reason: Reason
 
-  convenience init(_ owner: Value, lacks name: Value) {
-    let kind = Missing.kind(of: owner)
-    switch name {
-    case .string(let name): self.init("'\(kind)' has no attribute '\(name.string)'")
-    default: self.init("\(kind) has no element \(name.shortDescription)")
+  init(_ message: String, code: TemplateError.Code = .undefined) { reason = .message(message, code) }
+  init(name: String) { reason = .name(name) }
+  init(_ owner: Value, lacks name: Value) {
+    var type = "None"
+    if case .none = owner {} else { type = owner.typeName + " object" }
+    if case .string(let name) = name {
+      reason = .attribute(name, ofType: type)
+    } else {
+      reason = .message("\(type) has no element \(name.shortDescription)", .undefined)
     }
   }
 
-  private static func kind(of owner: Value) -> String {
-    switch owner {
-    case .none: "None"
-    default: owner.typeName + " object"
+  /// Put into words only here: most of what is missing is only asked whether it is there.
+  var error: TemplateError {
+    switch reason {
+    case .message(let message, let code): TemplateError(code, message)
+    case .name(let name): TemplateError(.undefined, "'\(name)' is undefined")
+    case .attribute(let name, let type): TemplateError(.undefined, "'\(type)' has no attribute '\(name.string)'")
     }
-  }
-
-  var error: TemplateError { TemplateError(code, message) }
-}
-
-final class LargeInteger: Sendable {
-  let digits: String
-  init(_ digits: String) { self.digits = digits }
-
-  var isNegative: Bool { digits.hasPrefix("-") }
-
-  func sign(against other: LargeInteger) -> Int {
-    if isNegative != other.isNegative { return isNegative ? -1 : 1 }
-    let (left, right) = (Array(digits.utf8), Array(other.digits.utf8))
-    if left == right { return 0 }
-    let isSmaller = left.count != right.count ? left.count < right.count : left.lexicographicallyPrecedes(right)
-    return isSmaller != isNegative ? -1 : 1
   }
 }
 
@@ -364,8 +351,23 @@ extension Value {
     case .int(let value): Double(value)
     case .bool(let value): value ? 1 : 0
     case .float(let value): value
-    case .largeInt(let value): Double(value.digits)
+    case .largeInt(let value): value.double
     default: nil
+    }
+  }
+
+  /// A whole number of any size.
+  var whole: LargeInteger? {
+    if case .largeInt(let value) = self { return value }
+    return integer.map { LargeInteger($0) }
+  }
+
+  init(_ value: LargeInteger) throws(TemplateError) {
+    if let int = value.int {
+      self = .int(int)
+    } else {
+      guard value.limbs.count <= LargeInteger.maximumLimbCount else { throw LargeInteger.tooLarge }
+      self = .largeInt(value)
     }
   }
 
@@ -392,7 +394,7 @@ extension Value: Hashable {
     case (.namespace(let left), .namespace(let right)): left === right
     case (.loop(let left), .loop(let right)): left === right
     case (.callable(let left), .callable(let right)): left === right
-    case (.largeInt(let left), .largeInt(let right)): left.digits == right.digits
+    case (.largeInt(let left), .largeInt(let right)): left == right
     default: left.equalsNumber(right)
     }
   }
@@ -402,7 +404,7 @@ extension Value: Hashable {
     switch (self, other) {
     case (.float(let left), .float(let right)): return left == right
     case (.float(let float), let whole), (let whole, .float(let float)):
-      guard let integer = whole.integer else { return whole.double.map { $0 == float } ?? false }
+      guard let integer = whole.integer else { return whole.whole != nil && LargeInteger(float) == whole.whole }
       return Int(exactly: float) == integer
     default: return false
     }
@@ -411,9 +413,13 @@ extension Value: Hashable {
   func hash(into hasher: inout Hasher) {
     switch self {
     case .string(let text): hasher.combine(text)
-    case .int, .bool, .float, .largeInt:
+    case .int, .bool, .float:
       // The same for equal numbers of different types.
       if let double { hasher.combine(double == 0 ? 0 : double) }
+    case .largeInt(let value):
+      // Those that no floating-point number equals must differ, or many would share one place.
+      let double = value.double
+      if LargeInteger(double) == value { hasher.combine(double) } else { hasher.combine(value) }
     case .list(let elements), .tuple(let elements): hasher.combine(elements.values.count)
     case .dict(let dictionary): hasher.combine(dictionary.count)
     default: hasher.combine(typeName)

@@ -5,6 +5,9 @@ public import MartletTemplates
 /// How a conversation becomes a prompt, besides what was said.
 public struct ChatOptions: Sendable, Hashable {
   /// What becomes of a special token's text, such as `<|im_end|>`, inside of a message.
+  ///
+  /// Others differ: the transformers package turns it into the token, unless its `sanitize_control_tokens` is set (5.24; off by default; besides
+  /// the special tokens it covers those that `chat_control_tokens` of `tokenizer_config.json` lists); so does llama.cpp's server.
   public enum SpecialTokensInContent: Sendable, Hashable {
     /// It is text: nobody can end his turn, or speak as somebody else, by writing the mark.
     case text
