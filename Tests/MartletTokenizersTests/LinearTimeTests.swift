@@ -63,7 +63,7 @@ import Testing
     for name in ["smollm", "qwen2", "llama3", "gpt4o", "deepseek3", "mistral", "pieces-unknown", "t5", "unigram-bytes"] {
       tokenizers.append((name, try TokenizerTruth.tokenizer(name)))
     }
-    for pre in ["default", "deepseek-llm", "tiny_aya"] {
+    for pre in ["default", "deepseek-llm", "tiny_aya", "jais-2", "exaone-moe", "kimi-k2"] {
       tokenizers.append(("gguf \(pre)", try makeTokenizer(from: GGUFFile(bytes: TokenizerTruth.byteLevelGGUF("gpt2", pre: pre)))))
     }
     tokenizers.append(("gguf unigram", try makeTokenizer(from: GGUFFile(bytes: truth.sentencePieceGGUF("unigram", model: "t5")))))
