@@ -61,6 +61,11 @@ public enum JSON: Sendable, Hashable {
   }
 }
 
+/// Such as the variables of a template: `["enable_thinking": false]`.
+extension JSON.Object: ExpressibleByDictionaryLiteral {
+  public init(dictionaryLiteral elements: (String, JSON)...) { self.init(elements.map { (key: $0.0, value: $0.1) }) }
+}
+
 extension JSON.Object: Hashable {
   public static func == (left: Self, right: Self) -> Bool {
     guard left.count == right.count else { return false }

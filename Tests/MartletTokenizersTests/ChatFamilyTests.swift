@@ -25,7 +25,8 @@ import Testing
         templates[name] = try ChatTemplate(source: source, specialTokens: ["bos_token": "<s>", "eos_token": "</s>"])
       }
       let template = try #require(templates[name])
-      let conversation = try #require(conversations[try #require(recorded["conversation"]?.string)])
+      let key = try #require(recorded["conversation"]?.string)
+      let conversation = try #require(conversations[key])
       var messages = try #require(conversation["messages"]?.array)
       if recorded["withoutLast"] == true { messages.removeLast() }
       let continues = recorded["continueFinalMessage"] == true
@@ -38,7 +39,7 @@ import Testing
           try template.render(
             json: messages, tools: conversation["tools"]?.array, documents: conversation["documents"]?.array, options: options)
         }
-        let what: Comment = "\(name), \(recorded["conversation"]?.string ?? ""), thinking \(thinking?.text ?? "unset")"
+        let what: Comment = "\(name), \(key), thinking \(thinking?.text ?? "unset")"
         switch (rendered, recorded["output"]?.string) {
         case (.success(let text), let output?):
           #expect(Array(text.text.utf8) == Array(output.utf8), what)

@@ -61,7 +61,7 @@ import Testing
 
   @Test func `a file without a template, or with one of another type, or with one that is no Jinja, is an error`() throws {
     var model = TinyModel(.llama, seed: 1)
-    func template(_ value: GGUFValue?) throws -> ChatTemplate {
+    func template(_ value: GGUFWriter.Value?) throws -> ChatTemplate {
       model.overrides["tokenizer.chat_template"] = .some(value)
       let file = try model.file()
       return try ChatTemplate(from: file, tokenizer: makeTokenizer(from: file))
@@ -96,7 +96,7 @@ import Testing
     #expect(
       try text(
         "{{ tools is none }}{{ documents is none }}{{ bos_token }}{{ eos_token is defined }}{{ add_generation_prompt }}{{ x + 1 }}",
-        ["role": "user"], ChatOptions(variables: ["x": 2].object!)) == "TrueTrue<s>FalseTrue3")
+        ["role": "user"], ChatOptions(variables: ["x": 2])) == "TrueTrue<s>FalseTrue3")
     // Reasoning under each of three names; the first that is not null counts, and "thinking" comes first.
     let keys = "{% for k, v in messages[0]|items %}{{ k }}={{ v }};{% endfor %}"
     #expect(

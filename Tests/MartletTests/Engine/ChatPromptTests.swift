@@ -52,7 +52,7 @@ import Testing
   @Test func `tools, documents and variables reach the template`() throws {
     var model = TinyModel(.llama, seed: 1)
     model.overrides["tokenizer.chat_template"] = .string("{{ tools[0].name }}{{ documents[0].text }}{{ effort }}{{ messages[0].content }}")
-    let options = ChatOptions(variables: ["effort": "c"].object ?? JSON.Object())
+    let options = ChatOptions(variables: ["effort": "c"])
     let prompt = Prompt.chat(
       [ChatMessage(role: "user", content: "d")], tools: [["name": "a"]], documents: [["text": "b"]], options: options)
     let tokens = try LLM(file: model.file()).tokenIDs(of: prompt)
