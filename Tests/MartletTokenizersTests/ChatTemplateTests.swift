@@ -111,7 +111,7 @@ import Testing
 
   @Test func `what a template raises is the error, with its own words`() throws {
     let template = try ChatTemplate(source: "before\n{{ raise_exception('no ' + messages[0].role) }}")
-    #expect(throws: TokenizerError.unwritableConversation(TemplateError(.raised, "no user", line: 2, column: 1))) {
+    #expect(throws: TokenizerError.unwritableConversation(TemplateError(.raised, "no user", line: 2, column: 19))) {
       try template.render(conversation)
     }
     #expect(throws: TokenizerError.self) { try template.render([]) }
@@ -123,7 +123,7 @@ import Testing
     // Takes objects only, strings only, both, neither.
     ("{{ c.function.arguments|tojson }}", "{\"a\": 1}"),
     ("{{ c.function.arguments.items()|list }}", "[('a', 1)]"),
-    ("{{ '{' + c.function.arguments + '}' }}", "{{\"a\": 1}}"),
+    ("{{ '{' + c.function.arguments + '}' }}", "{{\"a\":1}}"),
     ("{{ c.function.arguments if c.function.arguments is string else c.function.arguments|tojson }}", "{\"a\":1}"),
   ]) func `arguments of a call have the form that the program renders`(expression: String, text: String) throws {
     let program =

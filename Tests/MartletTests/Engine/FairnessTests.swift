@@ -7,7 +7,7 @@ import MartletTestSupport
 import Testing
 
 /// What ``CapacityPolicy`` promises, of thousands of random loads on the scheduler and the cache themselves.
-@Suite("The schedule", .timeLimit(.minutes(2)))
+@Suite("The schedule", .timeLimit(.minutes(15)))
 struct FairnessTests {
   private static let layers = [
     ScheduleDriver.Layers(windows: [nil], pageSize: 4), ScheduleDriver.Layers(windows: [nil, 24], pageSize: 8),
