@@ -119,7 +119,7 @@ public struct TemplateLimits: Sendable, Hashable {
   public var maximumRangeCount: Int
 
   public init(
-    maximumSourceByteCount: Int = 1 << 20, maximumSteps: Int = 20_000_000, maximumOutputByteCount: Int = 64 << 20,
+    maximumSourceByteCount: Int = 1 << 20, maximumSteps: Int = 5_000_000, maximumOutputByteCount: Int = 64 << 20,
     maximumRangeCount: Int = 100_000
   ) {
     self.maximumSourceByteCount = maximumSourceByteCount

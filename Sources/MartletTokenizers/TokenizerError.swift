@@ -67,7 +67,7 @@ extension TokenizerError: CustomStringConvertible {
     case .unwritableConversation(let error):
       "the chat template cannot write this conversation: \(error)"
     case .malformedMessage(let problem):
-      "\(problem); a conversation is an array of messages as OpenAI's API has them"
+      "\(problem); messages, tools and documents are objects as OpenAI's API has them"
     }
   }
 }

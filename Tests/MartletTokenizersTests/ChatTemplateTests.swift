@@ -54,7 +54,21 @@ import Testing
       try ChatTemplate(named: "chatml").render(conversation, tools: [["type": "function"]])
     }
     #expect(tools?.description.contains("no tools") == true)
+    let call = ChatMessage(role: "assistant", toolCalls: [ToolCall(name: "f", arguments: [:])])
+    let calls = #expect(throws: TokenizerError.self) { try ChatTemplate(named: "llama3").render([conversation[0], call]) }
+    #expect(calls?.description.contains("no tool calls") == true)
     #expect(throws: TokenizerError.unknownChatTemplate("alpaca", known: ChatTemplate.names)) { try ChatTemplate(named: "alpaca") }
+  }
+
+  @Test(arguments: ChatTemplate.names) func `built-in templates join parts that are texts, and lose none that is something else`(
+    name: String
+  ) throws {
+    let template = try ChatTemplate(named: name)
+    let parts: JSON = ["role": "user", "content": [["type": "text", "text": "a"], ["type": "text", "text": "b"]]]
+    #expect(try template.render(json: [parts]).text == template.render([ChatMessage(role: "user", content: "a\nb")]).text)
+    let image: JSON = ["role": "user", "content": [["type": "image"]]]
+    let error = #expect(throws: TokenizerError.self) { try template.render(json: [image]) }
+    #expect(error?.description.contains("text only") == true)
   }
 
   // MARK: Files
@@ -115,6 +129,14 @@ import Testing
       try template.render(conversation)
     }
     #expect(throws: TokenizerError.self) { try template.render([]) }
+  }
+
+  @Test(arguments: ["messages", "tools", "documents", "add_generation_prompt"]) func `what the conversation says is no option`(name: String)
+    throws
+  {
+    let options = ChatOptions(variables: JSON.Object([(key: name, value: JSON.bool(false))]))
+    let error = #expect(throws: TokenizerError.self) { try ChatTemplate(named: "chatml").render(conversation, options: options) }
+    #expect(error?.description.contains("\"\(name)\"") == true)
   }
 
   // MARK: Forms

@@ -65,10 +65,16 @@ struct Render: AsyncParsableCommand {
   }
 
   func run() async throws {
-    try await interruptible { [self] in try await render() }
+    // Only a pull has something to tidy up; a template that takes its time is ended at once.
+    var path: String?
+    if chatTemplate == nil || model != nil {
+      let model = model ?? KnownModel.default.name
+      path = try await interruptible { try await ModelFile.path(of: model) }
+    }
+    try render(modelPath: path)
   }
 
-  private func render() async throws {
+  private func render(modelPath: String?) throws {
     var options = ChatOptions(
       addsGenerationPrompt: !hasNoGenerationPrompt && !continuesFinalMessage, continuesFinalMessage: continuesFinalMessage,
       variables: try ConversationFile.variables(settings), now: .now)
@@ -78,18 +84,14 @@ struct Render: AsyncParsableCommand {
     let documents = try documents.map { try ConversationFile.array($0, of: "documents") }
     var tokenizer: (any Tokenizer)?
     let template: ChatTemplate
-    if let chatTemplate, model == nil {
-      template = try ChatTemplate(nameOrPath: chatTemplate, specialTokens: given)
-    } else {
-      let files = try ModelFiles(path: try await ModelFile.path(of: model ?? KnownModel.default.name)).readTokenizer()
+    if let modelPath {
+      let files = try ModelFiles(path: modelPath).readTokenizer()
       tokenizer = files.tokenizer
-      if let chatTemplate {
-        // The model's own tokens, but those that are given.
-        let own = files.tokenizer.templateTokens
-        template = try ChatTemplate(nameOrPath: chatTemplate, specialTokens: own.merging(given) { _, given in given })
-      } else {
-        template = try files.chatTemplate.get()
-      }
+      // The model's own tokens, but those that are given.
+      let tokens = files.tokenizer.templateTokens.merging(given) { $1 }
+      template = try chatTemplate.map { try ChatTemplate(nameOrPath: $0, specialTokens: tokens) } ?? files.chatTemplate.get()
+    } else {
+      template = try ChatTemplate(nameOrPath: chatTemplate ?? "", specialTokens: given)
     }
     let text = try template.render(json: messages, tools: tools, documents: documents, options: options)
     if let tokenizer, tokens {

@@ -74,7 +74,13 @@ extension ChatTemplate {
     guard FileManager.default.fileExists(atPath: nameOrPath) else {
       throw CommandError("there is no chat template and no file \"\(nameOrPath)\" (templates: \(Self.names.joined(separator: ", ")))")
     }
-    try self.init(source: try ConversationFile.text(nameOrPath), specialTokens: specialTokens)
+    let text = try ConversationFile.text(nameOrPath)
+    do {
+      try self.init(source: text, specialTokens: specialTokens)
+    } catch {
+      guard case .invalidChatTemplate(_, let problem) = error else { throw error }
+      throw CommandError("\(nameOrPath), line \(problem.line), column \(problem.column): \(problem.message)")
+    }
   }
 }
 
@@ -94,9 +100,11 @@ enum ConversationFile {
   static func array(_ path: String, of what: String) throws -> [JSON] {
     let value: JSON
     do { value = try JSON(parsing: try text(path)) } catch let error as JSONError {
-      throw CommandError("\(path) is no JSON: \(error)")
+      throw CommandError("\(path) is no JSON: \(place(of: error))")
     }
-    guard let elements = value.array else { throw CommandError("\(path) holds no array of \(what)") }
+    guard let elements = value.array else {
+      throw CommandError("\(path) holds no array of \(what), such as [{…}, {…}]\(value.object == nil ? "" : ", but an object")")
+    }
     return elements
   }
 
@@ -115,6 +123,12 @@ enum ConversationFile {
     } catch { throw CommandError("\(path) cannot be written: \(CommandError.reason(error))") }
   }
 
+  /// Where a text that a person wrote is no JSON.
+  private static func place(of error: JSONError) -> String {
+    guard case .malformed(let offset, let problem) = error else { return "\(error)" }
+    return "byte \(offset): \(problem)"
+  }
+
   /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.
   static func variables(_ settings: [String]) throws -> JSON.Object {
     var variables = JSON.Object()
@@ -123,8 +137,15 @@ enum ConversationFile {
         throw ValidationError("--set is \(setting); it must be NAME=JSON, such as enable_thinking=false")
       }
       let (name, text) = (String(setting[..<mark]), String(setting[setting.index(after: mark)...]))
+      guard !ChatTemplate.ownVariables.contains(name) else {
+        throw ValidationError(
+          "--set \(name): that is Martlet's to set; there are --messages, --tools, --documents and --no-generation-prompt")
+      }
       do { variables[name] = try JSON(parsing: text) } catch {
-        throw ValidationError("--set \(name): \(text) is no JSON (a string needs quotes: --set '\(name)=\"\(text)\"'): \(error)")
+        let constant = ["true", "false", "null"].first { $0 == text.lowercased() || text == "None" && $0 == "null" }
+        throw ValidationError(
+          "--set \(name): \(text) is no JSON"
+            + (constant.map { " (JSON writes \(name)=\($0))" } ?? " (a string needs quotes: --set '\(name)=\"\(text)\"')"))
       }
     }
     return variables

@@ -26,7 +26,11 @@ func interruptible<Result: Sendable>(_ body: @escaping @Sendable () async throws
     source.resume()
     return source
   }
-  defer { for source in sources { source.cancel() } }
+  // What comes after ends the process as usual.
+  defer {
+    for source in sources { source.cancel() }
+    for number in [SIGINT, SIGTERM] { signal(number, SIG_DFL) }
+  }
   do {
     return try await task.value
   } catch is CancellationError {

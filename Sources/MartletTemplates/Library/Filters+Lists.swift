@@ -228,7 +228,7 @@ extension Filters {
     for index in 0..<max(0, count) {
       let end = start + size + (index < extra ? 1 : 0)
       var row = Array(elements[start..<end])
-      if let fill = values[1], fill != .none, index >= extra, extra > 0 || row.count < size { row.append(fill) }
+      if let fill = values[1], fill != .none, index >= extra { row.append(fill) }
       rows.append(try .list(row, evaluator))
       start = end
     }

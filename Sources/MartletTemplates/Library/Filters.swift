@@ -273,7 +273,7 @@ enum Filters {
     guard length >= end.scalarCount else { throw .runtime("expected length >= \(end.scalarCount), got \(length)") }
     guard leeway >= 0 else { throw .runtime("expected leeway >= 0, got \(leeway)") }
     let starts = text.scalarStarts
-    if starts.count - 1 <= length + leeway { return .string(text) }
+    if starts.count - 1 - length <= leeway { return .string(text) }
     var kept = text[0..<starts[length - end.scalarCount]]
     if !(values[1]?.isTrue ?? false), let space = kept.lastIndex(of: " ") { kept = kept[0..<space] }
     kept.append(end)

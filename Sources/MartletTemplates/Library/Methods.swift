@@ -266,10 +266,17 @@ enum Methods {
     "find": find("find", isLast: false, raises: false), "rfind": find("rfind", isLast: true, raises: false),
     "index": find("index", isLast: false, raises: true), "rindex": find("rindex", isLast: true, raises: true),
     "count": { (evaluator, owner, arguments) throws(TemplateError) in
-      guard case .string(let text) = owner, let part = try texts(try arguments.placed("count", ["sub"], required: 1), "count")[0] else {
-        throw .type("must be str")
+      let values = try arguments.placed("count", ["sub", "start", "end"], required: 1)
+      guard case .string = owner, let part = try texts([values[0]], "count")[0] else { throw .type("must be str") }
+      func bound(_ value: Value?) throws(TemplateError) -> Int? {
+        guard let value, value != .none else { return nil }
+        return try Filters.integer(value, 0)
       }
-      return .int(part.isEmpty ? text.scalarCount + 1 : text.split(part, limit: -1).count - 1)
+      let length = try owner.length()
+      let (start, end) = (try bound(values[1]), try bound(values[2]))
+      if let start, start > length { return .int(0) }
+      guard case .string(let window) = try owner.slice(start, end, nil, evaluator) else { return .none }
+      return .int(part.isEmpty ? window.scalarCount + 1 : window.split(part, limit: -1).count - 1)
     },
     "replace": { (evaluator, owner, arguments) throws(TemplateError) in
       let values = try arguments.placed("replace", ["old", "new", "count"], required: 2)
@@ -302,7 +309,7 @@ enum Methods {
     "ljust": pad("ljust", left: false, right: true), "rjust": pad("rjust", left: true, right: false),
     "center": pad("center", left: true, right: true),
     "zfill": { (evaluator, owner, arguments) throws(TemplateError) in
-      let width = try Filters.integer(try arguments.placed("zfill", ["width"], required: 1)[0], 0)
+      let width = max(0, try Filters.integer(try arguments.placed("zfill", ["width"], required: 1)[0], 0))
       guard case .string(let text) = owner else { return .none }
       try evaluator.spend(bytes: max(0, width))
       let hasSign = text.bytes.first == UInt8(ascii: "-") || text.bytes.first == UInt8(ascii: "+")

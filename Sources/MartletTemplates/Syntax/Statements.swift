@@ -155,8 +155,10 @@ final class BlockAssignment: Statement {
   }
 
   func run(_ evaluator: Evaluator) throws(TemplateError) -> Flow {
-    try target.assign(FilterBlock.value(of: body, filter, evaluator), evaluator)
-    return .normal
+    let (flow, value) = try FilterBlock.value(of: body, filter, evaluator)
+    // Of a block that a jump leaves nothing is kept.
+    if flow == .normal { try target.assign(value, evaluator) }
+    return flow
   }
 }
 
@@ -173,15 +175,19 @@ final class FilterBlock: Statement {
   }
 
   func run(_ evaluator: Evaluator) throws(TemplateError) -> Flow {
-    try evaluator.write(Self.value(of: body, filter, evaluator).written(evaluator))
-    return .normal
+    let (flow, value) = try Self.value(of: body, filter, evaluator)
+    if flow == .normal { try evaluator.write(value.written(evaluator)) }
+    return flow
   }
 
-  static func value(of body: Block, _ filter: FilterCall?, _ evaluator: Evaluator) throws(TemplateError) -> Value {
+  /// What the body writes, through the filter; how the body ended, which may be with a jump out of a loop around it.
+  static func value(of body: Block, _ filter: FilterCall?, _ evaluator: Evaluator) throws(TemplateError) -> (Flow, Value) {
+    var flow = Flow.normal
     let text = try evaluator.inFrame(evaluator.makeFrame()) { () throws(TemplateError) in
-      try evaluator.capture { () throws(TemplateError) in _ = try body.run(evaluator) }
+      try evaluator.capture { () throws(TemplateError) in flow = try body.run(evaluator) }
     }
-    return try filter?.evaluate(evaluator, .string(text)) ?? .string(text)
+    guard flow == .normal, let filter else { return (flow, .string(text)) }
+    return (flow, try filter.evaluate(evaluator, .string(text)))
   }
 }
 
@@ -425,10 +431,12 @@ final class Routine: Sendable {
     var named = arguments.named
     var caller: Value?
     if let place = named.firstIndex(where: { $0.name == "caller" }), !parameters.contains(where: { $0.text == "caller" }) {
-      guard signature.usesCaller else {
+      // A macro that takes any names takes this one among them.
+      if signature.usesCaller {
+        caller = named.remove(at: place).value
+      } else if !signature.usesKwargs {
         throw .type("macro '\(name)' takes no keyword argument 'caller'")
       }
-      caller = named.remove(at: place).value
     }
     for (index, parameter) in parameters.enumerated() {
       let place = named.firstIndex { $0.name == parameter.text }

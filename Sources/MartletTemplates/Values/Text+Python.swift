@@ -113,15 +113,12 @@ extension Text {
       index = end
     }
     if let start { words.append(start..<count) }
-    guard limit >= 0, words.count > limit + 1 || limit == 0 || words.count == limit + 1 else { return words.map { self[$0] } }
+    guard limit >= 0, words.count > limit else { return words.map { self[$0] } }
     // The last part keeps its inner and outer white space, but for the end that is next to a cut.
-    if words.isEmpty { return [] }
     if fromRight {
-      guard words.count > limit else { return words.map { self[$0] } }
       let rest = words[words.count - limit - 1]
       return [self[0..<rest.upperBound]] + words.suffix(limit).map { self[$0] }
     }
-    guard words.count > limit else { return words.map { self[$0] } }
     return words.prefix(limit).map { self[$0] } + [self[words[limit].lowerBound..<count]]
   }
 
@@ -249,8 +246,9 @@ extension Text {
   // MARK: Width
 
   func padded(to width: Int, left: Bool, right: Bool, with fill: Text = " ") -> Text {
-    let missing = width - scalarCount
-    guard missing > 0 else { return self }
+    let length = scalarCount
+    guard width > length else { return self }
+    let missing = width - length
     // Python gives the odd one to the left where the width is odd.
     let before = left && right ? missing / 2 + (missing & width & 1) : left ? missing : 0
     var result = fill.repeated(before)

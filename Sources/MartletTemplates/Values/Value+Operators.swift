@@ -175,7 +175,13 @@ extension BinaryOperator {
       return left / right
     case .floorDivide:
       if right == 0 { throw Self.division("float floor division by zero") }
-      return (left / right).rounded(.down)
+      // From the remainder, as Python: the quotient is rounded, and may have reached a whole number that it is below.
+      let rest = left.truncatingRemainder(dividingBy: right)
+      var quotient = (left - rest) / right
+      if rest != 0, (right < 0) != (rest < 0) { quotient -= 1 }
+      if quotient == 0 { return (left / right).sign == .minus ? -0.0 : 0 }
+      let whole = quotient.rounded(.down)
+      return quotient - whole > 0.5 ? whole + 1 : whole
     case .remainder:
       if right == 0 { throw Self.division("float modulo") }
       let rest = left.truncatingRemainder(dividingBy: right)
@@ -282,8 +288,10 @@ extension Value {
     case .dict(let dictionary): return dictionary.place(of: try evaluator.key(element)) != nil
     case .range(let range):
       guard let wanted = element.double.flatMap({ Int(exactly: $0) }), range.count > 0 else { return false }
-      let offset = wanted.subtractingReportingOverflow(range.start)
-      return !offset.overflow && offset.partialValue % range.step == 0 && (0..<range.count).contains(offset.partialValue / range.step)
+      // Within its ends first, so that no distance overflows.
+      let (first, last) = (range[0], range[range.count - 1])
+      guard min(first, last)...max(first, last) ~= wanted else { return false }
+      return (wanted - first).isMultiple(of: range.step)
     case .view, .generator, .loop:
       var found = false
       try forEach(evaluator) { (value) throws(TemplateError) in
@@ -328,7 +336,7 @@ extension Value {
         guard index < text.count else { return nil }
         let start = index
         index = text.scalar(at: index).end
-        return .string(text[start..<index])
+        return .string(text[start..<index].asMarkup(false))
       }
     case .range(let range):
       var index = 0

@@ -10,18 +10,31 @@ extension ChatTemplate {
   /// - Throws: ``TokenizerError/unknownChatTemplate(_:known:)``
   public init(named name: String, specialTokens: [String: String] = [:]) throws(TokenizerError) {
     guard let source = Self.builtIn[name] else { throw .unknownChatTemplate(name, known: Self.names) }
-    try self.init(source: Self.withoutTools + source, specialTokens: specialTokens)
+    try self.init(source: Self.beginning + source, specialTokens: specialTokens)
   }
 
   private static let builtIn = ["chatml": chatML, "llama2": llama2, "llama3": llama3, "gemma": gemma, "mistral": mistral, "qwen": qwen]
 
-  /// How tools are described to a model is its makers' to say.
-  private static let withoutTools =
-    "{%- if tools -%}{{- raise_exception('this template writes no tools; use a model file with a template of its own') -}}{%- endif -%}"
+  /// How tools are described to a model is its makers' to say. Parts of a content are joined if they are texts.
+  private static let beginning = """
+    {%- macro words(message) -%}
+      {%- if message.tool_calls -%}{{- raise_exception('this template writes no tool calls; use a model file with a template of its own') -}}{%- endif -%}
+      {%- if message.content is string -%}
+        {{- message.content -}}
+      {%- else -%}
+        {%- for part in message.content -%}
+          {%- if part.type != 'text' -%}{{- raise_exception('this template writes text only, and a content has a part that is none') -}}{%- endif -%}
+          {{- '' if loop.first else '\\n' -}}
+          {{- part.text -}}
+        {%- endfor -%}
+      {%- endif -%}
+    {%- endmacro -%}
+    {%- if tools -%}{{- raise_exception('this template writes no tools; use a model file with a template of its own') -}}{%- endif -%}
+    """
 
   private static let chatML = """
     {%- for message in messages -%}
-      {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+      {{- '<|im_start|>' + message.role + '\\n' + words(message) + '<|im_end|>\\n' -}}
     {%- endfor -%}
     {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
     """
@@ -33,7 +46,7 @@ extension ChatTemplate {
       {%- if message.role == 'user' -%}{%- set ns.question = loop.index0 -%}{%- endif -%}
     {%- endfor -%}
     {%- for message in messages -%}
-      {%- set content = message.content if message.content is string else '' -%}
+      {%- set content = words(message) -%}
       {%- if message.role in ['system', 'user'] -%}
         {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' -}}
       {%- elif message.role == 'assistant' -%}
@@ -62,14 +75,14 @@ extension ChatTemplate {
   private static let llama3 = """
     {{- bos_token if bos_token is defined else '<|begin_of_text|>' -}}
     {%- for message in messages -%}
-      {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message.content|trim + '<|eot_id|>' -}}
+      {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + words(message)|trim + '<|eot_id|>' -}}
     {%- endfor -%}
     {%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}
     """
 
   /// Checks that turns alternate, and takes the system message out of them.
   private static let turns = """
-    {%- set system = messages[0].content if messages[0].role == 'system' else none -%}
+    {%- set system = words(messages[0]) if messages[0].role == 'system' else none -%}
     {%- set turns = messages[1:] if system is not none else messages -%}
     {%- for turn in turns -%}
       {%- if turn.role not in ['user', 'assistant'] -%}
@@ -87,7 +100,7 @@ extension ChatTemplate {
       {%- for turn in turns -%}
         {{- '<start_of_turn>' + ('model' if turn.role == 'assistant' else turn.role) + '\\n' -}}
         {%- if loop.first and system is not none -%}{{- system + '\\n\\n' -}}{%- endif -%}
-        {{- turn.content|trim + '<end_of_turn>\\n' -}}
+        {{- words(turn)|trim + '<end_of_turn>\\n' -}}
       {%- endfor -%}
       {%- if add_generation_prompt -%}{{- '<start_of_turn>model\\n' -}}{%- endif -%}
       """
@@ -98,10 +111,10 @@ extension ChatTemplate {
       {%- set eos = eos_token if eos_token is defined else '</s>' -%}
       {%- for turn in turns -%}
         {%- if turn.role == 'user' -%}
-          {%- set question = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + turn.content if loop.first and system is not none else turn.content -%}
+          {%- set question = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + words(turn) if loop.first and system is not none else words(turn) -%}
           {{- bos + '[INST] ' + question|trim + ' [/INST]' -}}
         {%- else -%}
-          {{- ' ' + turn.content|trim + ' ' + eos -}}
+          {{- ' ' + words(turn)|trim + ' ' + eos -}}
         {%- endif -%}
       {%- endfor -%}
       """
@@ -113,9 +126,9 @@ extension ChatTemplate {
       {{- bos_token if bos_token is defined else '<s>' -}}
       {%- for turn in turns -%}
         {%- if turn.role == 'user' -%}
-          {{- '[INST] ' + (system + '\\n\\n' if loop.last and system is not none else '') + turn.content + '[/INST]' -}}
+          {{- '[INST] ' + (system + '\\n\\n' if loop.last and system is not none else '') + words(turn) + '[/INST]' -}}
         {%- else -%}
-          {{- ' ' + turn.content|trim + eos -}}
+          {{- ' ' + words(turn)|trim + eos -}}
         {%- endif -%}
       {%- endfor -%}
       """

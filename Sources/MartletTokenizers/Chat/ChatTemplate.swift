@@ -92,7 +92,13 @@ public struct ChatTemplate: Sendable, Hashable {
     let continued = options.continuesFinalMessage ? try ContinuedMessage(of: &objects, program) : nil
     var variables: [String: Template.Variable] = [:]
     for (name, token) in specialTokens { variables[name] = .mark(token) }
-    for (name, value) in options.variables.members { variables[name] = .content(value) }
+    for (name, value) in options.variables.members {
+      guard !Self.ownVariables.contains(name) else {
+        throw .unwritableConversation(
+          TemplateError(.value, "the variable \"\(name)\" is set from the conversation, and not by the options"))
+      }
+      variables[name] = .content(value)
+    }
     variables["messages"] = .content(.array(objects.map { .object($0) }))
     variables["tools"] = .content(tools.map { .array($0) } ?? .null)
     variables["documents"] = .content(documents.map { .array($0) } ?? .null)
@@ -102,6 +108,9 @@ public struct ChatTemplate: Sendable, Hashable {
     let text = MarkedText(output.text, contents: output.contents)
     return try continued?.cut(text) ?? text
   }
+
+  /// The variables that are made of the conversation.
+  public static let ownVariables: Set<String> = ["messages", "tools", "documents", "add_generation_prompt"]
 
   // MARK: Messages
 
