@@ -5,8 +5,8 @@ public import MartletFormats
 
 /// What a model is read from: metadata and weights under GGUF's names, whatever file they lie in.
 ///
-/// An architecture is written once, in these names. A `GGUFCheckpoint` and a `GGUFFile` have them themselves; a ``TranslatedCheckpoint`` gives a Hugging Face directory's by
-/// the architecture's translation tables. Metadata that has another type than what is asked for is an error, never nil.
+/// An architecture is written once, in these names. A `GGUFCheckpoint` and a `GGUFFile` have them themselves; a ``TranslatedCheckpoint`` gives a
+/// Hugging Face directory's by the architecture's translation tables. Metadata that has another type than what is asked for is an error, never nil.
 public protocol ModelSource: Sendable {
   /// A string; nil without the key.
   func string(ifPresent key: String) throws -> String?
