@@ -125,6 +125,7 @@ let package = Package(
       dependencies: [
         "Martlet", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
         "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),
       ],

@@ -61,8 +61,17 @@ public struct EngineConfiguration: Sendable {
   public var maxBatchSize: Int
   /// The most tokens in one step. Working memory grows with it.
   public var maxNumTokens: Int
-  /// The most tokens of one prompt in one step; nil is as many as fit. Smaller chunks let the answers of others flow more evenly.
+  /// The most tokens of one prompt in one step; nil is as many as fit and as ``targetStepTime`` allows.
   public var chunkSize: Int?
+  /// What a step may take while somebody's answer is generated; nil sets no limit. Prompts that arrive meanwhile are computed in chunks that this
+  /// machine can do in the time, and of at least eight tokens; so answers flow on, and cancellations, deadlines and new requests are seen
+  /// within a step. While nobody generates, a step takes as many tokens as ``maxNumTokens`` allows. No token depends on it.
+  public var targetStepTime: Duration?
+  /// The most requests that may wait to begin; more are refused (``LLMError/Code/overloaded``). nil sets no limit. A call that submits several
+  /// requests at once is taken or refused as a whole.
+  public var maxWaitingRequests: Int?
+  /// The most tokens that the prompts of waiting requests may have together; nil sets no limit.
+  public var maxWaitingTokens: Int?
   /// Whether requests that run may have to pause.
   public var capacityPolicy: CapacityPolicy
   /// How conversations are written; nil is as the model's file says.
@@ -83,7 +92,8 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
-    maxNumTokens: Int = 512, chunkSize: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
+    maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
+    maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
     logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) {
     self.device = device
@@ -95,6 +105,9 @@ public struct EngineConfiguration: Sendable {
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
     self.chunkSize = chunkSize
+    self.targetStepTime = targetStepTime
+    self.maxWaitingRequests = maxWaitingRequests
+    self.maxWaitingTokens = maxWaitingTokens
     self.capacityPolicy = capacityPolicy
     self.chatTemplate = chatTemplate
     self.logger = logger
@@ -113,6 +126,11 @@ public struct EngineConfiguration: Sendable {
       "a step must hold one token of each of maxBatchSize = \(maxBatchSize) requests")
     try check(maxNumTokens <= Self.mostNumTokens, "maxNumTokens", maxNumTokens, "a step holds at most \(Self.mostNumTokens) tokens")
     try check(chunkSize ?? 1 >= 1, "chunkSize", chunkSize ?? 0, "a chunk holds at least one token")
+    if let targetStepTime, targetStepTime <= .zero {
+      throw .invalidConfiguration(option: "targetStepTime", value: "\(targetStepTime)", reason: "must be positive; nil sets no limit")
+    }
+    try check(maxWaitingRequests ?? 1 >= 1, "maxWaitingRequests", maxWaitingRequests ?? 0, "a request must be able to arrive")
+    try check(maxWaitingTokens ?? 1 >= 1, "maxWaitingTokens", maxWaitingTokens ?? 0, "a prompt must be able to arrive")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
   }
 }

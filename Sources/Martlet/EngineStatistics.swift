@@ -1,9 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// A look at the engine between two steps.
-public struct EngineStatistics: Sendable, Hashable {
+public struct EngineStatistics: Sendable, Hashable, Codable {
   /// One pool of key/value pages.
-  public struct Pool: Sendable, Hashable {
+  public struct Pool: Sendable, Hashable, Codable {
     /// The sliding window of its layers; nil where they see everything.
     public var window: Int?
     /// Layers that share the pool's page tables.
@@ -30,7 +30,7 @@ public struct EngineStatistics: Sendable, Hashable {
   }
 
   /// How a request ended.
-  public enum End: String, Sendable, Hashable, CaseIterable {
+  public enum End: String, Sendable, Hashable, CaseIterable, Codable, CodingKeyRepresentable {
     case endToken = "stop"
     case stopString = "stop_string"
     case length
@@ -54,7 +54,7 @@ public struct EngineStatistics: Sendable, Hashable {
   }
 
   /// Times that were taken.
-  public struct Times: Sendable, Hashable {
+  public struct Times: Sendable, Hashable, Codable {
     public var count = 0
     public var total = Duration.zero
     public var longest = Duration.zero
@@ -72,8 +72,11 @@ public struct EngineStatistics: Sendable, Hashable {
   }
 
   public var pools: [Pool] = []
-  /// Requests that wait for room.
+  /// Requests that have not begun, from their submission on, and those that have paused. The metric `martlet_waiting_requests` says the same
+  /// after every step.
   public var waitingRequests = 0
+  /// The tokens of the requests that wait.
+  public var waitingTokens = 0
   /// Requests that hold pages.
   public var runningRequests = 0
   /// The composition of the last step.

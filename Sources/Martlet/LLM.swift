@@ -55,7 +55,15 @@ public final class LLM: Sendable {
   }
 
   /// The same from files that are open already.
-  public init(files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil) throws {
+  public convenience init(
+    files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: ((Double) -> Void)? = nil
+  ) throws {
+    try self.init(files, configuration) { progress?($0) }
+  }
+
+  /// - Parameter progress: may end the loading with an error, as often as it is called.
+  private init(_ files: ModelFiles, _ configuration: EngineConfiguration, progress: @escaping (Double) throws -> Void) throws {
+    try progress(0)
     let source = try files.source(for: configuration.models)
     if !source.ignoredSettings.isEmpty {
       configuration.logger?.notice(
@@ -63,6 +71,7 @@ public final class LLM: Sendable {
         metadata: ["settings": "\(source.ignoredSettings.joined(separator: ", "))"])
     }
     let (tokenizer, filesTemplate) = try files.readTokenizer()
+    try progress(0)
     let parts = try EngineParts(source, configuration: configuration, progress: progress)
     let model = parts.runner.model.configuration
     // Control tokens may lie beyond the rows (Gemma 3 has one for images): a prompt with such a token is refused, not the model.
@@ -82,7 +91,9 @@ public final class LLM: Sendable {
     cacheCapacity = parts.cacheCapacity
     let clock = EngineClock(configuration.clock)
     self.clock = clock
-    let inbox = Inbox(statistics: parts.statistics)
+    let inbox = Inbox(
+      statistics: parts.statistics,
+      limits: Inbox.Limits(requests: configuration.maxWaitingRequests, tokens: configuration.maxWaitingTokens))
     self.inbox = inbox
     configuration.logger?.info(
       "the model is loaded",
@@ -91,7 +102,8 @@ public final class LLM: Sendable {
       ])
     let loop = EngineLoop(
       inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock)
+      meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock,
+      targetStepTime: configuration.targetStepTime)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
     nonisolated(unsafe) let owned = loop
     let waker = waker
@@ -111,11 +123,108 @@ public final class LLM: Sendable {
 
   /// A look at the engine between two steps.
   public var statistics: EngineStatistics { inbox.statistics }
+}
+
+// MARK: - Loading
+
+extension LLM {
+  /// Loads a model on a thread of its own: the caller's is free meanwhile, and no task waits for a processor because of it.
+  ///
+  /// - Parameters:
+  ///   - path: as ``init(model:configuration:progress:)`` has it.
+  ///   - configuration: where and how the model runs.
+  ///   - progress: told, on the loading thread, the share of the model that is loaded, 0…1.
+  /// - Throws: what the initialiser throws; `CancellationError` where the surrounding task is cancelled, within the time of one tensor, and
+  ///   nothing is left of what was loaded.
+  public static func load(
+    model path: String, configuration: EngineConfiguration = EngineConfiguration(), progress: (@Sendable (Double) -> Void)? = nil
+  ) async throws -> LLM {
+    try await load(configuration, progress) { try ModelFiles(path: path) }
+  }
+
+  /// The same from files that are open already.
+  public static func load(
+    files: ModelFiles, configuration: EngineConfiguration = EngineConfiguration(), progress: (@Sendable (Double) -> Void)? = nil
+  ) async throws -> LLM {
+    try await load(configuration, progress) { files }
+  }
+
+  private static func load(
+    _ configuration: EngineConfiguration, _ progress: (@Sendable (Double) -> Void)?, _ open: @escaping @Sendable () throws -> ModelFiles
+  ) async throws -> LLM {
+    let isCancelled = Guarded(false)
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        do {
+          try LoopThread.run {
+            continuation.resume(
+              with: Result {
+                try LLM(open(), configuration) { share in
+                  if isCancelled.withLock({ $0 }) { throw CancellationError() }
+                  progress?(share)
+                }
+              })
+          }
+        } catch {
+          continuation.resume(throwing: error)
+        }
+      }
+    } onCancel: {
+      isCancelled.withLock { $0 = true }
+    }
+  }
+}
+
+// MARK: - The end
+
+extension LLM {
+  /// Whether the engine takes requests.
+  public enum State: Sendable, Hashable {
+    case running
+    /// It takes no more, and finishes what it has.
+    case shuttingDown
+    /// Its thread has ended: by the failure that the error names, or, with none, after a shutdown.
+    case ended(LLMError?)
+  }
+
+  public var state: State { inbox.engineState }
+  /// Whether ``state`` is ``State/running``.
+  public var isRunning: Bool { state == .running }
 
   /// Takes no more requests, finishes those that were submitted, and returns when the engine's thread has ended.
-  public func shutdown() async {
+  ///
+  /// - Parameter gracePeriod: how long requests have to finish, by ``EngineConfiguration/clock``. Those that have not finished then, or when the
+  ///   surrounding task is cancelled, fail before the next step with ``LLMError/Code/stopped``. nil gives them all the time they need.
+  public func shutdown(gracePeriod: Duration? = nil) async {
     inbox.close()
-    await inbox.waitForEnd()
+    await withTaskCancellationHandler {
+      await withTaskGroup(of: Void.self) { group in
+        if let gracePeriod {
+          group.addTask { [inbox, clock] in
+            // A sleep that is cut short means that the engine has ended, or that nobody waits for it any more.
+            try? await clock.sleep(for: gracePeriod)
+            inbox.stop()
+          }
+        }
+        await inbox.waitForEnd()
+        group.cancelAll()
+      }
+    } onCancel: {
+      inbox.stop()
+    }
+  }
+
+  /// Returns when the engine has ended: what a service of swift-service-lifecycle does, whose protocol this satisfies as it stands
+  /// (`extension LLM: @retroactive Service {}`). Where the surrounding task is cancelled, requests that have not finished fail before the next step.
+  ///
+  /// - Throws: ``LLMError`` where a failure ended the engine, and not a shutdown.
+  public func run() async throws {
+    await withTaskCancellationHandler {
+      await inbox.waitForEnd()
+    } onCancel: {
+      inbox.stop()
+    }
+    if case .ended(let failure?) = state { throw failure }
   }
 }
 
@@ -130,17 +239,21 @@ extension LLM {
   /// Submits a request. It runs from now on, together with the others.
   ///
   /// - Throws: ``LLMError`` where the request can never run: the error names the limit and the option that moves it.
-  public func generate(_ prompt: Prompt, sampling: SamplingParams = SamplingParams()) throws -> Generation {
-    try generate([prompt], sampling: sampling)[0]
+  public func generate(
+    _ prompt: Prompt, sampling: SamplingParams = SamplingParams(), options: RequestOptions = RequestOptions()
+  ) throws -> Generation {
+    try generate([prompt], sampling: sampling, options: options)[0]
   }
 
   /// Submits several samples of one prompt at once: sample i is drawn with ``SamplingParams/seed(ofSample:)``, so that sample 0 is what a
   /// request for one gives, and no sample depends on how many there are. With temperature 0 nothing is drawn, and all are the same.
   ///
   /// - Returns: `count` generations, in the order of their ``Generation/index``.
-  /// - Throws: as ``generate(_:sampling:)-(Prompt,_)``.
-  public func generate(_ prompt: Prompt, sampling: SamplingParams = SamplingParams(), count: Int) throws -> [Generation] {
-    try generate([prompt], sampling: sampling, count: count)
+  /// - Throws: as ``generate(_:sampling:options:)-(Prompt,_,_)``.
+  public func generate(
+    _ prompt: Prompt, sampling: SamplingParams = SamplingParams(), count: Int, options: RequestOptions = RequestOptions()
+  ) throws -> [Generation] {
+    try generate([prompt], sampling: sampling, count: count, options: options)
   }
 
   /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
@@ -148,14 +261,17 @@ extension LLM {
   /// - Parameters:
   ///   - prompts: any number.
   ///   - sampling: of every request.
-  ///   - count: samples of each prompt, as ``generate(_:sampling:count:)-(Prompt,_,_)`` has them.
+  ///   - count: samples of each prompt, as ``generate(_:sampling:count:options:)-(Prompt,_,_,_)`` has them.
+  ///   - options: of every request.
   /// - Returns: the samples of the first prompt, then those of the second, and so on.
-  public func generate(_ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1) throws -> [Generation] {
+  public func generate(
+    _ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1, options: RequestOptions = RequestOptions()
+  ) throws -> [Generation] {
     try sampling.validate()
     guard (1...Self.mostSamples).contains(count) else {
       throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be between 1 and \(Self.mostSamples)")
     }
-    for token in sampling.logitBias.keys where token < 0 || token >= model.vocabularySize {
+    for token in Array(sampling.logitBias.keys) + sampling.stopTokenIDs where token < 0 || token >= model.vocabularySize {
       throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
     }
     let tokens = try prompts.map { try tokenIDs(of: $0) }
@@ -163,18 +279,23 @@ extension LLM {
     let now = clock.now
     var submissions: [Submission] = []
     var generations: [Generation] = []
+    let isAlone = prompts.count * count == 1
     for (tokens, maxLength) in zip(tokens, lengths) {
       for index in 0..<count {
         var sampling = sampling
         sampling.seed = sampling.seed(ofSample: index)
         let id = inbox.makeID()
+        let name = options.id.map { isAlone ? $0 : "\($0)-\(generations.count)" } ?? "\(id)"
         let inbox = inbox
         let cancel: @Sendable () -> Void = { inbox.cancel(id) }
         let channel = ChunkChannel(waker: waker, abandoned: cancel)
         submissions.append(
           Submission(
-            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel)))
-        generations.append(Generation(promptTokenIDs: tokens, index: index, reader: ChunkReader(channel), cancellation: cancel))
+            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel),
+            options: options, name: name))
+        generations.append(
+          Generation(
+            promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel))
       }
     }
     try inbox.submit(submissions)

@@ -1,61 +1,134 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import MartletCore
+package import MartletCore
 
-/// What the engine refuses, with the limit and the option that moves it.
-public enum LLMError: Error, Sendable, Hashable, CustomStringConvertible {
-  /// The file cannot be served: what is missing or contradictory.
-  case unusableModel(String)
-  /// A value of ``EngineConfiguration`` that cannot work.
-  case invalidConfiguration(option: String, value: String, reason: String)
-  /// A value of ``SamplingParams`` out of its range.
-  case invalidSampling(option: String, value: String, reason: String)
-  /// Weights and cache need more memory than the device has; in bytes. Nothing was loaded.
-  case modelTooLarge(weights: Int, cache: Int, available: Int, device: String)
-  case emptyPrompt
-  /// A text that is longer than any context; in bytes. It was not tokenized.
-  case textTooLong(byteCount: Int, most: Int)
-  /// A token id that the model does not have.
-  case unknownToken(id: Int, vocabularySize: Int)
-  /// The prompt leaves no room for a token in the context.
-  case promptTooLong(tokens: Int, maxSequenceLength: Int)
-  /// More key/value pages than the whole cache has.
-  case cacheTooSmall(tokens: Int, available: String)
-  /// The engine was shut down, or stopped by an error that it named.
-  case stopped(String)
-  /// A generation that another task reads, or that was read to its end.
-  case alreadyRead
-  /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
-  case notFinite(tokenIndex: Int)
-  /// The same with a cache whose type has a largest value that keys or values may have passed, so that they became infinite.
-  case cacheOverflow(tokenIndex: Int, dataType: DataType)
+/// What the engine refuses, or could not do.
+///
+/// A program looks at ``code``, a person reads ``description``, which names the limit and the property that moves it. More codes may come, so a
+/// `switch` over them has a `default`.
+public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// Which failure it is.
+  public struct Code: RawRepresentable, Sendable, Hashable, Codable {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
 
-  public var description: String {
-    switch self {
-    case .unusableModel(let reason): "this model cannot be served: \(reason)"
-    case .invalidConfiguration(let option, let value, let reason): "configuration: \(option) is \(value): \(reason)"
-    case .invalidSampling(let option, let value, let reason): "sampling: \(option) is \(value): it \(reason)"
-    case .modelTooLarge(let weights, let cache, let available, let device):
+    /// The file cannot be served: something is missing or contradictory.
+    public static let unusableModel = Code(rawValue: "unusableModel")
+    /// A value of ``EngineConfiguration`` that cannot work.
+    public static let invalidConfiguration = Code(rawValue: "invalidConfiguration")
+    /// A value of ``SamplingParams`` out of its range.
+    public static let invalidSampling = Code(rawValue: "invalidSampling")
+    /// Weights and cache need more memory than the device has. Nothing was loaded.
+    public static let modelTooLarge = Code(rawValue: "modelTooLarge")
+    /// A prompt without tokens.
+    public static let emptyPrompt = Code(rawValue: "emptyPrompt")
+    /// A text that is longer than any context. It was not tokenized.
+    public static let textTooLong = Code(rawValue: "textTooLong")
+    /// A token id that the model does not have.
+    public static let unknownToken = Code(rawValue: "unknownToken")
+    /// The prompt leaves no room for a token in the context.
+    public static let promptTooLong = Code(rawValue: "promptTooLong")
+    /// The request needs more key/value pages than the whole cache has.
+    public static let cacheTooSmall = Code(rawValue: "cacheTooSmall")
+    /// As many requests wait as ``EngineConfiguration/maxWaitingRequests`` and ``EngineConfiguration/maxWaitingTokens`` allow. Try again later.
+    public static let overloaded = Code(rawValue: "overloaded")
+    /// The engine was shut down, or stopped by an error that it names.
+    public static let stopped = Code(rawValue: "stopped")
+    /// The generation is read by another task, or was read to its end.
+    public static let alreadyRead = Code(rawValue: "alreadyRead")
+    /// The logits of a step hold no finite number: the weights or the arithmetic are broken.
+    public static let notFinite = Code(rawValue: "notFinite")
+    /// The same with a cache whose type has a largest value that keys or values may have passed, so that they became infinite.
+    public static let cacheOverflow = Code(rawValue: "cacheOverflow")
+  }
+
+  public let code: Code
+  /// A sentence that names the thing and the way out.
+  public let description: String
+
+  public init(_ code: Code, _ description: String) {
+    self.code = code
+    self.description = description
+  }
+}
+
+// MARK: - Each failure in words
+
+extension LLMError {
+  static func unusableModel(_ reason: String) -> LLMError { LLMError(.unusableModel, "this model cannot be served: \(reason)") }
+
+  package static func invalidConfiguration(option: String, value: String, reason: String) -> LLMError {
+    LLMError(.invalidConfiguration, "configuration: \(option) is \(value): \(reason)")
+  }
+
+  package static func invalidSampling(option: String, value: String, reason: String) -> LLMError {
+    LLMError(.invalidSampling, "sampling: \(option) is \(value): it \(reason)")
+  }
+
+  /// Sizes in bytes.
+  package static func modelTooLarge(weights: Int, cache: Int, available: Int, device: String) -> LLMError {
+    LLMError(
+      .modelTooLarge,
       "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache), device \(device) has about "
-        + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (--kv-cache-memory) "
-        + "or its page size (--page-size), or end other programs"
-    case .emptyPrompt: "the prompt has no tokens, and this model puts none before it; give it at least one"
-    case .textTooLong(let byteCount, let most): "the prompt's text has \(byteCount) bytes, and at most \(most) are taken; shorten it"
-    case .unknownToken(let id, let vocabularySize): "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)"
-    case .promptTooLong(let tokens, let maxSequenceLength):
+        + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (kvCache.budget) "
+        + "or its page size (kvCache.pageSize), or end other programs")
+  }
+
+  package static let emptyPrompt = LLMError(
+    .emptyPrompt, "the prompt has no tokens, and this model puts none before it; give it at least one")
+
+  package static func textTooLong(byteCount: Int, most: Int) -> LLMError {
+    LLMError(.textTooLong, "the prompt's text has \(byteCount) bytes, and at most \(most) are taken; shorten it")
+  }
+
+  package static func unknownToken(id: Int, vocabularySize: Int) -> LLMError {
+    LLMError(.unknownToken, "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)")
+  }
+
+  package static func promptTooLong(tokens: Int, maxSequenceLength: Int) -> LLMError {
+    LLMError(
+      .promptTooLong,
       "the prompt has \(tokens) tokens and the context holds \(maxSequenceLength), prompt and answer together; "
-        + "shorten it or raise maxSequenceLength (--context)"
-    case .cacheTooSmall(let tokens, let available):
+        + "shorten it or raise the context (maxSequenceLength)")
+  }
+
+  package static func cacheTooSmall(tokens: Int, available: String) -> LLMError {
+    LLMError(
+      .cacheTooSmall,
       "a request of \(tokens) tokens can never fit into the key/value cache (\(available)); "
-        + "lower maxTokens or raise the cache's memory budget (--kv-cache-memory)"
-    case .stopped(let reason): "the engine does not run: \(reason)"
-    case .alreadyRead: "this generation is read already, or was: iterate over it once, or ask for its output once"
-    case .notFinite(let tokenIndex):
+        + "lower maxTokens or raise the cache's memory budget (kvCache.budget)")
+  }
+
+  package static func overloaded(requests: Int, waitingRequests: Int, limit: Int) -> LLMError {
+    LLMError(
+      .overloaded,
+      "\(waitingRequests) requests wait, and with \(requests) more they would be over the limit of \(limit) (maxWaitingRequests); "
+        + "try again later")
+  }
+
+  package static func overloaded(tokens: Int, waitingTokens: Int, limit: Int) -> LLMError {
+    LLMError(
+      .overloaded,
+      "prompts of \(waitingTokens) tokens wait, and with \(tokens) more they would be over the limit of \(limit) (maxWaitingTokens); "
+        + "try again later")
+  }
+
+  package static func stopped(_ reason: String) -> LLMError { LLMError(.stopped, "the engine does not run: \(reason)") }
+
+  package static let alreadyRead = LLMError(
+    .alreadyRead, "this generation is read already, or was: iterate over it once, or ask for its output once")
+
+  package static func notFinite(tokenIndex: Int) -> LLMError {
+    LLMError(
+      .notFinite,
       "the logits for token \(tokenIndex) hold numbers that are not finite: the weights, or what they were quantised to, are broken; "
-        + "fetch or convert the model again"
-    case .cacheOverflow(let tokenIndex, let dataType):
+        + "fetch or convert the model again")
+  }
+
+  package static func cacheOverflow(tokenIndex: Int, dataType: DataType) -> LLMError {
+    LLMError(
+      .cacheOverflow,
       "the logits for token \(tokenIndex) hold numbers that are not finite: the key/value cache is \(dataType.rawValue), in which keys and "
-        + "values above 65504 become infinite; keep them in bfloat16 (--kv-cache-dtype bf16, the default)"
-    }
+        + "values above 65504 become infinite; keep them in bfloat16, the default (kvCache.dataType)")
   }
 }

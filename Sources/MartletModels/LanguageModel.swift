@@ -55,11 +55,12 @@ public struct ModelContext {
   public var attentionBackend: any AttentionBackend.Type
   /// The most rows whose logits are asked for in one call.
   public var maxLogitRows: Int
-  /// Told the share of the weights that is loaded, 0…1.
-  public var progress: ((Double) -> Void)?
+  /// Told the share of the weights that is loaded, 0…1; an error ends the loading.
+  public var progress: ((Double) throws -> Void)?
 
   public init(
-    attention: AttentionContext, attentionBackend: any AttentionBackend.Type, maxLogitRows: Int, progress: ((Double) -> Void)? = nil
+    attention: AttentionContext, attentionBackend: any AttentionBackend.Type, maxLogitRows: Int,
+    progress: ((Double) throws -> Void)? = nil
   ) {
     self.attention = attention
     self.attentionBackend = attentionBackend

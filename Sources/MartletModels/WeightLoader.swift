@@ -10,14 +10,14 @@ struct WeightLoader {
   let source: any ModelSource
   let device: any Device
   private let architecture: String
-  private let progress: ((Double) -> Void)?
+  private let progress: ((Double) throws -> Void)?
   private let tensors: [ModelTensor]
   private let byteCounts: [String: Int]
   private let totalByteCount: Int
   private var loadedByteCount = 0
   private var names: Set<String> = []
 
-  init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) -> Void)? = nil) {
+  init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) throws -> Void)? = nil) {
     self.source = source
     self.architecture = architecture
     self.device = device
@@ -35,7 +35,7 @@ struct WeightLoader {
     var bias: [Float] = []
     for part in parts {
       weights.append(try source.weight("\(part.name).weight", rows: part.rows, columns: columns))
-      note("\(part.name).weight")
+      try note("\(part.name).weight")
       if hasBias { bias += try floats("\(part.name).bias", count: part.rows) }
     }
     return Projection(weight: try device.prepare(weights), bias: hasBias ? try vector(bias) : nil)
@@ -56,12 +56,12 @@ struct WeightLoader {
   /// Small values that the host needs.
   mutating func floats(_ name: String, count: Int) throws -> [Float] {
     let values = try source.floats(name, count: count)
-    note(name)
+    try note(name)
     return values
   }
 
   /// Says that a tensor needs no memory of its own, because another one serves for it.
-  mutating func skip(_ name: String) { if has(name) { note(name) } }
+  mutating func skip(_ name: String) throws { if has(name) { try note(name) } }
 
   /// - Throws: ``ModelError/unusedTensor(name:architecture:)`` for the first tensor of the file that was not read.
   func finish() throws {
@@ -82,9 +82,9 @@ struct WeightLoader {
     return tensor
   }
 
-  private mutating func note(_ name: String) {
+  private mutating func note(_ name: String) throws {
     guard names.insert(name).inserted else { return }
     loadedByteCount += byteCounts[name] ?? 0
-    progress?(Double(loadedByteCount) / Double(totalByteCount))
+    try progress?(Double(loadedByteCount) / Double(totalByteCount))
   }
 }

@@ -12,6 +12,8 @@ package final class ChunkChannel: Sendable {
     var isReady = false
     /// Nothing follows what is pending.
     var isFinished = false
+    /// The reader went before it had everything.
+    var isAbandoned = false
     /// What the reader gets after what is pending, once.
     var failure: (any Error)?
     /// Woken when there is something to take.
@@ -59,8 +61,9 @@ package final class ChunkChannel: Sendable {
 
   // MARK: The reader's end
 
-  /// The next chunk; nil at the end, and where the surrounding task is cancelled.
-  /// - Throws: ``LLMError/alreadyRead`` where another task waits for the next chunk; otherwise what stopped the engine.
+  /// The next chunk; nil at the end.
+  /// - Throws: `CancellationError` where the surrounding task was cancelled before it had everything; ``LLMError`` (``LLMError/Code/alreadyRead``)
+  ///   where another task waits for the next chunk; otherwise what stopped the engine.
   package func next(isolation: isolated (any Actor)?) async throws -> GenerationChunk? {
     var spare = PendingChunk.reserved()
     while true {
@@ -97,6 +100,7 @@ package final class ChunkChannel: Sendable {
         state.failure = nil
         return .failure(failure)
       }
+      if state.isAbandoned { return .failure(CancellationError()) }
       return state.isFinished ? .success(false) : nil
     }
     return taken.map { taken in taken.map { $0 ? spare.chunk : nil } }
@@ -105,7 +109,8 @@ package final class ChunkChannel: Sendable {
   /// Nobody will read any more.
   func abandon() {
     let (isEarly, reader) = state.withLock { state in
-      defer { state = State(isFinished: true) }
+      let hadEverything = state.isFinished && !state.isReady && state.failure == nil && !state.isAbandoned
+      defer { state = State(isFinished: true, isAbandoned: !hadEverything) }
       return (!state.isFinished, state.reader)
     }
     reader?.resume()

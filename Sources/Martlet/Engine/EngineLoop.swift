@@ -15,8 +15,9 @@ package final class EngineLoop {
   private let tokenizer: any Tokenizer
   private let logger: Logger?
   private let meters: EngineMeters?
-  private let clock: EngineClock
   private var scheduler: Scheduler
+  private var clock: StepClock
+  private var pacer: StepPacer
   private var sampler = Sampler()
   private var adjustedRow = AdjustedRow()
   private var plan = StepPlan()
@@ -29,25 +30,23 @@ package final class EngineLoop {
   private var mostHeldPages: [Int]
   /// How requests ended since the numbers were published.
   private var ends: [EngineStatistics.End] = []
+  /// Those of them whose readers are still to be told: once the numbers are published.
+  private var endings: [Ending] = []
   /// When the first of the requests' deadlines is over, if not before; nil without deadlines.
   private var nextDeadline: Duration?
   /// Ids of the requests whose time is over.
   private var late: [Int] = []
-  /// When the turn began, what its model and its sampling took, and when the last of them ended.
-  private var turnBegan = Duration.zero
-  private var turnModelTime = Duration.zero
-  private var turnSamplingTime = Duration.zero
-  private var mark = Duration.zero
-  private var stepTime = EngineStatistics.Times()
-  private var modelTime = EngineStatistics.Times()
-  private var samplingTime = EngineStatistics.Times()
-  private var overheadTime = EngineStatistics.Times()
-  private var timeToFirstToken = EngineStatistics.Times()
-  private var interTokenTime = EngineStatistics.Times()
+
+  /// An answer or a score that is at its end.
+  private struct Ending {
+    var request: Request
+    /// nil where it ended as it should.
+    var failure: (any Error)?
+  }
 
   package init(
     inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?,
-    clock: EngineClock
+    clock: EngineClock, targetStepTime: Duration? = nil
   ) {
     self.inbox = inbox
     self.runner = runner
@@ -55,7 +54,8 @@ package final class EngineLoop {
     self.tokenizer = tokenizer
     self.logger = logger
     self.meters = meters
-    self.clock = clock
+    self.clock = StepClock(clock)
+    pacer = StepPacer(target: targetStepTime, most: scheduler.maxNumTokens)
     mostHeldPages = Array(repeating: 0, count: runner.cache.poolCount)
   }
 
@@ -64,10 +64,11 @@ package final class EngineLoop {
     do {
       while try turn() {}
       logger?.debug("the engine has ended")
-      inbox.end(.stopped("it was shut down"))
+      inbox.end(.stopped("it was shut down"), isFailure: false)
     } catch {
       logger?.error("the engine stops", metadata: ["error": "\(error)"])
       fail(error)
+      inbox.end(.stopped("\(error)"), isFailure: true)
     }
   }
 
@@ -78,13 +79,12 @@ package final class EngineLoop {
   package func turn() throws -> Bool {
     let isIdle = scheduler.isIdle
     inbox.collect(into: &mail, waiting: isIdle)
-    if isIdle { turnBegan = clock.now }
+    if isIdle { clock.wake() }
     drain()
     expire()
-    if scheduler.isIdle {
-      publish()
-      return !mail.isClosed
-    }
+    if mail.isOver { fail(LLMError.stopped("it was shut down before the answer was whole")) }
+    if scheduler.isIdle || !endings.isEmpty { publish() }
+    if scheduler.isIdle { return !mail.isClosed }
     try step()
     return true
   }
@@ -98,7 +98,8 @@ package final class EngineLoop {
       var deadline: Duration?
       switch submission.purpose {
       case .generation(let sampling, let channel):
-        purpose = .generation(AnswerWriter(sampling, channel, tokenizer: tokenizer))
+        purpose = .generation(
+          AnswerWriter(sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor))
         deadline = sampling.timeout.map { submission.submitted + $0 }
       case .scoring(let continuation): purpose = .scoring(ScoreWriter(continuation, count: submission.prompt.count))
       }
@@ -106,7 +107,12 @@ package final class EngineLoop {
       scheduler.submit(
         Request(
           id: submission.id, prompt: submission.prompt, maxLength: submission.maxLength, purpose: purpose, submitted: submission.submitted,
-          deadline: deadline))
+          deadline: deadline, name: submission.name, priority: submission.options.priority, fairnessKey: submission.options.fairnessKey,
+          metadata: submission.options.metadata))
+      logger?.debug(
+        "a request came",
+        metadata: Self.metadata(submission.options.metadata, ["request": "\(submission.name)", "prompt_tokens": "\(submission.prompt.count)"])
+      )
     }
     for id in mail.cancellations { end(id, .cancelled) }
     mail.submissions.removeAll(keepingCapacity: true)
@@ -120,7 +126,7 @@ package final class EngineLoop {
     nextDeadline = nil
     late.removeAll(keepingCapacity: true)
     for request in scheduler.running { check(request, at: now) }
-    for request in scheduler.waiting { check(request, at: now) }
+    scheduler.waiting.forEach { check($0, at: now) }
     for id in late { end(id, .deadline) }
   }
 
@@ -129,28 +135,28 @@ package final class EngineLoop {
     if deadline <= now { late.append(request.id) } else { nextDeadline = min(nextDeadline ?? deadline, deadline) }
   }
 
-  /// Takes a request out, wherever it is, and tells its reader; nothing happens where it has ended.
+  /// Takes a request out, wherever it is; nothing happens where it has ended.
   private func end(_ id: Int, _ reason: FinishReason) {
     guard let request = scheduler.remove(id) else { return }
+    var failure: (any Error)?
     switch request.purpose {
     case .generation(let writer):
       writer.cachedPromptTokens = request.cachedPromptTokens
       writer.pauses = request.pauses
       writer.end(reason)
-    case .scoring(let writer): writer.fail(CancellationError())
+    case .scoring: failure = CancellationError()
     }
-    note(EngineStatistics.End(reason))
+    note(EngineStatistics.End(reason), of: request, failure)
   }
 
   // MARK: The step
 
   private func step() throws {
-    let began = clock.now
-    turnModelTime = .zero
-    turnSamplingTime = .zero
+    clock.beginStep()
     let pausesBefore = scheduler.pauses
     let cachedBefore = scheduler.cachedPromptTokens
-    scheduler.schedule(into: &plan)
+    scheduler.schedule(into: &plan, promptTokensBesideGenerations: pacer.promptTokens)
+    inbox.queued(scheduler.queued)
     for pool in mostHeldPages.indices { mostHeldPages[pool] = max(mostHeldPages[pool], runner.cache.heldPages(pool: pool)) }
     runner.beginStep(isDecode: plan.numContexts == 0)
     var promptTokens = 0
@@ -162,30 +168,19 @@ package final class EngineLoop {
         request.id, tokens: request.tokens[request.computed..<request.computed + entry.count], cachedTokens: request.computed,
         promptLength: request.contextLength, isContext: isContext)
     }
-    mark = clock.now
+    clock.start()
     try runner.forward()
     for entry in plan.entries {
       if entry.request.needsPromptRows { score(entry) }
     }
-    turnModelTime += lap()
+    clock.endModelPart()
     scheduler.commit(plan)
     sample()
-    let ended = clock.now
-    stepTime.add(ended - began)
-    modelTime.add(turnModelTime)
-    samplingTime.add(turnSamplingTime)
-    overheadTime.add(ended - turnBegan - turnModelTime - turnSamplingTime)
-    turnBegan = ended  // what follows, until the next step, is the next turn's
-    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: ended - began)
+    let time = clock.endStep()
+    pacer.took(time, promptTokens: promptTokens)
+    meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: time)
     meters?.admitted(cachedPromptTokens: scheduler.cachedPromptTokens - cachedBefore, pauses: scheduler.pauses - pausesBefore)
     publish(promptTokens: promptTokens)
-  }
-
-  /// The time since the last mark, which now is here.
-  private func lap() -> Duration {
-    let last = mark
-    mark = clock.now
-    return mark - last
   }
 
   /// Gives every request whose tokens are all computed its next token.
@@ -195,69 +190,56 @@ package final class EngineLoop {
     for entry in plan.entries {
       if let failure = entry.request.failure {
         scheduler.remove(entry.request.id)
-        note(.failed)
-        switch entry.request.purpose {
-        case .generation(let writer): writer.fail(failure)
-        case .scoring(let writer): writer.fail(failure)
-        }
+        note(.failed, of: entry.request, failure)
         continue
       }
       guard entry.request.remaining == 0 else { continue }
       switch entry.request.purpose {
       case .generation: sampled.append(entry)
-      case .scoring(let writer):
-        writer.finish()
+      case .scoring:
         scheduler.remove(entry.request.id)
-        note(.scored)
+        note(.scored, of: entry.request)
       }
     }
-    mark = clock.now
+    clock.start()
     runner.withLogits(count: sampled.count, row: { sampled[$0].start + sampled[$0].count - 1 }) { index, logits in
-      if index == 0 { turnModelTime += lap() } else { mark = clock.now }
+      if index == 0 { clock.endModelPart() } else { clock.start() }
       let request = sampled[index].request
       guard case .generation(let writer) = request.purpose else { return }
-      if let end = choose(for: request, writer, logits) {
-        scheduler.remove(request.id)
-        note(end)
-      }
+      choose(for: request, writer, logits)
     }
   }
 
-  /// Returns how the request ended, if it did.
-  private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) -> EngineStatistics.End? {
+  private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) {
     let index = request.tokens.count - request.promptLength
     let token =
-      writer.adjustment == nil
+      writer.adjustment == nil && writer.logitsProcessor == nil
       ? sampler.sample(logits, writer.sampling, tokenIndex: index)
       : adjustedRow.with(
-        logits, adjusting: { writer.adjustment?.apply(to: &$0, tokens: request.tokens, promptLength: request.promptLength) }
+        logits,
+        adjusting: { row in
+          writer.adjustment?.apply(to: &row, tokens: request.tokens, promptLength: request.promptLength)
+          writer.logitsProcessor?(&row, LogitsContext(tokenIDs: request.tokens, promptTokenCount: request.promptLength))
+        }
       ) {
         sampler.sample($0, writer.sampling, tokenIndex: index)
       }
     let logprob = token.flatMap { token in writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) } }
-    turnSamplingTime += lap()
+    clock.endSamplingPart()
     guard let token else {
-      writer.fail(notFinite(index))
-      return .failed
+      scheduler.remove(request.id)
+      note(.failed, of: request, notFinite(index))
+      return
     }
     request.append(token)
     generatedTokens += 1
     writer.cachedPromptTokens = request.cachedPromptTokens
     writer.pauses = request.pauses
-    take(timeOf: request, at: mark)
-    return writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength).map(EngineStatistics.End.init)
-  }
-
-  /// Measures how long the request's new token took.
-  private func take(timeOf request: Request, at now: Duration) {
-    if let last = request.lastTokenTime {
-      interTokenTime.add(now - last)
-      meters?.nextToken(after: now - last)
-    } else {
-      timeToFirstToken.add(now - request.submitted)
-      meters?.firstToken(after: now - request.submitted)
+    clock.token(of: request, meters)
+    if let reason = writer.write(token, logprob, isFull: request.tokens.count >= request.maxLength) {
+      scheduler.remove(request.id)
+      note(EngineStatistics.End(reason), of: request)
     }
-    request.lastTokenTime = now
   }
 
   /// The error for logits that are no numbers: a token of the answer, or of a text that is scored.
@@ -296,29 +278,45 @@ package final class EngineLoop {
 
   // MARK: The end
 
-  /// Nothing can be computed any more: everybody who waits is told why, and every page returns.
+  /// Whatever has not ended ends with an error, and every page returns.
   private func fail(_ error: any Error) {
     plan.removeAll()  // a step that failed is none
-    for request in scheduler.running + scheduler.waiting {
+    while let request = scheduler.running.last ?? scheduler.waiting.first {
       scheduler.remove(request.id)
-      note(.failed)
-      switch request.purpose {
-      case .generation(let writer): writer.fail(error)
-      case .scoring(let writer): writer.fail(error)
-      }
+      note(.failed, of: request, error)
     }
     publish()
-    inbox.end(.stopped("\(error)"))
   }
 
-  private func note(_ end: EngineStatistics.End) {
+  /// Takes down that a request is at its end. Its reader is told when the numbers are published, so that whoever reads an answer's end finds it counted.
+  private func note(_ end: EngineStatistics.End, of request: Request, _ failure: (any Error)? = nil) {
     ends.append(end)
+    endings.append(Ending(request: request, failure: failure))
     meters?.end(end)
+    logger?.debug(
+      "a request ended",
+      metadata: Self.metadata(
+        request.metadata,
+        [
+          "request": "\(request.name)", "end": "\(end.rawValue)", "prompt_tokens": "\(request.promptLength)",
+          "cached_tokens": "\(request.cachedPromptTokens ?? 0)", "tokens": "\(request.tokens.count - request.promptLength)",
+          "time": "\(clock.now - request.submitted)",
+        ]))
+    if let failure, end == .failed {
+      logger?.warning("a request failed", metadata: Self.metadata(request.metadata, ["request": "\(request.name)", "error": "\(failure)"]))
+    }
   }
 
+  /// What the engine says of a request, and what the service does.
+  private static func metadata(_ given: [String: String], _ own: Logger.Metadata) -> Logger.Metadata {
+    own.merging(given.mapValues { "\($0)" }) { own, _ in own }
+  }
+
+  /// Lets everybody see the numbers, then tells the readers whose requests have ended.
   private func publish(promptTokens: Int = 0) {
     let cache = runner.cache
-    meters?.requests(running: scheduler.running.count, waiting: scheduler.waiting.count)
+    let waiting = inbox.queued(scheduler.queued)
+    meters?.requests(running: scheduler.running.count, waiting: waiting)
     for pool in 0..<cache.poolCount {
       meters?.pages(
         pool: pool, free: cache.freePages(pool: pool), cached: cache.cachedPages(pool: pool), held: cache.heldPages(pool: pool))
@@ -330,18 +328,12 @@ package final class EngineLoop {
         statistics.pools[pool].heldPages = cache.heldPages(pool: pool)
         statistics.pools[pool].mostHeldPages = mostHeldPages[pool]
       }
-      statistics.waitingRequests = scheduler.waiting.count
       statistics.runningRequests = scheduler.running.count
       statistics.admittedPromptTokens = scheduler.admittedPromptTokens
       statistics.cachedPromptTokens = scheduler.cachedPromptTokens
       statistics.pauses = scheduler.pauses
       for end in ends { statistics.ended[end, default: 0] += 1 }
-      statistics.stepTime = stepTime
-      statistics.modelTime = modelTime
-      statistics.samplingTime = samplingTime
-      statistics.overheadTime = overheadTime
-      statistics.timeToFirstToken = timeToFirstToken
-      statistics.interTokenTime = interTokenTime
+      clock.write(to: &statistics)
       if plan.isEmpty { return }
       statistics.steps += 1
       statistics.lastContexts = plan.numContexts
@@ -352,5 +344,14 @@ package final class EngineLoop {
     }
     plan.removeAll()
     ends.removeAll(keepingCapacity: true)
+    for ending in endings {
+      switch (ending.request.purpose, ending.failure) {
+      case (.generation(let writer), let failure?): writer.fail(failure)
+      case (.generation(let writer), nil): writer.deliver()
+      case (.scoring(let writer), let failure?): writer.fail(failure)
+      case (.scoring(let writer), nil): writer.finish()
+      }
+    }
+    endings.removeAll(keepingCapacity: true)
   }
 }

@@ -19,7 +19,7 @@ package struct EngineParts {
   /// Rows of logits are a vocabulary wide: this many at a time are enough to keep the last product busy when a text is scored.
   private static let leastLogitRows = 32
 
-  package init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) -> Void)?) throws {
+  package init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) throws -> Void)?) throws {
     try configuration.validate()
     let modelType = try configuration.models.model(for: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)

@@ -9,19 +9,56 @@ package final class Inbox: Sendable {
     var submissions: [Submission] = []
     var cancellations: [Int] = []
     var isClosed = false
+    /// Whatever has not ended ends now.
+    var isOver = false
+  }
+
+  /// How much waits to begin, at the most.
+  package struct Limits: Sendable {
+    var requests: Int?
+    var tokens: Int?
+
+    package init(requests: Int? = nil, tokens: Int? = nil) {
+      self.requests = requests
+      self.tokens = tokens
+    }
+  }
+
+  /// Requests that have not begun, and the tokens of their prompts.
+  struct Waiting {
+    var requests = 0
+    var tokens = 0
+
+    mutating func add(_ submissions: some Sequence<Submission>) {
+      for submission in submissions {
+        requests += 1
+        tokens += submission.prompt.count
+      }
+    }
+
+    static func + (a: Waiting, b: Waiting) -> Waiting { Waiting(requests: a.requests + b.requests, tokens: a.tokens + b.tokens) }
   }
 
   private struct State {
     var mail = Mail()
     var nextID = 0
     var endReason: LLMError?
+    var isFailure = false
     var endWaiters: [CheckedContinuation<Void, Never>] = []
     var statistics: EngineStatistics
+    /// What lies in the mail, and what the loop has collected of it since it last said what waits there.
+    var arriving = Waiting()
+    /// What waits in the loop's own queue.
+    var queued = Waiting()
   }
 
   private let state: Guarded<State>
+  private let limits: Limits
 
-  package init(statistics: EngineStatistics) { state = Guarded(State(statistics: statistics)) }
+  package init(statistics: EngineStatistics, limits: Limits = Limits()) {
+    state = Guarded(State(statistics: statistics))
+    self.limits = limits
+  }
 
   // MARK: Any thread
 
@@ -34,12 +71,23 @@ package final class Inbox: Sendable {
   }
 
   /// Hands in requests, all at once.
-  /// - Throws: ``LLMError/stopped(_:)`` where the loop takes none any more.
+  /// - Throws: ``LLMError`` where the loop takes none any more (``LLMError/Code/stopped``), or where too much waits already
+  ///   (``LLMError/Code/overloaded``).
   package func submit(_ submissions: [Submission]) throws(LLMError) {
+    var new = Waiting()
+    new.add(submissions)
     try state.withLock { (state) throws(LLMError) in
       if let endReason = state.endReason { throw endReason }
       if state.mail.isClosed { throw LLMError.stopped("it was shut down") }
+      let waiting = state.arriving + state.queued
+      if let limit = limits.requests, waiting.requests + new.requests > limit {
+        throw .overloaded(requests: new.requests, waitingRequests: waiting.requests, limit: limit)
+      }
+      if let limit = limits.tokens, waiting.tokens + new.tokens > limit {
+        throw .overloaded(tokens: new.tokens, waitingTokens: waiting.tokens, limit: limit)
+      }
       state.mail.submissions += submissions
+      state.arriving = state.arriving + new
     }
     state.signal()
   }
@@ -53,6 +101,15 @@ package final class Inbox: Sendable {
   /// Takes no more; the loop ends when it has finished what it has.
   package func close() {
     state.withLock { $0.mail.isClosed = true }
+    state.signal()
+  }
+
+  /// Takes no more, and lets the loop end what it has before its next step.
+  package func stop() {
+    state.withLock {
+      $0.mail.isClosed = true
+      $0.mail.isOver = true
+    }
     state.signal()
   }
 
@@ -71,7 +128,17 @@ package final class Inbox: Sendable {
     state.withLock { state in
       var copy = state.statistics
       copy.pools = copy.pools.map { $0 }  // of its own, so that the loop goes on writing to its own in place
+      let waiting = state.arriving + state.queued
+      copy.waitingRequests = waiting.requests
+      copy.waitingTokens = waiting.tokens
       return copy
+    }
+  }
+
+  var engineState: LLM.State {
+    state.withLock { state in
+      if let reason = state.endReason { return .ended(state.isFailure ? reason : nil) }
+      return state.mail.isClosed ? .shuttingDown : .running
     }
   }
 
@@ -85,6 +152,19 @@ package final class Inbox: Sendable {
       swap(&collected.submissions, &state.mail.submissions)
       swap(&collected.cancellations, &state.mail.cancellations)
       collected.isClosed = state.mail.isClosed
+      collected.isOver = state.mail.isOver
+    }
+  }
+
+  /// Takes down what waits in the loop's queue, with all that the loop has collected.
+  /// - Returns: the requests that wait, those in the mail included.
+  @discardableResult
+  func queued(_ queued: Waiting) -> Int {
+    state.withLock { state in
+      state.queued = queued
+      state.arriving = Waiting()
+      state.arriving.add(state.mail.submissions)
+      return (state.arriving + queued).requests
     }
   }
 
@@ -92,9 +172,13 @@ package final class Inbox: Sendable {
   func publish(_ update: (inout EngineStatistics) -> Void) { state.withLock { update(&$0.statistics) } }
 
   /// The loop has ended: whoever waits is told, whatever came too late is refused.
-  func end(_ reason: LLMError) {
+  /// - Parameter isFailure: it ends for another reason than a shutdown.
+  func end(_ reason: LLMError, isFailure: Bool) {
     let (late, waiters) = state.withLock { state in
       state.endReason = reason
+      state.isFailure = isFailure
+      state.arriving = Waiting()
+      state.queued = Waiting()
       defer {
         state.mail.submissions.removeAll()
         state.endWaiters.removeAll()

@@ -19,6 +19,14 @@ package final class Request {
   /// The most tokens, prompt and answer; at least `promptLength`.
   package let maxLength: Int
   let purpose: Purpose
+  /// What the service that asked calls it, for log lines.
+  let name: String
+  let priority: Int
+  let fairnessKey: String?
+  /// The service's, for log lines.
+  let metadata: [String: String]
+  /// Its place in the order of arrival.
+  var arrival = 0
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
   let deadline: Duration?
@@ -37,8 +45,15 @@ package final class Request {
   /// The prompt's tokens that were found in the cache when the request was first admitted; nil before.
   var cachedPromptTokens: Int?
 
-  package init(id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?) {
+  package init(
+    id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?, name: String = "",
+    priority: Int = 0, fairnessKey: String? = nil, metadata: [String: String] = [:]
+  ) {
     self.id = id
+    self.name = name
+    self.priority = priority
+    self.fairnessKey = fairnessKey
+    self.metadata = metadata
     tokens = prompt
     promptLength = prompt.count
     contextLength = prompt.count

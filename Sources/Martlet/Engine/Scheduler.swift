@@ -1,20 +1,19 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-package import DequeModule
 import MartletCore
 package import MartletKVCache
 
 /// Decides which tokens of which requests the next step computes.
 ///
-/// Two questions, one after the other. *Capacity* (``CapacityPolicy``): which requests are admitted, first come first served, and whether one
-/// has to pause. *Micro-batch*: every admitted request gets one token if it is generating; what is left of `maxNumTokens` goes to prompts, in
-/// order of admission, at most a chunk each.
+/// Two questions, one after the other. *Capacity* (``CapacityPolicy``): which requests are admitted, in the order of a ``WaitingQueue``, and
+/// whether one has to pause. *Micro-batch*: every admitted request gets one token if it is generating; what is left of `maxNumTokens`, or of
+/// the step's time (``StepPacer``), goes to prompts, in order of admission, at most a chunk each.
 ///
 /// A generation that is admitted begins with the longest prefix that the cache has of its tokens. A paused one gives up its pages and goes
 /// to the front of the queue; its tokens so far are then computed again like a prompt, which the prefix cache makes short where its pages are
-/// still there. Pauses go from the last admitted backwards, so the order of admission is the order of arrival, and the oldest running request
-/// is never paused: it alone fits, or it would have been refused at submission. So each request is at some time the oldest, and ends:
-/// within Σ ⌈n / c⌉ + a steps (``CapacityPolicy`` says of what).
+/// still there. Pauses go from the last admitted backwards, and who paused is admitted before all others, so that the order of admission stays, and
+/// the request admitted first of those that run is never paused: it alone fits, or it would have been refused at submission. So each request is
+/// at some time that one, and ends: within Σ ⌈n / c⌉ + a steps (``CapacityPolicy`` says of what).
 package struct Scheduler {
   package let maxBatchSize: Int
   package let maxNumTokens: Int
@@ -22,7 +21,7 @@ package struct Scheduler {
   package let chunkSize: Int
   let capacityPolicy: CapacityPolicy
   private let cache: KVCacheManager
-  package private(set) var waiting: Deque<Request> = []
+  package private(set) var waiting = WaitingQueue()
   /// In order of admission.
   package private(set) var running: [Request] = []
   /// Pages promised to running requests, per pool; none under `maxUtilization`.
@@ -46,10 +45,16 @@ package struct Scheduler {
 
   package mutating func submit(_ request: Request) { waiting.append(request) }
 
+  /// Requests that wait here.
+  var queued: Inbox.Waiting { Inbox.Waiting(requests: waiting.count, tokens: waiting.tokenCount) }
+
   /// Fills `plan` and gives its requests their pages.
-  package mutating func schedule(into plan: inout StepPlan) {
+  /// - Parameter promptTokensBesideGenerations: the most prompt tokens of a step in which somebody generates, at least 1.
+  package mutating func schedule(into plan: inout StepPlan, promptTokensBesideGenerations limit: Int = .max) {
     plan.removeAll()
-    var budget = maxNumTokens - running.count { $0.isGenerating }
+    let generations = running.count { $0.isGenerating }
+    var budget = maxNumTokens - generations
+    if generations > 0 { budget = min(budget, limit) }
     let pausesBefore = pauses
     var index = 0
     // The oldest first: where pages are short, those that came last pause.
@@ -81,7 +86,7 @@ package struct Scheduler {
       let paused = running.removeLast()
       cache.remove(paused.id, tokens: paused.tokens)
       paused.pause()
-      waiting.prepend(paused)
+      waiting.resume(paused)
       pauses += 1
       if paused === request { return false }
     }
@@ -144,7 +149,6 @@ package struct Scheduler {
       cache.remove(id, tokens: request.tokens)
       return request
     }
-    if let index = waiting.firstIndex(where: { $0.id == id }) { return waiting.remove(at: index) }
-    return nil
+    return waiting.remove(id)
   }
 }

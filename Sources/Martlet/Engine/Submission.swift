@@ -22,13 +22,21 @@ package struct Submission: Sendable {
   /// When, on the engine's clock.
   var submitted: Duration
   var purpose: Purpose
+  var options: RequestOptions
+  /// What log lines call it.
+  var name: String
 
-  package init(id: Int, prompt: [Int32], maxLength: Int, submitted: Duration, purpose: Purpose) {
+  package init(
+    id: Int, prompt: [Int32], maxLength: Int, submitted: Duration, purpose: Purpose, options: RequestOptions = RequestOptions(),
+    name: String = ""
+  ) {
     self.id = id
     self.prompt = prompt
     self.maxLength = maxLength
     self.submitted = submitted
     self.purpose = purpose
+    self.options = options
+    self.name = name
   }
 
   func fail(_ error: any Error) {

@@ -17,15 +17,27 @@ package final class AnswerWriter {
   private var text: [UInt8] = []
   /// nil where the request changes no logit.
   var adjustment: LogitAdjustment?
+  let logitsProcessor: LogitsProcessor?
+  /// What the last chunk says; it is told once the engine's numbers know of the end.
+  private var ending: Ending?
   /// What the prompt's tokens from the second on were worth, as far as they are computed; the first chunk takes them along.
   private var promptLogprobs: [TokenLogprob] = []
   /// The last of the prompt's tokens that was told.
   private(set) var promptTokensWritten = 0
 
-  package init(_ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer) {
+  private struct Ending {
+    var token: Int?
+    var logprob: TokenLogprob?
+    var reason: FinishReason
+  }
+
+  package init(
+    _ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer, logitsProcessor: LogitsProcessor? = nil
+  ) {
     self.sampling = sampling
     self.channel = channel
-    endTokens = sampling.ignoresEndTokens ? [] : tokenizer.endTokens
+    endTokens = (sampling.ignoresEndTokens ? [] : tokenizer.endTokens).union(sampling.stopTokenIDs.map { Int32(truncatingIfNeeded: $0) })
+    self.logitsProcessor = logitsProcessor
     decoder = IncrementalDecoder(tokenizer, continuesText: true)
     stops = StopMatcher(sampling.stop)
     adjustment = LogitAdjustment(sampling)
@@ -40,7 +52,7 @@ package final class AnswerWriter {
     promptTokensWritten = index
   }
 
-  /// Takes the next token, tells the reader, and says why the answer is at its end, if it is.
+  /// Takes the next token and tells the reader; or, at the answer's end, says why it ends and tells the reader in ``deliver()``.
   /// - Parameter isFull: no further token fits.
   func write(_ token: Int, _ logprob: TokenLogprob?, isFull: Bool) -> FinishReason? {
     text.removeAll(keepingCapacity: true)
@@ -58,13 +70,26 @@ package final class AnswerWriter {
         finishText()
       }
     }
+    if let reason {
+      ending = Ending(token: token, logprob: logprob, reason: reason)
+    } else {
+      push(token, logprob, nil)
+    }
+    return reason
+  }
+
+  private func push(_ token: Int?, _ logprob: TokenLogprob?, _ reason: FinishReason?) {
     channel.push { pending in
-      pending.append(token, logprob)
-      pending.append(promptLogprobs: promptLogprobs)
-      fill(&pending, reason)
+      if let token {
+        pending.append(token, logprob)
+        pending.append(promptLogprobs: promptLogprobs)
+      }
+      pending.append(text: text)
+      pending.cachedPromptTokens = cachedPromptTokens
+      pending.pauses = pauses
+      pending.finishReason = reason
     }
     if !promptLogprobs.isEmpty { promptLogprobs = [] }
-    return reason
   }
 
   /// Appends what is left of the text when no token follows. A stop string that only the last bytes completed still counts.
@@ -74,18 +99,18 @@ package final class AnswerWriter {
     if !stops.push(piece, to: &text) { stops.flush(to: &text) }
   }
 
-  private func fill(_ pending: inout PendingChunk, _ reason: FinishReason?) {
-    pending.append(text: text)
-    pending.cachedPromptTokens = cachedPromptTokens
-    pending.pauses = pauses
-    pending.finishReason = reason
-  }
-
-  /// Ends the answer where it is.
+  /// Ends the answer where it is; the reader is told in ``deliver()``.
   func end(_ reason: FinishReason) {
     text.removeAll(keepingCapacity: true)
     finishText()
-    channel.push { fill(&$0, reason) }
+    ending = Ending(reason: reason)
+  }
+
+  /// Tells the reader of the end.
+  func deliver() {
+    guard let ending else { return }
+    self.ending = nil
+    push(ending.token, ending.logprob, ending.reason)
   }
 
   func fail(_ error: any Error) { channel.fail(error) }

@@ -4,7 +4,17 @@
 ///
 /// The work goes on whether or not somebody iterates; what nobody has taken yet is one chunk that grows: for a reader
 /// that keeps up, in memory that the reader made, for a slow one in more, amortised. Let go of the generation, cancel the task that iterates
-/// over it, or call ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once.
+/// over it, or call ``cancel()``, and the request's pages are free before the engine's next step. Iterate once, or ask for ``output()`` once:
+///
+/// | What happens | A loop over the chunks | ``output()`` |
+/// |---|---|---|
+/// | The answer ends: an end token, a stop string, a limit | ends behind the chunk with the ``FinishReason`` | returns |
+/// | ``cancel()`` is called, or ``SamplingParams/timeout`` is over | the same | returns what there is |
+/// | The reader's task is cancelled | throws `CancellationError` | throws `CancellationError` |
+/// | The request or the engine fails, or the engine is shut down before the end | throws the error | throws the error |
+/// | Somebody else reads it, or has | throws ``LLMError/Code/alreadyRead``, or ends at once | throws ``LLMError/Code/alreadyRead`` |
+///
+/// What ended is in ``LLM/statistics`` before its last chunk is handed out.
 public struct Generation: AsyncSequence, Sendable {
   public typealias Element = GenerationChunk
   public typealias Failure = any Error
@@ -13,6 +23,10 @@ public struct Generation: AsyncSequence, Sendable {
   public let promptTokenIDs: [Int]
   /// Which sample of the prompt this is: 0 for the first or only one.
   public let index: Int
+  /// What the request is called: ``RequestOptions/id``, or a number.
+  public let id: String
+  /// ``RequestOptions/metadata``.
+  public let metadata: [String: String]
   let reader: ChunkReader
   let cancellation: @Sendable () -> Void
 
@@ -33,10 +47,11 @@ public struct Generation: AsyncSequence, Sendable {
 
   /// Waits for the end and gives everything at once.
   ///
-  /// - Throws: `CancellationError` when the surrounding task was cancelled; ``LLMError/alreadyRead`` where somebody else reads the generation
+  /// - Throws: `CancellationError` when the surrounding task was cancelled; ``LLMError/Code/alreadyRead`` where somebody else reads the generation
   ///   or has read it to its end; otherwise what stopped the engine.
   public func output() async throws -> GenerationOutput {
-    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index)
+    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index, id: id,
+      metadata: metadata)
     for try await chunk in self {
       output.text += chunk.text
       output.tokenIDs += chunk.tokenIDs
@@ -49,7 +64,6 @@ public struct Generation: AsyncSequence, Sendable {
         return output
       }
     }
-    if Task.isCancelled { throw CancellationError() }
     throw LLMError.alreadyRead
   }
 }

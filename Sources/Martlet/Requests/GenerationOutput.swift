@@ -15,9 +15,9 @@ public enum FinishReason: String, Sendable, Hashable, Codable {
 }
 
 /// A token with its log-probability in nats, and the most probable tokens at its place.
-public struct TokenLogprob: Sendable, Hashable {
+public struct TokenLogprob: Sendable, Hashable, Codable {
   /// An alternative at the same place.
-  public struct Alternative: Sendable, Hashable {
+  public struct Alternative: Sendable, Hashable, Codable {
     public var tokenID: Int
     public var logprob: Float
 
@@ -45,7 +45,7 @@ public struct TokenLogprob: Sendable, Hashable {
 ///
 /// Text may lag behind tokens: a character of several tokens is given when it is whole, and text that may be the start of a stop string
 /// is held back until it is known not to be.
-public struct GenerationChunk: Sendable, Hashable {
+public struct GenerationChunk: Sendable, Hashable, Codable {
   /// The text that became certain; may be empty.
   public var text: String
   /// The tokens that were added, the end token included.
@@ -74,7 +74,11 @@ public struct GenerationChunk: Sendable, Hashable {
 }
 
 /// A whole answer.
-public struct GenerationOutput: Sendable, Hashable {
+public struct GenerationOutput: Sendable, Hashable, Codable {
+  /// What the request is called: ``RequestOptions/id``, or a number.
+  public var id: String
+  /// ``RequestOptions/metadata``.
+  public var metadata: [String: String]
   public var promptTokenIDs: [Int]
   /// The tokens generated, the end token included.
   public var tokenIDs: [Int]
@@ -95,8 +99,10 @@ public struct GenerationOutput: Sendable, Hashable {
 
   public init(
     promptTokenIDs: [Int], tokenIDs: [Int], text: String, finishReason: FinishReason, logprobs: [TokenLogprob] = [],
-    promptLogprobs: [TokenLogprob] = [], index: Int = 0
+    promptLogprobs: [TokenLogprob] = [], index: Int = 0, id: String = "", metadata: [String: String] = [:]
   ) {
+    self.id = id
+    self.metadata = metadata
     self.promptTokenIDs = promptTokenIDs
     self.tokenIDs = tokenIDs
     self.text = text

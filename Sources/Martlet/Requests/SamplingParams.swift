@@ -36,6 +36,9 @@ public struct SamplingParams: Sendable, Hashable {
   public var timeout: Duration?
   /// The text ends before the first of these that appears, also across token borders.
   public var stop: [String]
+  /// The answer ends with the first of these tokens that is generated, as it does with the model's own end tokens (``FinishReason/endToken``):
+  /// the token counts, and is no text. They hold also where ``ignoresEndTokens``.
+  public var stopTokenIDs: Set<Int>
   /// For every token, report its log-probability and those of this many most probable tokens (0: its own alone); nil reports none.
   ///
   /// Log-probabilities are those of the model, before penalties, bias, temperature and filters, in nats.
@@ -53,7 +56,7 @@ public struct SamplingParams: Sendable, Hashable {
   public init(
     temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
     frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
-    stop: [String] = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, cacheRetention: KVRetention? = nil,
+    stop: [String] = [], stopTokenIDs: Set<Int> = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, cacheRetention: KVRetention? = nil,
     ignoresEndTokens: Bool = false
   ) {
     self.temperature = temperature
@@ -68,6 +71,7 @@ public struct SamplingParams: Sendable, Hashable {
     self.maxTokens = maxTokens
     self.timeout = timeout
     self.stop = stop
+    self.stopTokenIDs = stopTokenIDs
     self.logprobs = logprobs
     self.promptLogprobs = promptLogprobs
     self.cacheRetention = cacheRetention

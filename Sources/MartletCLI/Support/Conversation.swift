@@ -111,9 +111,6 @@ struct Conversation {
 extension LLMError {
   /// Whether a shorter conversation would do.
   fileprivate var isAboutLength: Bool {
-    switch self {
-    case .promptTooLong, .cacheTooSmall: true
-    default: false
-    }
+    code == .promptTooLong || code == .cacheTooSmall
   }
 }

@@ -104,7 +104,7 @@ struct Vocabulary {
     norm = try loader.norm("output_norm.weight", count: columns, epsilon: configuration.normEpsilon)
     if try loader.source.sharesEmbedding() {
       output = embedding
-      loader.skip("output.weight")
+      try loader.skip("output.weight")
     } else {
       output = try loader.projection("output", rows: rows, columns: columns)
     }

@@ -12,13 +12,49 @@ final class ManualClock: Clock {
     static func < (a: Instant, b: Instant) -> Bool { a.offset < b.offset }
   }
 
-  private let offset = Mutex(Duration.zero)
+  private struct State {
+    var offset = Duration.zero
+    var sleepers: [Int: (until: Duration, continuation: CheckedContinuation<Void, any Error>)] = [:]
+    var nextSleeper = 0
+  }
 
-  var now: Instant { Instant(offset: offset.withLock { $0 }) }
+  private let state = Mutex(State())
+
+  var now: Instant { Instant(offset: state.withLock { $0.offset }) }
+  /// How many wait for a time.
+  var sleeperCount: Int { state.withLock { $0.sleepers.count } }
   var minimumResolution: Duration { .zero }
 
-  func advance(by duration: Duration) { offset.withLock { $0 += duration } }
+  func advance(by duration: Duration) {
+    let due = state.withLock { state in
+      state.offset += duration
+      let due = state.sleepers.filter { $0.value.until <= state.offset }
+      for id in due.keys { state.sleepers[id] = nil }
+      return due.values.map(\.continuation)
+    }
+    for sleeper in due { sleeper.resume() }
+  }
 
-  /// Nothing here waits for a time.
-  func sleep(until deadline: Instant, tolerance: Duration?) async throws { preconditionFailure("a manual clock wakes nobody") }
+  func sleep(until deadline: Instant, tolerance: Duration?) async throws {
+    let id = state.withLock { state in
+      defer { state.nextSleeper += 1 }
+      return state.nextSleeper
+    }
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let isOver = state.withLock { state in
+          if state.offset >= deadline.offset { return true }
+          state.sleepers[id] = (deadline.offset, continuation)
+          return false
+        }
+        if isOver { continuation.resume() } else if Task.isCancelled { cancel(id) }
+      }
+    } onCancel: {
+      cancel(id)
+    }
+  }
+
+  private func cancel(_ id: Int) {
+    state.withLock { $0.sleepers.removeValue(forKey: id) }?.continuation.resume(throwing: CancellationError())
+  }
 }

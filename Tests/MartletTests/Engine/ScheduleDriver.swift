@@ -34,6 +34,11 @@ struct ScheduleDriver {
     }
   }()
 
+  /// A writer for an answer that nobody reads.
+  static func writer(_ sampling: SamplingParams) -> AnswerWriter {
+    AnswerWriter(sampling, ChunkChannel(waker: Waker(), abandoned: {}), tokenizer: tokenizer)
+  }
+
   /// - Parameter tokens: how many tokens' keys and values there is memory for, all layers alike.
   init(
     layers: Layers, tokens: Int, maxSequenceLength: Int, maxBatchSize: Int, maxNumTokens: Int, chunkSize: Int, policy: CapacityPolicy,
@@ -55,7 +60,7 @@ struct ScheduleDriver {
   }
 
   /// The fewest tokens of its context that the oldest request gets in a step.
-  var leastChunk: Int { min(scheduler.chunkSize, scheduler.maxNumTokens - scheduler.maxBatchSize + 1) }
+  var leastChunk: Int { min(scheduler.chunkSize, scheduler.maxNumTokens - scheduler.maxBatchSize + 1, StepPacer.leastTokens) }
 
   /// The steps that a request needs once it is the oldest.
   func steps(of request: Request) -> Int {
@@ -63,14 +68,14 @@ struct ScheduleDriver {
   }
 
   /// - Returns: nil where the request can never fit, as the engine refuses it.
-  mutating func submit(prompt: [Int32], maxTokens: Int) -> Request? {
+  mutating func submit(prompt: [Int32], maxTokens: Int, priority: Int = 0, key: String? = nil) -> Request? {
     let length = prompt.count + maxTokens
     guard cache.obstacle(toLength: Request.mostCached(maxLength: length), chunk: scheduler.chunkSize) == nil else { return nil }
     let sampling = SamplingParams(maxTokens: maxTokens, ignoresEndTokens: true)
     let request = Request(
       id: nextID, prompt: prompt, maxLength: length,
-      purpose: .generation(AnswerWriter(sampling, ChunkChannel(waker: Waker(), abandoned: {}), tokenizer: Self.tokenizer)),
-      submitted: .zero, deadline: nil)
+      purpose: .generation(Self.writer(sampling)),
+      submitted: .zero, deadline: nil, priority: priority, fairnessKey: key)
     nextID += 1
     scheduler.submit(request)
     live.append(request)
@@ -79,7 +84,8 @@ struct ScheduleDriver {
 
   /// - Returns: the requests that ended.
   mutating func step() -> [Request] {
-    scheduler.schedule(into: &plan)
+    // As little as the pacer may give beside generations, or more.
+    scheduler.schedule(into: &plan, promptTokensBesideGenerations: Int.random(in: StepPacer.leastTokens...64, using: &random))
     steps += 1
     scheduler.commit(plan)
     var ended: [Request] = []

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Logging
 import Martlet
 import MartletCPU
 import MartletCore
@@ -14,6 +15,7 @@ enum Tiny {
     _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
     reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
+    targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil, maxWaitingTokens: Int? = nil,
     metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
     try LLM(
@@ -23,13 +25,15 @@ enum Tiny {
         kvCache: EngineConfiguration.KVCache(
           dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes, reusesPartialPages: reusesPartialPages),
         maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
+        targetStepTime: targetStepTime, maxWaitingRequests: maxWaitingRequests, maxWaitingTokens: maxWaitingTokens,
         capacityPolicy: capacityPolicy, metricsFactory: metricsFactory, clock: clock))
   }
 
   /// An engine whose context takes more than a minute to fill, so that a request without an end is there for as long as a test looks, however few
   /// turns the test's own task gets on a busy machine.
   static func endless(
-    seed: UInt64, maxBatchSize: Int, models: ModelRegistry = .builtIn, metricsFactory: (any MetricsFactory)? = nil,
+    seed: UInt64, maxBatchSize: Int, maxNumTokens: Int = 512, models: ModelRegistry = .builtIn, targetStepTime: Duration? = .milliseconds(100),
+    maxWaitingRequests: Int? = nil, maxWaitingTokens: Int? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
     let context = 65_536
@@ -37,7 +41,8 @@ enum Tiny {
       file: TinyModel(.llama, seed: seed) { $0.contextLength = context }.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: 1), models: models, maxSequenceLength: context, maxBatchSize: maxBatchSize,
-        metricsFactory: metricsFactory, clock: clock))
+        maxNumTokens: maxNumTokens, targetStepTime: targetStepTime, maxWaitingRequests: maxWaitingRequests,
+        maxWaitingTokens: maxWaitingTokens, logger: logger, metricsFactory: metricsFactory, clock: clock))
   }
 
   /// Random token ids that are bytes.
