@@ -14,7 +14,7 @@ struct HostMemory: @unchecked Sendable {
 
   private static let hugePage = 2 << 20
 
-  /// - Throws: ``DeviceError/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
+  /// - Throws: ``DeviceError/Code/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
   ///   group cannot hold it: Linux would say yes and kill the process at the first use.
   static func allocate(byteCount: Int) throws(DeviceError) -> HostMemory {
     enforce(byteCount >= 0, "a buffer of \(byteCount) bytes")
