@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Glibc
+import CMartletLibc
 public import MartletCore
 
 /// The processor as a device: memory is the process's own, kernels run at once on the threads of one ``WorkerPool``.

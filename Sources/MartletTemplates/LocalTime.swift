@@ -1,12 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import CMartletLibc
 
 /// A date and a time of day, for `strftime_now`. Handed in: a rendering keeps no clock.
 public struct LocalTime: Sendable, Hashable, LosslessStringConvertible {
