@@ -38,19 +38,21 @@ let package = Package(
   ],
   targets: [
     .target(name: "CMartletKernels", cSettings: cSettings),
+    .target(name: "CMartletLibc", cSettings: cSettings),
     .target(name: "MartletCore", swiftSettings: swiftSettings),
-    .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels"], swiftSettings: swiftSettings),
-    .target(name: "MartletFormats", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
-    .target(name: "MartletTemplates", swiftSettings: swiftSettings),
+    .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels", "CMartletLibc"], swiftSettings: swiftSettings),
+    .target(name: "MartletFormats", dependencies: ["MartletCore", "CMartletLibc"], swiftSettings: swiftSettings),
+    .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
       name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
-    .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache"], swiftSettings: swiftSettings),
+    .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(
-      name: "MartletAttentionTestKit", dependencies: ["MartletCore", "MartletKVCache", "MartletAttention"], swiftSettings: swiftSettings),
+      name: "MartletAttentionTestKit", dependencies: ["MartletCore", "MartletKVCache", "MartletAttention", "CMartletLibc"],
+      swiftSettings: swiftSettings),
     .target(
       name: "MartletModels",
-      dependencies: ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
+      dependencies: ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache", "CMartletLibc"],
       swiftSettings: swiftSettings),
     .target(
       name: "Martlet",
@@ -96,7 +98,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
-      dependencies: ["MartletTokenizers", "MartletTemplates", "MartletFormats", "MartletCore", "MartletTestSupport"],
+      dependencies: ["MartletTokenizers", "MartletTemplates", "MartletFormats", "MartletCore", "MartletTestSupport", "CMartletLibc"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
@@ -118,6 +120,7 @@ let package = Package(
       name: "MartletModelsTests",
       dependencies: [
         "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats", "MartletCore", "MartletCPU", "MartletTestSupport",
+        "CMartletLibc",
       ],
       swiftSettings: swiftSettings),
     .testTarget(

@@ -14,24 +14,20 @@ git clone -q --no-local . "$folder/martlet"
 git -C "$folder/martlet" -c user.name=consumer -c user.email=consumer@localhost tag -f -m 0.1.0 0.1.0
 if [ -n "$(git status --porcelain)" ]; then echo "what is not committed is not in the consumer's version"; fi
 
-# The example's program, with a manifest of its own.
-mkdir -p "$folder/consumer/Sources/consumer"
-cp Examples/generate/Sources/generate/main.swift "$folder/consumer/Sources/consumer/"
-cat > "$folder/consumer/Package.swift" <<MANIFEST
-// swift-tools-version: 6.2
-import PackageDescription
-
-let package = Package(
-  name: "consumer",
-  dependencies: [.package(url: "file://$folder/martlet", from: "0.1.0")],
-  targets: [.executableTarget(name: "consumer", dependencies: [.product(name: "Martlet", package: "martlet")])]
-)
-MANIFEST
+# The README's manifest, whose two words are filled in, and its program.
+mkdir -p "$folder/consumer/Sources/answer"
+readme_block() { awk -v first="$1" '/^```/ { inside = 0 } index($0, first) == 1 { inside = 1 } inside' README.md; }
+readme_block "import Martlet" > "$folder/consumer/Sources/answer/main.swift"
+readme_block "// swift-tools-version" \
+  | sed "s|REPOSITORY|file://$folder/martlet|; s|VERSION|0.1.0|" > "$folder/consumer/Package.swift"
+grep -q "file://$folder/martlet.*0\.1\.0" "$folder/consumer/Package.swift" \
+  || { echo "the README has no manifest with REPOSITORY and VERSION to fill in" >&2; exit 1; }
 
 cd "$folder/consumer"
 # A consumer sets nothing of ours.
 env -u MARTLET_WARNINGS_AS_ERRORS swift build -c release 2>&1 | tail -3
 grep -A6 '"identity" : "martlet"' Package.resolved | grep -q '"version" : "0.1.0"' \
   || { echo "the consumer did not take version 0.1.0" >&2; cat Package.resolved >&2; exit 1; }
-.build/release/consumer "The capital of France is" "$models" | tee output.txt
-grep -q '^greedy: The capital of France is Paris' output.txt || { echo "the consumer's text is not what the model says" >&2; exit 1; }
+ln -s "$models" models
+.build/release/answer | tee output.txt
+grep -q '^ Paris' output.txt || { echo "the consumer's text is not what the model says" >&2; exit 1; }

@@ -15,27 +15,31 @@ import sys
 # module: the modules of this package that it may import
 ALLOWED = {
     "CMartletKernels": [],
+    "CMartletLibc": [],
     "MartletCore": [],
-    "MartletCPU": ["MartletCore", "CMartletKernels"],
-    "MartletFormats": ["MartletCore"],
-    "MartletTemplates": [],
+    "MartletCPU": ["MartletCore", "CMartletKernels", "CMartletLibc"],
+    "MartletFormats": ["MartletCore", "CMartletLibc"],
+    "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
-    "MartletAttention": ["MartletCore", "MartletKVCache"],
-    "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention"],
-    "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache"],
+    "MartletAttention": ["MartletCore", "MartletKVCache", "CMartletLibc"],
+    "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention", "CMartletLibc"],
+    "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache", "CMartletLibc"],
     "Martlet": [
         "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU",
+        "MartletCPU", "CMartletLibc",
     ],
     "MartletCLI": [
         "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU", "MartletAttentionTestKit",
+        "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
     ],
 }
 
-# What every module may import from the system. The C library has another name on each platform.
-SYSTEM = ["Swift", "Synchronization", "Glibc", "Musl", "Android", "Darwin", "Bionic"]
+# What every module may import from the system.
+SYSTEM = ["Swift", "Synchronization"]
+
+# What the C library is called, on one platform each. CMartletLibc has one name for it.
+C_LIBRARIES = ["Glibc", "Musl", "Android", "Bionic", "Darwin"]
 
 # module: what else it may import from outside; a module that has no row may import nothing else
 OUTSIDE = {
@@ -76,6 +80,9 @@ def check_swift(module, file, number, line):
                 yield f"{module} may not import {name} (it may: {', '.join(ALLOWED[module]) or 'no module of this package'})"
             elif module == "Martlet" and name == "MartletCPU" and file.name != DEFAULT_DEVICE_FILE:
                 yield f"Martlet names the CPU only in {DEFAULT_DEVICE_FILE}, as the default device"
+        elif name in C_LIBRARIES:
+            if module not in TOP:
+                yield f"{name} is one platform's name of the C library: import CMartletLibc"
         elif name not in SYSTEM and name not in OUTSIDE.get(module, []):
             yield f"{module} may not import {name}"
         return

@@ -16,7 +16,7 @@ mkdir -p "$folder/modules"
 
 clang=$(dirname "$(readlink -f "$(command -v swiftc)")")/clang
 swift=(swiftc -O -wmo -parse-as-library -swift-version 6 -enable-upcoming-feature ExistentialAny -enable-upcoming-feature MemberImportVisibility
-  -enable-upcoming-feature InternalImportsByDefault -package-name martlet -I "$folder/modules" -use-ld=lld)
+  -enable-upcoming-feature InternalImportsByDefault -package-name martlet -I "$folder/modules" -I Sources/CMartletLibc/include -use-ld=lld)
 objects=()
 
 kernels() {

@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Glibc
+import CMartletLibc
 public import MartletCore
 
 /// The processor as a device: memory is the process's own, kernels run at once on the threads of one ``WorkerPool``.
@@ -17,8 +17,8 @@ public final class CPUDevice: Device {
   /// - Parameters:
   ///   - instructionSet: the name of one of ``instructionSets``; nil takes the best that this machine runs.
   ///   - threads: how many threads compute, the caller's included; nil takes ``HostLimits/processorCount``.
-  /// - Throws: ``DeviceError/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
-  ///   ``DeviceError/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/threadsUnavailable`` where the system refuses a thread, ``DeviceError/outOfMemory`` for the threads' scratch.
+  /// - Throws: ``DeviceError/Code/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
+  ///   ``DeviceError/Code/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/Code/threadsUnavailable`` where the system refuses a thread, ``DeviceError/Code/outOfMemory`` for the threads' scratch.
   public init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
     let runnable = InstructionSet.all.filter(\.isSupported)
     let chosen = name.map { name in runnable.first { $0.name == name } } ?? runnable.first(where: \.isChosenByItself)

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import CMartletKernels
-import Glibc
+import CMartletLibc
 
 /// What the machine and the process's control groups (v1 or v2) allow: processors and memory.
 ///

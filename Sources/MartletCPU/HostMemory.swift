@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import Glibc
+import CMartletLibc
 import MartletCore
 
 /// Zeroed memory of this process, aligned to 64 bytes; from 2 MiB on mapped by itself, at a huge page's boundary, so that the kernel
@@ -14,7 +14,7 @@ struct HostMemory: @unchecked Sendable {
 
   private static let hugePage = 2 << 20
 
-  /// - Throws: ``DeviceError/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
+  /// - Throws: ``DeviceError/Code/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
   ///   group cannot hold it: Linux would say yes and kill the process at the first use.
   static func allocate(byteCount: Int) throws(DeviceError) -> HostMemory {
     enforce(byteCount >= 0, "a buffer of \(byteCount) bytes")
@@ -34,19 +34,18 @@ struct HostMemory: @unchecked Sendable {
   }
 
   func free() {
-    if mappedByteCount > 0 { munmap(baseAddress, mappedByteCount) } else { Glibc.free(baseAddress) }
+    if mappedByteCount > 0 { munmap(baseAddress, mappedByteCount) } else { CMartletLibc.free(baseAddress) }
   }
 
   /// A mapping that starts at a huge page's boundary: one huge page too many, the ends given back.
   private static func map(byteCount: Int) -> UnsafeMutableRawPointer? {
     let wanted = roundedUp(byteCount), reserved = wanted + hugePage
-    let mapping = mmap(nil, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let mapping, mapping != UnsafeMutableRawPointer(bitPattern: -1) else { return nil }
+    guard let mapping = martlet_map_memory(reserved) else { return nil }
     let lead = (hugePage - Int(UInt(bitPattern: mapping) % UInt(hugePage))) % hugePage
     let start = mapping + lead
     if lead > 0 { munmap(mapping, lead) }
     if lead < hugePage { munmap(start + wanted, hugePage - lead) }
-    madvise(start, wanted, MADV_HUGEPAGE)  // a wish: where huge pages are off, small ones serve
+    martlet_wish_for_huge_pages(start, wanted)  // where huge pages are off, small ones serve
     return start
   }
 

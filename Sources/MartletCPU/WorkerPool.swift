@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 public import CMartletKernels
-import Glibc
+import CMartletLibc
 public import MartletCore
 import Synchronization
 
@@ -31,10 +31,10 @@ public final class WorkerPool: @unchecked Sendable {
   /// One for each worker, worker 0 included.
   private let workers: UnsafeMutableBufferPointer<Worker>
   /// The pool's own threads; worker i + 1 is thread i.
-  private var threads: [pthread_t] = []
+  private var threads: [UInt] = []
 
   /// Starts `threadCount − 1` threads.
-  /// - Throws: ``DeviceError/invalidThreadCount`` outside 1…4096, ``DeviceError/threadsUnavailable`` or ``DeviceError/outOfMemory``.
+  /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable`` or ``DeviceError/Code/outOfMemory``.
   public init(threadCount: Int, scratchByteCount: Int = 1 << 20) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
     enforce(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
@@ -50,8 +50,8 @@ public final class WorkerPool: @unchecked Sendable {
     }
     threads.reserveCapacity(threadCount - 1)
     for index in 1..<threadCount {
-      var thread = pthread_t()
-      let failure = pthread_create(&thread, nil, workerMain, workers.baseAddress! + index)
+      var thread: UInt = 0
+      let failure = martlet_thread_start(&thread, workerMain, workers.baseAddress! + index)
       // From here on a throw runs `deinit`, which stops the threads that did start.
       guard failure == 0 else {
         throw .threadsUnavailable(device: "cpu", requested: threadCount, reason: String(cString: strerror(failure)))
@@ -64,7 +64,7 @@ public final class WorkerPool: @unchecked Sendable {
     let shared = workers[0].shared
     shared.stop.pointee.store(1, ordering: .relaxed)
     shared.announce(atMost: .max)
-    for thread in threads { pthread_join(thread, nil) }
+    for thread in threads { martlet_thread_join(thread) }
     workers.deallocate()
     memory.free()
   }

@@ -1,12 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import CMartletLibc
 
 /// The bytes of a file: a read-only map, or an exact copy in memory, released with the last reference.
 ///
@@ -27,20 +21,20 @@ final class FileBytes: @unchecked Sendable {
   /// Maps the regular file at `path`.
   init(path: String) throws(Failure) {
     func failure(_ reason: String) -> Failure { Failure(reason: reason) }
-    func systemFailure() -> Failure { failure(String(cString: strerror(errno))) }
+    func systemFailure() -> Failure { failure(String(cString: strerror(martlet_errno()))) }
 
-    // O_NONBLOCK: a named pipe must not make us wait before fstat can refuse it.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    // A named pipe does not make us wait before fstat can refuse it.
+    let descriptor = martlet_open_for_reading(path)
     guard descriptor >= 0 else { throw systemFailure() }
     defer { close(descriptor) }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw systemFailure() }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw failure(status.st_mode & S_IFMT == S_IFDIR ? "it is a directory; name the file inside it" : "it is not a regular file")
+    guard martlet_is_regular_file(&status) else {
+      throw failure(martlet_is_directory(&status) ? "it is a directory; name the file inside it" : "it is not a regular file")
     }
     let count = Int(status.st_size)
     guard count > 0 else { throw failure("the file is empty; fetch it again") }
-    guard let address = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else { throw systemFailure() }
+    guard let address = martlet_map_file(descriptor, count) else { throw systemFailure() }
     bytes = UnsafeRawBufferPointer(start: address, count: count)
     isMapped = true
   }

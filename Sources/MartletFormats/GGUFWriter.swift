@@ -1,14 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 import MartletCore
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Writes GGUF files: tiny models for tests, and files that are wrong on purpose, so that it checks nothing.
 package struct GGUFWriter {
@@ -71,10 +64,12 @@ package struct GGUFWriter {
 
   /// Writes the file to `path`, replacing what is there.
   package func write(toPath path: String) throws(GGUFError) {
-    guard let file = fopen(path, "wb") else { throw .cannotOpen(path: path, reason: String(cString: strerror(errno))) }
+    guard let file = fopen(path, "wb") else { throw .cannotOpen(path: path, reason: String(cString: strerror(martlet_errno()))) }
     let bytes = bytes()
     let written = fwrite(bytes, 1, bytes.count, file)
-    guard fclose(file) == 0, written == bytes.count else { throw .cannotOpen(path: path, reason: String(cString: strerror(errno))) }
+    guard fclose(file) == 0, written == bytes.count else {
+      throw .cannotOpen(path: path, reason: String(cString: strerror(martlet_errno())))
+    }
   }
 
   private func pad(_ bytes: inout [UInt8]) {

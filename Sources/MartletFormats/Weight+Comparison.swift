@@ -1,14 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 public import MartletCore
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 extension Weight {
   /// Whether both matrices have the same format, shape and bytes, and so the same values. Reads both up to the first difference.

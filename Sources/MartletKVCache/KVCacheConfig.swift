@@ -73,7 +73,7 @@ public struct KVCacheConfig: Sendable, Hashable {
     }
   }
 
-  /// - Throws: ``KVCacheError/invalidConfiguration(option:value:wanted:)`` for the first value that cannot work.
+  /// - Throws: ``KVCacheError/Code/invalidConfiguration`` for the first value that cannot work.
   public func validate() throws(KVCacheError) {
     func check(_ holds: Bool, _ option: String, _ value: @autoclosure () -> String, _ wanted: String) throws(KVCacheError) {
       if !holds { throw .invalidConfiguration(option: option, value: value(), wanted: wanted) }

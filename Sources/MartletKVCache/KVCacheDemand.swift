@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// What one sequence of the greatest length takes of one pool: for plans and reports, before any memory is reserved.
-public struct KVCacheDemand: Sendable, Hashable {
+public struct KVCacheDemand: Sendable, Hashable, Codable {
   /// The sliding window of the pool's layers; nil where they see everything.
   public let window: Int?
   /// Layers that share the pool's page ids.
@@ -13,6 +13,12 @@ public struct KVCacheDemand: Sendable, Hashable {
 
   /// The bytes of those pages.
   public var byteCount: Int { pages * bytesPerPage }
+
+  private enum CodingKeys: String, CodingKey {
+    case window, pages
+    case layerCount = "layers"
+    case bytesPerPage = "bytes_per_page"
+  }
 }
 
 extension KVCacheConfig {

@@ -24,7 +24,9 @@ extension KVCacheManager {
   /// int8 values come multiplied by their scales, e4m3 ones by `scales`, which only the layer knows.
   /// Waits for `queue`. The sequence's whole length is read, written or not.
   /// - Throws: `DeviceError` where the host memory for one page is not to be had.
-  public func read(layer: Int, request id: Int, scales: KVScales = KVScales(), on queue: any DeviceQueue) throws -> KVContents {
+  public func read(
+    layer: Int, request id: Int, scales: KVScales = KVScales(), on queue: any DeviceQueue
+  ) throws(DeviceError) -> KVContents {
     let layout = layers[layer].layout
     let pool = pools[poolOfLayer[layer]]
     let slot = slot(of: id)
@@ -59,7 +61,7 @@ private struct PageReader {
   let queue: any DeviceQueue
   let bytes: HostBuffer<UInt8>
 
-  init(_ layout: KVLayout, _ scales: KVScales, pages: Tensor, device: any Device, queue: any DeviceQueue) throws {
+  init(_ layout: KVLayout, _ scales: KVScales, pages: Tensor, device: any Device, queue: any DeviceQueue) throws(DeviceError) {
     self.layout = layout
     self.scales = scales
     self.pages = pages

@@ -6,7 +6,7 @@ extension KVCacheManager {
   /// Checks that in every pool free + cached + held = all, that no page is two of them or twice free or twice in one sequence, that as many
   /// sequences hold each page as are counted, that every table agrees with its sequence's lengths and the pool's window, and that the prefix
   /// tree agrees with the pools and with the sequences.
-  /// - Throws: ``KVCacheError/integrity(_:)`` with the first thing that is wrong.
+  /// - Throws: ``KVCacheError/Code/integrity`` with the first thing that is wrong.
   public func checkIntegrity() throws(KVCacheError) {
     guard slots.count + freeSlots.count == config.maxSequences, Set(slots.values).union(freeSlots).count == config.maxSequences else {
       throw .integrity("\(slots.count) sequences and \(freeSlots.count) free slots do not make \(config.maxSequences) distinct slots")

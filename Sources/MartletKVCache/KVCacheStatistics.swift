@@ -3,9 +3,9 @@
 public import MartletCore
 
 /// How full the key/value cache is.
-public struct KVCacheStatistics: Sendable, Hashable {
+public struct KVCacheStatistics: Sendable, Hashable, Codable {
   /// One pool's pages.
-  public struct Pool: Sendable, Hashable {
+  public struct Pool: Sendable, Hashable, Codable {
     /// The sliding window of the layers, in tokens; nil without one.
     public let window: Int?
     /// Key/value heads of each layer.
@@ -28,10 +28,24 @@ public struct KVCacheStatistics: Sendable, Hashable {
     public let heldPages: Int
     /// Bytes of one page id, all layers together.
     public let bytesPerPage: Int
+
+    private enum CodingKeys: String, CodingKey {
+      case window
+      case numKVHeads = "kv_heads"
+      case headDim = "head_dim"
+      case valueHeadDim = "value_head_dim"
+      case dataType = "dtype"
+      case layerCount = "layers"
+      case pageCount = "pages"
+      case freePages = "free_pages"
+      case cachedPages = "cached_pages"
+      case heldPages = "held_pages"
+      case bytesPerPage = "bytes_per_page"
+    }
   }
 
   /// What reuse was worth since the cache was made.
-  public struct Prefixes: Sendable, Hashable {
+  public struct Prefixes: Sendable, Hashable, Codable {
     /// Tokens of the sequences that were added with their tokens.
     public internal(set) var askedTokens = 0
     /// Those of them that were taken from the cache.
@@ -43,6 +57,13 @@ public struct KVCacheStatistics: Sendable, Hashable {
 
     /// The share of ``askedTokens`` that was reused; 0 where none was asked for.
     public var hitRate: Double { askedTokens == 0 ? 0 : Double(reusedTokens) / Double(askedTokens) }
+
+    private enum CodingKeys: String, CodingKey {
+      case askedTokens = "asked_tokens"
+      case reusedTokens = "reused_tokens"
+      case copiedTokens = "copied_tokens"
+      case evictedPages = "evicted_pages"
+    }
   }
 
   /// The pools, in the order of their first layers.
@@ -60,6 +81,13 @@ public struct KVCacheStatistics: Sendable, Hashable {
 
   /// The bytes that the pages take: at most the budget.
   public var byteCount: Int { pools.reduce(0) { $0 + $1.pageCount * $1.bytesPerPage } }
+
+  private enum CodingKeys: String, CodingKey {
+    case pools, sequences, prefixes
+    case pageSize = "page_size"
+    case budgetByteCount = "budget_bytes"
+    case budgetOrigin = "budget_origin"
+  }
 }
 
 extension KVCacheManager {

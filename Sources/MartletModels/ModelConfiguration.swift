@@ -3,7 +3,7 @@
 import MartletCore
 
 /// The sizes that every decoder has, read from `<architecture>.…` keys and checked against each other.
-public struct ModelConfiguration: Sendable, Hashable {
+public struct ModelConfiguration: Sendable, Hashable, Codable {
   /// `general.architecture`: the prefix of the keys.
   public var architecture: String
   /// `general.name`; empty where the file has none.
@@ -23,6 +23,20 @@ public struct ModelConfiguration: Sendable, Hashable {
   /// Dims of a value head.
   public var valueHeadDim: Int
   public var normEpsilon: Float
+
+  private enum CodingKeys: String, CodingKey {
+    case architecture, name
+    case contextLength = "context_length"
+    case vocabularySize = "vocabulary_size"
+    case numLayers = "layers"
+    case hiddenSize = "hidden_size"
+    case feedForwardSize = "feed_forward_size"
+    case numHeads = "heads"
+    case numKVHeads = "kv_heads"
+    case headDim = "head_dim"
+    case valueHeadDim = "value_head_dim"
+    case normEpsilon = "norm_epsilon"
+  }
 
   /// The most that a size may be. Far above any model, and products of two of them stay far below `Int.max`.
   static let largestSize = 1 << 24

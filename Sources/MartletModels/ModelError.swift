@@ -1,28 +1,67 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// Why a file's model cannot be served. What is wrong with the file itself is a `GGUFError` or a `CheckpointError`.
-public enum ModelError: Error, Sendable, Hashable, CustomStringConvertible {
-  case unknownArchitecture(String, known: [String])
-  /// A setting of `config.json` that is needed.
-  case missingSetting(String)
-  /// A setting of `config.json` that this build does not know.
-  case unknownSetting(String, value: String)
-  /// A metadata value that contradicts itself, others, or what this build computes.
-  case invalid(key: String, value: String, reason: String)
-  /// A tensor that this build's formula of the architecture does not use: the result would be wrong without it.
-  case unusedTensor(name: String, architecture: String)
+///
+/// A program looks at ``code``, a person reads ``description``. More codes may come, so a `switch` over them has a `default`.
+public struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// Which failure it is.
+  public struct Code: RawRepresentable, Sendable, Hashable, Codable {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
 
-  public var description: String {
-    switch self {
-    case .unknownArchitecture(let name, let known):
+    /// An architecture that this build does not have.
+    public static let unknownArchitecture = Code(rawValue: "unknownArchitecture")
+    /// A setting of `config.json` that is needed is not there.
+    public static let missingSetting = Code(rawValue: "missingSetting")
+    /// A setting of `config.json` that this build does not know.
+    public static let unknownSetting = Code(rawValue: "unknownSetting")
+    /// A metadata value that contradicts itself, others, or what this build computes.
+    public static let invalid = Code(rawValue: "invalid")
+    /// A tensor that this build's formula of the architecture does not use: the result would be wrong without it.
+    public static let unusedTensor = Code(rawValue: "unusedTensor")
+  }
+
+  public let code: Code
+  /// A sentence that names the thing and the way out.
+  public let description: String
+
+  public init(_ code: Code, _ description: String) {
+    self.code = code
+    self.description = description
+  }
+}
+
+extension ModelError {
+  /// ``Code/unknownArchitecture``, with the names that there are.
+  public static func unknownArchitecture(_ name: String, known: [String]) -> ModelError {
+    ModelError(
+      .unknownArchitecture,
       "the architecture \"\(name)\" is unknown (known: \(known.joined(separator: ", "))); convert it to one of these, or add it to the package (see Adding-a-model.md)"
-    case .missingSetting(let name): "config.json has no \"\(name)\", which is needed; take the model's own config.json"
-    case .unknownSetting(let name, let value):
+    )
+  }
+
+  /// ``Code/missingSetting``, with the setting's name.
+  public static func missingSetting(_ name: String) -> ModelError {
+    ModelError(.missingSetting, "config.json has no \"\(name)\", which is needed; take the model's own config.json")
+  }
+
+  /// ``Code/unknownSetting``, with the setting's name and value.
+  public static func unknownSetting(_ name: String, value: String) -> ModelError {
+    ModelError(
+      .unknownSetting,
       "config.json says \(name) = \(value), which this build does not know: it may change what the model computes; "
-        + "take the line out if it does not, or convert the model to GGUF"
-    case .invalid(let key, let value, let reason): "the file says \(key) = \(value): \(reason)"
-    case .unusedTensor(let name, let architecture):
-      "the file has a tensor \"\(name)\", which \"\(architecture)\" as this build computes it does not use; the model is another variant"
-    }
+        + "take the line out if it does not, or convert the model to GGUF")
+  }
+
+  /// ``Code/invalid``, with the key as the file spells it.
+  public static func invalid(key: String, value: String, reason: String) -> ModelError {
+    ModelError(.invalid, "the file says \(key) = \(value): \(reason)")
+  }
+
+  /// ``Code/unusedTensor``.
+  public static func unusedTensor(name: String, architecture: String) -> ModelError {
+    ModelError(
+      .unusedTensor,
+      "the file has a tensor \"\(name)\", which \"\(architecture)\" as this build computes it does not use; the model is another variant")
   }
 }

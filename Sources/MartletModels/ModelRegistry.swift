@@ -21,7 +21,7 @@ public struct ModelRegistry: Sendable {
   }
 
   /// The type that reads this source.
-  /// - Throws: ``ModelError/unknownArchitecture(_:known:)``, or the source's error where it names none.
+  /// - Throws: ``ModelError/Code/unknownArchitecture``, or the source's error where it names none.
   public func model(for source: any ModelSource) throws -> any LanguageModel.Type {
     let architecture = try source.string("general.architecture")
     guard let model = models.first(where: { $0.architecture == architecture }) else {

@@ -63,7 +63,7 @@ struct WeightLoader {
   /// Says that a tensor needs no memory of its own, because another one serves for it.
   mutating func skip(_ name: String) throws { if has(name) { try note(name) } }
 
-  /// - Throws: ``ModelError/unusedTensor(name:architecture:)`` for the first tensor of the file that was not read.
+  /// - Throws: ``ModelError/Code/unusedTensor`` for the first tensor of the file that was not read.
   func finish() throws {
     if let unused = tensors.first(where: { !names.contains($0.name) }) {
       throw ModelError.unusedTensor(name: source.spelling(of: unused.name), architecture: architecture)

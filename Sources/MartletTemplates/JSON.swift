@@ -103,6 +103,19 @@ extension JSON {
   public subscript(key: String) -> JSON? { object?[key] }
 }
 
+/// As the ``JSON`` that it is.
+extension JSON.Object: Codable {
+  public init(from decoder: any Decoder) throws {
+    guard let object = try JSON(from: decoder).object else {
+      throw DecodingError.typeMismatch(
+        JSON.Object.self, DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "an object is needed"))
+    }
+    self = object
+  }
+
+  public func encode(to encoder: any Encoder) throws { try JSON.object(self).encode(to: encoder) }
+}
+
 /// Through a coder, members keep their order as far as the coder keeps it: Foundation's decoder does not. Texts are read with their order by
 /// `JSON(parsing:)` in MartletTokenizers, and written by ``text``.
 extension JSON: Codable {

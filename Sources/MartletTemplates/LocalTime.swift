@@ -1,15 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import CMartletLibc
 
 /// A date and a time of day, for `strftime_now`. Handed in: a rendering keeps no clock.
-public struct LocalTime: Sendable, Hashable {
+public struct LocalTime: Sendable, Hashable, LosslessStringConvertible {
   /// 1…9999.
   public var year: Int
   /// 1…12.
@@ -53,6 +47,15 @@ public struct LocalTime: Sendable, Hashable {
     self.init(year: date[0], month: date[1], day: date[2], hour: time[0], minute: time[1], second: time[2])
   }
 
+  /// "2026-11-29T12:34:56", which ``init(_:)`` reads.
+  public var description: String {
+    func padded(_ number: Int, _ count: Int) -> String {
+      let digits = String(number)
+      return String(repeating: "0", count: max(0, count - digits.utf8.count)) + digits
+    }
+    return "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))T\(padded(hour, 2)):\(padded(minute, 2)):\(padded(second, 2))"
+  }
+
   /// Midnight, 1 January 1970.
   public static let epoch = LocalTime(year: 1970, month: 1, day: 1)!
 
@@ -90,5 +93,22 @@ public struct LocalTime: Sendable, Hashable {
       if count > 0 { return String(decoding: buffer.prefix(count - 1).map { UInt8(bitPattern: $0) }, as: UTF8.self) }
     }
     throw TemplateError(.limit, "strftime_now writes too much for a format of \(format.utf8.count) bytes")
+  }
+}
+
+/// A string such as "2026-11-29T12:34:56".
+extension LocalTime: Codable {
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    let text = try container.decode(String.self)
+    guard let time = LocalTime(text) else {
+      throw DecodingError.dataCorruptedError(in: container, debugDescription: "\"\(text)\" is no date such as 2026-11-29T12:34:56")
+    }
+    self = time
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(description)
   }
 }

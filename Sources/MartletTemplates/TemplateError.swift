@@ -3,9 +3,9 @@
 /// Why a program cannot be compiled, or a rendering was given up: never half a text.
 public struct TemplateError: Error, Sendable, Hashable {
   /// What kind of failure it is. More kinds may come.
-  public struct Code: RawRepresentable, Sendable, Hashable {
+  public struct Code: RawRepresentable, Sendable, Hashable, Codable {
     /// One word.
-    public var rawValue: String
+    public let rawValue: String
     public init(rawValue: String) { self.rawValue = rawValue }
 
     /// The program is no Jinja, or names a filter, test or tag that does not exist.

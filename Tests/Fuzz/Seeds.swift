@@ -2,7 +2,7 @@
 
 // Writes what the fuzzers begin with: small valid files, one folder for each target, in the folder that is named.
 
-import Glibc
+import CMartletLibc
 import MartletCore
 import MartletFormats
 

@@ -1,14 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 import MartletTestSupport
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// The independent truth: a whole sequence at once, without a cache, every number a double, written from the papers' formulas.
 struct ReferenceModel {

@@ -44,8 +44,9 @@ import Testing
         case (.success(let text), let output?):
           #expect(Array(text.text.utf8) == Array(output.utf8), what)
           counts.written += 1
-        case (.failure(TokenizerError.unwritableConversation(let error)), nil):
-          if error.code == .raised { #expect(error.message == recorded["message"]?.string, what) }
+        case (.failure(let error as TokenizerError), nil) where error.code == .unwritableConversation:
+          let problem = try #require(error.underlying as? TemplateError, what)
+          if problem.code == .raised { #expect(problem.message == recorded["message"]?.string, what) }
           counts.raised += 1
         case (.success, nil): Issue.record("\(what.rawValue): written, where transformers raises \(recorded["message"]?.string ?? "")")
         case (.failure(let error), _): Issue.record("\(what.rawValue): \(error)")

@@ -2,18 +2,11 @@
 
 // No text makes encoding take more than near-linear time, whatever the tokenizer.
 
+import CMartletLibc
 import MartletFormats
 import MartletTestSupport
 import MartletTokenizers
 import Testing
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 @Suite(.serialized) struct LinearTimeTests {
   enum Line: String, CaseIterable {

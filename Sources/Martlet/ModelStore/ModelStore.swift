@@ -38,7 +38,7 @@ public struct ModelStore: Sendable {
   /// Finds the file or directory that `nameOrPath` means, without fetching anything.
   ///
   /// What contains a slash or ends in `.gguf` is a path, everything else is a name.
-  /// - Throws: ``ModelStoreError/fileNotFound(path:)``, ``ModelStoreError/unknownModel(name:known:directory:)``.
+  /// - Throws: ``ModelStoreError/Code/fileNotFound``, ``ModelStoreError/Code/unknownModel``.
   public func locate(_ nameOrPath: String) throws(ModelStoreError) -> Location {
     if nameOrPath.contains("/") || nameOrPath.lowercased().hasSuffix(".gguf") {
       guard FileManager.default.fileExists(atPath: nameOrPath) else { throw .fileNotFound(path: nameOrPath) }

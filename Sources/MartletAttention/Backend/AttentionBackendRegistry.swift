@@ -20,7 +20,7 @@ public struct AttentionBackendRegistry: Sendable {
   }
 
   /// The backend of this name, in any case.
-  /// - Throws: ``AttentionError/unknownBackend(name:known:)``.
+  /// - Throws: ``AttentionError/Code/unknownBackend``.
   public func backend(named name: String) throws(AttentionError) -> any AttentionBackend.Type {
     guard let backend = backends.first(where: { $0.name.uppercased() == name.uppercased() }) else {
       throw .unknownBackend(name: name, known: names)

@@ -20,7 +20,7 @@ public final class AttentionLayer {
   private let metadataMaker: (AttentionMetadata.Setup) throws -> AttentionMetadata
 
   /// Makes the backend's object for a layer.
-  /// - Throws: ``AttentionError/obstacles(backend:layer:reasons:)`` where the backend cannot serve it.
+  /// - Throws: ``AttentionError/Code/obstacles`` where the backend cannot serve it.
   public init<Backend: AttentionBackend>(_ spec: AttentionLayerSpec, backend: Backend.Type, in context: AttentionContext) throws {
     var spec = spec
     spec.quantConfig = context.quantConfig(of: spec)

@@ -16,7 +16,8 @@ extension AttentionMetadata {
   /// A float32 tensor `[numTokens, columns]` (keys and values: `[numNewKVTokens, columns]`) whose contents last until the next layer.
   ///
   /// Allocated on first use at the step's greatest size and the widest layer's width; of a graph metadata, at init.
-  public final func workspace(_ use: Workspace, columns: Int) throws -> Tensor {
+  /// - Throws: `DeviceError` where the memory is not to be had.
+  public final func workspace(_ use: Workspace, columns: Int) throws(DeviceError) -> Tensor {
     let rows = use == .keys || use == .values ? numNewKVTokens : numTokens
     let tensor: Tensor
     if let existing = workspaces[use.rawValue] {
@@ -28,11 +29,11 @@ extension AttentionMetadata {
     return tensor.prefix(rows * columns).reshaped(Shape(rows, columns))
   }
 
-  final func allocateWorkspaces() throws {
+  final func allocateWorkspaces() throws(DeviceError) {
     for use in Workspace.allCases { workspaces[use.rawValue] = try allocate(use) }
   }
 
-  private final func allocate(_ use: Workspace) throws -> Tensor {
+  private final func allocate(_ use: Workspace) throws(DeviceError) -> Tensor {
     let rows = use == .keys || use == .values ? maxNumKVTokens : maxNumTokens
     let widths: [Int] = setup.layers.map { layer in
       switch use {

@@ -172,7 +172,7 @@ open class AttentionMetadata {
 
   /// Checks the step, derives what is derived and copies it to the device. Called once per step, after the fields are set and the cache was
   /// extended for the new tokens.
-  /// - Throws: ``AttentionError/invalidStep(_:)`` where the fields contradict each other, the limits or the cache.
+  /// - Throws: ``AttentionError/Code/invalidStep`` where the fields contradict each other, the limits or the cache.
   open func prepare() throws {
     countTokens()
     try validateStep()

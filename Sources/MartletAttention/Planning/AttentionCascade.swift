@@ -30,8 +30,8 @@ final class AttentionCascade: Sendable {
   /// `[1]`: requests of the batch.
   private let requestCount: HostBuffer<Int32>
 
-  init(pageCount: Int, maxNumRequests: Int, on device: any Device) throws {
-    func buffer(_ count: Int) throws -> HostBuffer<Int32> { try device.makeHostBuffer(of: Int32.self, count: max(count, 1)) }
+  init(pageCount: Int, maxNumRequests: Int, on device: any Device) throws(DeviceError) {
+    func buffer(_ count: Int) throws(DeviceError) -> HostBuffer<Int32> { try device.makeHostBuffer(of: Int32.self, count: max(count, 1)) }
     leaders = try buffer(pageCount)
     leaders.unsafeStorage.update(repeating: -1)
     leaderOf = try buffer(maxNumRequests)

@@ -18,15 +18,16 @@ public struct AttentionPlan: Sendable {
   /// Allocates everything that plans within the capacities need.
   /// - Parameter states: float32 of at least ``stateElementCount(_:)`` elements to use for chunk states, which plans whose layers run one
   ///   after another may share; nil allocates them.
-  public init(_ planner: AttentionPlanner, states: Tensor? = nil, on device: any Device) throws {
+  /// - Throws: `DeviceError` where the memory is not to be had.
+  public init(_ planner: AttentionPlanner, states: Tensor? = nil, on device: any Device) throws(DeviceError) {
     self.planner = planner
     list = try AttentionTaskList(planner, on: device)
     tasks = try device.makeTensor(Shape(planner.taskCapacity, 8), .i32)
     segments = try device.makeTensor(Shape(max(planner.segmentCapacity, 1), 8), .i32)
     merges = try device.makeTensor(Shape(max(planner.mergeCapacity, 1), 4), .i32)
     let stateRows = max(planner.stateCapacity, 1)
-    self.states = try (states ?? device.makeTensor(Shape(Self.stateElementCount(planner)), .f32))
-      .prefix(Self.stateElementCount(planner)).reshaped(Shape(stateRows, planner.key.valueHeadDim + 2))
+    let room = if let states { states } else { try device.makeTensor(Shape(Self.stateElementCount(planner)), .f32) }
+    self.states = room.prefix(Self.stateElementCount(planner)).reshaped(Shape(stateRows, planner.key.valueHeadDim + 2))
     finished = try device.makeTensor(Shape(max(planner.mergeCapacity, 1)), .i32)
     work = AttentionWork(
       tasks: tasks.prefix(0), numTasks: 0, segments: segments.prefix(0), merges: merges.prefix(0), numMerges: 0, states: self.states,

@@ -1,14 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 import MartletCore
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 extension VanillaAttention {
   /// One row: the scores of a query head, their softmax, the weighted sum of values.
@@ -33,7 +26,7 @@ extension VanillaAttention {
     }
     for key in 0..<count { scores[key] *= layer.scale }
     if let cap = layer.softCap {
-      for key in 0..<count { scores[key] = cap * tanh(scores[key] / cap) }
+      for key in 0..<count { scores[key] = cap * tanhf(scores[key] / cap) }
     }
     if let bits = request.bits {
       for key in 0..<count where !bits[token, visible.lowerBound + key] { scores[key] = -.infinity }
@@ -48,11 +41,11 @@ extension VanillaAttention {
     var sum: Float = 0
     if maximum != -.infinity {
       for key in 0..<count {
-        let weight = exp(scores[key] - maximum)
+        let weight = expf(scores[key] - maximum)
         scores[key] = weight
         sum += weight
       }
-      sum += exp(sink - maximum)
+      sum += expf(sink - maximum)
       // result = Σ_j weight[j] · v[j] / sum, j ascending; hidden keys are not read
       for key in 0..<count where scores[key] != 0 {
         let weight = scores[key]

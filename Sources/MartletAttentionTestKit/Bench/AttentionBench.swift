@@ -102,7 +102,7 @@ public final class AttentionBench {
   private let positions: (host: HostBuffer<Int32>, device: Tensor)
 
   /// - Parameter requests: `[layer][request]`.
-  /// - Throws: what making layers, cache and metadata throws: `AttentionError/obstacles` where the backend cannot serve a layer.
+  /// - Throws: what making layers, cache and metadata throws: `AttentionError.Code.obstacles` where the backend cannot serve a layer.
   public init(
     _ backend: any AttentionBackend.Type, _ specs: [AttentionLayerSpec], requests: [[Int: RequestRows]], on device: any Device,
     _ options: Options

@@ -40,7 +40,7 @@ public final class AttentionTimer {
   private let v: Tensor
   private let output: Tensor
 
-  /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError/obstacles` where the backend cannot serve the shape.
+  /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError.Code.obstacles` where the backend cannot serve the shape.
   public init(
     _ backend: any AttentionBackend.Type, _ workload: AttentionWorkload, _ options: Options, on device: any Device
   ) throws {

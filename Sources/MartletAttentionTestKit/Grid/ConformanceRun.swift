@@ -33,13 +33,13 @@ extension ConformanceSubject {
       } else {
         verdict = comparison.problems.isEmpty ? .passed : .failed(comparison.problems)
       }
-    } catch AttentionError.obstacles(_, _, let reasons) {
-      if obstacles == nil || expected.map({ words in reasons.contains { $0.contains(words.words) } }) ?? false {
-        verdict = .refused(reasons)
+    } catch let error as AttentionError where error.code == .obstacles {
+      if obstacles == nil || expected.map({ words in error.reasons.contains { $0.contains(words.words) } }) ?? false {
+        verdict = .refused(error.reasons)
       } else if let expected {
-        verdict = .failed(["refused in other words than \"\(expected.words)\": " + reasons.joined(separator: "; ")])
+        verdict = .failed(["refused in other words than \"\(expected.words)\": " + error.reasons.joined(separator: "; ")])
       } else {
-        verdict = .failed(["refused unexpectedly: " + reasons.joined(separator: "; ")])
+        verdict = .failed(["refused unexpectedly: " + error.reasons.joined(separator: "; ")])
       }
     } catch {
       verdict = .failed(["threw: \(error)"])

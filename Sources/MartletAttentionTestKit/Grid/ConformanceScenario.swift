@@ -210,9 +210,10 @@ extension ConformanceScenario {
   }
 
   /// The scenario's layer on a device: its sinks and norms as tensors.
-  public func spec(on device: any Device) throws -> AttentionLayerSpec {
+  /// - Throws: `DeviceError` where the memory is not to be had.
+  public func spec(on device: any Device) throws(DeviceError) -> AttentionLayerSpec {
     var spec = layer.spec
-    func tensor(_ values: [Float]) throws -> Tensor {
+    func tensor(_ values: [Float]) throws(DeviceError) -> Tensor {
       let host = try device.makeHostBuffer(of: Float.self, count: values.count)
       for (index, value) in values.enumerated() { host[index] = value }
       let tensor = try device.makeTensor(Shape(values.count), .f32)
@@ -221,9 +222,9 @@ extension ConformanceScenario {
       queue.wait()
       return tensor
     }
-    spec.sinks = try layer.sinks.map(tensor)
-    spec.queryNorm = try layer.queryNorm.map { HeadNorm(weight: try tensor($0.weight), epsilon: $0.epsilon) }
-    spec.keyNorm = try layer.keyNorm.map { HeadNorm(weight: try tensor($0.weight), epsilon: $0.epsilon) }
+    if let sinks = layer.sinks { spec.sinks = try tensor(sinks) }
+    if let norm = layer.queryNorm { spec.queryNorm = HeadNorm(weight: try tensor(norm.weight), epsilon: norm.epsilon) }
+    if let norm = layer.keyNorm { spec.keyNorm = HeadNorm(weight: try tensor(norm.weight), epsilon: norm.epsilon) }
     return spec
   }
 }

@@ -1,16 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 import MartletAttention
 import MartletCore
 import MartletKVCache
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// The laws of attention, as plain functions of a backend and devices: each runs requests in two ways that must not differ.
 public enum AttentionLaws {

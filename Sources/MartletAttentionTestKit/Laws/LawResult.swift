@@ -35,8 +35,8 @@ public struct LawResult: Sendable, CustomStringConvertible {
     var result = LawResult(law, setting)
     do {
       try body(&result)
-    } catch AttentionError.obstacles(_, _, let reasons) {
-      result.refusal = reasons.joined(separator: "; ")
+    } catch let error as AttentionError where error.code == .obstacles {
+      result.refusal = error.reasons.joined(separator: "; ")
     } catch {
       result.problems.append("threw: \(error)")
     }

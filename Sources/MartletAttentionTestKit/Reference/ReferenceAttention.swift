@@ -1,15 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 import MartletAttention
 import MartletCore
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// What one request gives a layer: a row for each query token, a row for each key/value token, in order. In self attention they are as many.
 public struct RequestRows: Sendable {

@@ -1,14 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import CMartletLibc
 package import MartletAttention
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
 
 /// Rotary positions in float64, from the papers' formulas: it reads `RopeParams` and calls none of its functions.
 package struct ReferenceRope: Sendable {

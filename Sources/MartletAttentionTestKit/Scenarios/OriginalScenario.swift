@@ -125,8 +125,9 @@ struct OriginalScenario: Sendable {
       result.rows = whole.rows.reduce(0) { $0 + $1.values.reduce(0) { $0 + $1.logSumExp.count } } / max(1, specs[0].numHeads)
       result.rowsCompared = min(truth.rowsCompared, result.rows)
       if !problems.isEmpty { result.verdict = .failed(problems) }
-    } catch AttentionError.obstacles(_, _, let reasons) {
-      result.verdict = subject.obstacles == nil ? .refused(reasons) : .failed(["refused unexpectedly: " + reasons.joined(separator: "; ")])
+    } catch let error as AttentionError where error.code == .obstacles {
+      result.verdict =
+        subject.obstacles == nil ? .refused(error.reasons) : .failed(["refused unexpectedly: " + error.reasons.joined(separator: "; ")])
     } catch {
       result.verdict = .failed(["threw: \(error)"])
     }

@@ -78,7 +78,7 @@ extension ChatTemplate {
     do {
       try self.init(source: text, specialTokens: specialTokens)
     } catch {
-      guard case .invalidChatTemplate(_, let problem) = error else { throw error }
+      guard error.code == .invalidChatTemplate, let problem = error.underlying as? TemplateError else { throw error }
       throw CommandError("\(nameOrPath), line \(problem.line), column \(problem.column): \(problem.message)")
     }
   }
@@ -125,8 +125,7 @@ enum ConversationFile {
 
   /// Where a text that a person wrote is no JSON.
   private static func place(of error: JSONError) -> String {
-    guard case .malformed(let offset, let problem) = error else { return "\(error)" }
-    return "byte \(offset): \(problem)"
+    error.offset.map { "byte \($0): \(error.reason)" } ?? "\(error)"
   }
 
   /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.

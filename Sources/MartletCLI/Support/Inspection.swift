@@ -170,7 +170,7 @@ struct Inspection: Encodable {
       switch template {
       case .success(let template):
         self.tokenizer?.chatTemplates = template.programs.keys.sorted { $1 != "default" && ($0 == "default" || $0 < $1) }
-      case .failure(.noChatTemplate): break
+      case .failure(let error) where error.code == .noChatTemplate: break
       case .failure(let error): self.tokenizer?.chatTemplateProblem = "\(error)"
       }
     } catch {

@@ -16,14 +16,14 @@ public protocol Device: AnyObject, Sendable {
   var attentionKernels: any AttentionKernels { get }
 
   /// Zeroed memory, aligned to at least 64 bytes.
-  /// - Throws: ``DeviceError/outOfMemory`` with the sizes.
+  /// - Throws: ``DeviceError/Code/outOfMemory`` with the sizes.
   func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer
   /// Zeroed host memory that copies need not stage.
   func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element>
   /// A new queue; work on one queue runs in order.
   func makeQueue() -> any DeviceQueue
   /// Brings the weights, stacked by rows, into the order that this device's kernels read.
-  /// - Throws: ``DeviceError/unsupportedWeight`` where the device has no kernel for a format or a shape.
+  /// - Throws: ``DeviceError/Code/unsupportedWeight`` where the device has no kernel for a format or a shape.
   func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight
   /// Bytes that a matrix takes once it is prepared, alone or stacked.
   func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int
@@ -48,30 +48,5 @@ extension Device {
   /// A zeroed tensor of its own buffer.
   public func makeTensor(_ shape: Shape, _ dataType: DataType) throws(DeviceError) -> Tensor {
     Tensor(try makeBuffer(byteCount: max(shape.count, 1) * dataType.byteCount), shape: shape, dataType: dataType)
-  }
-}
-
-/// What a device can refuse.
-public enum DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
-  case outOfMemory(device: String, requested: Int, available: Int)
-  case unsupportedWeight(device: String, weight: String, reason: String)
-  case unknownInstructionSet(name: String, available: [String])
-  case threadsUnavailable(device: String, requested: Int, reason: String)
-  /// No machine is asked for so many threads, or so few.
-  case invalidThreadCount(device: String, requested: Int, most: Int)
-
-  public var description: String {
-    switch self {
-    case .outOfMemory(let device, let requested, let available):
-      "device \(device): \(requested) bytes were asked for and about \(available) are free; "
-        + "lower the context length, the key/value cache budget, or the requests or tokens of a step"
-    case .unsupportedWeight(let device, let weight, let reason): "device \(device): weight \"\(weight)\": \(reason)"
-    case .unknownInstructionSet(let name, let available):
-      "instruction set \"\(name)\" is not to be had on this machine (available: \(available.joined(separator: ", ")))"
-    case .threadsUnavailable(let device, let requested, let reason):
-      "device \(device): the system refused one of \(requested) threads (\(reason)); ask for fewer threads"
-    case .invalidThreadCount(let device, let requested, let most):
-      "device \(device): \(requested) threads were asked for; ask for 1 to \(most), or leave the number out"
-    }
   }
 }

@@ -3,7 +3,7 @@
 /// The type of one element of a tensor or of a key/value cache.
 ///
 /// Weights have a ``WeightFormat`` instead, because a quantised weight has no element type: its unit is a block.
-public enum DataType: String, Sendable, Hashable, CaseIterable {
+public enum DataType: String, Sendable, Hashable, Codable, CaseIterable {
   case f32, f16, bf16, f8e4m3, i8, i32
 
   /// Bytes of one element.

@@ -18,7 +18,7 @@
 /// | `q5_K` | as `q4_K`, q 5 bits | f16 d, f16 dmin, 12 bytes of s and m, 32 bytes of fifth bits, 128 bytes |
 /// | `q6_K` | d·s·(q − 32), s int8 per 16 | 128 + 64 bytes of codes, 16 bytes of s, f16 d |
 /// | `iq4_NL` | d·t[q], q 4 bits, t one fixed table of 16 int8 | f16 d, 16 bytes |
-public enum WeightFormat: String, Sendable, Hashable, CaseIterable {
+public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32 = "F32"
   case f16 = "F16"
   case bf16 = "BF16"

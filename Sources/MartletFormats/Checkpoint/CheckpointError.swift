@@ -1,39 +1,82 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// Why a safetensors file, or the Hugging Face directory around it, cannot be used. Every case names the file and the field.
-public enum CheckpointError: Error, Hashable {
-  /// The file or directory could not be opened or mapped; `reason` is the system's.
-  case cannotOpen(path: String, reason: String)
-  /// A file that the directory must have; `hint` may say what to do.
-  case missingFile(String, directory: String, hint: String)
-  /// `field` takes `needed` bytes where the file has `available` left.
-  case truncated(file: String, field: String, needed: UInt64, available: Int)
-  /// `field` has a value that no valid file has.
-  case malformed(file: String, field: String, problem: String)
-  /// A tensor that was asked for is missing.
-  case missingTensor(String)
-  /// A tensor has a type that cannot be read as what was asked for; `readable` lists those that can.
-  case unreadableFormat(tensor: String, format: String, readable: [String])
-  /// A tensor has another shape (outermost dimension first) than what was asked for.
-  case wrongShape(tensor: String, found: [Int], expected: String)
+/// Why a safetensors file, or the Hugging Face directory around it, cannot be used. The sentence names the file and the field.
+///
+/// A program looks at ``code``, a person reads ``description``. More codes may come, so a `switch` over them has a `default`.
+public struct CheckpointError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// Which failure it is.
+  public struct Code: RawRepresentable, Sendable, Hashable, Codable {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    /// The file or directory could not be opened or mapped.
+    public static let cannotOpen = Code(rawValue: "cannotOpen")
+    /// A file that the directory must have is not there.
+    public static let missingFile = Code(rawValue: "missingFile")
+    /// The file ends before a field does.
+    public static let truncated = Code(rawValue: "truncated")
+    /// A field has a value that no valid file has.
+    public static let malformed = Code(rawValue: "malformed")
+    /// A tensor that was asked for is missing.
+    public static let missingTensor = Code(rawValue: "missingTensor")
+    /// A tensor has a type that cannot be read as what was asked for.
+    public static let unreadableFormat = Code(rawValue: "unreadableFormat")
+    /// A tensor has another shape than what was asked for.
+    public static let wrongShape = Code(rawValue: "wrongShape")
+  }
+
+  public let code: Code
+  /// A sentence that names the thing and the way out.
+  public let description: String
+
+  public init(_ code: Code, _ description: String) {
+    self.code = code
+    self.description = description
+  }
 }
 
-extension CheckpointError: CustomStringConvertible {
-  public var description: String {
-    switch self {
-    case .cannotOpen(let path, let reason): "checkpoint: cannot open \"\(path)\": \(reason)"
-    case .missingFile(let name, let directory, let hint):
-      "checkpoint: the directory \"\(directory)\" has no \(name)\(hint.isEmpty ? "; fetch the whole model again" : "; " + hint)"
-    case .truncated(let file, let field, let needed, let available):
-      "checkpoint: \(file): \(field) needs \(needed) bytes, the file has \(available) left: it is cut short or damaged; fetch it again"
-    case .malformed(let file, let field, let problem):
-      "checkpoint: \(file): \(field) \(problem): the file is damaged or was written wrongly; fetch or convert it again"
-    case .missingTensor(let name): "checkpoint: there is no tensor \"\(name)\"; the model is incomplete or another variant"
-    case .unreadableFormat(let tensor, let format, let readable):
+extension CheckpointError {
+  /// ``Code/cannotOpen``; `reason` is the system's.
+  public static func cannotOpen(path: String, reason: String) -> CheckpointError {
+    CheckpointError(.cannotOpen, "checkpoint: cannot open \"\(path)\": \(reason)")
+  }
+
+  /// ``Code/missingFile``; `hint` may say what to do.
+  public static func missingFile(_ name: String, directory: String, hint: String) -> CheckpointError {
+    CheckpointError(
+      .missingFile,
+      "checkpoint: the directory \"\(directory)\" has no \(name)\(hint.isEmpty ? "; fetch the whole model again" : "; " + hint)")
+  }
+
+  /// ``Code/truncated``: `field` takes `needed` bytes where the file has `available` left.
+  public static func truncated(file: String, field: String, needed: UInt64, available: Int) -> CheckpointError {
+    CheckpointError(
+      .truncated,
+      "checkpoint: \(file): \(field) needs \(needed) bytes, the file has \(available) left: it is cut short or damaged; fetch it again")
+  }
+
+  /// ``Code/malformed``.
+  public static func malformed(file: String, field: String, problem: String) -> CheckpointError {
+    CheckpointError(
+      .malformed,
+      "checkpoint: \(file): \(field) \(problem): the file is damaged or was written wrongly; fetch or convert it again")
+  }
+
+  /// ``Code/missingTensor``.
+  public static func missingTensor(_ name: String) -> CheckpointError {
+    CheckpointError(.missingTensor, "checkpoint: there is no tensor \"\(name)\"; the model is incomplete or another variant")
+  }
+
+  /// ``Code/unreadableFormat``; `readable` lists the types that can be read.
+  public static func unreadableFormat(tensor: String, format: String, readable: [String]) -> CheckpointError {
+    CheckpointError(
+      .unreadableFormat,
       "checkpoint: tensor \"\(tensor)\" has type \(format), which this build cannot read (reads: \(readable.joined(separator: ", "))); "
-        + "convert the model to one of them, or to GGUF"
-    case .wrongShape(let tensor, let found, let expected):
-      "checkpoint: tensor \"\(tensor)\" has shape \(found) where \(expected) is needed"
-    }
+        + "convert the model to one of them, or to GGUF")
+  }
+
+  /// ``Code/wrongShape``; `found` has the outermost dimension first.
+  public static func wrongShape(tensor: String, found: [Int], expected: String) -> CheckpointError {
+    CheckpointError(.wrongShape, "checkpoint: tensor \"\(tensor)\" has shape \(found) where \(expected) is needed")
   }
 }

@@ -63,7 +63,7 @@ public final class GGUFCheckpoint: Sendable {
   }
 
   /// A model that is one file, open already.
-  /// - Throws: ``GGUFError/lonePart(part:count:)`` for a part of a model.
+  /// - Throws: ``GGUFError/Code/lonePart`` for a part of a model.
   public convenience init(_ file: GGUFFile) throws(GGUFError) {
     if let count = try Self.partCount(file) { throw .lonePart(part: try file.integer(numberKey: 0) + 1, count: count) }
     try self.init([file])

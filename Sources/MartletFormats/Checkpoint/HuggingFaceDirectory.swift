@@ -76,10 +76,8 @@ public final class HuggingFaceDirectory: Sendable {
     guard FileBytes.exists(path) else { return nil }
     let value: JSONValue
     do { value = try JSONValue(path: path) } catch {
-      switch error {
-      case .cannotOpen(_, let reason): throw .cannotOpen(path: path, reason: reason)
-      case .malformed: throw .malformed(file: name, field: "the text", problem: "cannot be read (\(error))")
-      }
+      if error.code == .cannotOpen { throw .cannotOpen(path: path, reason: error.reason) }
+      throw .malformed(file: name, field: "the text", problem: "cannot be read (\(error))")
     }
     guard value.kind == .object else { throw .malformed(file: name, field: "the text", problem: "is \(value), not an object") }
     return value

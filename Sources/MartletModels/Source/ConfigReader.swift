@@ -49,7 +49,7 @@ final class ConfigReader {
     .invalid(key: prefix + name, value: "\(value)", reason: reason)
   }
 
-  /// - Throws: ``ModelError/unknownSetting(_:value:)`` for the first member that was not read and may have an effect.
+  /// - Throws: ``ModelError/Code/unknownSetting`` for the first member that was not read and may have an effect.
   func finish(withoutEffect: Set<String> = []) throws {
     for (key, value) in object.members {
       let name = key.string!

@@ -97,7 +97,7 @@ extension ChatMessage {
   }
 
   /// A message of OpenAI's API. What has no property of its own is in ``further``.
-  /// - Throws: ``TokenizerError/malformed(field:problem:)`` with the name of what is wrong.
+  /// - Throws: ``TokenizerError/Code/malformedMessage`` with the name of what is wrong.
   public init(_ json: JSON) throws(TokenizerError) {
     guard let object = json.object else { throw .malformedMessage("a message is no object") }
     func string(_ key: String) throws(TokenizerError) -> String? {

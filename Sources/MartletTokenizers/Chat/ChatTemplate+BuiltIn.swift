@@ -7,7 +7,7 @@ extension ChatTemplate {
   public static let names = ["chatml", "llama2", "llama3", "gemma", "mistral", "qwen"]
 
   /// The built-in template of that name.
-  /// - Throws: ``TokenizerError/unknownChatTemplate(_:known:)``
+  /// - Throws: ``TokenizerError/Code/unknownChatTemplate``
   public init(named name: String, specialTokens: [String: String] = [:]) throws(TokenizerError) {
     guard let source = Self.builtIn[name] else { throw .unknownChatTemplate(name, known: Self.names) }
     try self.init(source: Self.beginning + source, specialTokens: specialTokens)

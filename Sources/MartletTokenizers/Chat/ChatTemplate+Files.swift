@@ -7,7 +7,7 @@ extension ChatTemplate {
   /// The template of a GGUF file: `tokenizer.chat_template`, and those that `tokenizer.chat_templates` names.
   ///
   /// - Parameter tokenizer: The file's own, for the texts of its special tokens.
-  /// - Throws: ``TokenizerError/noChatTemplate(known:)`` if there is none.
+  /// - Throws: ``TokenizerError/Code/noChatTemplate`` if there is none.
   public init(from file: GGUFFile, tokenizer: any Tokenizer) throws(TokenizerError) {
     var sources: [String: String] = [:]
     var tokens: [String: String] = [:]

@@ -20,7 +20,7 @@ public struct ChatTemplate: Sendable, Hashable {
   private let abilities: [String: Abilities]
 
   /// A template of one Jinja program.
-  /// - Throws: ``TokenizerError/invalidChatTemplate(name:_:)`` where it is no Jinja.
+  /// - Throws: ``TokenizerError/Code/invalidChatTemplate`` where it is no Jinja.
   public init(source: String, specialTokens: [String: String] = [:]) throws(TokenizerError) {
     try self.init(sources: ["default": source], specialTokens: specialTokens)
   }
@@ -53,7 +53,7 @@ public struct ChatTemplate: Sendable, Hashable {
   ///   - tools: functions as OpenAI's API describes them; nil is none, which templates tell from an empty list.
   ///   - documents: objects, for templates that take them.
   ///   - options: `options.now` nil is 1 January 1970 here: this module keeps no clock.
-  /// - Throws: ``TokenizerError/unwritableConversation(_:)`` with the template's own message where it raises an error.
+  /// - Throws: ``TokenizerError/Code/unwritableConversation`` with the template's own message where it raises an error.
   public func render(
     _ messages: [ChatMessage], tools: [JSON]? = nil, documents: [JSON]? = nil, options: ChatOptions = ChatOptions()
   ) throws(TokenizerError) -> MarkedText {

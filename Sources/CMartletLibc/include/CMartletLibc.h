@@ -1,0 +1,68 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+//
+// The platform's C library under one name: Swift knows it as Glibc, Musl, Bionic or Darwin, and every file would have to ask which. Below, what
+// Swift cannot import from a header: macros that are no constants, and functions with a variable number of arguments.
+#ifndef MARTLET_LIBC_H
+#define MARTLET_LIBC_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/// Why the last call failed, for `strerror`.
+static inline int martlet_errno(void) { return errno; }
+
+/// Opens a file that is there for reading. Never waits: a named pipe is opened and can be refused. -1 and `martlet_errno` where it fails.
+static inline int martlet_open_for_reading(const char *path) { return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+
+static inline bool martlet_is_regular_file(const struct stat *status) { return S_ISREG(status->st_mode); }
+static inline bool martlet_is_directory(const struct stat *status) { return S_ISDIR(status->st_mode); }
+
+/// A private map of a file's first bytes that are only read; NULL and `martlet_errno` where it fails.
+static inline void *martlet_map_file(int descriptor, size_t byteCount) {
+  void *address = mmap(NULL, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  return address == MAP_FAILED ? NULL : address;
+}
+
+/// Zeroed memory of whole pages, given back with `munmap`; NULL and `martlet_errno` where it fails.
+static inline void *martlet_map_memory(size_t byteCount) {
+  void *address = mmap(NULL, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return address == MAP_FAILED ? NULL : address;
+}
+
+/// Asks for huge pages: a wish, which only Linux hears.
+static inline void martlet_wish_for_huge_pages(void *address, size_t byteCount) {
+#ifdef MADV_HUGEPAGE
+  madvise(address, byteCount, MADV_HUGEPAGE);
+#else
+  (void)address;
+  (void)byteCount;
+#endif
+}
+
+/// Starts a thread that runs `body(argument)`. 0, or the error's number. A thread is a number: `pthread_t` is an integer to Swift in one library
+/// and a pointer in another.
+static inline int martlet_thread_start(uintptr_t *thread, void *(*body)(void *), void *argument) {
+  pthread_t started;
+  int failure = pthread_create(&started, NULL, body, argument);
+  if (failure == 0) *thread = (uintptr_t)started;
+  return failure;
+}
+/// Waits until the thread has ended.
+static inline void martlet_thread_join(uintptr_t thread) { pthread_join((pthread_t)thread, NULL); }
+/// Lets the thread end when it likes: nobody will wait for it.
+static inline void martlet_thread_detach(uintptr_t thread) { pthread_detach((pthread_t)thread); }
+
+#endif
