@@ -86,9 +86,7 @@ final class Elements {
   static func depth(of values: some Sequence<Value>) throws(TemplateError) -> Int {
     var depth = 0
     for value in values { depth = max(depth, value.depth) }
-    guard depth < TemplateLimits.maximumValueDepth else {
-      throw TemplateError(.limit, "values nest more than \(TemplateLimits.maximumValueDepth) deep")
-    }
+    guard depth < TemplateLimits.maximumValueDepth else { throw TemplateLimits.valuesNestTooDeep }
     return depth + 1
   }
 }
