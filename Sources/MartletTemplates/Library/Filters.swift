@@ -85,7 +85,7 @@ enum Filters {
       let operand: Value =
         arguments.named.isEmpty
         ? .tuple(try Elements(arguments.positional, evaluator))
-        : .dict(try Dictionary(arguments.named.map { (.text($0.name), $0.value) }, evaluator))
+        : .dict(try ValueDictionary(arguments.named.map { (.text($0.name), $0.value) }, evaluator))
       return .string(try PercentFormat.apply(try softText(value, evaluator), operand, evaluator))
     },
     "indent": indent,
@@ -157,7 +157,7 @@ enum Filters {
       if case .undefined(let missing) = value { throw missing.error }
       if case .dict = value {
         // The attribute alone, never the item.
-        let plain = try Value.dict(Dictionary([], evaluator)).attribute(name, evaluator)
+        let plain = try Value.dict(ValueDictionary([], evaluator)).attribute(name, evaluator)
         if plain.isUndefined { return .undefined(Missing(value, lacks: .string(name))) }
       }
       return try value.attribute(name, evaluator)

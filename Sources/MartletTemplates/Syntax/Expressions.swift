@@ -92,7 +92,7 @@ final class DictionaryLiteral: Expression {
       let key = try evaluator.key(key.evaluate(evaluator))
       values.append((key, try value.evaluate(evaluator)))
     }
-    return .dict(try Dictionary(values, evaluator))
+    return .dict(try ValueDictionary(values, evaluator))
   }
 }
 

@@ -115,7 +115,7 @@ struct Parser {
         switch token.kind {
         case .data(let text):
           parser.advance()
-          statements.append(Data(Text(text)))
+          statements.append(PlainText(Text(text)))
         case .expressionBegin:
           parser.advance()
           statements.append(Output(try parser.tuple(), token.position))

@@ -30,7 +30,7 @@ final class Block: Statement {
 }
 
 /// Text outside of tags.
-final class Data: Statement {
+final class PlainText: Statement {
   let text: Text
   var depth: Int { 1 }
   init(_ text: Text) { self.text = text }
@@ -461,7 +461,7 @@ final class Routine: Sendable {
       throw .type("macro '\(name)' takes not more than \(parameters.count) argument(s)")
     }
     if signature.usesKwargs {
-      evaluator.set(kwargs, .dict(try Dictionary(named.map { (.text($0.name), $0.value) }, evaluator)))
+      evaluator.set(kwargs, .dict(try ValueDictionary(named.map { (.text($0.name), $0.value) }, evaluator)))
     } else if let first = named.first {
       throw .type("macro '\(name)' takes no keyword argument '\(first.name)'")
     }

@@ -15,7 +15,7 @@ enum Value {
   case string(Text)
   case list(Elements)
   case tuple(Elements)
-  case dict(Dictionary)
+  case dict(ValueDictionary)
   case range(IntegerRange)
   case view(DictionaryView)
   /// Python's generator: read once.
@@ -92,7 +92,7 @@ final class Elements {
 }
 
 /// A dictionary in the order of its keys.
-final class Dictionary {
+final class ValueDictionary {
   let keys: [Value]
   let values: [Value]
   let depth: Int
@@ -151,9 +151,9 @@ final class DictionaryView {
   enum Kind: String { case keys, values, items }
 
   let kind: Kind
-  let dictionary: Dictionary
+  let dictionary: ValueDictionary
 
-  init(_ kind: Kind, _ dictionary: Dictionary) {
+  init(_ kind: Kind, _ dictionary: ValueDictionary) {
     self.kind = kind
     self.dictionary = dictionary
   }
@@ -167,7 +167,7 @@ final class DictionaryView {
   }
 }
 
-extension Dictionary {
+extension ValueDictionary {
   /// Pairs as tuples.
   func items(_ evaluator: Evaluator) throws(TemplateError) -> [Value] {
     var items: [Value] = []
