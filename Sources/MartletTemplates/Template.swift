@@ -53,6 +53,7 @@ public struct Template: Sendable {
     let root = Frame(rootWithNames: program.names.count)
     let evaluator = Evaluator(limits: limits, now: now, root: root)
     defer { evaluator.close() }
+    var lists: [(name: String, elements: Elements)] = []
     do {
       var inputByteCount = 0
       for name in program.names {
@@ -62,7 +63,10 @@ public struct Template: Sendable {
       evaluator.allow(inputByteCount: inputByteCount)
       for name in program.names {
         switch variables[name.text] {
-        case .content(let json): root[name.id] = try Value(json, evaluator)
+        case .content(let json):
+          let value = try Value(json, evaluator)
+          if case .list(let elements) = value { lists.append((name.text, elements)) }
+          root[name.id] = value
         case .mark(let text): root[name.id] = .string(Text(text))
         case nil:
           if let function = Functions.all[name.text] {
@@ -81,10 +85,22 @@ public struct Template: Sendable {
         error.line = Int(evaluator.position.line)
         error.column = Int(evaluator.position.column)
       }
+      error.element = Template.element(of: evaluator.failed, lists)
       throw error
     }
     let output = evaluator.output
     return TemplateOutput(text: output.string, contents: output.contents)
+  }
+
+  /// Which element of a list handed in is the first of these values. It is the same object, also where a loop goes over a part of the list.
+  private static func element(of values: [Value], _ lists: [(name: String, elements: Elements)]) -> String? {
+    for case .dict(let value) in values {
+      for list in lists {
+        let place = list.elements.values.firstIndex { if case .dict(let element) = $0 { element === value } else { false } }
+        if let place { return "\(list.name)[\(place)]" }
+      }
+    }
+    return nil
   }
 
   /// The same of values that all come from outside.

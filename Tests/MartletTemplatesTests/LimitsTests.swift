@@ -321,6 +321,29 @@ import Testing
     #expect(long < short * 100, "\(short) for 5000, \(long) for 100000")
   }
 
+  // MARK: Where errors are
+
+  @Test(arguments: [
+    // Over the list itself, over a part of it, by a macro, inside another loop, with a filter that fails.
+    ("{% for m in messages %}{{ raise_exception('no') if m.role == 'b' }}{% endfor %}", "messages[1]"),
+    ("{% for m in messages[1:] %}{{ m.role + 1 }}{% endfor %}", "messages[1]"),
+    ("{% for m in messages|reverse %}{{ m.role.nothing.at_all }}{% endfor %}", "messages[2]"),
+    ("{% set messages = messages[2:] %}{% for m in messages %}{{ 1 + m.role }}{% endfor %}", "messages[2]"),
+    (
+      "{% macro w(m) %}{{ raise_exception('no') }}{% endmacro %}{% for m in messages %}{% if loop.last %}{{ w(m) }}{% endif %}{% endfor %}",
+      "messages[2]"
+    ),
+    ("{% for m in messages %}{% for x in range(2) %}{{ raise_exception('no') }}{% endfor %}{% endfor %}", "messages[0]"),
+    ("{% for m in messages %}{% for t in tools %}{{ raise_exception('no') }}{% endfor %}{% endfor %}", "tools[0]"),
+    ("{% for m in messages %}{% endfor %}{{ raise_exception('no') }}", nil),
+    ("{% for m in [{}] %}{{ raise_exception('no') }}{% endfor %}", nil),
+  ]) func `an error says which of the messages a loop was at`(program: String, element: String?) throws {
+    let values: JSON.Object = ["messages": [["role": "a"], ["role": "b"], ["role": "c"]], "tools": [["name": "f"]]]
+    let error = try #require(failure(program, values))
+    #expect(error.element == element)
+    #expect("\(error)".contains("of the template") && "\(error)".contains("at messages") == (element?.hasPrefix("messages") ?? false))
+  }
+
   // MARK: Nothing stays behind
 
   @Test func `what holds itself is given back`() throws {

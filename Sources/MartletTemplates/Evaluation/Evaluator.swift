@@ -14,6 +14,8 @@ final class Evaluator {
   private var maximumOutputByteCount: Int
   private var stepsLeft: Int
   private var outputLeft: Int
+  /// What the loops were at that the error has ended, the innermost first.
+  private(set) var failed: [Value] = []
   /// Of macros inside each other, in nodes of their trees.
   private var depth = 0
   /// What may hold itself, and is taken apart at the end.
@@ -51,6 +53,9 @@ final class Evaluator {
   }
 
   func keep(_ namespace: Namespace) { namespaces.append(namespace) }
+
+  /// A loop at this value is ended by an error.
+  func fail(at value: Value) { if failed.count < TemplateLimits.maximumDepth { failed.append(value) } }
 
   // MARK: Costs
 

@@ -268,10 +268,16 @@ final class For: Statement {
     while try loop.advance() {
       try evaluator.spend()
       if inner.isKept { inner = Frame(parent: outer) } else { inner.removeAll() }
-      let flow = try evaluator.inFrame(inner) { () throws(TemplateError) in
-        evaluator.set(loopName, .loop(loop))
-        try target.assign(loop.current, evaluator)
-        return try body.run(evaluator)
+      let flow: Flow
+      do {
+        flow = try evaluator.inFrame(inner) { () throws(TemplateError) in
+          evaluator.set(loopName, .loop(loop))
+          try target.assign(loop.current, evaluator)
+          return try body.run(evaluator)
+        }
+      } catch {
+        evaluator.fail(at: loop.current)
+        throw error
       }
       if flow == .breaksLoop { break }
       if flow == .normal { runsAlternative = false }
