@@ -140,7 +140,9 @@ enum Filters {
       if method == "common" {
         if let number = value.whole {
           if precision >= 0 { return try Value(number) }
-          return try rounded(number, to: try BinaryOperator.power.apply(.int(10), .int(0 &- precision), evaluator).whole ?? LargeInteger(1))
+          // Less than half of such a power of 10.
+          if precision < -LargeInteger.maximumDigitCount { return .int(0) }
+          return try rounded(number, to: try BinaryOperator.power.apply(.int(10), .int(-precision), evaluator).whole ?? LargeInteger(1))
         }
         guard let number = value.double else { throw .type("type \(value.typeName) doesn't define __round__ method") }
         return .float(FloatText.rounded(number, decimals: precision))
@@ -148,7 +150,10 @@ enum Filters {
       guard let number = value.double else { throw .type("must be real number, not \(value.typeName)") }
       let scale = Power.of(10, Double(precision))
       let scaled = number * scale
-      return .float((method == "ceil" ? scaled.rounded(.up) : scaled.rounded(.down)) / scale)
+      guard scale != 0 else { throw .runtime("float division by zero") }
+      guard scaled.isFinite else { throw .value("cannot convert float \(FloatText.repr(scaled)) to integer") }
+      // Python's floor and ceil are integers, among which there is no -0.
+      return .float(((method == "ceil" ? scaled.rounded(.up) : scaled.rounded(.down)) + 0.0) / scale)
     },
     "default": defaultValue, "d": defaultValue,
     "tojson": tojson,

@@ -431,7 +431,7 @@ final class FilterCall: Expression {
 final class TestCall: Expression {
   let value: any Expression
   let name: String
-  let test: Tests.Function?
+  let test: Test?
   let arguments: CallArguments
   let depth: Int
 
