@@ -33,6 +33,8 @@ public struct LocalTime: Sendable, Hashable, LosslessStringConvertible {
   }
 
   /// From "2026-11-29T12:34:56"; the time of day may be left out. nil if it is no date.
+  ///
+  /// A fraction of a second and a zone may follow, as in "2026-11-29T12:34:56.789+01:00", and change nothing: the clock shows what is written.
   public init?(_ text: String) {
     let parts = text.split(separator: "T", omittingEmptySubsequences: false)
     func numbers(_ text: Substring, _ separator: Character, _ counts: [Int]) -> [Int]? {
@@ -42,8 +44,23 @@ public struct LocalTime: Sendable, Hashable, LosslessStringConvertible {
       return numbers.count == counts.count ? numbers : nil
     }
     guard (1...2).contains(parts.count), let date = numbers(parts[0], "-", [4, 2, 2]) else { return nil }
-    let time = parts.count == 2 ? numbers(parts[1], ":", [2, 2, 2]) : [0, 0, 0]
-    guard let time else { return nil }
+    guard parts.count == 2 else {
+      self.init(year: date[0], month: date[1], day: date[2])
+      return
+    }
+    // hh:mm:ss, and what may follow.
+    var rest = parts[1].dropFirst(8)
+    guard let time = numbers(parts[1].prefix(8), ":", [2, 2, 2]) else { return nil }
+    if rest.first == "." || rest.first == "," {
+      let digits = rest.dropFirst().prefix { $0.isASCII && $0.isNumber }
+      guard !digits.isEmpty else { return nil }
+      rest = rest[digits.endIndex...]
+    }
+    if rest.first == "+" || rest.first == "-" {
+      guard let offset = numbers(rest.dropFirst(), ":", [2, 2]), offset[0] < 24, offset[1] < 60 else { return nil }
+    } else if !rest.isEmpty && rest != "Z" {
+      return nil
+    }
     self.init(year: date[0], month: date[1], day: date[2], hour: time[0], minute: time[1], second: time[2])
   }
 

@@ -34,17 +34,29 @@ public struct TemplateError: Error, Sendable, Hashable {
   public var line: Int
   /// In Unicode code points, from 1; 0 if the place is not in the program.
   public var column: Int
+  /// What of the values handed in a loop of the program was at, such as "messages[2]"; nil where that is not known.
+  public var element: String?
+  /// The file that the program is from; nil where who ran it did not say.
+  public var file: String?
 
-  public init(_ code: Code, _ message: String, line: Int = 0, column: Int = 0) {
+  public init(_ code: Code, _ message: String, line: Int = 0, column: Int = 0, element: String? = nil, file: String? = nil) {
     self.code = code
     self.message = message
     self.line = line
     self.column = column
+    self.element = element
+    self.file = file
   }
 }
 
 extension TemplateError: CustomStringConvertible {
-  public var description: String { line == 0 ? message : "\(message) (line \(line), column \(column) of the template)" }
+  public var description: String {
+    let program = file ?? "the template"
+    var place: [String] = []
+    if line > 0 { place.append("line \(line), column \(column) of \(program)") } else if file != nil { place.append("in \(program)") }
+    if let element { place.append("at \(element)") }
+    return place.isEmpty ? message : "\(message) (\(place.joined(separator: ", ")))"
+  }
 }
 
 extension TemplateError {

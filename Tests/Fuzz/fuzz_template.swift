@@ -8,7 +8,8 @@ import MartletTemplates
 
 /// Small, so that an input costs milliseconds and little memory.
 private let limits = TemplateLimits(
-  maximumSourceByteCount: 1 << 16, maximumSteps: 10_000, maximumOutputByteCount: 1 << 16, maximumRangeCount: 10_000)
+  maximumSourceByteCount: 1 << 16, maximumSteps: 10_000, stepsPerInputByte: 1, maximumOutputByteCount: 1 << 16, outputBytesPerInputByte: 1,
+  maximumRangeCount: 10_000)
 
 /// One input, which libFuzzer puts in memory of exactly its size.
 @_cdecl("LLVMFuzzerTestOneInput")

@@ -66,6 +66,14 @@ import Testing
     let template = "{{ strftime_now('%d %b %Y, %H:%M:%S') }}"
     #expect(try render(template, options: ["--now", "2026-02-28T07:08:09"]).output == "28 Feb 2026, 07:08:09")
     #expect(try render(template, options: ["--now", "2026-02-28"]).output == "28 Feb 2026, 00:00:00")
+    // As Python's datetime.fromisoformat(…).strftime writes them: a fraction and a zone change nothing.
+    for tail in [".5", ".999999", ",25", "Z", "+01:00", "-11:30", ".123Z", ".123456789+14:00"] {
+      #expect(try render(template, options: ["--now", "2026-02-28T07:08:09" + tail]).output == "28 Feb 2026, 07:08:09", "\(tail)")
+    }
+    for tail in [".", "+1", "+01", "+25:00", "+01:60", "ZZ", " UTC", "z", ".5.5"] {
+      let result = try render(template, options: ["--now", "2026-02-28T07:08:09" + tail])
+      #expect(result.status == 64 && result.error.contains("--now is 2026-02-28T07:08:09" + tail), "\(tail): \(result.error)")
+    }
     let wrong = try render(template, options: ["--now", "2026-02-29"])
     #expect(wrong.status == 64 && wrong.error.contains("2026-02-29"), "\(wrong.error)")
   }
@@ -103,6 +111,22 @@ import Testing
     #expect(result.status == 1 && result.output == "")
     #expect(result.error.contains(problem), "\(result.error)")
     if problem.hasPrefix("no JSON") || problem.hasPrefix("no array") { #expect(result.error.contains("messages.json")) }
+  }
+
+  @Test func `the byte order mark that some editors write is read over, in messages and tools`() throws {
+    let tools = try folder.write("\u{FEFF}" + #"[{"type": "function"}]"#, to: "tools.json")
+    let messages = "\u{FEFF}" + #"[{"role": "user", "content": "Hi"}]"#
+    #expect(try render("{{ messages[0].content }}{{ tools|length }}", messages, ["--tools", tools]).output == "Hi1")
+    // Once, and the place of what is wrong is the file's.
+    let twice = try render(plain, "\u{FEFF}\u{FEFF}[]")
+    #expect(twice.status == 1 && twice.error.contains("byte 3"), "\(twice.error)")
+  }
+
+  @Test func `what a template raises is said with its file and the message`() throws {
+    let result = try render(
+      "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{% endfor %}",
+      #"[{"role": "user", "content": "Hi"}, {"role": "tool", "content": "1"}]"#)
+    #expect(result.status == 1 && result.error.contains("template.jinja, at messages[1]"), "\(result.error)")
   }
 
   @Test func `a file that is not there is named`() throws {

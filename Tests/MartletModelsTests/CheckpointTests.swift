@@ -203,7 +203,8 @@ struct CheckpointTests {
       for (key, value) in [
         "embd_pdrop": 0.0, "resid_pdrop": 0.1, "use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 21,
         "max_sequence_length": 2048, "output_router_logits": false, "classifier_dropout": 0.5, "mlp_extra": [],
-        "image_token_id": 7, "is_causal": true, "quantized": false, "rope_interleaved": false,
+        "image_token_id": 7, "is_causal": true, "use_memory": false, "rope_interleaved": false,
+        "num_experts": 0, "bias": false, "layerdrop": 0.1, "task": "",
       ] as [String: Any] {
         config[key] = value
       }
@@ -214,11 +215,44 @@ struct CheckpointTests {
     let source = try source(checkpoint.path)
     #expect(
       Set(source.ignoredSettings) == [
-        "embd_pdrop", "resid_pdrop", "output_router_logits", "classifier_dropout", "mlp_extra", "image_token_id", "quantized",
+        "embd_pdrop", "resid_pdrop", "output_router_logits", "classifier_dropout", "mlp_extra", "image_token_id", "use_memory",
+        "num_experts", "layerdrop", "task",
       ])
     let logits = try ModelHarness(source, backend: "TRTLLM").logits(tiny.prompts[0])
     #expect(try logits == ModelHarness(self.source(tiny.path), backend: "TRTLLM").logits(tiny.prompts[0]))
     #expect(try self.source(tiny.path).ignoredSettings.isEmpty)
+  }
+
+  /// Each is on, or not 0, in a class of Transformers 5.24 where the file does not say it; what this build would compute without asking is refused.
+  @Test(
+    "is refused where off may be what changes something",
+    arguments: [
+      "use_qk_norm", "use_rotary_embedding", "use_bias", "use_parallel_residual", "norm_topk_prob", "scale_embedding",
+      "do_layer_norm_before",
+      "quantized", "parallel_attn", "normalize_before",
+    ])
+  func offIsASetting(name: String) throws {
+    let checkpoint = try EditedCheckpoint("qwen3")
+    try checkpoint.edit { $0[name] = false }
+    #expect(message(checkpoint).contains("\(name) = false"), "\(message(checkpoint))")
+  }
+
+  @Test(
+    "is refused where 0 is a number that something is multiplied by",
+    arguments: ["embedding_multiplier", "logit_scale", "residual_multiplier", "output_multiplier", "first_layer"])
+  func zeroIsASetting(name: String) throws {
+    let checkpoint = try EditedCheckpoint("llama")
+    try checkpoint.edit { $0[name] = 0 }
+    #expect(message(checkpoint).contains("\(name) = 0"), "\(message(checkpoint))")
+    // A name that promises an output, or a dropout that is a switch, is not enough either.
+    let other = try EditedCheckpoint("llama")
+    try other.edit { $0["output_multiplier"] = 0.5 }
+    #expect(message(other).contains("output_multiplier"))
+    try other.edit {
+      $0["output_multiplier"] = nil
+      $0["token_dropout"] = true
+    }
+    #expect(message(other).contains("token_dropout"))
   }
 
   // MARK: Tied embeddings

@@ -249,10 +249,99 @@ import Testing
       let message: JSON = ["role": "user", "content": .string(" " + String(repeating: "word ", count: 40))]
       return JSON.Object([("messages", .array(Array(repeating: message, count: count)))])
     }
-    func fits(_ count: Int, _ steps: Int) -> Bool { failure(program, messages(count), TemplateLimits(maximumSteps: steps)) == nil }
+    func fits(_ count: Int, _ steps: Int) -> Bool {
+      failure(program, messages(count), TemplateLimits(maximumSteps: steps, stepsPerInputByte: 0)) == nil
+    }
     var steps = 1
     while !fits(20, steps) { steps += steps / 4 + 1 }
     #expect(fits(2000, steps * 100 + steps))
+  }
+
+  @Test func `megabytes of conversation may be gone through and copied many times`() throws {
+    // Each message is copied, searched and written by a macro, as templates do that look for thoughts and calls in it.
+    let program = """
+      {%- macro say(m) -%}
+        {%- set text = m.content|trim -%}
+        {%- if '</think>' in text -%}{%- set text = text.split('</think>')[-1] -%}{%- endif -%}
+        {{- '<' ~ m.role ~ '>' ~ text|replace('<tool>', '')|trim ~ '</' ~ m.role ~ '>' -}}
+      {%- endmacro -%}
+      {%- set ns = namespace(all='') -%}
+      {%- for m in messages -%}
+        {%- set said = say(m) -%}{%- set upper = said.upper() -%}{%- set parts = said.split(' ') -%}{{- parts|join(' ') -}}
+      {%- endfor -%}
+      """
+    let message: JSON = ["role": "user", "content": .string(String(repeating: "word ", count: 20_000))]
+    let few = JSON.Object([("messages", .array([message]))])
+    let many = JSON.Object([("messages", .array(Array(repeating: message, count: 300)))])
+    let text = try Template(program).render(many).text
+    #expect(text.utf8.count > 29_000_000)
+    // Nothing but what is handed in allows for it.
+    #expect(failure(program, few, TemplateLimits(maximumSteps: 1000)) == nil)
+    #expect(failure(program, few, TemplateLimits(maximumSteps: 1000, stepsPerInputByte: 0))?.code == .limit)
+    #expect(failure(program, few, TemplateLimits(maximumOutputByteCount: 10)) == nil)
+    #expect(failure(program, few, TemplateLimits(maximumOutputByteCount: 10, outputBytesPerInputByte: 0))?.code == .limit)
+  }
+
+  @Test func `what is handed in allows for no more than its bytes`() throws {
+    let program = "{% for i in range(100000) %}{{ a }}{{ b.c }}{% endfor %}"
+    let values = ["a": "12345", "b": ["c": [1, nil, true, 2.5, "12"]]] as JSON.Object
+    let byteCount = 13 + 8 + 1 + 8 + 4 * 8 + 10
+    let error = try #require(failure(program, values, TemplateLimits(maximumSteps: 1000, stepsPerInputByte: 3)))
+    #expect(error.code == .limit && error.message.contains("\(1000 + 3 * byteCount) steps"))
+    let writing = TemplateLimits(maximumOutputByteCount: 1000, outputBytesPerInputByte: 3)
+    #expect(failure(program, values, writing)?.message.contains("\(1000 + 3 * byteCount) bytes") == true)
+    // What the program does not speak of is not looked at.
+    let other = JSON.Object([("x", .string(String(repeating: "x", count: 1 << 20)))])
+    #expect(failure(program, other, TemplateLimits(maximumSteps: 1000))?.message.contains("1000 steps") == true)
+    #expect(failure("{{ a }}", values, TemplateLimits(maximumSteps: .max, maximumOutputByteCount: .max)) == nil)
+    #expect(failure("{{ a }}", values, TemplateLimits(stepsPerInputByte: .max, outputBytesPerInputByte: .max)) == nil)
+  }
+
+  /// Found by the fuzzer.
+  @Test func `what can be no character's name is not looked for`() throws {
+    let clock = ContinuousClock()
+    let programs = ["{{ '\\N{\u{FFFF}}' }}", "{{ '\\N{}' }}", "{{ '\\N' }}", "{{ '\\N{BULLET\u{0}}' }}"]
+    let one = clock.measure { #expect(failure("{{ '\\N{NO SUCH NAME}' }}")?.code == .syntax) }
+    let all = clock.measure {
+      for _ in 0..<10 { for program in programs { #expect(failure(program)?.code == .syntax) } }
+    }
+    // 40 of them take less than the one that is looked for among all characters.
+    #expect(all < one, "\(all), one search \(one)")
+  }
+
+  @Test func `a loop over much that asks for its length takes linear time`() throws {
+    let clock = ContinuousClock()
+    func duration(_ count: Int) throws -> Duration {
+      let template = try Template("{% for i in range(\(count)) %}{{ loop.length - loop.revindex }}{% endfor %}")
+      return try clock.measure { _ = try template.render(JSON.Object()) }
+    }
+    let short = try (0..<3).map { _ in try duration(5_000) }.min()!
+    let long = try duration(100_000)
+    // 20 in linear time, with room for a busy machine; 200 and more where each round moves what is left.
+    #expect(long < short * 100, "\(short) for 5000, \(long) for 100000")
+  }
+
+  // MARK: Where errors are
+
+  @Test(arguments: [
+    // Over the list itself, over a part of it, by a macro, inside another loop, with a filter that fails.
+    ("{% for m in messages %}{{ raise_exception('no') if m.role == 'b' }}{% endfor %}", "messages[1]"),
+    ("{% for m in messages[1:] %}{{ m.role + 1 }}{% endfor %}", "messages[1]"),
+    ("{% for m in messages|reverse %}{{ m.role.nothing.at_all }}{% endfor %}", "messages[2]"),
+    ("{% set messages = messages[2:] %}{% for m in messages %}{{ 1 + m.role }}{% endfor %}", "messages[2]"),
+    (
+      "{% macro w(m) %}{{ raise_exception('no') }}{% endmacro %}{% for m in messages %}{% if loop.last %}{{ w(m) }}{% endif %}{% endfor %}",
+      "messages[2]"
+    ),
+    ("{% for m in messages %}{% for x in range(2) %}{{ raise_exception('no') }}{% endfor %}{% endfor %}", "messages[0]"),
+    ("{% for m in messages %}{% for t in tools %}{{ raise_exception('no') }}{% endfor %}{% endfor %}", "tools[0]"),
+    ("{% for m in messages %}{% endfor %}{{ raise_exception('no') }}", nil),
+    ("{% for m in [{}] %}{{ raise_exception('no') }}{% endfor %}", nil),
+  ]) func `an error says which of the messages a loop was at`(program: String, element: String?) throws {
+    let values: JSON.Object = ["messages": [["role": "a"], ["role": "b"], ["role": "c"]], "tools": [["name": "f"]]]
+    let error = try #require(failure(program, values))
+    #expect(error.element == element)
+    #expect("\(error)".contains("of the template") && "\(error)".contains("at messages") == (element?.hasPrefix("messages") ?? false))
   }
 
   // MARK: Nothing stays behind

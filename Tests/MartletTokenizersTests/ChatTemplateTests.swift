@@ -131,6 +131,20 @@ import Testing
     #expect(throws: TokenizerError.self) { try template.render([]) }
   }
 
+  @Test func `an error names the file of the program and the message that it is about`() throws {
+    let program = "{% for m in messages %}{{ raise_exception('no ' + m.role) if m.role == 'assistant' }}{% endfor %}"
+    let template = try ChatTemplate(source: program, file: "bird.gguf")
+    let raised = #expect(throws: TokenizerError.self) { try template.render(conversation) }
+    #expect(raised?.description.hasSuffix(": no assistant (line 1, column 24 of bird.gguf, at messages[1])") == true, "\(raised!)")
+    let broken = #expect(throws: TokenizerError.self) { try ChatTemplate(source: "{{ 1 +", file: "bird.gguf") }
+    #expect(broken?.description.contains("of bird.gguf") == true, "\(broken!)")
+    #expect(throws: TokenizerError.self) {
+      try ChatTemplate(sources: ["a": "a", "b": "{% if"], files: ["a": "a.jinja", "b": "b.jinja"])
+    }
+    // Where a program is from is nothing that makes it another.
+    #expect(try template == ChatTemplate(source: program))
+  }
+
   @Test(arguments: ["messages", "tools", "documents", "add_generation_prompt"]) func `what the conversation says is no option`(name: String)
     throws
   {

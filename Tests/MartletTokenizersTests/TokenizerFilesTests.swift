@@ -119,6 +119,20 @@ import Testing
     #expect(try text(files) == "file" && text(files, tools: []) == "own tools")
   }
 
+  @Test(arguments: [
+    ("chat_template.jinja", "{{ raise_exception('no') }}"), ("chat_template.jinja", "{{ 1 +"),
+    ("tokenizer_config.json", #"{"chat_template": "{{ raise_exception('no') }}"}"#),
+    ("tokenizer_config.json", #"{"chat_template": "{% if"}"#),
+    ("chat_template.json", #"{"chat_template": "{{ raise_exception('no') }}"}"#),
+  ]) func `what a directory's program raises is said with its file`(name: String, text: String) throws {
+    try withDirectory([name: text]) { directory in
+      let error = #expect(throws: TokenizerError.self) {
+        try TokenizerFiles(directory: directory).chatTemplate.get().render([ChatMessage(role: "user", content: "Hi")])
+      }
+      #expect(error?.description.contains(" of \(directory)/\(name)") == true, "\(error!)")
+    }
+  }
+
   @Test func `programs know the tokens that the config names, and no others`() throws {
     let config = """
       {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": null, "image_token": "<img>", "add_bos_token": false,

@@ -45,7 +45,9 @@ struct Render: AsyncParsableCommand {
   @Flag(name: .customLong("continue-final-message"), help: "End where the last message ends, so that the model goes on with it.")
   var continuesFinalMessage = false
 
-  @Option(help: ArgumentHelp("What the template's clock shows, such as 2026-11-29T12:34:56 (default: now).", valueName: "time"))
+  @Option(
+    help: ArgumentHelp(
+      "What the template's clock shows, such as 2026-11-29T12:34:56 (default: now); a zone changes nothing.", valueName: "time"))
   var now: String?
 
   @Flag(help: "Write the token ids instead, as a JSON array; with --chat-template those of --model's tokenizer.")

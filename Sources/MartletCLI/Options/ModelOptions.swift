@@ -76,7 +76,7 @@ extension ChatTemplate {
     }
     let text = try ConversationFile.text(nameOrPath)
     do {
-      try self.init(source: text, specialTokens: specialTokens)
+      try self.init(source: text, specialTokens: specialTokens, file: nameOrPath)
     } catch {
       guard error.code == .invalidChatTemplate, let problem = error.underlying as? TemplateError else { throw error }
       throw CommandError("\(nameOrPath), line \(problem.line), column \(problem.column): \(problem.message)")
@@ -98,10 +98,12 @@ enum ConversationFile {
 
   /// The elements of the array that a file holds.
   static func array(_ path: String, of what: String) throws -> [JSON] {
+    var text = try text(path)
+    // The mark with which some editors begin a file is no part of the JSON.
+    let hasMark = text.unicodeScalars.first == "\u{FEFF}"
+    if hasMark { text.unicodeScalars.removeFirst() }
     let value: JSON
-    do { value = try JSON(parsing: try text(path)) } catch let error as JSONError {
-      throw CommandError("\(path) is no JSON: \(place(of: error))")
-    }
+    do { value = try JSON(parsing: text) } catch { throw CommandError("\(path) is no JSON: \(place(of: error, after: hasMark ? 3 : 0))") }
     guard let elements = value.array else {
       throw CommandError("\(path) holds no array of \(what), such as [{…}, {…}]\(value.object == nil ? "" : ", but an object")")
     }
@@ -124,8 +126,8 @@ enum ConversationFile {
   }
 
   /// Where a text that a person wrote is no JSON.
-  private static func place(of error: JSONError) -> String {
-    error.offset.map { "byte \($0): \(error.reason)" } ?? "\(error)"
+  private static func place(of error: JSONError, after byteCount: Int) -> String {
+    error.offset.map { "byte \($0 + byteCount): \(error.reason)" } ?? "\(error)"
   }
 
   /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.

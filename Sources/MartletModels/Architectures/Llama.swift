@@ -34,6 +34,8 @@ public final class Llama: LanguageModel {
   ]
   private static let withoutBias: [CheckpointTranslation.Setting] = [
     .fixed("hidden_act", .string("silu")), .fixed("attention_bias", .bool(false)), .fixed("mlp_bias", .bool(false)),
+    // As programs write it that are not Transformers.
+    .fixed("bias", .bool(false)), .fixed("use_bias", .bool(false)), .fixed("qkv_bias", .bool(false)),
   ]
 
   struct Layer {

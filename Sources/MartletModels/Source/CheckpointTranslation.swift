@@ -14,10 +14,14 @@ import MartletFormats
 ///
 /// A setting of `config.json` that is in no table is an error, because it may change what the model computes, unless
 /// - it is known to be without effect: how the model was trained, how it is sampled, who wrote it; or
-/// - it is off or empty: null, false, 0, "", [] or {}; or
-/// - its name says that it concerns training, outputs or token ids (`resid_pdrop`, `output_router_logits`, `image_token_id`).
+/// - it says nothing: null, "", [] or {}; or
+/// - its name says that it concerns training, outputs or token ids (`resid_pdrop`, `output_router_logits`, `image_token_id`); or
+/// - it says that there is none of something that this build does not have: false of a name such as `use_memory`, 0 of one such as `num_experts`.
 ///
-/// What is passed over for the last two reasons is told by ``ModelSource/ignoredSettings``.
+/// Off is not always without effect: `use_qk_norm` is on in some classes where it is missing, and a multiplier of 0 is no multiplier. False is
+/// passed over only where the name is of a switch, and does not speak of what a decoder has: biases, norms, gates, positions.
+///
+/// What is passed over for the last three reasons is told by ``ModelSource/ignoredSettings``.
 public struct CheckpointTranslation: Sendable {
   /// What a setting means.
   public enum Setting: Sendable {
@@ -132,14 +136,26 @@ public struct CheckpointTranslation: Sendable {
 
   /// Whether a setting that is in no table can be passed over.
   static func isHarmless(_ name: String, _ value: JSONValue) -> Bool {
+    if concernsTokenIDs(name) || name.hasSuffix("_version") { return true }
     switch value.kind {
     case .null: return true
-    case .bool: if value.bool == false { return true }
-    case .number: if value.double == 0 { return true }
-    case .string: if value.string == "" { return true }
-    case .array, .object: if value.count == 0 { return true }
+    case .string: return value.string == ""
+    case .array, .object: return value.count == 0
+    case .bool: return name.hasPrefix("output_") || value.bool == false && isOnlySwitch(name)
+    case .number:
+      // Nothing is dropped, and no loss computed, where a model is used.
+      if name.contains("drop") || name.hasSuffix("_loss_coef") { return true }
+      return value.double == 0 && (name.hasPrefix("num_") || name.hasPrefix("n_"))
     }
-    return name.contains("dropout") || name.hasSuffix("_pdrop") || name.hasPrefix("output_") || name.hasSuffix("_token_id")
-      || name.hasSuffix("_token_ids") || name.hasSuffix("_token_index") || name.hasSuffix("_loss_coef") || name.hasSuffix("_version")
+  }
+
+  private static func concernsTokenIDs(_ name: String) -> Bool {
+    ["_token_id", "_token_ids", "_token_index"].contains { name.hasSuffix($0) }
+  }
+
+  /// Whether a name is of something that is had or not, and of nothing that this build's decoders have.
+  private static func isOnlySwitch(_ name: String) -> Bool {
+    ["use_", "is_", "has_", "with_", "add_", "enable_"].contains { name.hasPrefix($0) }
+      && !["bias", "causal", "gate", "glu", "norm", "position", "residual", "rope", "rotary", "scal", "mask"].contains { name.contains($0) }
   }
 }

@@ -9,8 +9,13 @@ final class Evaluator {
   var output = Text()
   /// Of the tag that runs, for errors.
   var position = Position(line: 0, column: 0)
+  /// The bounds of ``TemplateLimits``, with what the values handed in add to them.
+  private var maximumSteps: Int
+  private var maximumOutputByteCount: Int
   private var stepsLeft: Int
   private var outputLeft: Int
+  /// What the loops were at that the error has ended, the innermost first.
+  private(set) var failed: [Value] = []
   /// Of macros inside each other, in nodes of their trees.
   private var depth = 0
   /// What may hold itself, and is taken apart at the end.
@@ -22,8 +27,23 @@ final class Evaluator {
     self.now = now
     frame = root
     frames = [root]
-    stepsLeft = limits.maximumSteps
-    outputLeft = limits.maximumOutputByteCount
+    maximumSteps = limits.maximumSteps
+    maximumOutputByteCount = limits.maximumOutputByteCount
+    stepsLeft = maximumSteps
+    outputLeft = maximumOutputByteCount
+  }
+
+  /// Raises the bounds for values of so many bytes from outside. Before the program runs: nothing has been spent yet.
+  func allow(inputByteCount: Int) {
+    func raised(_ bound: Int, _ perByte: Int) -> Int {
+      let (more, isTooMuch) = inputByteCount.multipliedReportingOverflow(by: perByte)
+      let (sum, isTooMuchTogether) = bound.addingReportingOverflow(more)
+      return isTooMuch || isTooMuchTogether ? Int.max : sum
+    }
+    maximumSteps = raised(maximumSteps, limits.stepsPerInputByte)
+    maximumOutputByteCount = raised(maximumOutputByteCount, limits.outputBytesPerInputByte)
+    stepsLeft = maximumSteps
+    outputLeft = maximumOutputByteCount
   }
 
   /// Breaks every circle of references, one object after the other, so that nothing leaks and no chain is given back by recursion.
@@ -33,6 +53,9 @@ final class Evaluator {
   }
 
   func keep(_ namespace: Namespace) { namespaces.append(namespace) }
+
+  /// A loop at this value is ended by an error.
+  func fail(at value: Value) { if failed.count < TemplateLimits.maximumDepth { failed.append(value) } }
 
   // MARK: Costs
 
@@ -45,7 +68,7 @@ final class Evaluator {
 
   private func outOfSteps() -> TemplateError {
     stepsLeft = 0
-    return TemplateError(.limit, "the template takes more than \(limits.maximumSteps) steps")
+    return TemplateError(.limit, "the template takes more than \(maximumSteps) steps")
   }
 
   /// Filters, tests and methods may go through the whole of a text.
@@ -98,7 +121,7 @@ final class Evaluator {
   func write(_ text: Text) throws(TemplateError) {
     try spend(bytes: text.count)
     outputLeft -= text.count
-    if outputLeft < 0 { throw TemplateError(.limit, "the template writes more than \(limits.maximumOutputByteCount) bytes") }
+    if outputLeft < 0 { throw TemplateError(.limit, "the template writes more than \(maximumOutputByteCount) bytes") }
     output.append(text)
   }
 

@@ -5,7 +5,9 @@ final class Loop {
   private(set) var index0 = -1
   private(set) var current = Value.none
   private var previous: Value?
+  /// What was read before its turn. Its first ``aheadGiven`` elements have had theirs: taking them out one by one would move all others each time.
   private var ahead: [Value] = []
+  private var aheadGiven = 0
   private var source: (() throws(TemplateError) -> Value?)?
   let depth0: Int
   /// Runs the loop's body over other elements: `loop(…)` of a recursive loop.
@@ -33,7 +35,16 @@ final class Loop {
   /// Goes to the next element; false if there is none.
   func advance() throws(TemplateError) -> Bool {
     let next: Value?
-    if !ahead.isEmpty { next = ahead.removeFirst() } else { next = try source?() }
+    if ahead.isEmpty {
+      next = try source?()
+    } else {
+      next = ahead[aheadGiven]
+      aheadGiven += 1
+      if aheadGiven == ahead.count {
+        ahead.removeAll(keepingCapacity: true)
+        aheadGiven = 0
+      }
+    }
     guard let next else { return false }
     previous = index0 >= 0 ? current : nil
     current = next
@@ -43,13 +54,13 @@ final class Loop {
 
   private func peek() throws(TemplateError) -> Value? {
     if ahead.isEmpty, let value = try source?() { ahead.append(value) }
-    return ahead.first
+    return ahead.isEmpty ? nil : ahead[aheadGiven]
   }
 
   func length() throws(TemplateError) -> Int {
     while let value = try source?() { ahead.append(value) }
     source = nil
-    return index0 + 1 + ahead.count
+    return index0 + 1 + ahead.count - aheadGiven
   }
 
   func recurse(_ evaluator: Evaluator, _ arguments: Arguments) throws(TemplateError) -> Value {

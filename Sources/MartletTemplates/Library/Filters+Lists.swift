@@ -194,10 +194,21 @@ extension Filters {
     let size = try integer(values[0], 1)
     let next = try value.iterator(evaluator)
     var isDone = false
+    // Rows of nothing: an empty one before the first element, and then one that no element fills.
+    var first: Value?
+    var isFirst = size == 0
     return .generator(
       try generator([value] + values.compactMap { $0 }) { [unowned evaluator] () throws(TemplateError) -> Value? in
         if isDone { return nil }
+        if isFirst {
+          isFirst = false
+          first = try next()
+          isDone = first == nil
+          return isDone ? nil : try .list([], evaluator)
+        }
         var row: [Value] = []
+        if let value = first { row.append(value) }
+        first = nil
         while let element = try next() {
           try evaluator.spend(elements: 1)
           // As Jinja has it: a full row goes when the next element comes.
@@ -312,7 +323,7 @@ extension Filters {
           guard !rest.positional.isEmpty else { throw .runtime("Missing parameter for attribute name") }
           path = rest.positional.removeFirst()
         }
-        var function: Tests.Function?
+        var function: Test?
         if !rest.positional.isEmpty {
           let name = try rest.positional.removeFirst().written(evaluator).string
           guard let test = Tests.all[name] else { throw .runtime("No test named '\(name)'.") }

@@ -85,7 +85,7 @@ enum Filters {
       let operand: Value =
         arguments.named.isEmpty
         ? .tuple(try Elements(arguments.positional, evaluator))
-        : .dict(try Dictionary(arguments.named.map { (.text($0.name), $0.value) }, evaluator))
+        : .dict(try ValueDictionary(arguments.named.map { (.text($0.name), $0.value) }, evaluator))
       return .string(try PercentFormat.apply(try softText(value, evaluator), operand, evaluator))
     },
     "indent": indent,
@@ -140,7 +140,9 @@ enum Filters {
       if method == "common" {
         if let number = value.whole {
           if precision >= 0 { return try Value(number) }
-          return try rounded(number, to: try BinaryOperator.power.apply(.int(10), .int(0 &- precision), evaluator).whole ?? LargeInteger(1))
+          // Less than half of such a power of 10.
+          if precision < -LargeInteger.maximumDigitCount { return .int(0) }
+          return try rounded(number, to: try BinaryOperator.power.apply(.int(10), .int(-precision), evaluator).whole ?? LargeInteger(1))
         }
         guard let number = value.double else { throw .type("type \(value.typeName) doesn't define __round__ method") }
         return .float(FloatText.rounded(number, decimals: precision))
@@ -148,7 +150,10 @@ enum Filters {
       guard let number = value.double else { throw .type("must be real number, not \(value.typeName)") }
       let scale = Power.of(10, Double(precision))
       let scaled = number * scale
-      return .float((method == "ceil" ? scaled.rounded(.up) : scaled.rounded(.down)) / scale)
+      guard scale != 0 else { throw .runtime("float division by zero") }
+      guard scaled.isFinite else { throw .value("cannot convert float \(FloatText.repr(scaled)) to integer") }
+      // Python's floor and ceil are integers, among which there is no -0.
+      return .float(((method == "ceil" ? scaled.rounded(.up) : scaled.rounded(.down)) + 0.0) / scale)
     },
     "default": defaultValue, "d": defaultValue,
     "tojson": tojson,
@@ -157,7 +162,7 @@ enum Filters {
       if case .undefined(let missing) = value { throw missing.error }
       if case .dict = value {
         // The attribute alone, never the item.
-        let plain = try Value.dict(Dictionary([], evaluator)).attribute(name, evaluator)
+        let plain = try Value.dict(ValueDictionary([], evaluator)).attribute(name, evaluator)
         if plain.isUndefined { return .undefined(Missing(value, lacks: .string(name))) }
       }
       return try value.attribute(name, evaluator)

@@ -64,7 +64,9 @@ enum PercentFormat {
       }
       if at(index) == UInt8(ascii: ".") {
         index += 1
-        spec.precision = max(0, try number())
+        let precision = try number()
+        guard Int32(exactly: precision) != nil else { throw .runtime("Python int too large to convert to C int") }
+        spec.precision = max(0, precision)
       }
       while let modifier = at(index), "hlL".utf8.contains(modifier) { index += 1 }
       guard let conversion = at(index) else { throw .value("incomplete format") }

@@ -18,7 +18,7 @@ enum Functions {
     let values = try arguments.bound(to: "fromkeys", ["iterable", "value"], required: 1)
     var pairs: [(Value, Value)] = []
     for key in try values[0]?.elements(evaluator) ?? [] { pairs.append((try evaluator.key(key), values[1] ?? .none)) }
-    return .dict(try Dictionary(pairs, evaluator))
+    return .dict(try ValueDictionary(pairs, evaluator))
   }
 
   private static let range: Function = { (evaluator, arguments) throws(TemplateError) in
@@ -59,7 +59,7 @@ enum Functions {
     }
     guard arguments.positional.count <= 1 else { throw .type("dict expected at most 1 argument, got \(arguments.positional.count)") }
     pairs += arguments.named.map { (.text($0.name), $0.value) }
-    return .dict(try Dictionary(pairs, evaluator))
+    return .dict(try ValueDictionary(pairs, evaluator))
   }
 
   private static let namespace: Function = { (evaluator, arguments) throws(TemplateError) in

@@ -332,6 +332,7 @@ enum Methods {
     },
     "expandtabs": { (evaluator, owner, arguments) throws(TemplateError) in
       let size = try Filters.integer(try arguments.bound(to: "expandtabs", ["tabsize"])[0], 8)
+      guard Int32(exactly: size) != nil else { throw .runtime("Python int too large to convert to C int") }
       guard case .string(let text) = owner else { return .none }
       let (grown, overflow) = text.bytes.count { $0 == 9 }.multipliedReportingOverflow(by: max(0, size))
       try evaluator.spend(bytes: overflow ? Int.max : grown)

@@ -1,15 +1,39 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// What stands after `is`.
-enum Tests {
-  typealias Function = @Sendable (Evaluator, Value, Arguments) throws(TemplateError) -> Bool
+struct Test: Sendable {
+  typealias Body = @Sendable (Evaluator, Value, Value) throws(TemplateError) -> Bool
 
-  static let all: [String: Function] = {
-    var all: [String: Function] = [:]
-    func add(_ names: String..., test: @escaping Function) { for name in names { all[name] = test } }
-    func comparison(_ comparison: Comparison) -> Function {
-      { (evaluator, value, arguments) throws(TemplateError) in
-        try comparison.apply(value, try operand(arguments, comparison.rawValue), evaluator)
+  /// What a test takes beside the value: nothing, one by place or name, or one by place alone, as Python's operators do.
+  enum Operand: Sendable { case none, named(String), placed }
+
+  let name: String
+  let operand: Operand
+  /// Of the value and the operand, which is none where the test takes nothing.
+  let body: Body
+
+  func callAsFunction(_ evaluator: Evaluator, _ value: Value, _ arguments: Arguments) throws(TemplateError) -> Bool {
+    let values =
+      switch operand {
+      case .none: try arguments.bound(to: name, [])
+      case .named(let parameter): try arguments.bound(to: name, [parameter], required: 1)
+      case .placed: try arguments.placed(name, ["operand"], required: 1)
+      }
+    return try body(evaluator, value, values.first.flatMap { $0 } ?? Value.none)
+  }
+}
+
+enum Tests {
+  static let all: [String: Test] = {
+    var all: [String: Test] = [:]
+    func add(_ name: String, _ operand: Test.Operand = .none, body: @escaping Test.Body) {
+      all[name] = Test(name: name, operand: operand, body: body)
+    }
+    func add(_ names: String..., comparison: Comparison) {
+      for name in names {
+        all[name] = Test(name: name, operand: .placed) { (evaluator, value, operand) throws(TemplateError) in
+          try comparison.apply(value, operand, evaluator)
+        }
       }
     }
     add("defined") { (_, value, _) throws(TemplateError) in !value.isUndefined }
@@ -55,8 +79,8 @@ enum Tests {
     add("even") { (evaluator, value, _) throws(TemplateError) in
       try BinaryOperator.remainder.apply(value, .int(2), evaluator) == .int(0)
     }
-    add("divisibleby") { (evaluator, value, arguments) throws(TemplateError) in
-      try BinaryOperator.remainder.apply(value, try operand(arguments, "divisibleby"), evaluator) == .int(0)
+    add("divisibleby", .named("num")) { (evaluator, value, number) throws(TemplateError) in
+      try BinaryOperator.remainder.apply(value, number, evaluator) == .int(0)
     }
     add("lower") { (evaluator, value, _) throws(TemplateError) in
       let text = try value.written(evaluator)
@@ -66,25 +90,16 @@ enum Tests {
       let text = try value.written(evaluator)
       return text.isCased && text.uppercased == text
     }
-    add("sameas") { (_, value, arguments) throws(TemplateError) in value.isSame(as: try operand(arguments, "sameas")) }
-    add("in") { (evaluator, value, arguments) throws(TemplateError) in
-      try operand(arguments, "in").contains(value, evaluator)
-    }
-    add("eq", "equalto", "==", test: comparison(.equal))
-    add("ne", "!=", test: comparison(.notEqual))
-    add("gt", "greaterthan", ">", test: comparison(.greater))
-    add("ge", ">=", test: comparison(.greaterOrEqual))
-    add("lt", "lessthan", "<", test: comparison(.less))
-    add("le", "<=", test: comparison(.lessOrEqual))
+    add("sameas", .named("other")) { (_, value, other) throws(TemplateError) in value.isSame(as: other) }
+    add("in", .named("seq")) { (evaluator, value, sequence) throws(TemplateError) in try sequence.contains(value, evaluator) }
+    add("eq", "equalto", "==", comparison: .equal)
+    add("ne", "!=", comparison: .notEqual)
+    add("gt", "greaterthan", ">", comparison: .greater)
+    add("ge", ">=", comparison: .greaterOrEqual)
+    add("lt", "lessthan", "<", comparison: .less)
+    add("le", "<=", comparison: .lessOrEqual)
     return all
   }()
-
-  private static func operand(_ arguments: Arguments, _ name: String) throws(TemplateError) -> Value {
-    guard let value = arguments.positional.first ?? arguments.named.first?.value else {
-      throw .type("the test '\(name)' needs an argument")
-    }
-    return value
-  }
 }
 
 extension Text {

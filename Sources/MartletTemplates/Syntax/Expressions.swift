@@ -92,7 +92,7 @@ final class DictionaryLiteral: Expression {
       let key = try evaluator.key(key.evaluate(evaluator))
       values.append((key, try value.evaluate(evaluator)))
     }
-    return .dict(try Dictionary(values, evaluator))
+    return .dict(try ValueDictionary(values, evaluator))
   }
 }
 
@@ -431,7 +431,7 @@ final class FilterCall: Expression {
 final class TestCall: Expression {
   let value: any Expression
   let name: String
-  let test: Tests.Function?
+  let test: Test?
   let arguments: CallArguments
   let depth: Int
 

@@ -437,7 +437,9 @@ struct Lexer {
     namedCharacters += 1
     guard namedCharacters <= 4 else { throw fail("more than 4 characters by their names (\\N{…})", at: start) }
     let wanted = name.uppercased()
-    for value in UInt32(0)..<0x11_0000 {
+    // No name has other letters, and only these planes have names: to search them all would take a second.
+    let isName = wanted.utf8.allSatisfy { (0x41...0x5A).contains($0) || "0123456789 -".utf8.contains($0) }
+    for value in [UInt32(0)..<0x4_0000, 0xE_0000..<0xE_1000].joined() where isName && !wanted.isEmpty {
       guard let scalar = Unicode.Scalar(value) else { continue }
       let properties = scalar.properties
       if properties.name == wanted || properties.nameAlias == wanted { return scalar }

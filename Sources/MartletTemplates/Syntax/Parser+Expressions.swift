@@ -153,7 +153,7 @@ extension Parser {
     case .name("true"), .name("True"): return Constant(.bool(true))
     case .name("false"), .name("False"): return Constant(.bool(false))
     case .name("none"), .name("None"): return Constant(.none)
-    case .name(let text): return Variable(name(text))
+    case .name(let text): return Variable(readName(text))
     case .integer(let value): return Constant(.int(value))
     case .largeInteger(let value): return Constant(.largeInt(value))
     case .float(let value): return Constant(.float(value))

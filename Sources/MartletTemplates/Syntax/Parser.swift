@@ -18,8 +18,9 @@ struct Parser {
   private var isInLoop = false
   /// Whether an unknown filter waits until it runs: in a branch of an `if`, unless a loop or a macro stands between.
   var isInBranch = false
-  /// The names that the macro that is open speaks of: `varargs`, `kwargs` and `caller` change what it takes.
-  private var mentioned: [Set<String>] = []
+  /// Of each macro that is open what its body reads, those inside it included: `varargs`, `kwargs` and `caller` change what it takes. A name that
+  /// is set before it is read is not counted, as Jinja has it.
+  private var mentions: [(read: Set<String>, set: Set<String>)] = []
   private var blocks: Set<String> = []
 
   static func program(_ source: String) throws(TemplateError) -> Program {
@@ -72,9 +73,20 @@ struct Parser {
 
   func unexpected(_ token: Token) -> TemplateError { fail("unexpected '\(token.description)'", at: token) }
 
+  /// The name of a variable that is read.
+  mutating func readName(_ text: String) -> Name {
+    for index in mentions.indices where !mentions[index].set.contains(text) { mentions[index].read.insert(text) }
+    return name(text)
+  }
+
+  /// The name of a variable that is set.
+  private mutating func setName(_ text: String) -> Name {
+    for index in mentions.indices { mentions[index].set.insert(text) }
+    return name(text)
+  }
+
   /// The name's place in the outermost frame.
-  mutating func name(_ text: String) -> Name {
-    for index in mentioned.indices { mentioned[index].insert(text) }
+  private mutating func name(_ text: String) -> Name {
     if let name = names[text] { return name }
     let name = Name(id: orderedNames.count, text: text)
     names[text] = name
@@ -115,7 +127,7 @@ struct Parser {
         switch token.kind {
         case .data(let text):
           parser.advance()
-          statements.append(Data(Text(text)))
+          statements.append(PlainText(Text(text)))
         case .expressionBegin:
           parser.advance()
           statements.append(Output(try parser.tuple(), token.position))
@@ -277,6 +289,10 @@ struct Parser {
     let name = try expectName()
     guard blocks.insert(name).inserted else { throw fail("block '\(name)' defined twice", at: token) }
     while skip(name: "scoped") || skip(name: "required") {}
+    // What a block reads does not count for a macro around it.
+    let outer = mentions
+    mentions = []
+    defer { mentions = outer }
     let body = try inFrame(isInLoop: false) { (parser) throws(TemplateError) in
       _ = parser.skip(symbol: ":")
       try parser.endTag()
@@ -303,18 +319,24 @@ struct Parser {
 
   /// What stands behind a macro's name, up to the end of its body.
   private mutating func routine(_ end: String, _ given: Signature? = nil) throws(TemplateError) -> Routine {
-    mentioned.append([])
-    let (signature, body) = try inFrame(isInLoop: false) { (parser) throws(TemplateError) in
+    let begin = current
+    let (signature, read, body) = try inFrame(isInLoop: false) { (parser) throws(TemplateError) in
       let signature: Signature
       if let given { signature = given } else { signature = try parser.signature() }
-      return (signature, try parser.body(end))
+      parser.mentions.append(([], []))
+      let body = try parser.body(end)
+      return (signature, parser.mentions.removeLast().read, body)
     }
-    let mentioned = mentioned.removeLast()
     var complete = signature
-    func uses(_ name: String) -> Bool { mentioned.contains(name) && !signature.parameters.contains { $0.text == name } }
+    func uses(_ name: String) -> Bool { read.contains(name) && !signature.parameters.contains { $0.text == name } }
     complete.usesVarargs = uses("varargs")
     complete.usesKwargs = uses("kwargs")
     complete.usesCaller = uses("caller")
+    if read.contains("caller"), let place = signature.parameters.firstIndex(where: { $0.text == "caller" }) {
+      guard place >= signature.parameters.count - signature.defaults.count else {
+        throw fail("the special \"caller\" argument must be omitted or be given a default", at: begin)
+      }
+    }
     return Routine(complete, body, varargs: name("varargs"), kwargs: name("kwargs"), caller: name("caller"))
   }
 
@@ -327,7 +349,7 @@ struct Parser {
       guard !signature.parameters.contains(where: { $0.text == name }) else { throw fail("duplicate argument '\(name)' in a macro") }
       guard signature.parameters.count < TemplateLimits.maximumArgumentCount else { throw tooManyArguments() }
       advance()
-      signature.parameters.append(self.name(name))
+      signature.parameters.append(setName(name))
       if skip(symbol: "=") {
         signature.defaults.append(try expression())
       } else if !signature.defaults.isEmpty {
@@ -376,9 +398,8 @@ struct Parser {
     guard case .name(let text) = token.kind else { throw fail("can't assign to '\(token.description)'") }
     guard !Parser.constants.contains(text) else { throw fail("can't assign to 'const'") }
     advance()
-    let name = name(text)
-    guard takesAttributes, current.isSymbol(".") else { return .name(name) }
+    guard takesAttributes, current.isSymbol(".") else { return .name(setName(text)) }
     advance()
-    return .attribute(name, Text(try expectName()))
+    return .attribute(name(text), Text(try expectName()))
   }
 }

@@ -30,7 +30,7 @@ final class Block: Statement {
 }
 
 /// Text outside of tags.
-final class Data: Statement {
+final class PlainText: Statement {
   let text: Text
   var depth: Int { 1 }
   init(_ text: Text) { self.text = text }
@@ -268,10 +268,16 @@ final class For: Statement {
     while try loop.advance() {
       try evaluator.spend()
       if inner.isKept { inner = Frame(parent: outer) } else { inner.removeAll() }
-      let flow = try evaluator.inFrame(inner) { () throws(TemplateError) in
-        evaluator.set(loopName, .loop(loop))
-        try target.assign(loop.current, evaluator)
-        return try body.run(evaluator)
+      let flow: Flow
+      do {
+        flow = try evaluator.inFrame(inner) { () throws(TemplateError) in
+          evaluator.set(loopName, .loop(loop))
+          try target.assign(loop.current, evaluator)
+          return try body.run(evaluator)
+        }
+      } catch {
+        evaluator.fail(at: loop.current)
+        throw error
       }
       if flow == .breaksLoop { break }
       if flow == .normal { runsAlternative = false }
@@ -461,7 +467,7 @@ final class Routine: Sendable {
       throw .type("macro '\(name)' takes not more than \(parameters.count) argument(s)")
     }
     if signature.usesKwargs {
-      evaluator.set(kwargs, .dict(try Dictionary(named.map { (.text($0.name), $0.value) }, evaluator)))
+      evaluator.set(kwargs, .dict(try ValueDictionary(named.map { (.text($0.name), $0.value) }, evaluator)))
     } else if let first = named.first {
       throw .type("macro '\(name)' takes no keyword argument '\(first.name)'")
     }

@@ -54,7 +54,7 @@ enum FloatText {
   static func rounded(_ value: Double, decimals: Int) -> Double {
     guard value.isFinite, decimals < 330 else { return value }
     if decimals < 0 {
-      guard decimals > -330 else { return 0 }
+      guard decimals > -330 else { return value.sign == .minus ? -0.0 : 0 }
       let scale = Power.of(10, Double(-decimals))
       return (value / scale).rounded(.toNearestOrEven) * scale
     }

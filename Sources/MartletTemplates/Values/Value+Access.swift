@@ -103,12 +103,11 @@ extension Value {
       if case .list = self { return .list(result) }
       return .tuple(result)
     case .range(let range):
-      let places = Self.places(start, stop, step, range.count)
-      guard let first = places.first else { return .range(IntegerRange(start: 0, stop: 0, step: 1)) }
+      let (first, end) = Self.bounds(start, stop, step, range.count)
       let (stepped, overflow) = range.step.multipliedReportingOverflow(by: step)
       guard !overflow else { throw LargeInteger.tooLarge }
-      let begin = range[first]
-      return .range(IntegerRange(start: begin, stop: begin &+ stepped &* places.count, step: stepped))
+      // Also of an empty slice, as Python shows its ends.
+      return .range(IntegerRange(start: range[first], stop: range[end], step: stepped))
     case .dict: throw .type("unhashable type: 'slice'")
     default: throw .type("'\(typeName)' object is not subscriptable")
     }
@@ -116,17 +115,20 @@ extension Value {
 
   /// The places that Python's slice takes, in their order.
   private static func places(_ start: Int?, _ stop: Int?, _ step: Int, _ count: Int) -> [Int] {
-    func clamped(_ index: Int, _ low: Int, _ high: Int) -> Int {
+    let (first, end) = bounds(start, stop, step, count)
+    if step == 1 { return Array(first..<max(first, end)) }
+    return step > 0
+      ? first < end ? Array(stride(from: first, to: end, by: step)) : [] : first > end ? Array(stride(from: first, to: end, by: step)) : []
+  }
+
+  /// Where Python's slice begins, and where it has ended.
+  private static func bounds(_ start: Int?, _ stop: Int?, _ step: Int, _ count: Int) -> (first: Int, end: Int) {
+    let (low, high) = step > 0 ? (0, count) : (-1, count - 1)
+    func clamped(_ index: Int) -> Int {
       let index = index < 0 ? index.addingReportingOverflow(count).partialValue : index
       return min(max(index, low), high)
     }
-    if step > 0 {
-      let (first, end) = (start.map { clamped($0, 0, count) } ?? 0, stop.map { clamped($0, 0, count) } ?? count)
-      if step == 1 { return Array(first..<max(first, end)) }
-      return first < end ? Array(Swift.stride(from: first, to: end, by: step)) : []
-    }
-    let (first, end) = (start.map { clamped($0, -1, count - 1) } ?? count - 1, stop.map { clamped($0, -1, count - 1) } ?? -1)
-    return first > end ? Array(Swift.stride(from: first, to: end, by: step)) : []
+    return (start.map(clamped) ?? (step > 0 ? low : high), stop.map(clamped) ?? (step > 0 ? high : low))
   }
 }
 

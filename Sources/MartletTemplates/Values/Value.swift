@@ -15,7 +15,7 @@ enum Value {
   case string(Text)
   case list(Elements)
   case tuple(Elements)
-  case dict(Dictionary)
+  case dict(ValueDictionary)
   case range(IntegerRange)
   case view(DictionaryView)
   /// Python's generator: read once.
@@ -86,15 +86,13 @@ final class Elements {
   static func depth(of values: some Sequence<Value>) throws(TemplateError) -> Int {
     var depth = 0
     for value in values { depth = max(depth, value.depth) }
-    guard depth < TemplateLimits.maximumValueDepth else {
-      throw TemplateError(.limit, "values nest more than \(TemplateLimits.maximumValueDepth) deep")
-    }
+    guard depth < TemplateLimits.maximumValueDepth else { throw TemplateLimits.valuesNestTooDeep }
     return depth + 1
   }
 }
 
 /// A dictionary in the order of its keys.
-final class Dictionary {
+final class ValueDictionary {
   let keys: [Value]
   let values: [Value]
   let depth: Int
@@ -153,9 +151,9 @@ final class DictionaryView {
   enum Kind: String { case keys, values, items }
 
   let kind: Kind
-  let dictionary: Dictionary
+  let dictionary: ValueDictionary
 
-  init(_ kind: Kind, _ dictionary: Dictionary) {
+  init(_ kind: Kind, _ dictionary: ValueDictionary) {
     self.kind = kind
     self.dictionary = dictionary
   }
@@ -169,7 +167,7 @@ final class DictionaryView {
   }
 }
 
-extension Dictionary {
+extension ValueDictionary {
   /// Pairs as tuples.
   func items(_ evaluator: Evaluator) throws(TemplateError) -> [Value] {
     var items: [Value] = []

@@ -27,7 +27,10 @@ extension ChatTemplate {
       }
     } catch { throw .format(error) }
     guard !sources.isEmpty else { throw .noChatTemplate(known: Self.names) }
-    try self.init(sources: sources, specialTokens: tokens.merging(tokenizer.templateTokens) { $1 })
+    let path = file.path
+    try self.init(
+      sources: sources, specialTokens: tokens.merging(tokenizer.templateTokens) { $1 },
+      files: sources.reduce(into: [:]) { files, source in files[source.key] = path })
   }
 
   /// The template of a directory as the Hugging Face hub has it: `chat_template.jinja` with `additional_chat_templates/NAME.jinja`, or else
@@ -37,18 +40,23 @@ extension ChatTemplate {
       do { return try textFile(ifPresent: path).map { String(decoding: $0, as: UTF8.self) } } catch { throw .json(error, file: name) }
     }
     var sources = try Self.sources(of: config["chat_template"])
+    var files = sources.mapValues { _ in "\(directory)/tokenizer_config.json" }
     if sources.isEmpty {
       let legacy: JSONValue?
       do { legacy = try JSONValue(ifPresent: "\(directory)/chat_template.json") } catch { throw .json(error, file: "chat_template.json") }
       sources = try Self.sources(of: JSONField("chat_template.json:", legacy)["chat_template"])
+      files = sources.mapValues { _ in "\(directory)/chat_template.json" }
     }
-    if let program = try source("\(directory)/chat_template.jinja", "chat_template.jinja") { sources = ["default": program] }
+    let path = "\(directory)/chat_template.jinja"
+    if let program = try source(path, "chat_template.jinja") { (sources, files) = (["default": program], ["default": path]) }
     let folder = "additional_chat_templates"
     for file in fileNames(inDirectory: "\(directory)/\(folder)").sorted().prefix(64) where file.hasSuffix(".jinja") {
-      sources[String(file.dropLast(".jinja".count))] = try source("\(directory)/\(folder)/\(file)", "\(folder)/\(file)")
+      let (name, path) = (String(file.dropLast(".jinja".count)), "\(directory)/\(folder)/\(file)")
+      sources[name] = try source(path, "\(folder)/\(file)")
+      files[name] = path
     }
     guard !sources.isEmpty else { throw .noChatTemplate(known: Self.names) }
-    try self.init(sources: sources, specialTokens: try Self.specialTokens(of: config))
+    try self.init(sources: sources, specialTokens: try Self.specialTokens(of: config), files: files)
   }
 
   private static func sources(of field: JSONField) throws(TokenizerError) -> [String: String] {

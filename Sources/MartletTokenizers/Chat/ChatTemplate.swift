@@ -16,23 +16,34 @@ public struct ChatTemplate: Sendable, Hashable {
   public let programs: [String: Template]
   /// Special tokens by the names under which programs know them, such as `bos_token`. One that is missing is undefined to the program.
   public var specialTokens: [String: String]
+  /// Which files the programs are from, by their names: for errors.
+  private let files: [String: String]
   /// What the programs can render, found by rendering.
   private let abilities: [String: Abilities]
 
   /// A template of one Jinja program.
+  /// - Parameter file: What errors call the program.
   /// - Throws: ``TokenizerError/Code/invalidChatTemplate`` where it is no Jinja.
-  public init(source: String, specialTokens: [String: String] = [:]) throws(TokenizerError) {
-    try self.init(sources: ["default": source], specialTokens: specialTokens)
+  public init(source: String, specialTokens: [String: String] = [:], file: String? = nil) throws(TokenizerError) {
+    try self.init(sources: ["default": source], specialTokens: specialTokens, files: file.map { ["default": $0] } ?? [:])
   }
 
   /// A template of several programs by name.
-  public init(sources: [String: String], specialTokens: [String: String] = [:]) throws(TokenizerError) {
+  /// - Parameter files: What errors call the programs, by the same names.
+  public init(
+    sources: [String: String], specialTokens: [String: String] = [:], files: [String: String] = [:]
+  ) throws(TokenizerError) {
     var programs: [String: Template] = [:]
     for (name, source) in sources {
-      do { programs[name] = try Template(source) } catch { throw .invalidChatTemplate(name: name, error) }
+      do { programs[name] = try Template(source) } catch {
+        var error = error
+        error.file = files[name]
+        throw .invalidChatTemplate(name: name, error)
+      }
     }
     self.programs = programs
     self.specialTokens = specialTokens
+    self.files = files
     abilities = programs.mapValues { Abilities(of: $0, specialTokens) }
   }
 
@@ -59,14 +70,15 @@ public struct ChatTemplate: Sendable, Hashable {
   ) throws(TokenizerError) -> MarkedText {
     let (name, program) = try program(hasTools: tools != nil)
     let abilities = abilities[name] ?? Abilities()
-    return try render(program, messages.map { abilities.adapt($0).json }, tools, documents, options)
+    return try render(program, named: name, messages.map { abilities.adapt($0).json }, tools, documents, options)
   }
 
   /// The same of messages as OpenAI's API has them, handed over as they stand.
   public func render(
     json messages: [JSON], tools: [JSON]? = nil, documents: [JSON]? = nil, options: ChatOptions = ChatOptions()
   ) throws(TokenizerError) -> MarkedText {
-    try render(try program(hasTools: tools != nil).program, messages, tools, documents, options)
+    let (name, program) = try program(hasTools: tools != nil)
+    return try render(program, named: name, messages, tools, documents, options)
   }
 
   private func program(hasTools: Bool) throws(TokenizerError) -> (name: String, program: Template) {
@@ -75,7 +87,7 @@ public struct ChatTemplate: Sendable, Hashable {
   }
 
   private func render(
-    _ program: Template, _ messages: [JSON], _ tools: [JSON]?, _ documents: [JSON]?, _ options: ChatOptions
+    _ program: Template, named name: String, _ messages: [JSON], _ tools: [JSON]?, _ documents: [JSON]?, _ options: ChatOptions
   ) throws(TokenizerError) -> MarkedText {
     guard !messages.isEmpty else { throw .unwritableConversation(TemplateError(.value, "a conversation has at least one message")) }
     guard !(options.continuesFinalMessage && options.addsGenerationPrompt) else {
@@ -104,7 +116,11 @@ public struct ChatTemplate: Sendable, Hashable {
     variables["documents"] = .content(documents.map { .array($0) } ?? .null)
     variables["add_generation_prompt"] = .content(.bool(options.addsGenerationPrompt))
     let output: TemplateOutput
-    do { output = try program.render(variables, now: options.now ?? .epoch) } catch { throw .unwritableConversation(error) }
+    do { output = try program.render(variables, now: options.now ?? .epoch) } catch {
+      var error = error
+      error.file = files[name]
+      throw .unwritableConversation(error)
+    }
     let text = MarkedText(output.text, contents: output.contents)
     return try continued?.cut(text) ?? text
   }
