@@ -7,7 +7,7 @@ import MartletTemplates
 import MartletTokenizers
 
 /// `{"text": …}`, `{"token_ids": […]}`, or `{"messages": […]}` with `tools`, `documents` and `options` where there are any.
-extension Prompt: Hashable, Codable {
+extension Prompt: Codable {
   private enum CodingKeys: String, CodingKey {
     case text, messages, tools, documents, options
     case tokenIDs = "token_ids"

@@ -4,7 +4,7 @@ public import MartletTemplates
 public import MartletTokenizers
 
 /// What a request starts from.
-public enum Prompt: Sendable, ExpressibleByStringInterpolation {
+public enum Prompt: Sendable, Hashable, ExpressibleByStringInterpolation {
   /// Plain text. The beginning-of-text token is put before it where the model says so; special tokens in it are not interpreted.
   case text(String)
   /// Token ids, taken as they are: nothing is added.
