@@ -44,17 +44,21 @@ public struct GGUFError: Error, Sendable, Hashable, CustomStringConvertible {
   public let code: Code
   /// A sentence that names the thing and the way out.
   public let description: String
+  /// The file that it is about, where the error names one; of ``Code/laterPart`` the first part, which is the one to open.
+  public let path: String?
+  // More than four words wide: the optimiser of Swift 6.3 crashes on async callers of what throws a typed error of two to four.
 
-  public init(_ code: Code, _ description: String) {
+  public init(_ code: Code, _ description: String, path: String? = nil) {
     self.code = code
     self.description = description
+    self.path = path
   }
 }
 
 extension GGUFError {
   /// ``Code/cannotOpen``; `reason` is the system's.
   public static func cannotOpen(path: String, reason: String) -> GGUFError {
-    GGUFError(.cannotOpen, "GGUF: cannot open \"\(path)\": \(reason)")
+    GGUFError(.cannotOpen, "GGUF: cannot open \"\(path)\": \(reason)", path: path)
   }
 
   /// ``Code/notGGUF``, with the bytes that the file begins with.
@@ -130,21 +134,21 @@ extension GGUFError {
 
   /// ``Code/laterPart``; `first` is the one to name.
   public static func laterPart(path: String, first: String) -> GGUFError {
-    GGUFError(.laterPart, "GGUF: \"\(path)\" is a later part of a model; name the first one, \"\(first)\"")
+    GGUFError(.laterPart, "GGUF: \"\(path)\" is a later part of a model; name the first one, \"\(first)\"", path: first)
   }
 
   /// ``Code/missingPart``.
   public static func missingPart(path: String, part: Int, count: Int) -> GGUFError {
-    GGUFError(.missingPart, "GGUF: part \(part) of \(count) is not there: \"\(path)\"; fetch it, too")
+    GGUFError(.missingPart, "GGUF: part \(part) of \(count) is not there: \"\(path)\"; fetch it, too", path: path)
   }
 
   /// ``Code/malformedParts``.
   public static func malformedParts(path: String, problem: String) -> GGUFError {
-    GGUFError(.malformedParts, "GGUF: \"\(path)\" \(problem)")
+    GGUFError(.malformedParts, "GGUF: \"\(path)\" \(problem)", path: path)
   }
 
   /// What is wrong with one of the later parts of a model: the error's own code, and its sentence with the part's path.
   public static func inPart(path: String, error: GGUFError) -> GGUFError {
-    GGUFError(error.code, "\(error) (in \"\(path)\")")
+    GGUFError(error.code, "\(error) (in \"\(path)\")", path: path)
   }
 }

@@ -24,10 +24,14 @@ public struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
   public let code: Code
   /// A sentence that names the thing and the way out.
   public let description: String
+  /// The metadata key or the setting that it is about, as the file spells it; nil where it is about none.
+  public let key: String?
+  // More than four words wide: the optimiser of Swift 6.3 crashes on async callers of what throws a typed error of two to four.
 
-  public init(_ code: Code, _ description: String) {
+  public init(_ code: Code, _ description: String, key: String? = nil) {
     self.code = code
     self.description = description
+    self.key = key
   }
 }
 
@@ -42,7 +46,7 @@ extension ModelError {
 
   /// ``Code/missingSetting``, with the setting's name.
   public static func missingSetting(_ name: String) -> ModelError {
-    ModelError(.missingSetting, "config.json has no \"\(name)\", which is needed; take the model's own config.json")
+    ModelError(.missingSetting, "config.json has no \"\(name)\", which is needed; take the model's own config.json", key: name)
   }
 
   /// ``Code/unknownSetting``, with the setting's name and value.
@@ -50,12 +54,12 @@ extension ModelError {
     ModelError(
       .unknownSetting,
       "config.json says \(name) = \(value), which this build does not know: it may change what the model computes; "
-        + "take the line out if it does not, or convert the model to GGUF")
+        + "take the line out if it does not, or convert the model to GGUF", key: name)
   }
 
   /// ``Code/invalid``, with the key as the file spells it.
   public static func invalid(key: String, value: String, reason: String) -> ModelError {
-    ModelError(.invalid, "the file says \(key) = \(value): \(reason)")
+    ModelError(.invalid, "the file says \(key) = \(value): \(reason)", key: key)
   }
 
   /// ``Code/unusedTensor``.

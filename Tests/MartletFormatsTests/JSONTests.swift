@@ -137,7 +137,7 @@ struct JSONTests {
       do {
         walk(try JSONValue(parsing: bytes))
       } catch {
-        let offset = try #require(error.code == .malformed ? error.offset : nil)
+        guard error.code == .malformed, let offset = error.offset else { throw error }
         #expect(offset >= 0 && offset <= bytes.count)
       }
     }

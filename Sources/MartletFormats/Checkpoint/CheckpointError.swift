@@ -28,38 +28,44 @@ public struct CheckpointError: Error, Sendable, Hashable, CustomStringConvertibl
   public let code: Code
   /// A sentence that names the thing and the way out.
   public let description: String
+  /// The file that it is about, as the sentence names it; nil where it names none.
+  public let file: String?
+  // More than four words wide: the optimiser of Swift 6.3 crashes on async callers of what throws a typed error of two to four.
 
-  public init(_ code: Code, _ description: String) {
+  public init(_ code: Code, _ description: String, file: String? = nil) {
     self.code = code
     self.description = description
+    self.file = file
   }
 }
 
 extension CheckpointError {
   /// ``Code/cannotOpen``; `reason` is the system's.
   public static func cannotOpen(path: String, reason: String) -> CheckpointError {
-    CheckpointError(.cannotOpen, "checkpoint: cannot open \"\(path)\": \(reason)")
+    CheckpointError(.cannotOpen, "checkpoint: cannot open \"\(path)\": \(reason)", file: path)
   }
 
   /// ``Code/missingFile``; `hint` may say what to do.
   public static func missingFile(_ name: String, directory: String, hint: String) -> CheckpointError {
     CheckpointError(
       .missingFile,
-      "checkpoint: the directory \"\(directory)\" has no \(name)\(hint.isEmpty ? "; fetch the whole model again" : "; " + hint)")
+      "checkpoint: the directory \"\(directory)\" has no \(name)\(hint.isEmpty ? "; fetch the whole model again" : "; " + hint)", file: name
+    )
   }
 
   /// ``Code/truncated``: `field` takes `needed` bytes where the file has `available` left.
   public static func truncated(file: String, field: String, needed: UInt64, available: Int) -> CheckpointError {
     CheckpointError(
       .truncated,
-      "checkpoint: \(file): \(field) needs \(needed) bytes, the file has \(available) left: it is cut short or damaged; fetch it again")
+      "checkpoint: \(file): \(field) needs \(needed) bytes, the file has \(available) left: it is cut short or damaged; fetch it again",
+      file: file)
   }
 
   /// ``Code/malformed``.
   public static func malformed(file: String, field: String, problem: String) -> CheckpointError {
     CheckpointError(
       .malformed,
-      "checkpoint: \(file): \(field) \(problem): the file is damaged or was written wrongly; fetch or convert it again")
+      "checkpoint: \(file): \(field) \(problem): the file is damaged or was written wrongly; fetch or convert it again", file: file)
   }
 
   /// ``Code/missingTensor``.
