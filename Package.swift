@@ -58,7 +58,7 @@ let package = Package(
       name: "Martlet",
       dependencies: [
         "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU",
+        "MartletCPU", "CMartletLibc",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "DequeModule", package: "swift-collections"),

@@ -45,10 +45,13 @@ public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
   public let code: Code
   /// A sentence that names the thing and the way out.
   public let description: String
+  /// The property that moves the limit or has the wrong value, as `description` writes it; nil where none does.
+  public let property: String?
 
-  public init(_ code: Code, _ description: String) {
+  public init(_ code: Code, _ description: String, property: String? = nil) {
     self.code = code
     self.description = description
+    self.property = property
   }
 }
 
@@ -58,11 +61,11 @@ extension LLMError {
   static func unusableModel(_ reason: String) -> LLMError { LLMError(.unusableModel, "this model cannot be served: \(reason)") }
 
   package static func invalidConfiguration(option: String, value: String, reason: String) -> LLMError {
-    LLMError(.invalidConfiguration, "configuration: \(option) is \(value): \(reason)")
+    LLMError(.invalidConfiguration, "configuration: \(option) is \(value): \(reason)", property: option)
   }
 
   package static func invalidSampling(option: String, value: String, reason: String) -> LLMError {
-    LLMError(.invalidSampling, "sampling: \(option) is \(value): it \(reason)")
+    LLMError(.invalidSampling, "sampling: \(option) is \(value): it \(reason)", property: option)
   }
 
   /// Sizes in bytes.
@@ -71,7 +74,7 @@ extension LLMError {
       .modelTooLarge,
       "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache), device \(device) has about "
         + "\(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (kvCache.budget) "
-        + "or its page size (kvCache.pageSize), or end other programs")
+        + "or its page size (kvCache.pageSize), or end other programs", property: "kvCache.budget")
   }
 
   package static let emptyPrompt = LLMError(
@@ -89,28 +92,28 @@ extension LLMError {
     LLMError(
       .promptTooLong,
       "the prompt has \(tokens) tokens and the context holds \(maxSequenceLength), prompt and answer together; "
-        + "shorten it or raise the context (maxSequenceLength)")
+        + "shorten it or raise the context (maxSequenceLength)", property: "maxSequenceLength")
   }
 
   package static func cacheTooSmall(tokens: Int, available: String) -> LLMError {
     LLMError(
       .cacheTooSmall,
       "a request of \(tokens) tokens can never fit into the key/value cache (\(available)); "
-        + "lower maxTokens or raise the cache's memory budget (kvCache.budget)")
+        + "lower maxTokens or raise the cache's memory budget (kvCache.budget)", property: "kvCache.budget")
   }
 
   package static func overloaded(requests: Int, waitingRequests: Int, limit: Int) -> LLMError {
     LLMError(
       .overloaded,
       "\(waitingRequests) requests wait, and with \(requests) more they would be over the limit of \(limit) (maxWaitingRequests); "
-        + "try again later")
+        + "try again later", property: "maxWaitingRequests")
   }
 
   package static func overloaded(tokens: Int, waitingTokens: Int, limit: Int) -> LLMError {
     LLMError(
       .overloaded,
       "prompts of \(waitingTokens) tokens wait, and with \(tokens) more they would be over the limit of \(limit) (maxWaitingTokens); "
-        + "try again later")
+        + "try again later", property: "maxWaitingTokens")
   }
 
   package static func stopped(_ reason: String) -> LLMError { LLMError(.stopped, "the engine does not run: \(reason)") }
@@ -129,6 +132,6 @@ extension LLMError {
     LLMError(
       .cacheOverflow,
       "the logits for token \(tokenIndex) hold numbers that are not finite: the key/value cache is \(dataType.rawValue), in which keys and "
-        + "values above 65504 become infinite; keep them in bfloat16, the default (kvCache.dataType)")
+        + "values above 65504 become infinite; keep them in bfloat16, the default (kvCache.dataType)", property: "kvCache.dataType")
   }
 }

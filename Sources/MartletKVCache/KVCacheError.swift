@@ -48,7 +48,7 @@ extension KVCacheError {
     KVCacheError(
       .budgetTooSmall,
       "key/value cache: the budget of \(budget) bytes cannot hold one page of \(pageSize) tokens in each of \(pools) pool(s), "
-        + "which takes \(needed) bytes; raise the budget (KVCacheConfig.budget, --kv-cache-memory) or lower the page size",
+        + "which takes \(needed) bytes; raise the budget (kvCache.budget) or lower the page size (kvCache.pageSize)",
       neededByteCount: needed)
   }
 

@@ -133,14 +133,14 @@ extension KVCacheManager {
   /// Why a sequence of `length` tokens, computed at most `chunk` tokens a step, can never fit, in words; nil where it can.
   public func obstacle(toLength length: Int, chunk: Int? = nil) -> String? {
     if length > config.maxSequenceLength {
-      return "\(length) tokens are more than the longest sequence of \(config.maxSequenceLength) (maxSequenceLength, --context)"
+      return "\(length) tokens are more than the longest sequence of \(config.maxSequenceLength) (maxSequenceLength)"
     }
     for pool in pools.indices {
       let needed = peakPages(length: length, chunk: chunk ?? config.maxTokensPerStep ?? length, pool: pool)
       if needed > pools[pool].pageCount {
         let kind = pools[pool].key.window.map { "layers with a window of \($0)" } ?? "layers without a window"
         return "\(length) tokens need \(needed) pages of \(pageSize) tokens in the \(kind), and the budget of \(budgetByteCount) bytes has "
-          + "\(pools[pool].pageCount); raise the key/value cache budget (--kv-cache-memory)"
+          + "\(pools[pool].pageCount); raise the key/value cache budget (kvCache.budget)"
       }
     }
     return nil

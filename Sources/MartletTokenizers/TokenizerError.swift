@@ -119,7 +119,7 @@ extension TokenizerError {
   public static func noChatTemplate(known: [String]) -> TokenizerError {
     TokenizerError(
       .noChatTemplate,
-      "tokenizer: the file has no chat template; name one (--chat-template \(known.joined(separator: "|"))) or use a model tuned for chat")
+      "tokenizer: the file has no chat template; name one (chatTemplate: \(known.joined(separator: "|"))) or use a model tuned for chat")
   }
 
   /// ``Code/noDefaultChatTemplate``; `names` are the file's.
@@ -127,7 +127,7 @@ extension TokenizerError {
     TokenizerError(
       .noDefaultChatTemplate,
       "tokenizer: the file's chat templates are \(names.joined(separator: ", ")), and none is called \"default\"; name one of Martlet's own "
-        + "(--chat-template)")
+        + "(chatTemplate)")
   }
 
   /// ``Code/invalidChatTemplate``, with the template's name.

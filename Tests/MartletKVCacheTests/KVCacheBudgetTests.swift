@@ -35,7 +35,7 @@ struct KVCacheBudgetTests {
       try KVCacheManager(layers: layers, config: config(.bytes(2 * pageBytes - 1)), on: CPUDevice())
     }
     #expect(error == .budgetTooSmall(budget: 2 * pageBytes - 1, needed: 2 * pageBytes, pageSize: 16, pools: 2))
-    #expect("\(error!)".contains("--kv-cache-memory"))
+    #expect("\(error!)".contains("kvCache.budget"))
     let smallest = try KVCacheManager(layers: layers, config: config(.bytes(2 * pageBytes)), on: CPUDevice())
     #expect(smallest.pageCount(pool: 0) == 1 && smallest.pageCount(pool: 1) == 1)
   }
@@ -89,7 +89,7 @@ struct KVCacheBudgetTests {
     let whole = 8
     #expect(manager.obstacle(toLength: whole * 16) == nil)
     let reason = try #require(manager.obstacle(toLength: whole * 16 + 1))
-    #expect(reason.contains("\(whole + 1) pages") && reason.contains("--kv-cache-memory"))
+    #expect(reason.contains("\(whole + 1) pages") && reason.contains("kvCache.budget"))
     #expect(try #require(manager.obstacle(toLength: 257)).contains("256"))
   }
 

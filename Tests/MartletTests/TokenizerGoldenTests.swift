@@ -94,7 +94,7 @@ enum TokenizerModels {
     let file = try await TokenizerModels.open("gemma3-270m")
     let tokenizer = try makeTokenizer(from: file)
     #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try ChatTemplate(from: file, tokenizer: tokenizer) }
-    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml"))
+    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("chatTemplate: chatml"))
   }
 
   @Test func `special tokens count only when asked for`() async throws {

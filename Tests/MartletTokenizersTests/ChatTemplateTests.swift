@@ -81,7 +81,7 @@ import Testing
       return try ChatTemplate(from: file, tokenizer: makeTokenizer(from: file))
     }
     #expect(throws: TokenizerError.noChatTemplate(known: ChatTemplate.names)) { try template(nil) }
-    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("--chat-template chatml|llama2"))
+    #expect(TokenizerError.noChatTemplate(known: ChatTemplate.names).description.contains("chatTemplate: chatml|llama2"))
     #expect(throws: TokenizerError.format(.wrongType(key: "tokenizer.chat_template", found: "uint32", expected: "a string"))) {
       try template(.uint32(1))
     }

@@ -1,12 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import CMartletLibc
 
 /// A thread of its own for a body that computes for as long as it likes; Swift's cooperative threads are not for that.
 package enum LoopThread {
@@ -19,13 +13,9 @@ package enum LoopThread {
   /// - Throws: ``LLMError/stopped(_:)`` where the system refuses one.
   package static func run(_ body: sending @escaping () -> Void) throws(LLMError) {
     let start = Unmanaged.passRetained(Start(body))
-    #if canImport(Darwin)
-      var thread: pthread_t?
-    #else
-      var thread = pthread_t()
-    #endif
-    let failure = pthread_create(
-      &thread, nil,
+    var thread: UInt = 0
+    let failure = martlet_thread_start(
+      &thread,
       { argument in
         let argument: UnsafeMutableRawPointer? = argument
         Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
@@ -35,10 +25,6 @@ package enum LoopThread {
       start.release()
       throw .stopped("the system refuses a thread: \(String(cString: strerror(failure)))")
     }
-    #if canImport(Darwin)
-      pthread_detach(thread!)
-    #else
-      pthread_detach(thread)
-    #endif
+    martlet_thread_detach(thread)
   }
 }

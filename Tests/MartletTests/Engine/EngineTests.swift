@@ -86,7 +86,7 @@ struct EngineTests {
     // Two pages of sixteen tokens in the whole cache: 16 tokens · 2 layers · 2 heads · 2 · 32 dims · 2 bytes each.
     let small = try Tiny.llm(Self.model, budget: .bytes(2 * 16 * 2 * 2 * 2 * 32 * 2), context: 64)
     #expect { try small.generate(.tokenIDs(Tiny.prompt(30, seed: 1)), sampling: SamplingParams(maxTokens: 10)) } throws: {
-      "\($0)".contains("--kv-cache-memory")
+      "\($0)".contains("kvCache.budget")
     }
     let fits = try await small.generate(.tokenIDs(Tiny.prompt(30, seed: 1)), sampling: SamplingParams(maxTokens: 3)).output()
     #expect(fits.tokenIDs.count <= 3 && !fits.tokenIDs.isEmpty)

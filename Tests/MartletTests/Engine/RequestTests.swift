@@ -203,7 +203,7 @@ struct RequestTests {
     }
     let error = await #expect(throws: LLMError.self) { try await narrow.score(prompt) }
     let text = "\(try #require(error))"
-    #expect(text.contains("cache is f16") && text.contains("--kv-cache-dtype bf16"))
+    #expect(text.contains("cache is f16") && text.contains("kvCache.dataType"))
     var withPrompt = sampling
     withPrompt.promptLogprobs = 1
     await #expect(throws: LLMError.self) { try await narrow.generate(.tokenIDs(prompt), sampling: withPrompt).output() }
