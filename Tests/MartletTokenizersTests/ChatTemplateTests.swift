@@ -135,7 +135,7 @@ import Testing
     let program = "{% for m in messages %}{{ raise_exception('no ' + m.role) if m.role == 'assistant' }}{% endfor %}"
     let template = try ChatTemplate(source: program, file: "bird.gguf")
     let raised = #expect(throws: TokenizerError.self) { try template.render(conversation) }
-    #expect(raised?.description.hasSuffix(": no assistant (line 1, column 24 of bird.gguf, at messages[1])") == true, "\(raised!)")
+    #expect(raised?.description.hasSuffix(": no assistant (line 1, column 42 of bird.gguf, at messages[1])") == true, "\(raised!)")
     let broken = #expect(throws: TokenizerError.self) { try ChatTemplate(source: "{{ 1 +", file: "bird.gguf") }
     #expect(broken?.description.contains("of bird.gguf") == true, "\(broken!)")
     #expect(throws: TokenizerError.self) {

@@ -92,13 +92,17 @@ package struct WaitingQueue {
       tokenCount -= request.tokens.count
       return request
     }
+    guard let request = find(id) else { return nil }
+    count -= 1
+    tokenCount -= request.tokens.count
+    take(request, isTurn: false)
+    return request
+  }
+
+  private func find(_ id: Int) -> Request? {
     for level in levels {
       for requests in level.requests.values {
-        guard let request = requests.first(where: { $0.id == id }) else { continue }
-        count -= 1
-        tokenCount -= request.tokens.count
-        take(request, isTurn: false)
-        return request
+        if let request = requests.first(where: { $0.id == id }) { return request }
       }
     }
     return nil

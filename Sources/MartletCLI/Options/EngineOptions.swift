@@ -16,6 +16,13 @@ struct EngineOptions: ParsableArguments {
     parsing: .unconditional, help: ArgumentHelp("The most tokens of one prompt in one step (default: as many as fit).", valueName: "n"))
   var chunk: Int?
 
+  @Option(
+    name: .customLong("step-time"), parsing: .unconditional,
+    help: ArgumentHelp(
+      "What a step may take while an answer is generated, in milliseconds: prompts are then read in smaller pieces; 0 sets no limit.",
+      valueName: "ms"))
+  var stepTime = 100
+
   @Option(name: .customLong("batch-size"), parsing: .unconditional, help: ArgumentHelp("The most requests in one step.", valueName: "n"))
   var batchSize = 16
 
@@ -35,6 +42,7 @@ struct EngineOptions: ParsableArguments {
 
   func validate() throws {
     try validatePositive(chunk, "--chunk")
+    if stepTime < 0 { throw ValidationError("--step-time is \(stepTime); it must be 0 or more milliseconds") }
     try validatePositive(batchSize, "--batch-size")
     if let stepTokens, stepTokens < batchSize {
       throw ValidationError("--step-tokens is \(stepTokens); it must hold one token of each of --batch-size \(batchSize) requests")
@@ -51,7 +59,7 @@ struct EngineOptions: ParsableArguments {
     EngineConfiguration(
       device: try device.makeDevice(), attentionBackend: attentionBackend,
       kvCache: cache.kvCache, maxSequenceLength: context, maxBatchSize: batchSize, maxNumTokens: stepTokens ?? max(512, batchSize),
-      chunkSize: chunk, capacityPolicy: capacityPolicy.policy,
+      chunkSize: chunk, targetStepTime: stepTime > 0 ? .milliseconds(stepTime) : nil, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)
   }
 }

@@ -1,10 +1,12 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Logging
 import Martlet
 import MartletCPU
 import MartletTestSupport
 import Metrics
 import MetricsTestKit
+import Synchronization
 import Testing
 
 /// Who may wait, and whose turn it is.
@@ -165,14 +167,23 @@ struct AdmissionTests {
 
   @Test("goes round among users in a running engine too")
   func engine() async throws {
-    let llm = try Tiny.llm(TinyModel(.llama, seed: 51), maxBatchSize: 1)
+    let ended = Mutex<[String]>([])
+    var logger = Logger(label: "test") { _ in
+      Recorder { _, message, metadata in
+        if message == "a request ended", let name = metadata["request"] { ended.withLock { $0.append("\(name)") } }
+      }
+    }
+    logger.logLevel = .debug
+    let llm = try Tiny.endless(seed: 51, maxBatchSize: 1, logger: logger)
     let sampling = SamplingParams(maxTokens: 4, ignoresEndTokens: true)
-    let block = try llm.generate("block", sampling: SamplingParams(maxTokens: 60, ignoresEndTokens: true))
-    let many = try (0..<6).map { try llm.generate("many \($0)", sampling: sampling, options: RequestOptions(fairnessKey: "many")) }
-    let one = try llm.generate("one", sampling: sampling, options: RequestOptions(fairnessKey: "one"))
-    _ = try await one.output()
-    let ended = llm.statistics.finishedRequests
-    #expect(ended <= 4, "the block, one or two of many, and this one had ended, not \(ended)")
-    for generation in many + [block] { _ = try await generation.output() }
+    let block = try llm.generate("block", sampling: Self.endless, options: RequestOptions(id: "block"))
+    _ = try await Tiny.statistics(of: llm) { $0.runningRequests == 1 && $0.waitingRequests == 0 }
+    func ask(_ name: String, key: String, priority: Int = 0) throws -> Generation {
+      try llm.generate("\(name)", sampling: sampling, options: RequestOptions(id: name, priority: priority, fairnessKey: key))
+    }
+    let waiting = try (0..<3).map { try ask("many \($0)", key: "many") } + [ask("one", key: "one"), ask("urgent", key: "many", priority: 1)]
+    block.cancel()
+    for generation in waiting { _ = try await generation.output() }
+    #expect(ended.withLock { $0 } == ["block", "urgent", "many 0", "one", "many 1", "many 2"])
   }
 }
