@@ -2,6 +2,7 @@
 
 import Foundation
 import Martlet
+import MartletCLI
 import MartletTemplates
 import MartletTestSupport
 import MartletTokenizers
@@ -42,19 +43,16 @@ import Testing
     #expect(result.error.contains("forgotten"))
   }
 
-  @Test func `a full context forgets the oldest turns and says so, and a question that never fits is left out`() throws {
+  @Test func `a full context forgets the oldest turns and says so, and a question that never fits changes nothing`() throws {
     let questions = (1...4).map { "Tell me something about the number \($0)." }
     let tooLong = String(repeating: "very ", count: 200)
-    let result = try CommandLine.run(
-      ["chat", "--model", model, "--context", "128", "--max-tokens", "20"],
-      input: (questions + [tooLong, questions[0]]).joined(separator: "\n"))
+    let arguments = ["chat", "--model", model, "--context", "128", "--max-tokens", "20"]
+    let result = try CommandLine.run(arguments, input: (questions + [tooLong, questions[0]]).joined(separator: "\n"))
     #expect(result.status == 0, "\(result.error)")
-    #expect(result.error.contains("The context (128 tokens) is full: the oldest 2 messages were forgotten."), "\(result.error)")
+    #expect(result.error.contains("The context (128 tokens) is full: the oldest 4 messages were forgotten."), "\(result.error)")
     #expect(result.error.contains("--context"), "\(result.error)")
-    // The question that did not fit came after all others were forgotten for it: the last answer is the first again.
-    let alone = try CommandLine.run(["chat", "--model", model, "--context", "128", "--max-tokens", "20"], input: questions[0])
-    #expect(result.output.hasPrefix(alone.output) && result.output.hasSuffix(alone.output))
-    #expect(result.output != alone.output)
+    let without = try CommandLine.run(arguments, input: (questions + [questions[0]]).joined(separator: "\n"))
+    #expect(result.output == without.output && !result.output.isEmpty)
   }
 
   @Test func `an interrupt stops the answer and not the program`() throws {
@@ -72,7 +70,7 @@ import Testing
   @Test func `a second interrupt where a question is awaited ends the program`() throws {
     let child = try Child(["chat", "--model", model, "--max-tokens", "2"])
     child.send("Hello\n")
-    #expect(child.waitForError { $0.contains("reached its limit") }, "\(child.error)")
+    #expect(child.waitForError { $0.contains("cut at its limit of 2 tokens") }, "\(child.error)")
     child.interrupt()
     #expect(child.waitForError { $0.contains("Ctrl-C again") }, "\(child.error)")
     child.interrupt()
@@ -191,10 +189,143 @@ import Testing
     for word in ["There is no command /quit", "There is no command /Help", "/clear takes no text"] {
       #expect(result.error.contains(word), "\(result.error)")
     }
-    for command in ["/clear", "/reset", "/system TEXT", "/save FILE", "/exit"] {
+    for command in ["/continue", "/retry", "/set NAME VALUE", "/clear", "/reset", "/system TEXT", "/save FILE", "/load FILE", "/exit"] {
       // Twice with the refusals, and once asked for.
       #expect(result.error.components(separatedBy: "  \(command)  ").count == 4, "\(command): \(result.error)")
     }
+  }
+
+  @Test func `a cut answer says so and goes on, and another one takes its place`() async throws {
+    let folder = try TemporaryFolder()
+    let question = "What is a swift?"
+    let llm = try LLM(model: model)
+    let prompt = Prompt.chat([ChatMessage(role: "user", content: question)])
+    let whole = try await llm.generate(prompt, sampling: SamplingParams(maxTokens: 24)).output().text
+    let cut = try CommandLine.run(
+      ["chat", "--model", model],
+      input: ["/continue", "/retry", "/set max-tokens 8", question, "/continue", "/continue", "/save \(folder.path)/chat.json", "/exit"]
+        .joined(separator: "\n"))
+    #expect(cut.output.replacing("\n", with: "") == whole.replacing("\n", with: ""), "\(cut.error)")
+    #expect(cut.error.components(separatedBy: "cut at its limit of 8 tokens (max-tokens). /continue goes on").count == 4, "\(cut.error)")
+    #expect(cut.error.contains("no answer to go on with") && cut.error.contains("no answer to replace"), "\(cut.error)")
+    let saved = try JSONDecoder().decode([ChatMessage].self, from: Data(contentsOf: URL(fileURLWithPath: folder.path + "/chat.json")))
+    #expect(saved.map(\.text) == [question, whole])
+
+    let retried = try CommandLine.run(
+      ["chat", "--model", model, "--max-tokens", "16", "--temperature", "1", "--seed", "7"], input: "\(question)\n/retry\n")
+    var sampling = SamplingParams(temperature: 1, seed: 7, maxTokens: 16)
+    let first = try await llm.generate(prompt, sampling: sampling).output().text
+    sampling.seed = 8
+    let second = try await llm.generate(prompt, sampling: sampling).output().text
+    #expect(first != second && retried.output == "\(first)\n\(second)\n", "\(retried.error)")
+    let same = try CommandLine.run(["chat", "--model", model, "--max-tokens", "4"], input: "\(question)\n/retry\n")
+    #expect(same.error.contains("The temperature is 0") && Set(same.output.split(separator: "\n")).count == 1, "\(same.error)")
+  }
+
+  @Test func `answers run to their end where no limit is set`() async throws {
+    let question = "Count from one to thirty in words."
+    let expected = try await LLM(model: model).generate(
+      .chat([ChatMessage(role: "user", content: question)]), sampling: SamplingParams(maxTokens: 600)
+    ).output()
+    // Longer than what `generate` stops at, else this would show nothing.
+    #expect(expected.tokenIDs.count > 10)
+    let result = try CommandLine.run(["chat", "--model", model, "--context", "640", "--stats"], input: question)
+    if expected.finishReason == .endToken {
+      #expect(result.output == expected.text + "\n")
+    } else {
+      #expect(result.error.contains("the context of 640 tokens is full"))
+    }
+    #expect(result.error.contains("tokens/s") && result.error.contains(" of 640]"), "\(result.error)")
+  }
+
+  @Test func `an answer that goes round in circles is stopped, unless there is a limit`() throws {
+    // At temperature 0 this one repeats a paragraph for ever.
+    let question = "What is a swift?"
+    let arguments = ["chat", "--model", model, "--system", "You are brief.", "--context", "4096"]
+    let stopped = try CommandLine.run(arguments, input: question)
+    #expect(stopped.status == 0 && stopped.error.contains("went round in circles"), "\(stopped.error)")
+    let limited = try CommandLine.run(arguments + ["--max-tokens", "1000"], input: question)
+    #expect(limited.output.count > stopped.output.count && limited.output.hasPrefix(stopped.output.dropLast()))
+    #expect(limited.error.contains("cut at its limit of 1000 tokens"), "\(limited.error)")
+
+    func goesInCircles(_ tokens: [Int]) -> Bool {
+      var watch = RepetitionWatch()
+      return tokens.contains { watch.add([$0]) }
+    }
+    var whole = RepetitionWatch()
+    #expect(whole.add(Array(repeating: 7, count: 192)) && !goesInCircles(Array(repeating: 7, count: 191)))
+    let paragraph = Array(0..<100)
+    #expect(goesInCircles(paragraph + paragraph + paragraph + paragraph))
+    #expect(!goesInCircles(paragraph + paragraph + paragraph + paragraph.dropLast()))
+    #expect(goesInCircles([1, 2, 3] + Array((0..<5).map { _ in Array(0..<256) }.joined())))
+    #expect(!goesInCircles((0..<5000).map { $0 % 257 }) && !goesInCircles((0..<5000).map { $0 * $0 % 4099 }))
+  }
+
+  @Test func `settings change in the middle, and what is none is refused`() async throws {
+    let folder = try TemporaryFolder()
+    let source = "{{ messages[-1].content }}{{ opening if opening is defined }}"
+    let template = try folder.write(source, to: "template.jinja")
+    let llm = try LLM(model: model, configuration: EngineConfiguration(chatTemplate: try ChatTemplate(source: source)))
+    func answer(_ question: String, _ opening: JSON?, _ sampling: SamplingParams) async throws -> String {
+      var options = ChatOptions()
+      options.variables["opening"] = opening
+      return try await llm.generate(.chat([ChatMessage(role: "user", content: question)], options: options), sampling: sampling).output()
+        .text
+    }
+    let question = "A swift is"
+    let result = try CommandLine.run(
+      ["chat", "--model", model, "--chat-template", template, "--max-tokens", "6"],
+      input: [
+        question, "/set max-tokens 3", question, "/set opening  a bird that", question, "/set opening", "/set temprature 1", "/set top-p 2",
+        "/set top-k x", "/set top-p", "/set messages 1", "/set max-tokens default", "/set opening default", question, "/set",
+        "/set stats on",
+      ].joined(separator: "\n"))
+    let expected = [
+      try await answer(question, nil, SamplingParams(maxTokens: 6)), try await answer(question, nil, SamplingParams(maxTokens: 3)),
+      try await answer(question, "a bird that", SamplingParams(maxTokens: 3)),
+      try await answer(question, nil, SamplingParams(maxTokens: 6)),
+    ]
+    #expect(result.status == 0 && result.output == expected.map { $0 + "\n" }.joined(), "\(result.error)")
+    #expect(expected[1] != expected[2])
+    for words in [
+      "max-tokens is now 3.", "opening is now \"a bird that\".", "opening is \"a bird that\".", "no setting temprature",
+      "top-p is still 1.0: sampling: topP", "top-k cannot be \"x\"; it is still none.", "top-p is 1.0.", "no setting messages",
+      "max-tokens is now 6.", "opening is not set any more.", "  repetition-penalty 1.0\n", "stats is now on.",
+    ] {
+      #expect(result.error.contains(words), "\(words): \(result.error)")
+    }
+  }
+
+  @Test func `lines of a pipe make one turn in a block and with a backslash`() async throws {
+    let question = "What does this do?\n\ndef f():\n    return 1"
+    let expected = try await answers([(nil, question), (nil, "one\ntwo"), (nil, "/clear"), (nil, "open\n\nend")])
+    let result = try CommandLine.run(
+      ["chat", "--model", model, "--max-tokens", "16"],
+      input: "\"\"\"\n\(question)\n\"\"\"\none\\\ntwo\n\"\"\"/clear\"\"\"\n\"\"\"\"\"\"\n\"\"\"open\n\nend\n")
+    // A block that does not end is taken as far as it goes, marks included.
+    let last = try await answers([(nil, question), (nil, "one\ntwo"), (nil, "/clear"), (nil, "\"\"\"open\n\nend")])
+    #expect(result.status == 0 && result.output == (expected[..<3] + last[3...]).map { $0 + "\n" }.joined(), "\(result.error)")
+  }
+
+  @Test func `a chat goes on with messages of a file`() async throws {
+    let folder = try TemporaryFolder()
+    let (first, second) = ("My cat is called Ida.", "What is my cat called?")
+    let expected = try await answers([("Be brief.", first), ("Be brief.", second)])
+    let file = folder.path + "/chat.json"
+    let arguments = ["chat", "--model", model, "--max-tokens", "16"]
+    _ = try CommandLine.run(arguments + ["--system", "Be brief."], input: "\(first)\n/save \(file)\n")
+    let loaded = try CommandLine.run(arguments, input: "Hello\n/load \(file)\n\(second)\n")
+    #expect(loaded.output.hasSuffix("\n" + expected[1] + "\n") && loaded.error.contains("3 messages of \(file)"), "\(loaded.error)")
+    #expect(try CommandLine.run(arguments + ["--load", file], input: second).output == expected[1] + "\n")
+
+    let bad = [try folder.write("[]", to: "empty.json"), try folder.write("[{}]", to: "role.json"), folder.path + "/missing.json"]
+    let refused = try CommandLine.run(arguments, input: bad.map { "/load \($0)\n" }.joined() + first)
+    let alone = try await answers([(nil, first)])
+    #expect(refused.status == 0 && refused.output == alone[0] + "\n", "\(refused.error)")
+    for words in ["empty.json has no messages", "role.json: ", "missing.json cannot be read", "the chat goes on as it was"] {
+      #expect(refused.error.contains(words), "\(words): \(refused.error)")
+    }
+    #expect(try CommandLine.run(arguments + ["--load", bad[0]], input: first).status == 1)
   }
 
   // MARK: Variables and tools

@@ -19,6 +19,94 @@ import Testing
     #expect(lines.output == "504\t\"The\"\n3575\t\" capital\"\n")
   }
 
+  @Test func `a text may come on standard input, whole`() throws {
+    for arguments in [["tokenize", model], ["tokenize", model, "-"]] {
+      #expect(try CommandLine.run(arguments, input: "The capital\n").output == "504\t\"The\"\n3575\t\" capital\"\n198\t\"\\n\"\n")
+    }
+    let text = "The capital of France is Paris. The capital of Italy is Rome."
+    let folder = try TemporaryFolder()
+    let file = try folder.write(text, to: "text")
+    let fromFile = try CommandLine.run(["perplexity", model, file, "--whole"])
+    for arguments in [["perplexity", model, "--whole"], ["perplexity", model, "-", "--whole"]] {
+      #expect(try CommandLine.run(arguments, input: text).output == fromFile.output && fromFile.status == 0)
+    }
+    let short = try CommandLine.run(["perplexity", model], input: "Short.")
+    #expect(short.status == 1 && short.error.contains("standard input has"), "\(short.error)")
+  }
+
+  @Test func `alone it says what to do first`() throws {
+    let result = try CommandLine.run([])
+    #expect(result.status == 0 && result.error == "")
+    for word in ["martlet chat", "martlet generate", "martlet doctor", "martlet help"] { #expect(result.output.contains(word)) }
+    let folder = try TemporaryFolder()
+    #expect(try CommandLine.run([], environment: ["MARTLET_CACHE": folder.path]).output.contains("fetches the default model"))
+  }
+
+  struct Health: Decodable {
+    struct Model: Decodable {
+      var name: String
+      var state: String
+      var bytes_there: Int
+    }
+    var processors: Int
+    var instruction_set: String
+    var instruction_sets: [String]
+    var cache_folder: String
+    var free_disk_bytes: Int
+    var models: [Model]
+    var problems: [String]
+  }
+
+  @Test func `doctor says what is there, and what is damaged and how to mend it`() throws {
+    let folder = try TemporaryFolder()
+    let environment = ["MARTLET_CACHE": folder.path + "/models"]
+    let empty = try CommandLine.run(["doctor", "--json"], environment: environment)
+    let none = try empty.json(Health.self)
+    #expect(empty.status == 0 && none.problems.isEmpty && none.cache_folder == folder.path + "/models", "\(none.problems)")
+    #expect(none.models.allSatisfy { $0.state == "missing" } && none.models.count == 4 && none.processors > 0 && none.free_disk_bytes > 0)
+    #expect(none.instruction_sets.contains(none.instruction_set) && none.instruction_sets.contains("portable"))
+    // It only looks.
+    #expect(!FileManager.default.fileExists(atPath: folder.path + "/models"))
+
+    try FileManager.default.createDirectory(atPath: folder.path + "/models", withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(atPath: folder.path + "/models/smollm2-135m.gguf", withDestinationPath: model)
+    _ = try folder.write("short", to: "models/gemma3-270m.gguf")
+    let text = try CommandLine.run(["doctor"], environment: environment)
+    #expect(text.status == 1 && text.output.contains("gemma3-270m.gguf is damaged: `martlet pull gemma3-270m` fetches it again."))
+    let found = try CommandLine.run(["doctor", "--json"], environment: environment).json(Health.self)
+    #expect(found.models.map(\.state) == ["right", "damaged", "missing", "missing"] && found.models[1].bytes_there == 5)
+    #expect(found.problems.count == 1)
+    let quick = try CommandLine.run(["doctor", "--json", "--no-checksums"], environment: environment).json(Health.self)
+    #expect(quick.models[0].state == "unchecked")
+    let without = try CommandLine.run(["doctor"], environment: environment.merging(["PATH": folder.path]) { $1 })
+    #expect(without.status == 1 && without.output.contains("There is no python3 with pip"), "\(without.output)")
+    let closed = try CommandLine.run(["doctor", "--json"], environment: ["MARTLET_CACHE": "\(model)/models"]).json(Health.self)
+    #expect(closed.problems.contains { $0.contains("/models cannot be written") }, "\(closed.problems)")
+  }
+
+  @Test func `a damaged file of the cache is named with the way to a good one`() throws {
+    let folder = try TemporaryFolder()
+    let size = try #require(try FileManager.default.attributesOfItem(atPath: model)[.size] as? NSNumber)
+    let path = folder.path + "/smollm2-135m.gguf"
+    #expect(FileManager.default.createFile(atPath: path, contents: Data("GGUF and then nothing".utf8)))
+    try FileHandle(forWritingTo: URL(fileURLWithPath: path)).truncate(atOffset: size.uint64Value)
+    let environment = ["MARTLET_CACHE": folder.path, "PIP_NO_INDEX": "1"]
+    for arguments in [
+      ["generate", "a"], ["chat"], ["tokenize", "smollm2-135m", "a"], ["inspect", path], ["perplexity", "smollm2-135m"],
+      ["render", "--messages", try folder.write(#"[{"role": "user", "content": "a"}]"#, to: "messages.json")],
+    ] {
+      let result = try CommandLine.run(arguments, environment: environment, input: "a")
+      #expect(
+        result.status == 1 && result.error.contains("\(path) may be damaged: `martlet pull smollm2-135m`"), "\(arguments): \(result.error)")
+    }
+    let pulled = try CommandLine.run(["pull", "smollm2-135m"], environment: environment)
+    #expect(pulled.status == 1 && pulled.error.contains("\(path) is damaged; it is fetched again."), "\(pulled.error)")
+    // Of another size it is no model's file, and a command that needs one fetches it.
+    _ = try folder.write("short", to: "smollm2-135m.gguf")
+    let short = try CommandLine.run(["tokenize", "smollm2-135m", "a"], environment: environment)
+    #expect(short.error.contains("\(path) has 5 bytes in place of \(size); it is fetched again with pip."), "\(short.error)")
+  }
+
   struct Whole: Decodable {
     var token_ids: [Int]
     var logprobs: [Double]

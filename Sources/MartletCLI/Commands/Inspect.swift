@@ -31,8 +31,9 @@ struct Inspect: AsyncParsableCommand {
   func run() async throws {
     try await interruptible { [self] in
       let path = try await ModelFile.path(of: model)
-      let inspection = try Inspection(
-        ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+      let inspection = try ModelFile.reading(path) {
+        try Inspection(ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+      }
       if json { try Terminal.writeJSON(inspection) } else { try Terminal.write(inspection.text) }
     }
   }

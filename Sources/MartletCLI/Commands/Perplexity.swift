@@ -14,11 +14,11 @@ struct Perplexity: AsyncParsableCommand {
       a window is left out. With --whole the text is one sequence, and every token after the first is scored.
       """)
 
-  @Argument(help: "Name or path.")
+  @Argument(help: "Name or path.", completion: .list(KnownModel.all.map(\.name)))
   var model: String
 
-  @Argument(help: "A text file.", completion: .file())
-  var file: String
+  @Argument(help: "A text file; - or nothing reads standard input.", completion: .file())
+  var file = TextInput.standard
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Tokens in a window.", valueName: "n"))
   var context = 512
@@ -33,18 +33,20 @@ struct Perplexity: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
+    if file == TextInput.standard && !TextInput.comesByItself {
+      throw ValidationError("give a FILE, or a text on standard input")
+    }
     if context < 4 { throw ValidationError("--context is \(context); a window needs at least 4 tokens") }
   }
 
   func run() async throws {
     try await interruptible { [self] in
-      guard let data = FileManager.default.contents(atPath: file) else { throw CommandError("the file \"\(file)\" cannot be read") }
-      guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("the file \"\(file)\" is not UTF-8") }
-      guard data.count <= LLM.mostTextBytes else {
-        throw CommandError("the file \"\(file)\" has \(data.count) bytes, and at most \(LLM.mostTextBytes) are scored; give a part of it")
+      let text = try TextInput.text(of: file, what: "file")
+      let path = try await ModelFile.path(of: model)
+      let (files, tokenizer) = try ModelFile.reading(path) {
+        let files = try ModelFiles(path: path)
+        return (files, try files.makeTokenizer())
       }
-      let files = try ModelFiles(path: try await ModelFile.path(of: model))
-      let tokenizer = try files.makeTokenizer()
       // As `generate` reads a prompt: no special tokens, and the beginning-of-text token where the model wants one.
       let beginning = tokenizer.addsBOS ? tokenizer.bosToken.map(Int.init) : nil
       let tokenIDs = [beginning].compactMap(\.self) + tokenizer.encode(text, parsesSpecialTokens: false).map(Int.init)
@@ -52,9 +54,12 @@ struct Perplexity: AsyncParsableCommand {
     }
   }
 
+  /// Of the text, for errors.
+  private var name: String { file == TextInput.standard ? "standard input" : "\"\(file)\"" }
+
   private func scoreWhole(_ tokenIDs: [Int], _ files: ModelFiles) async throws {
     guard tokenIDs.count >= 2 else {
-      throw CommandError("\"\(file)\" has \(tokenIDs.count) tokens; at least 2 are needed, for the first is not scored")
+      throw CommandError("\(name) has \(tokenIDs.count) tokens; at least 2 are needed, for the first is not scored")
     }
     let llm = try load(files, longest: tokenIDs.count)
     let logprobs = try await llm.score(tokenIDs)
@@ -70,7 +75,7 @@ struct Perplexity: AsyncParsableCommand {
     let count = tokenIDs.count / context
     guard count >= 1 else {
       throw CommandError(
-        "\"\(file)\" has \(tokenIDs.count) tokens and a window \(context); give a longer text, a smaller --context, or --whole")
+        "\(name) has \(tokenIDs.count) tokens and a window \(context); give a longer text, a smaller --context, or --whole")
     }
     let llm = try load(files, longest: context)
     let progress = ProgressLine()

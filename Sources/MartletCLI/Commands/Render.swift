@@ -87,7 +87,7 @@ struct Render: AsyncParsableCommand {
     var tokenizer: (any Tokenizer)?
     let template: ChatTemplate
     if let modelPath {
-      let files = try ModelFiles(path: modelPath).readTokenizer()
+      let files = try ModelFile.reading(modelPath) { try ModelFiles(path: modelPath).readTokenizer() }
       tokenizer = files.tokenizer
       // The model's own tokens, but those that are given.
       let tokens = files.tokenizer.templateTokens.merging(given) { $1 }

@@ -9,21 +9,31 @@ struct Tokenize: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Shows the tokens of a text.",
     discussion: """
-      Special tokens written in the text are recognised; no beginning-of-text token is added. Before a text that begins with a dash put --.
+      Special tokens written in the text are recognised; no beginning-of-text token is added. Without a text, or with -, it is read from \
+      standard input, all of it. Before a text that begins with a dash put --.
       """)
 
-  @Argument(help: "Name or path.")
+  @Argument(help: "Name or path.", completion: .list(KnownModel.all.map(\.name)))
   var model: String
 
-  @Argument(help: "The text.")
-  var text: String
+  @Argument(help: "The text; - reads it from standard input.")
+  var text: String?
 
   @Flag(help: "Print one JSON object.")
   var json = false
 
+  func validate() throws {
+    if text == nil && !TextInput.comesByItself {
+      throw ValidationError("give a TEXT, or - for standard input; before a text that begins with a dash put --")
+    }
+  }
+
   func run() async throws {
     try await interruptible { [self] in
-      let tokenizer = try ModelFiles(path: try await ModelFile.path(of: model)).makeTokenizer()
+      let text =
+        if let text, text != TextInput.standard { text } else { try TextInput.text(of: TextInput.standard, what: "text") }
+      let path = try await ModelFile.path(of: model)
+      let tokenizer = try ModelFile.reading(path) { try ModelFiles(path: path).makeTokenizer() }
       let tokenIDs = tokenizer.encode(text, parsesSpecialTokens: true)
       if json {
         try Terminal.writeJSON(Report(tokenIDs: tokenIDs.map(Int.init)))

@@ -20,6 +20,11 @@ struct DeviceOptions: ParsableArguments {
 
   /// - Parameter threads: as many as ``threadCount`` when nil.
   func makeDevice(threads: Int? = nil) throws -> CPUDevice {
-    try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount)
+    let processors = HostLimits().processorCount
+    if let wish = self.threads, threads == nil, wish > processors {
+      Terminal.note("--threads \(wish) are more than the \(processors) processors that this process may use: they wait for each other.")
+    }
+    return device
   }
 }

@@ -50,7 +50,7 @@ struct EngineOptions: ParsableArguments {
     do {
       _ = try AttentionBackendRegistry.builtIn.backend(named: attentionBackend)
     } catch {
-      throw ValidationError("\(error)")
+      throw ValidationError(words(of: error))
     }
   }
 

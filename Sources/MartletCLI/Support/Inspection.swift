@@ -143,7 +143,7 @@ struct Inspection: Encodable {
     var source: (any ModelSource)?
     problems = []
     backends = []
-    do { source = try files.source(for: .builtIn) } catch { problems.append("\(error)") }
+    do { source = try files.source(for: .builtIn) } catch { problems.append(words(of: error)) }
     if let source {
       tensors = source.modelTensors
     } else if case .directory(let directory) = files {
@@ -171,10 +171,10 @@ struct Inspection: Encodable {
       case .success(let template):
         self.tokenizer?.chatTemplates = template.programs.keys.sorted { $1 != "default" && ($0 == "default" || $0 < $1) }
       case .failure(let error) where error.code == .noChatTemplate: break
-      case .failure(let error): self.tokenizer?.chatTemplateProblem = "\(error)"
+      case .failure(let error): self.tokenizer?.chatTemplateProblem = words(of: error)
       }
     } catch {
-      problems.append("\(error)")
+      problems.append(words(of: error))
     }
     guard let source else { return }
     do {
@@ -194,7 +194,7 @@ struct Inspection: Encodable {
         Backend($0, layers: layers, device: device, cache: cache, contextLength: length)
       }
     } catch {
-      problems.append("\(error)")
+      problems.append(words(of: error))
     }
   }
 }

@@ -7,6 +7,8 @@ struct Printer {
   private var pending: [String]
   private var isDone: [Bool]
   private var current = 0
+  /// Whether the last line that was printed goes on.
+  private var isInLine = false
 
   init(prompts: [String], isSilent: Bool) {
     self.prompts = prompts
@@ -20,10 +22,21 @@ struct Printer {
     pending[index] += isLast ? text + (prompts.count > 1 ? "\n\n" : "\n") : text
     isDone[index] = isDone[index] || isLast
     while current < prompts.count {
-      if !pending[current].isEmpty { try Terminal.write(pending[current]) }
+      if !pending[current].isEmpty {
+        try Terminal.write(pending[current])
+        isInLine = pending[current].last?.isNewline == false
+      }
       pending[current] = ""
       guard isDone[current] else { return }
       current += 1
     }
+  }
+
+  /// Ends the line that was begun, where the answers are not written to their ends.
+  /// - Returns: whether there was one.
+  mutating func stop() throws -> Bool {
+    defer { isInLine = false }
+    if isInLine { try Terminal.write("\n") }
+    return isInLine
   }
 }

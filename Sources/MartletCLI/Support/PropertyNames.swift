@@ -1,5 +1,8 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+/// What an error says to whoever reads it on a terminal: options in the place of the library's properties.
+func words(of error: any Error) -> String { PropertyNames.asOptions("\(error)") }
+
 /// The library's messages name its properties; whoever reads them on a terminal knows options.
 enum PropertyNames {
   /// Every property that an option sets.

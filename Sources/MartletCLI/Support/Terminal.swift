@@ -20,8 +20,13 @@ enum Terminal {
     }
   }
 
-  /// A line on standard error.
+  /// A line on standard error; at a terminal it is broken between words.
   static func note(_ line: String) {
+    var line = line
+    if let columns = TerminalModes.size(of: 2)?.columns {
+      var text = AnswerText(columns: columns)
+      line = text.add(line)
+    }
     try? FileHandle.standardError.write(contentsOf: Data((line + "\n").utf8))
   }
 

@@ -6,11 +6,13 @@ import Foundation
 struct Stopwatch {
   private let loadTime: Duration
   private var begin = ContinuousClock.now
-  private var promptTokens = 0
+  private(set) var promptTokens = 0
   /// When each request's first token came.
   private var firstToken: [ContinuousClock.Instant?] = []
   private var lastToken = ContinuousClock.now
   private var tokens = 0
+  /// Tokens after each request's first.
+  var written: Int { tokens - firstToken.count { $0 != nil } }
 
   init(loadTime: Duration) { self.loadTime = loadTime }
 
@@ -36,7 +38,6 @@ struct Stopwatch {
     // Prompts are read until the last request has its first token; answers are written from the first first token on.
     let reading = begin.duration(to: last).seconds
     let writing = first.duration(to: lastToken).seconds
-    let written = tokens - firsts.count
     return Timings(
       load: loadTime.seconds, timeToFirstToken: begin.duration(to: first).seconds,
       promptRate: reading > 0 ? Double(promptTokens) / reading : nil,
@@ -71,9 +72,29 @@ struct Timings: Encodable {
     try container.encode(generationRate, forKey: .generationRate)
   }
 
-  var sentence: String {
+  /// - Parameters:
+  ///   - prompt: tokens of all prompts.
+  ///   - written: tokens after each request's first.
+  func sentence(prompt: Int, written: Int) -> String {
     func number(_ value: Double?, _ format: String) -> String { value.map { String(format: format, $0) } ?? "–" }
-    return "Loaded in \(number(load, "%.2f")) s; first token after \(number(timeToFirstToken, "%.2f")) s "
-      + "(prompt at \(number(promptRate, "%.0f")) tokens/s), then \(number(generationRate, "%.1f")) tokens/s."
+    let reading = prompt >= Rates.fewestToRead ? promptRate.map { String(format: " (prompt at %.0f tokens/s)", $0) } : nil
+    let writing = written >= Rates.fewestToWrite ? generationRate.map { String(format: ", then %.1f tokens/s", $0) } : nil
+    return "Loaded in \(number(load, "%.2f")) s; first token after \(number(timeToFirstToken, "%.2f")) s" + (reading ?? "")
+      + (writing ?? "")
+      + "."
   }
+}
+
+/// Speeds as they are told to a person: only where enough was done for them to mean something.
+enum Rates {
+  /// A few tokens take as long as one, for the weights are read once for all of them.
+  static let fewestToRead = 64
+  /// Fewer come in a time in which anything else may have happened.
+  static let fewestToWrite = 8
+
+  /// Tokens a second of a prompt; nil where they say nothing.
+  static func reading(tokens: Int, seconds: Double) -> Double? { tokens >= fewestToRead && seconds > 0 ? Double(tokens) / seconds : nil }
+
+  /// Tokens a second of an answer after its first; nil where they say nothing.
+  static func writing(tokens: Int, seconds: Double) -> Double? { tokens >= fewestToWrite && seconds > 0 ? Double(tokens) / seconds : nil }
 }
