@@ -50,8 +50,8 @@ OUTSIDE = {
 # The top floors: they may keep time, log, and hold their own clocks.
 TOP = ["Martlet", "MartletCLI"]
 
-# The one file of Martlet that names a device: where the default of EngineConfiguration.device is made.
-DEFAULT_DEVICE_FILE = "EngineParts.swift"
+# The files of Martlet that name a device: where the default of EngineConfiguration.device is made, and where it is exported.
+DEVICE_FILES = ["EngineParts.swift", "Exports.swift"]
 
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?"
@@ -78,11 +78,10 @@ def check_swift(module, file, number, line):
                 yield "only MartletCPU imports CMartletKernels: ask the device for the kernel"
             elif name != module and name not in ALLOWED[module]:
                 yield f"{module} may not import {name} (it may: {', '.join(ALLOWED[module]) or 'no module of this package'})"
-            elif module == "Martlet" and name == "MartletCPU" and file.name != DEFAULT_DEVICE_FILE:
-                yield f"Martlet names the CPU only in {DEFAULT_DEVICE_FILE}, as the default device"
+            elif module == "Martlet" and name == "MartletCPU" and file.name not in DEVICE_FILES:
+                yield f"Martlet names the CPU only in {' and '.join(DEVICE_FILES)}, as the default device"
         elif name in C_LIBRARIES:
-            if module not in TOP:
-                yield f"{name} is one platform's name of the C library: import CMartletLibc"
+            yield f"{name} is one platform's name of the C library: import CMartletLibc, or Foundation where it is allowed"
         elif name not in SYSTEM and name not in OUTSIDE.get(module, []):
             yield f"{module} may not import {name}"
         return

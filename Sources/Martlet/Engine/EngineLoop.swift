@@ -111,7 +111,8 @@ package final class EngineLoop {
           metadata: submission.options.metadata))
       logger?.debug(
         "a request came",
-        metadata: Self.metadata(submission.options.metadata, ["request": "\(submission.name)", "prompt_tokens": "\(submission.prompt.count)"])
+        metadata: Self.metadata(
+          submission.options.metadata, ["request": "\(submission.name)", "prompt_tokens": "\(submission.prompt.count)"])
       )
     }
     for id in mail.cancellations { end(id, .cancelled) }

@@ -9,14 +9,6 @@
 
 import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// How far a pull is.
 public enum PullProgress: Sendable, Hashable {
   /// Another process is pulling into the same folder.

@@ -124,10 +124,7 @@ extension ModelStoreError {
 extension ModelStoreError {
   /// Whether what Python said last is that the disk is full.
   var isAboutSpace: Bool {
-    switch self {
-    case .downloadFailed(_, _, let lines), .checkFailed(_, let lines), .joinFailed(_, let lines):
-      lines.contains("[Errno 28]") || lines.contains("No space left on device")
-    default: false
-    }
+    [.downloadFailed, .checkFailed, .joinFailed].contains(code)
+      && (description.contains("[Errno 28]") || description.contains("No space left on device"))
   }
 }

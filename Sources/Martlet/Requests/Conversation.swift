@@ -110,12 +110,16 @@ extension Conversation {
   ///
   /// - Returns: the answer on its way, which ``note(answer:)-(String)`` takes in once it is read.
   /// - Throws: ``LLMError`` where the question does not fit even alone, `TokenizerError` where the template cannot write it.
-  public mutating func ask(_ question: String, of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()) throws -> Reply {
+  public mutating func ask(
+    _ question: String, of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()
+  ) throws -> Reply {
     try ask([ChatMessage(role: "user", content: question)], of: llm, sampling: sampling, requestOptions: requestOptions)
   }
 
   /// The same with messages of any kind, such as the results of tools. A question that still awaits its answer is taken back first.
-  public mutating func ask(_ question: [ChatMessage], of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()) throws -> Reply {
+  public mutating func ask(
+    _ question: [ChatMessage], of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()
+  ) throws -> Reply {
     var asked = self
     asked.takeBack()
     asked.messages += question
@@ -129,7 +133,9 @@ extension Conversation {
   ///
   /// - Returns: nil where there is no ``lastAnswer``, or where it is all that there is.
   /// - Throws: as ``ask(_:of:sampling:requestOptions:)-(String,_,_,_)``.
-  public mutating func retry(of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()) throws -> Reply? {
+  public mutating func retry(of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions())
+    throws -> Reply?
+  {
     guard let dropped = lastAnswer, messages.count > forgottenCount + 1 else { return nil }
     var asked = self
     asked.messages.removeLast()
@@ -143,7 +149,9 @@ extension Conversation {
   ///
   /// - Returns: nil where there is no ``lastAnswer``, or where it has no text.
   /// - Throws: as ``ask(_:of:sampling:requestOptions:)-(String,_,_,_)``; also where the template does not write an answer as it is.
-  public mutating func continueAnswer(of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()) throws -> Reply? {
+  public mutating func continueAnswer(
+    of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions()
+  ) throws -> Reply? {
     guard let answer = lastAnswer, !answer.text.isEmpty else { return nil }
     var asked = self
     asked.pending = .continuation

@@ -50,7 +50,8 @@ public struct Generation: AsyncSequence, Sendable {
   /// - Throws: `CancellationError` when the surrounding task was cancelled; ``LLMError/Code/alreadyRead`` where somebody else reads the generation
   ///   or has read it to its end; otherwise what stopped the engine.
   public func output() async throws -> GenerationOutput {
-    var output = GenerationOutput(promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index, id: id,
+    var output = GenerationOutput(
+      promptTokenIDs: promptTokenIDs, tokenIDs: [], text: "", finishReason: .cancelled, index: index, id: id,
       metadata: metadata)
     for try await chunk in self {
       output.text += chunk.text

@@ -67,7 +67,9 @@ extension SamplingParams: Codable {
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
-    func value<T: Decodable>(_ key: CodingKeys, or standard: T) throws -> T { try container.decodeIfPresent(T.self, forKey: key) ?? standard }
+    func value<T: Decodable>(_ key: CodingKeys, or standard: T) throws -> T {
+      try container.decodeIfPresent(T.self, forKey: key) ?? standard
+    }
     let standard = SamplingParams()
     self.init(
       temperature: try value(.temperature, or: standard.temperature), topK: try container.decodeIfPresent(Int.self, forKey: .topK),

@@ -6,14 +6,6 @@ import Martlet
 import MartletModels
 import MartletTokenizers
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// A chat between a person and a model that is loaded: takes turns until it ends.
 struct ChatSession {
   let llm: LLM

@@ -5,14 +5,6 @@ import Foundation
 import Martlet
 import MartletCPU
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 struct Doctor: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Says what this machine has for Martlet, and what stands in the way.",

@@ -2,14 +2,6 @@
 
 import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// The lines that were entered, the oldest first, bounded in number and length.
 package struct LineHistory: Sendable, Hashable {
   package private(set) var entries: [String]

@@ -4,14 +4,6 @@ import Dispatch
 import Foundation
 import Synchronization
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// A `LineEditor` at a terminal: reads bytes from standard input and draws on standard error.
 ///
 /// However the program ends, other than by a crash, the terminal is as it was found: `close()` gives it back, and so do the signals that end the

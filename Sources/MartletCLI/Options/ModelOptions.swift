@@ -67,7 +67,8 @@ enum ModelFile {
         throw error
       }
       throw CommandError(
-        "\(words(of: error))\n\(store.path(for: model)) may be damaged: `martlet pull \(model.name)` checks it, and fetches it again if it is.")
+        "\(words(of: error))\n\(store.path(for: model)) may be damaged: `martlet pull \(model.name)` checks it, and fetches it again if it is."
+      )
     }
   }
 

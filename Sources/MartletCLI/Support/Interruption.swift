@@ -2,14 +2,7 @@
 
 import ArgumentParser
 import Dispatch
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
+import Foundation
 
 /// Runs `body` so that an interrupt (Ctrl-C) or a request to end cancels it: downloads keep only what is whole, generations free their pages.
 ///

@@ -2,14 +2,6 @@
 
 import Foundation
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// Standard output is for results, standard error for everything that a person wants to know meanwhile. Neither is buffered.
 enum Terminal {
   static func write(_ text: String) throws {

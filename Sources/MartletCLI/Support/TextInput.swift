@@ -4,14 +4,6 @@ import ArgumentParser
 import Foundation
 import Martlet
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// A text that a command works on: from a file, or from standard input, which is written `-`.
 enum TextInput {
   static let standard = "-"

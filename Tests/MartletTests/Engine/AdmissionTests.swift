@@ -181,7 +181,8 @@ struct AdmissionTests {
     func ask(_ name: String, key: String, priority: Int = 0) throws -> Generation {
       try llm.generate("\(name)", sampling: sampling, options: RequestOptions(id: name, priority: priority, fairnessKey: key))
     }
-    let waiting = try (0..<3).map { try ask("many \($0)", key: "many") } + [ask("one", key: "one"), ask("urgent", key: "many", priority: 1)]
+    let waiting =
+      try (0..<3).map { try ask("many \($0)", key: "many") } + [ask("one", key: "one"), ask("urgent", key: "many", priority: 1)]
     block.cancel()
     for generation in waiting { _ = try await generation.output() }
     #expect(ended.withLock { $0 } == ["block", "urgent", "many 0", "one", "many 1", "many 2"])

@@ -40,7 +40,9 @@ struct CodingTests {
   @Test("of sampling parameters leave out what has its default, and come back as they were")
   func sampling() throws {
     #expect(try Self.value("{}") == SamplingParams())
-    #expect(try Self.value(#"{"temperature":0.5,"max_tokens":3,"logit_bias":{"7":-100}}"#) == SamplingParams(temperature: 0.5, logitBias: [7: -100], maxTokens: 3))
+    #expect(
+      try Self.value(#"{"temperature":0.5,"max_tokens":3,"logit_bias":{"7":-100}}"#)
+        == SamplingParams(temperature: 0.5, logitBias: [7: -100], maxTokens: 3))
     let all = SamplingParams(
       temperature: 0.7, topK: 3, topP: 0.9, minP: 0.1, repetitionPenalty: 1.1, presencePenalty: 0.2, frequencyPenalty: -0.3,
       logitBias: [5: 1.5], seed: .max, maxTokens: 9, timeout: .milliseconds(1500), stop: ["a", "b"], stopTokenIDs: [3, 1], logprobs: 2,

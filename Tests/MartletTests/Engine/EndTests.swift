@@ -236,7 +236,9 @@ struct EndTests {
   @Test("are told in log lines that name the request and hold its metadata")
   func logLines() async throws {
     let lines = Mutex<[(level: Logger.Level, message: String, metadata: Logger.Metadata)]>([])
-    var logger = Logger(label: "test") { _ in Recorder { level, message, metadata in lines.withLock { $0.append((level, message, metadata)) } } }
+    var logger = Logger(label: "test") { _ in
+      Recorder { level, message, metadata in lines.withLock { $0.append((level, message, metadata)) } }
+    }
     logger.logLevel = .debug
     let llm = try Tiny.endless(seed: 51, maxBatchSize: 2, logger: logger)
     let options = RequestOptions(id: "answer-7", metadata: ["user": "ada", "request": "not this"])
@@ -249,9 +251,11 @@ struct EndTests {
     #expect(pair.map(\.id) == ["answer-7-0", "answer-7-1"])
     let unnamed = try llm.generate(["a", "b"], sampling: sampling)
     #expect(Set(unnamed.map(\.id)).count == 2)
-    let failing = try llm.generate("fail", options: RequestOptions(id: "bad") { logits, _ in
-      for index in logits.indices { logits[index] = .nan }
-    })
+    let failing = try llm.generate(
+      "fail",
+      options: RequestOptions(id: "bad") { logits, _ in
+        for index in logits.indices { logits[index] = .nan }
+      })
     await #expect(throws: LLMError.self) { try await failing.output() }
     await llm.shutdown()
     let all = lines.withLock { $0 }

@@ -95,7 +95,8 @@ struct MemoryTests {
   /// What an error says that a model takes on a device with 1000 bytes free.
   private static func sizes(in error: LLMError?) -> (weights: Int, cache: Int)? {
     guard let error, error.code == .modelTooLarge,
-      let match = error.description.firstMatch(of: /weights take (\d+) bytes and the key\/value cache at least (\d+), device small has about 1000 free/),
+      let match = error.description.firstMatch(
+        of: /weights take (\d+) bytes and the key\/value cache at least (\d+), device small has about 1000 free/),
       let weights = Int(match.1), let cache = Int(match.2)
     else { return nil }
     return (weights, cache)

@@ -32,7 +32,8 @@ enum Tiny {
   /// An engine whose context takes more than a minute to fill, so that a request without an end is there for as long as a test looks, however few
   /// turns the test's own task gets on a busy machine.
   static func endless(
-    seed: UInt64, maxBatchSize: Int, maxNumTokens: Int = 512, models: ModelRegistry = .builtIn, targetStepTime: Duration? = .milliseconds(100),
+    seed: UInt64, maxBatchSize: Int, maxNumTokens: Int = 512, models: ModelRegistry = .builtIn,
+    targetStepTime: Duration? = .milliseconds(100),
     maxWaitingRequests: Int? = nil, maxWaitingTokens: Int? = nil, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     clock: any Clock<Duration> = ContinuousClock()
   ) throws -> LLM {
