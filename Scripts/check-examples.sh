@@ -20,6 +20,12 @@ for manifest in Examples/*/Package.swift; do
       .build-examples/release/custom-backend generate "$models/smollm2-135m.gguf" | tee -a .build-examples/output.txt
       grep -q '^ Paris' .build-examples/output.txt || { echo "the backend from outside does not write what the model says" >&2; exit 1; }
       ;;
+    chat-service)
+      .build-examples/release/chat-service "$models/smollm2-135m.gguf" | tee .build-examples/output.txt
+      grep -q '^stopped: cancelled' .build-examples/output.txt \
+        && grep -q '^crowd: some answered: true, some refused: true, prefix hits: true' .build-examples/output.txt \
+        && grep -q '^the service has ended' .build-examples/output.txt || { echo "the service did not do what it is for" >&2; exit 1; }
+      ;;
     *) ".build-examples/release/$name" | tee .build-examples/output.txt ;;
   esac
   [ -s .build-examples/output.txt ] || { echo "the example $name printed nothing" >&2; exit 1; }

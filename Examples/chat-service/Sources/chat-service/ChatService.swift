@@ -30,7 +30,8 @@ actor ChatService {
     let generation: Generation
     do {
       // Users take turns, whoever asks most.
-      generation = try conversation.ask(question, of: llm, sampling: sampling, options: RequestOptions(fairnessKey: user)).generation
+      let options = RequestOptions(fairnessKey: user)
+      generation = try conversation.ask(question, of: llm, sampling: sampling, requestOptions: options).generation
     } catch let error as LLMError {
       switch error.code {
       case .overloaded: throw Failure.overloaded

@@ -2,16 +2,11 @@
 
 // `custom-backend verify` proves the backend against float64; `custom-backend generate MODEL.gguf` writes text through it.
 
+import Foundation
 import Martlet
 import MartletAttention
 import MartletAttentionTestKit
 import MartletCPU
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 
 let registry = AttentionBackendRegistry.builtIn.adding(ExampleAttention.self)
 
