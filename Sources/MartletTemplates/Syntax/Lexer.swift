@@ -439,7 +439,11 @@ struct Lexer {
     let wanted = name.uppercased()
     // No name has other letters, and only these planes have names: to search them all would take a second.
     let isName = wanted.utf8.allSatisfy { (0x41...0x5A).contains($0) || "0123456789 -".utf8.contains($0) }
-    for value in [UInt32(0)..<0x4_0000, 0xE_0000..<0xE_1000].joined() where isName && !wanted.isEmpty {
+    // Two thirds of them are ideographs and syllables, whose names say that they are.
+    let isOfMany = wanted.hasPrefix("CJK ") || wanted.hasPrefix("HANGUL ") || wanted.hasPrefix("TANGUT ")
+    let many = [UInt32(0x3400)..<0x4DC0, 0x4E00..<0xA000, 0xAC00..<0xD7A4, 0x1_7000..<0x1_8B00, 0x2_0000..<0x4_0000]
+    let few = [UInt32(0)..<0x3400, 0x4DC0..<0x4E00, 0xA000..<0xAC00, 0xD7A4..<0x1_7000, 0x1_8B00..<0x2_0000, 0xE_0000..<0xE_1000]
+    for value in (isOfMany ? few + many : few).joined() where isName && !wanted.isEmpty {
       guard let scalar = Unicode.Scalar(value) else { continue }
       let properties = scalar.properties
       if properties.name == wanted || properties.nameAlias == wanted { return scalar }
