@@ -23,7 +23,7 @@ extension KVCacheManager {
   ///
   /// int8 values come multiplied by their scales, e4m3 ones by `scales`, which only the layer knows.
   /// Waits for `queue`. The sequence's whole length is read, written or not.
-  /// - Throws: `DeviceError` where the host memory for one page is not to be had.
+  /// - Throws: `DeviceError` where the host memory for one page is not available.
   public func read(
     layer: Int, request id: Int, scales: KVScales = KVScales(), on queue: any DeviceQueue
   ) throws(DeviceError) -> KVContents {

@@ -41,7 +41,7 @@ extension KVCacheManager {
   ///
   /// That is whole pages, which it holds together with others, and, if ``KVCacheConfig/reusesPartialPages``, the first tokens of one page
   /// more: of a remembered page that follows them, the one that agrees longest. Of that it gets a copy, put on ``queue``, where a page of every
-  /// pool is to be had for it; where none is, it begins with the whole pages. Of layers without a window all pages must be there, of layers
+  /// pool is available for it; where none is, it begins with the whole pages. Of layers without a window all pages must be there, of layers
   /// with a window of W those that hold the last W − 1 tokens. At least the last of `tokens` is left to be computed, for its logits.
   /// - Parameters:
   ///   - tokens: all tokens that are known, not only those of the next step.
@@ -86,7 +86,7 @@ extension KVCacheManager {
   public func hasRoom(for tokens: [Int32], salt: UInt64 = 0, reusing: Bool = true, chunk: Int) -> Bool {
     let found = reusing ? beginning(of: tokens, salt: salt) : PrefixMatch()
     return pools.indices.allSatisfy { pool in
-      // A page for a copy is one of those that the tokens take, and cached pages that it would hold are no longer to be had.
+      // A page for a copy is one of those that the tokens take, and cached pages that it would hold are no longer available.
       peakPages(length: tokens.count, chunk: chunk, pool: pool) - heldEntries(found, pool: pool).count
         <= pools[pool].availableCount - cachedPages(of: found, pool: pool)
     }

@@ -47,7 +47,7 @@ public final class KVCacheManager {
 
   /// Reserves the storage of all layers.
   /// - Parameter queue: the queue of the kernels that will read and write the pages; nil makes one, which they must take.
-  /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not to be had.
+  /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not available.
   public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device, queue: (any DeviceQueue)? = nil) throws {
     try config.validate()
     let pageSize = config.tokensPerPage

@@ -289,7 +289,7 @@ import Testing
     #expect(expected[1] != expected[2])
     for words in [
       "max-tokens is now 3.", "opening is now \"a bird that\".", "opening is \"a bird that\".", "no setting temprature",
-      "top-p is still 1.0: sampling: topP", "top-k cannot be \"x\"; it is still none.", "top-p is 1.0.", "no setting messages",
+      "top-p is still 1.0: sampling: --top-p", "top-k cannot be \"x\"; it is still none.", "top-p is 1.0.", "no setting messages",
       "max-tokens is now 6.", "opening is not set any more.", "  repetition-penalty 1.0\n", "stats is now on.",
     ] {
       #expect(result.error.contains(words), "\(words): \(result.error)")

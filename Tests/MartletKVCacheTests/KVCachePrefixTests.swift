@@ -112,7 +112,7 @@ struct KVCachePrefixTests {
     #expect(manager.cachedPrefix(of: first + [1]) == 72 && manager.cachedPrefix(of: second + [1]) == 48)
     #expect(manager.statistics.prefixes.evictedPages == 5)
     try manager.checkIntegrity()
-    // 15 pages are held; 16 more are not to be had, and asking for them changes nothing.
+    // 15 pages are held; 16 more are not available, and asking for them changes nothing.
     #expect(manager.addSequence(4) && !manager.extend(4, to: 128) && manager.cachedPages(pool: 0) == 15)
     #expect(manager.extend(4, to: 120) && manager.cachedPages(pool: 0) == 0 && manager.freePages(pool: 0) == 0)
     #expect(manager.cachedPrefix(of: randomTokens(120, seed: 3)) == 112, "what is held stays")

@@ -16,7 +16,7 @@ extension AttentionMetadata {
   /// A float32 tensor `[numTokens, columns]` (keys and values: `[numNewKVTokens, columns]`) whose contents last until the next layer.
   ///
   /// Allocated on first use at the step's greatest size and the widest layer's width; of a graph metadata, at init.
-  /// - Throws: `DeviceError` where the memory is not to be had.
+  /// - Throws: `DeviceError` where the memory is not available.
   public final func workspace(_ use: Workspace, columns: Int) throws(DeviceError) -> Tensor {
     let rows = use == .keys || use == .values ? numNewKVTokens : numTokens
     let tensor: Tensor

@@ -110,7 +110,7 @@ open class AttentionMetadata {
   var workspaces: [Tensor?]
 
   /// Allocates everything that steps within the limits need.
-  /// - Throws: `DeviceError` where the memory is not to be had, ``AttentionError`` where layers and cache disagree.
+  /// - Throws: `DeviceError` where the memory is not available, ``AttentionError`` where layers and cache disagree.
   public required init(_ setup: Setup) throws {
     let device = setup.context.device
     try setup.validate()

@@ -18,7 +18,7 @@ public struct AttentionPlan: Sendable {
   /// Allocates everything that plans within the capacities need.
   /// - Parameter states: float32 of at least ``stateElementCount(_:)`` elements to use for chunk states, which plans whose layers run one
   ///   after another may share; nil allocates them.
-  /// - Throws: `DeviceError` where the memory is not to be had.
+  /// - Throws: `DeviceError` where the memory is not available.
   public init(_ planner: AttentionPlanner, states: Tensor? = nil, on device: any Device) throws(DeviceError) {
     self.planner = planner
     list = try AttentionTaskList(planner, on: device)

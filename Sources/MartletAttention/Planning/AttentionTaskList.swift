@@ -32,7 +32,7 @@ public struct AttentionTaskList: Sendable {
   private var firstSegment = 0
 
   /// Allocates everything that plans within the capacities need.
-  /// - Throws: `DeviceError` where the memory is not to be had.
+  /// - Throws: `DeviceError` where the memory is not available.
   public init(_ planner: AttentionPlanner, on device: any Device) throws(DeviceError) {
     enforce(planner.taskCapacity <= 1 << 24, "room for \(planner.taskCapacity) tasks, more than \(1 << 24), in one plan")
     tasks = try device.makeHostBuffer(of: Int32.self, count: planner.taskCapacity * 8)

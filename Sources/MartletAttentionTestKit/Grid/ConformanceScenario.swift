@@ -210,7 +210,7 @@ extension ConformanceScenario {
   }
 
   /// The scenario's layer on a device: its sinks and norms as tensors.
-  /// - Throws: `DeviceError` where the memory is not to be had.
+  /// - Throws: `DeviceError` where the memory is not available.
   public func spec(on device: any Device) throws(DeviceError) -> AttentionLayerSpec {
     var spec = layer.spec
     func tensor(_ values: [Float]) throws(DeviceError) -> Tensor {

@@ -56,7 +56,7 @@ extension DeviceError {
   public static func unknownInstructionSet(name: String, available: [String]) -> DeviceError {
     DeviceError(
       .unknownInstructionSet,
-      "instruction set \"\(name)\" is not to be had on this machine (available: \(available.joined(separator: ", ")))")
+      "instruction set \"\(name)\" is not available on this machine (available: \(available.joined(separator: ", ")))")
   }
 
   /// ``Code/threadsUnavailable``, with the system's reason.

@@ -1,0 +1,53 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import MartletTemplates
+import MartletTokenizers
+
+// From a prompt to the tokens of a request, and the limits that it is held to.
+
+extension LLM {
+  /// The longest text of a prompt, in bytes: more than any context, and far less than where tokenizers run out of 32-bit places.
+  package static let mostTextBytes = 1 << 28
+
+  /// The tokens that a prompt becomes, as `generate` would submit it.
+  public func tokenIDs(of prompt: Prompt) throws -> [Int] {
+    let tokens: [Int]
+    switch prompt {
+    case .tokenIDs(let ids): tokens = ids
+    case .text(let text):
+      try check(text)
+      tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
+    case .chat(let messages, let tools, let documents, var options):
+      if messages.isEmpty { throw LLMError.emptyPrompt }
+      options.now = options.now ?? .now
+      let text = try chatTemplate.get().render(messages, tools: tools, documents: documents, options: options)
+      try check(text.text)
+      tokens = tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent).map(Int.init)
+    }
+    try check(tokens)
+    return tokens
+  }
+
+  func check(_ text: String) throws(LLMError) {
+    if text.utf8.count > Self.mostTextBytes { throw .textTooLong(byteCount: text.utf8.count, most: Self.mostTextBytes) }
+  }
+
+  func check(_ tokens: [Int]) throws(LLMError) {
+    if tokens.isEmpty { throw .emptyPrompt }
+    for token in tokens where token < 0 || token >= model.vocabularySize {
+      throw .unknownToken(id: token, vocabularySize: model.vocabularySize)
+    }
+  }
+
+  /// The most tokens of a request, prompt and answer.
+  func maxLength(promptLength: Int, maxTokens: Int?) throws(LLMError) -> Int {
+    if promptLength >= maxSequenceLength { throw .promptTooLong(tokens: promptLength, maxSequenceLength: maxSequenceLength) }
+    // Without a wish of its own, an answer goes as far as context and cache do, but at least one token.
+    let wish = maxTokens ?? max(min(maxSequenceLength, cacheCapacity + 1) - promptLength, 1)
+    let length = min(promptLength + min(wish, maxSequenceLength), maxSequenceLength)
+    if Request.mostCached(maxLength: length) > cacheCapacity {
+      throw .cacheTooSmall(tokens: length, available: cacheSummary)
+    }
+    return length
+  }
+}

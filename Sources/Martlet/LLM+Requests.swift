@@ -1,0 +1,106 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+extension LLM {
+  /// The most samples of one prompt in one call.
+  private static let mostSamples = 1 << 16
+
+  /// Submits a request. It runs from now on, together with the others.
+  ///
+  /// - Throws: ``LLMError`` where the request can never run: the error names the limit and the property that moves it; also where too much
+  ///   waits already, and where the engine has ended.
+  public func generate(
+    _ prompt: Prompt, sampling: SamplingParams = SamplingParams(), options: RequestOptions = RequestOptions()
+  ) throws -> Generation {
+    try generate([prompt], sampling: sampling, options: options)[0]
+  }
+
+  /// Submits several samples of one prompt at once: sample i is drawn with ``SamplingParams/seed(ofSample:)``, so that sample 0 is what a
+  /// request for one gives, and no sample depends on how many there are. With temperature 0 nothing is drawn, and all are the same.
+  ///
+  /// - Returns: `count` generations, in the order of their ``Generation/index``.
+  /// - Throws: as ``generate(_:sampling:options:)-(Prompt,_,_)``.
+  public func generate(
+    _ prompt: Prompt, sampling: SamplingParams = SamplingParams(), count: Int, options: RequestOptions = RequestOptions()
+  ) throws -> [Generation] {
+    try generate([prompt], sampling: sampling, count: count, options: options)
+  }
+
+  /// Submits many requests at once: either all, or none and an error. They share steps from the first on, as far as they fit.
+  ///
+  /// - Parameters:
+  ///   - prompts: any number.
+  ///   - sampling: of every request.
+  ///   - count: samples of each prompt, as ``generate(_:sampling:count:options:)-(Prompt,_,_,_)`` has them.
+  ///   - options: of every request.
+  /// - Returns: the samples of the first prompt, then those of the second, and so on.
+  public func generate(
+    _ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1, options: RequestOptions = RequestOptions()
+  ) throws -> [Generation] {
+    try sampling.validate()
+    guard (1...Self.mostSamples).contains(count) else {
+      throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be between 1 and \(Self.mostSamples)")
+    }
+    for token in Array(sampling.logitBias.keys) + sampling.stopTokenIDs where token < 0 || token >= model.vocabularySize {
+      throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
+    }
+    let tokens = try prompts.map { try tokenIDs(of: $0) }
+    let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    let now = clock.now
+    var submissions: [Submission] = []
+    var generations: [Generation] = []
+    let isAlone = prompts.count * count == 1
+    for (tokens, maxLength) in zip(tokens, lengths) {
+      for index in 0..<count {
+        var sampling = sampling
+        sampling.seed = sampling.seed(ofSample: index)
+        let id = inbox.makeID()
+        let name = options.id.map { isAlone ? $0 : "\($0)-\(generations.count)" } ?? "\(id)"
+        let inbox = inbox
+        let cancel: @Sendable () -> Void = { inbox.cancel(id) }
+        let channel = ChunkChannel(waker: waker, abandoned: cancel)
+        submissions.append(
+          Submission(
+            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel),
+            options: options, name: name))
+        generations.append(
+          Generation(
+            promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel))
+      }
+    }
+    try inbox.submit(submissions)
+    return generations
+  }
+
+  /// log p(token i + 1 | tokens 0…i) in nats for every i: one value less than tokens. For perplexity.
+  ///
+  /// The tokens are taken as they are. A sequence shares steps with other requests like a prompt.
+  /// - Throws: ``LLMError`` where the tokens can never run; `CancellationError` when the surrounding task was cancelled.
+  public func score(_ tokenIDs: [Int]) async throws -> [Float] { try await scores(of: tokenIDs).map(\.logprob) }
+
+  /// ``score(_:)``, and what the model would have said instead.
+  package func scores(of tokenIDs: [Int]) async throws -> [TokenScore] {
+    try check(tokenIDs)
+    // Scoring answers nothing, so the sequence may fill the context.
+    if tokenIDs.count > maxSequenceLength {
+      throw LLMError.promptTooLong(tokens: tokenIDs.count, maxSequenceLength: maxSequenceLength)
+    }
+    if tokenIDs.count > cacheCapacity { throw LLMError.cacheTooSmall(tokens: tokenIDs.count, available: cacheSummary) }
+    try Task.checkCancellation()
+    let id = inbox.makeID()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let submission = Submission(
+          id: id, prompt: tokenIDs.map(Int32.init), maxLength: tokenIDs.count + 1, submitted: clock.now, purpose: .scoring(continuation))
+        do {
+          try inbox.submit([submission])
+          // A cancellation that came before the submission found nothing to end.
+          if Task.isCancelled { inbox.cancel(id) }
+        } catch {
+          continuation.resume(throwing: error)
+        }
+      }
+    } onCancel: {
+      inbox.cancel(id)
+    }
+  }
+}
