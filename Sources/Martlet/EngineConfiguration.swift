@@ -115,7 +115,7 @@ public struct EngineConfiguration: Sendable {
     self.clock = clock
   }
 
-  /// - Throws: ``LLMError/invalidConfiguration(option:value:reason:)`` for the first limit that cannot work.
+  /// - Throws: ``LLMError/Code/invalidConfiguration`` for the first limit that cannot work.
   func validate() throws(LLMError) {
     func check(_ holds: Bool, _ option: String, _ value: Int, _ reason: String) throws(LLMError) {
       if !holds { throw .invalidConfiguration(option: option, value: "\(value)", reason: reason) }

@@ -10,7 +10,7 @@ package enum LoopThread {
   }
 
   /// Runs `body` on a new, detached thread.
-  /// - Throws: ``LLMError/stopped(_:)`` where the system refuses one.
+  /// - Throws: ``LLMError/Code/stopped`` where the system refuses one.
   package static func run(_ body: sending @escaping () -> Void) throws(LLMError) {
     let start = Unmanaged.passRetained(Start(body))
     var thread: UInt = 0

@@ -7,7 +7,7 @@ import MartletModels
 
 /// Whether a model can fit, asked before a weight is read: to find out halfway costs minutes, or the process.
 enum MemoryCheck {
-  /// - Throws: ``LLMError/modelTooLarge(weights:cache:available:device:)``.
+  /// - Throws: ``LLMError/Code/modelTooLarge``.
   static func run(
     _ source: any ModelSource, layers: [AttentionLayerSpec], backend: any AttentionBackend.Type, context: AttentionContext
   ) throws {

@@ -22,7 +22,7 @@ package final class Waker: Sendable {
   }
 
   /// Starts the thread, which lives until ``close()``.
-  /// - Throws: ``LLMError/stopped(_:)`` where the system refuses one.
+  /// - Throws: ``LLMError/Code/stopped`` where the system refuses one.
   package func start() throws(LLMError) { try LoopThread.run { self.run() } }
 
   /// Wakes a reader soon; after ``close()``, at once.

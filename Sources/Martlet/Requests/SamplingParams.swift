@@ -82,7 +82,7 @@ public struct SamplingParams: Sendable, Hashable {
   /// seed gives the tokens of that sample alone.
   public func seed(ofSample index: Int) -> UInt64 { Sampler.seed(seed, sample: index) }
 
-  /// - Throws: ``LLMError/invalidSampling(option:value:reason:)`` for the first value out of its range.
+  /// - Throws: ``LLMError/Code/invalidSampling`` for the first value out of its range.
   public func validate() throws(LLMError) {
     func check(_ holds: Bool, _ option: String, _ value: some CustomStringConvertible, _ reason: String) throws(LLMError) {
       if !holds { throw .invalidSampling(option: option, value: value.description, reason: reason) }
