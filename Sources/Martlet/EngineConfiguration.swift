@@ -67,7 +67,7 @@ public struct EngineConfiguration: Sendable {
   /// machine can do in the time, and of at least eight tokens; so answers flow on, and cancellations, deadlines and new requests are seen
   /// within a step. While nobody generates, a step takes as many tokens as ``maxNumTokens`` allows. No token depends on it.
   public var targetStepTime: Duration?
-  /// The most requests that may wait to begin; more are refused (``LLMError/Code/overloaded``). nil sets no limit. A call that submits several
+  /// The most requests that may wait to begin, or to go on after a pause; more are refused (``LLMError/Code/overloaded``). nil sets no limit. A call that submits several
   /// requests at once is taken or refused as a whole.
   public var maxWaitingRequests: Int?
   /// The most tokens that the prompts of waiting requests may have together; nil sets no limit.

@@ -45,11 +45,14 @@ extension LLM {
     }
     let tokens = try prompts.map { try tokenIDs(of: $0) }
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    // Before anything is made for them.
+    try inbox.checkRoom(for: Inbox.Waiting(requests: tokens.count * count, tokens: tokens.reduce(0) { $0 + $1.count } * count))
     let now = clock.now
     var submissions: [Submission] = []
     var generations: [Generation] = []
     let isAlone = prompts.count * count == 1
     for (tokens, maxLength) in zip(tokens, lengths) {
+      let prompt = tokens.map(Int32.init)  // one for all samples
       for index in 0..<count {
         var sampling = sampling
         sampling.seed = sampling.seed(ofSample: index)
@@ -60,14 +63,20 @@ extension LLM {
         let channel = ChunkChannel(waker: waker, abandoned: cancel)
         submissions.append(
           Submission(
-            id: id, prompt: tokens.map(Int32.init), maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel),
+            id: id, prompt: prompt, maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel),
             options: options, name: name))
         generations.append(
           Generation(
             promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel))
       }
     }
-    try inbox.submit(submissions)
+    do {
+      try inbox.submit(submissions)
+    } catch {
+      // So that the generations, which nobody will read, have nothing to cancel.
+      for submission in submissions { submission.fail(error) }
+      throw error
+    }
     return generations
   }
 

@@ -105,12 +105,15 @@ public final class LLM: Sendable {
       meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock,
       targetStepTime: configuration.targetStepTime)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
-    nonisolated(unsafe) let owned = loop
+    nonisolated(unsafe) var owned: EngineLoop? = loop
     let waker = waker
     try waker.start()
     do {
       try LoopThread.run {
-        owned.run()
+        let end = owned?.run()
+        // Whoever waits for the end finds the memory free.
+        owned = nil
+        if let end { inbox.end(end.reason, isFailure: end.isFailure) }
         waker.close()
       }
     } catch {

@@ -32,6 +32,9 @@ public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let cacheTooSmall = Code(rawValue: "cacheTooSmall")
     /// As many requests wait as ``EngineConfiguration/maxWaitingRequests`` and ``EngineConfiguration/maxWaitingTokens`` allow. Try again later.
     public static let overloaded = Code(rawValue: "overloaded")
+    /// A call that is above ``EngineConfiguration/maxWaitingRequests`` or ``EngineConfiguration/maxWaitingTokens`` by itself: trying again does not
+    /// help.
+    public static let exceedsWaitingLimit = Code(rawValue: "exceedsWaitingLimit")
     /// The engine was shut down, or stopped by an error that it names.
     public static let stopped = Code(rawValue: "stopped")
     /// The generation is read by another task, or was read to its end.
@@ -114,6 +117,12 @@ extension LLMError {
       .overloaded,
       "prompts of \(waitingTokens) tokens wait, and with \(tokens) more they would be over the limit of \(limit) (maxWaitingTokens); "
         + "try again later", property: "maxWaitingTokens")
+  }
+
+  package static func exceedsWaitingLimit(count: Int, of what: String, limit: Int, property: String) -> LLMError {
+    LLMError(
+      .exceedsWaitingLimit, "\(count) \(what) in one call are more than may ever wait, \(limit) (\(property)); submit fewer, or raise it",
+      property: property)
   }
 
   package static func stopped(_ reason: String) -> LLMError { LLMError(.stopped, "the engine does not run: \(reason)") }

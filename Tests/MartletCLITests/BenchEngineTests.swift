@@ -93,6 +93,7 @@ import Testing
       (["--prompt-tokens", "9..3"], ["9..3"]),
       (["--shared-prefix-share", "2"], ["between 0 and 1"]),
       (["--batch-size", "600", "--step-tokens", "100"], ["--step-tokens", "600"]),
+      (["--batch-size", "1048577"], ["--batch-size is 1048577", "1048576"]),
     ]
     for (arguments, words) in cases {
       let result = try CommandLine.run(["bench", "engine"] + arguments)

@@ -318,11 +318,13 @@ import Testing
     #expect(loaded.output.hasSuffix("\n" + expected[1] + "\n") && loaded.error.contains("3 messages of \(file)"), "\(loaded.error)")
     #expect(try CommandLine.run(arguments + ["--load", file], input: second).output == expected[1] + "\n")
 
-    let bad = [try folder.write("[]", to: "empty.json"), try folder.write("[{}]", to: "role.json"), folder.path + "/missing.json"]
+    let files = [try folder.write("[]", to: "empty.json"), try folder.write("[{}]", to: "role.json")]
+    let bad = files + [folder.path + "/missing.json", folder.path]
     let refused = try CommandLine.run(arguments, input: bad.map { "/load \($0)\n" }.joined() + first)
     let alone = try await answers([(nil, first)])
     #expect(refused.status == 0 && refused.output == alone[0] + "\n", "\(refused.error)")
-    for words in ["empty.json has no messages", "role.json: ", "missing.json cannot be read", "the chat goes on as it was"] {
+    let said = ["empty.json has no messages", "role.json: ", "missing.json cannot be read", "Is a directory", "the chat goes on as it was"]
+    for words in said {
       #expect(refused.error.contains(words), "\(words): \(refused.error)")
     }
     #expect(try CommandLine.run(arguments + ["--load", bad[0]], input: first).status == 1)
@@ -370,6 +372,10 @@ import Testing
     let generated = try CommandLine.run(["generate", question, "--chat", "--json"] + arguments + cases[1].options)
     #expect(try generated.json(Report.self).outputs.map(\.prompt_token_ids) == [try llm.tokenIDs(of: cases[1].prompt)])
 
+    // A part of a variable's name is no variable.
+    let set = try CommandLine.run(["chat"] + arguments, input: "/set openin x\n/set opening x\n")
+    #expect(set.error.contains("There is no setting openin,") && set.error.contains("opening is now \"x\""), "\(set.error)")
+
     let silent = try CommandLine.run(["chat", "--model", model, "--max-tokens", "2"] + cases[2].options, input: question)
     #expect(silent.status == 0 && silent.error.contains("writes no tools"), "\(silent.error)")
   }
@@ -379,7 +385,7 @@ import Testing
     let tools = [try folder.write("[{", to: "broken.json"), try folder.write("{}", to: "object.json"), folder.path + "/missing.json"]
     let cases: [(arguments: [String], status: Int32, words: [String])] = [
       (["--set", "effort=high"], 64, ["effort", "quotes"]),
-      (["--tools", tools[0]], 1, ["broken.json", "no JSON"]),
+      (["--tools", tools[0]], 1, ["broken.json", "not JSON"]),
       (["--tools", tools[1]], 1, ["object.json", "no array of tools"]),
       (["--tools", tools[2]], 1, ["missing.json"]),
       (["--chat-template", "other"], 1, ["other", "chatml, llama2, llama3, gemma, mistral, qwen"]),

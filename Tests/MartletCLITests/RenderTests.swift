@@ -104,13 +104,13 @@ import Testing
   }
 
   @Test(arguments: [
-    (#"[{"role": "user""#, "no JSON"), (#"{"role": "user"}"#, "no array of messages"), ("[1]", "no object"), ("[]", "at least one message"),
+    (#"[{"role": "user""#, "not JSON"), (#"{"role": "user"}"#, "no array of messages"), ("[1]", "no object"), ("[]", "at least one message"),
   ])
   func `messages that are none are refused by what is wrong with them`(messages: String, problem: String) throws {
     let result = try render(plain, messages)
     #expect(result.status == 1 && result.output == "")
     #expect(result.error.contains(problem), "\(result.error)")
-    if problem.hasPrefix("no JSON") || problem.hasPrefix("no array") { #expect(result.error.contains("messages.json")) }
+    if problem.hasPrefix("not JSON") || problem.hasPrefix("no array") { #expect(result.error.contains("messages.json")) }
   }
 
   @Test func `the byte order mark that some editors write is read over, in messages and tools`() throws {

@@ -52,11 +52,15 @@ static inline void martlet_wish_for_huge_pages(void *address, size_t byteCount) 
 #endif
 }
 
-/// Starts a thread that runs `body(argument)`. 0, or the error's number. A thread is a number: `pthread_t` is an integer to Swift in one library
+/// Starts a thread with a stack of 8 MiB, as glibc's are and others' are not, that runs `body(argument)`. 0, or the error's number. A thread is a number: `pthread_t` is an integer to Swift in one library
 /// and a pointer in another.
 static inline int martlet_thread_start(uintptr_t *thread, void *(*body)(void *), void *argument) {
   pthread_t started;
-  int failure = pthread_create(&started, NULL, body, argument);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, (size_t)8 << 20);
+  int failure = pthread_create(&started, &attributes, body, argument);
+  pthread_attr_destroy(&attributes);
   if (failure == 0) *thread = (uintptr_t)started;
   return failure;
 }

@@ -65,6 +65,8 @@ package final class ChunkChannel: Sendable {
   /// - Throws: `CancellationError` where the surrounding task was cancelled before it had everything; ``LLMError`` (``LLMError/Code/alreadyRead``)
   ///   where another task waits for the next chunk; otherwise what stopped the engine.
   package func next(isolation: isolated (any Actor)?) async throws -> GenerationChunk? {
+    // Somebody else's stream is not ended by a task that was cancelled.
+    if state.withLock({ $0.reader != nil }) { throw LLMError.alreadyRead }
     var spare = PendingChunk.reserved()
     while true {
       if Task.isCancelled { abandon() }

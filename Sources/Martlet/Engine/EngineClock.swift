@@ -13,5 +13,6 @@ package struct EngineClock: Sendable {
 
   var now: Duration { elapsed() }
 
-  func sleep(for duration: Duration) async throws { try await wait(duration) }
+  /// Longer than thirty years is for ever, and more than some clocks can count to.
+  func sleep(for duration: Duration) async throws { try await wait(min(duration, .seconds(1_000_000_000))) }
 }

@@ -60,15 +60,16 @@ package final class EngineLoop {
   }
 
   /// Steps until the inbox is closed and nothing is left to do.
-  func run() {
+  /// - Returns: why it ended, and whether that is a failure.
+  func run() -> (reason: LLMError, isFailure: Bool) {
     do {
       while try turn() {}
       logger?.debug("the engine has ended")
-      inbox.end(.stopped("it was shut down"), isFailure: false)
+      return (.stopped("it was shut down"), false)
     } catch {
       logger?.error("the engine stops", metadata: ["error": "\(error)"])
       fail(error)
-      inbox.end(.stopped("\(error)"), isFailure: true)
+      return (.stopped("\(error)"), true)
     }
   }
 

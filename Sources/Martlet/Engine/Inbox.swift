@@ -24,7 +24,7 @@ package final class Inbox: Sendable {
     }
   }
 
-  /// Requests that have not begun, and the tokens of their prompts.
+  /// Requests that have not begun, or have paused, and their tokens.
   struct Waiting {
     var requests = 0
     var tokens = 0
@@ -79,17 +79,35 @@ package final class Inbox: Sendable {
     try state.withLock { (state) throws(LLMError) in
       if let endReason = state.endReason { throw endReason }
       if state.mail.isClosed { throw LLMError.stopped("it was shut down") }
-      let waiting = state.arriving + state.queued
-      if let limit = limits.requests, waiting.requests + new.requests > limit {
-        throw .overloaded(requests: new.requests, waitingRequests: waiting.requests, limit: limit)
-      }
-      if let limit = limits.tokens, waiting.tokens + new.tokens > limit {
-        throw .overloaded(tokens: new.tokens, waitingTokens: waiting.tokens, limit: limit)
-      }
+      try checkRoom(for: new, beside: state.arriving + state.queued)
       state.mail.submissions += submissions
       state.arriving = state.arriving + new
     }
     state.signal()
+  }
+
+  /// - Throws: as ``submit(_:)`` where so much could not be submitted now.
+  func checkRoom(for new: Waiting) throws(LLMError) {
+    try state.withLock { (state) throws(LLMError) in try checkRoom(for: new, beside: state.arriving + state.queued) }
+  }
+
+  private func checkRoom(for new: Waiting, beside waiting: Waiting) throws(LLMError) {
+    if let limit = limits.requests {
+      if new.requests > limit {
+        throw .exceedsWaitingLimit(count: new.requests, of: "requests", limit: limit, property: "maxWaitingRequests")
+      }
+      if waiting.requests + new.requests > limit {
+        throw .overloaded(requests: new.requests, waitingRequests: waiting.requests, limit: limit)
+      }
+    }
+    if let limit = limits.tokens {
+      if new.tokens > limit {
+        throw .exceedsWaitingLimit(count: new.tokens, of: "prompt tokens", limit: limit, property: "maxWaitingTokens")
+      }
+      if waiting.tokens + new.tokens > limit {
+        throw .overloaded(tokens: new.tokens, waitingTokens: waiting.tokens, limit: limit)
+      }
+    }
   }
 
   /// Ends a request before the next step; nothing happens where it has ended.

@@ -25,8 +25,6 @@ package final class Request {
   let fairnessKey: String?
   /// The service's, for log lines.
   let metadata: [String: String]
-  /// Its place in the order of arrival.
-  var arrival = 0
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
   let deadline: Duration?
@@ -61,8 +59,10 @@ package final class Request {
     self.purpose = purpose
     self.submitted = submitted
     self.deadline = deadline
-    tokens.reserveCapacity(maxLength)
   }
+
+  /// Makes room for the answer. What only waits shares its prompt's memory with the other samples of it.
+  func begin() { tokens.reserveCapacity(maxLength) }
 
   /// Tokens that wait to be computed.
   package var remaining: Int { tokens.count - computed }

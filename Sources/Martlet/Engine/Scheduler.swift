@@ -105,6 +105,7 @@ package struct Scheduler {
       return false
     }
     guard let reused = addToCache(request) else { return false }
+    request.begin()
     request.computed = reused
     if capacityPolicy == .guaranteedNoEvict {
       for pool in promised.indices { promised[pool] += pages(of: request, pool) }

@@ -12,36 +12,42 @@ package struct WaitingQueue {
   /// Every so many admissions the oldest request has its turn.
   package static let turnOfOldest = 8
 
-  /// Requests of one priority.
+  /// Requests of one priority. What was taken out of the middle stays in its deque until it comes to the front, and a key without requests in
+  /// `turns` likewise, so that taking out never searches.
   private struct Level {
     let priority: Int
-    /// Keys that have requests, in the order of their turns.
+    var count = 0
+    /// Keys in the order of their turns; the first one has requests.
     var turns: Deque<String?> = []
+    /// The first one of each key waits.
     var requests: [String?: Deque<Request>] = [:]
   }
 
   private var paused: Deque<Request> = []
+  /// The others.
+  private var waiting: [Int: Request] = [:]
+  /// Their ids in the order of arrival, with some that wait no more; the first one does.
+  private var arrivals: Deque<Int> = []
   /// The highest priority first; none is empty.
   private var levels: [Level] = []
-  private var arrivals = 0
   private var admissions = 0
-  package private(set) var count = 0
   /// Their tokens.
   private(set) var tokenCount = 0
 
   package init() {}
 
+  package var count: Int { paused.count + waiting.count }
   package var isEmpty: Bool { count == 0 }
 
   package mutating func append(_ request: Request) {
-    request.arrival = arrivals
-    arrivals += 1
-    count += 1
+    waiting[request.id] = request
+    arrivals.append(request.id)
     tokenCount += request.tokens.count
     let place = levels.firstIndex { $0.priority <= request.priority } ?? levels.endIndex
     if place == levels.endIndex || levels[place].priority != request.priority {
       levels.insert(Level(priority: request.priority), at: place)
     }
+    levels[place].count += 1
     if levels[place].requests[request.fairnessKey] == nil { levels[place].turns.append(request.fairnessKey) }
     levels[place].requests[request.fairnessKey, default: []].append(request)
   }
@@ -49,89 +55,66 @@ package struct WaitingQueue {
   /// Puts a request that had begun before all others.
   package mutating func resume(_ request: Request) {
     paused.prepend(request)
-    count += 1
     tokenCount += request.tokens.count
   }
 
   /// Whose turn it is.
   package var first: Request? {
     if let request = paused.first { return request }
-    if admissions % Self.turnOfOldest == Self.turnOfOldest - 1 { return oldest }
+    if admissions % Self.turnOfOldest == Self.turnOfOldest - 1 { return arrivals.first.flatMap { waiting[$0] } }
     guard let level = levels.first, let key = level.turns.first else { return nil }
     return level.requests[key]?.first
-  }
-
-  private var oldest: Request? {
-    var oldest: Request?
-    for level in levels {
-      for requests in level.requests.values {
-        if let request = requests.first, request.arrival < oldest?.arrival ?? .max { oldest = request }
-      }
-    }
-    return oldest
   }
 
   /// Takes ``first`` out, because it is admitted.
   package mutating func removeFirst() {
     guard let request = first else { return }
-    count -= 1
     tokenCount -= request.tokens.count
     if !paused.isEmpty {
       paused.removeFirst()
       return
     }
     admissions += 1
-    take(request, isTurn: true)
+    take(request, isAdmitted: true)
   }
 
   /// Takes a request out, wherever it is.
   package mutating func remove(_ id: Int) -> Request? {
     if let index = paused.firstIndex(where: { $0.id == id }) {
       let request = paused.remove(at: index)
-      count -= 1
       tokenCount -= request.tokens.count
       return request
     }
-    guard let request = find(id) else { return nil }
-    count -= 1
+    guard let request = waiting[id] else { return nil }
     tokenCount -= request.tokens.count
-    take(request, isTurn: false)
+    take(request, isAdmitted: false)
     return request
   }
 
-  private func find(_ id: Int) -> Request? {
-    for level in levels {
-      for requests in level.requests.values {
-        if let request = requests.first(where: { $0.id == id }) { return request }
-      }
-    }
-    return nil
-  }
-
-  /// - Parameter isTurn: its key had its turn and goes behind the others.
-  private mutating func take(_ request: Request, isTurn: Bool) {
+  private mutating func take(_ request: Request, isAdmitted: Bool) {
+    waiting[request.id] = nil
+    while let id = arrivals.first, waiting[id] == nil { arrivals.removeFirst() }
     guard let place = levels.firstIndex(where: { $0.priority == request.priority }) else { return }
+    levels[place].count -= 1
+    if levels[place].count == 0 {
+      levels.remove(at: place)
+      return
+    }
     let key = request.fairnessKey
-    if levels[place].requests[key]?.first === request {
-      levels[place].requests[key]?.removeFirst()
-    } else {
-      levels[place].requests[key]?.removeAll { $0 === request }
+    while let head = levels[place].requests[key]?.first, waiting[head.id] == nil { levels[place].requests[key]?.removeFirst() }
+    // A key that had its turn goes behind the others.
+    if isAdmitted, levels[place].turns.first == .some(key) {
+      levels[place].turns.removeFirst()
+      levels[place].turns.append(key)
     }
-    let isLast = levels[place].requests[key]?.isEmpty ?? true
-    if isLast { levels[place].requests[key] = nil }
-    if isLast || isTurn, let turn = levels[place].turns.firstIndex(of: key) {
-      levels[place].turns.remove(at: turn)
-      if !isLast { levels[place].turns.append(key) }
+    while let key = levels[place].turns.first, levels[place].requests[key]?.isEmpty ?? true {
+      levels[place].turns.removeFirst()
+      levels[place].requests[key] = nil
     }
-    if levels[place].turns.isEmpty { levels.remove(at: place) }
   }
 
   package func forEach(_ body: (Request) -> Void) {
     for request in paused { body(request) }
-    for level in levels {
-      for requests in level.requests.values {
-        for request in requests { body(request) }
-      }
-    }
+    for request in waiting.values { body(request) }
   }
 }

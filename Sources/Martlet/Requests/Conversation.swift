@@ -42,6 +42,8 @@ public struct Conversation: Sendable, Hashable, Codable {
   public private(set) var forgottenCount = 0
   /// What awaits its answer.
   private var pending: Pending?
+  /// What ``forgottenCount`` was before that was asked.
+  private var forgottenBefore: Int?
 
   private enum Pending: Sendable, Hashable, Codable {
     /// The last messages, so many.
@@ -76,9 +78,9 @@ public struct Conversation: Sendable, Hashable, Codable {
   /// What was said, the system message first, and what is forgotten included.
   public var transcript: [ChatMessage] { systemMessages + messages }
 
-  /// The last answer; nil where there is none, or where a question awaits one.
+  /// The last answer; nil where there is none, where it is forgotten, or where a question awaits one.
   public var lastAnswer: ChatMessage? {
-    guard pending == nil, let last = messages.last, last.role == "assistant" else { return nil }
+    guard pending == nil, messages.count > forgottenCount, let last = messages.last, last.role == "assistant" else { return nil }
     return last
   }
 
@@ -124,6 +126,7 @@ extension Conversation {
     asked.takeBack()
     asked.messages += question
     asked.pending = .question(count: question.count)
+    asked.forgottenBefore = asked.forgottenCount
     let reply = try asked.request(of: llm, sampling, requestOptions, continuing: false)
     self = asked
     return reply
@@ -140,6 +143,7 @@ extension Conversation {
     var asked = self
     asked.messages.removeLast()
     asked.pending = .retry(dropped)
+    asked.forgottenBefore = asked.forgottenCount
     let reply = try asked.request(of: llm, sampling, requestOptions, continuing: false)
     self = asked
     return reply
@@ -155,6 +159,7 @@ extension Conversation {
     guard let answer = lastAnswer, !answer.text.isEmpty else { return nil }
     var asked = self
     asked.pending = .continuation
+    asked.forgottenBefore = asked.forgottenCount
     let reply = try asked.request(of: llm, sampling, requestOptions, continuing: true)
     self = asked
     return reply
@@ -174,6 +179,7 @@ extension Conversation {
       messages.append(ChatMessage(role: "assistant", content: text))
     }
     pending = nil
+    forgottenBefore = nil
   }
 
   /// Takes in an answer that is more than text, such as calls of tools that were found in it. It takes the place of the whole answer, also of one
@@ -184,6 +190,7 @@ extension Conversation {
     if pending == .continuation { messages.removeLast() }
     messages.append(answer)
     pending = nil
+    forgottenBefore = nil
   }
 
   /// Makes it as if what awaits an answer had not been asked.
@@ -194,43 +201,52 @@ extension Conversation {
     case .retry(let answer): messages.append(answer)
     }
     pending = nil
-    forgottenCount = min(forgottenCount, messages.count)
+    forgottenCount = max(0, min(forgottenBefore ?? forgottenCount, messages.count))
+    forgottenBefore = nil
   }
 
-  /// Submits what is told, forgetting turns until it fits.
+  /// Submits what is told, forgetting the oldest turns where they do not fit.
   private mutating func request(
     of llm: LLM, _ sampling: SamplingParams, _ requestOptions: RequestOptions, continuing: Bool
   ) throws -> Reply {
+    try sampling.validate()
     let context = llm.maxSequenceLength
-    let room = min(roomForAnswer ?? min(sampling.maxTokens ?? context / 4, context / 4), context / 2)
+    let room = max(0, min(roomForAnswer ?? min(sampling.maxTokens ?? context / 4, context / 4), context / 2))
     let before = forgottenCount
-    var most = context - room
+    // Without an older turn that could go, the request itself says whether it fits.
+    if !laterTurns.isEmpty, try length(of: prompt(options, continuing: continuing), for: llm) > context - room {
+      // Every forgotten turn changes how the prompt begins, and all of it is read again: so that this does not happen with every question, a
+      // quarter of the context more is made free.
+      try forget(for: llm, continuing: continuing, most: context - room - context / 4)
+    }
     while true {
-      let prompt = prompt(options, continuing: continuing)
-      let next = nextTurn
-      // Without an older turn that could go, the request itself says whether it fits.
-      if let next {
-        let length = try length(of: prompt, for: llm)
-        if length > most {
-          forgottenCount = next
-          // Every forgotten turn changes how the prompt begins, and all of it is read again: so that this does not happen with every question,
-          // a quarter of the context more is made free.
-          most = min(most, context - room - context / 4)
-          continue
-        }
-      }
       do {
-        let generation = try llm.generate(prompt, sampling: sampling, options: requestOptions)
+        let generation = try llm.generate(prompt(options, continuing: continuing), sampling: sampling, options: requestOptions)
         return Reply(generation: generation, forgotten: Array(messages[before..<forgottenCount]))
-      } catch let error as LLMError {
-        guard let next, error.code == .promptTooLong || error.code == .cacheTooSmall else { throw error }
-        forgottenCount = next
+      } catch let error as LLMError where error.code == .promptTooLong || error.code == .cacheTooSmall {
+        // The cache may be smaller than the context. Half of what is left goes, so that this ends soon.
+        let turns = laterTurns
+        guard !turns.isEmpty else { throw error }
+        forgottenCount = turns[turns.count / 2]
       }
     }
   }
 
-  /// Where the second turn of those that are told begins; nil where there is one only.
-  private var nextTurn: Int? { messages.indices.dropFirst(forgottenCount + 1).first { messages[$0].role == "user" } }
+  /// Forgets as few of the oldest turns as bring the prompt to `most` tokens, or all but the last. A prompt is rendered and counted for
+  /// every halving of the turns, and not for each of them.
+  private mutating func forget(for llm: LLM, continuing: Bool, most: Int) throws {
+    let turns = laterTurns
+    var (first, end) = (0, turns.count - 1)
+    while first < end {
+      let middle = (first + end) / 2
+      forgottenCount = turns[middle]
+      if try length(of: prompt(options, continuing: continuing), for: llm) <= most { end = middle } else { first = middle + 1 }
+    }
+    forgottenCount = turns[first]
+  }
+
+  /// Where the turns begin that come after the first of those that are told.
+  private var laterTurns: [Int] { messages.indices.dropFirst(forgottenCount + 1).filter { messages[$0].role == "user" } }
 
   /// Of a prompt, in tokens.
   private func length(of prompt: Prompt, for llm: LLM) throws -> Int { try llm.tokenIDs(of: prompt).count }
@@ -284,6 +300,7 @@ extension Conversation {
   private enum CodingKeys: String, CodingKey {
     case system, tools, messages, pending, variables, now
     case forgottenCount = "forgotten"
+    case forgottenBefore = "forgotten_before"
     case roomForAnswer = "room_for_answer"
     case parsesSpecialTokens = "parses_special_tokens"
   }
@@ -310,6 +327,7 @@ extension Conversation {
     if try container.decodeIfPresent(Bool.self, forKey: .parsesSpecialTokens) ?? false { options.specialTokensInContent = .parsed }
     forgottenCount = try container.decodeIfPresent(Int.self, forKey: .forgottenCount) ?? 0
     pending = try container.decodeIfPresent(Pending.self, forKey: .pending)
+    forgottenBefore = try container.decodeIfPresent(Int.self, forKey: .forgottenBefore)
     let isConsistent =
       switch pending {
       case .question(let count): (0...messages.count).contains(count)
@@ -333,6 +351,7 @@ extension Conversation {
     if options.specialTokensInContent == .parsed { try container.encode(true, forKey: .parsesSpecialTokens) }
     if forgottenCount > 0 { try container.encode(forgottenCount, forKey: .forgottenCount) }
     try container.encodeIfPresent(pending, forKey: .pending)
+    try container.encodeIfPresent(forgottenBefore, forKey: .forgottenBefore)
   }
 }
 

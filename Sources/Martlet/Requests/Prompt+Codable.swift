@@ -79,7 +79,13 @@ extension SamplingParams: Codable {
       frequencyPenalty: try value(.frequencyPenalty, or: standard.frequencyPenalty),
       logitBias: try value(.logitBias, or: standard.logitBias), seed: try value(.seed, or: standard.seed),
       maxTokens: try container.decodeIfPresent(Int.self, forKey: .maxTokens),
-      timeout: try container.decodeIfPresent(Double.self, forKey: .timeout).map { .seconds($0) },
+      timeout: try container.decodeIfPresent(Double.self, forKey: .timeout).map { seconds in
+        // Beyond a duration's range there is no duration.
+        guard abs(seconds) <= 2 * (Self.longestTimeout / .seconds(1)) else {
+          throw DecodingError.dataCorruptedError(forKey: .timeout, in: container, debugDescription: "a timeout of \(seconds) s is none")
+        }
+        return .seconds(seconds)
+      },
       stop: try value(.stop, or: standard.stop), stopTokenIDs: try value(.stopTokenIDs, or: standard.stopTokenIDs),
       logprobs: try container.decodeIfPresent(Int.self, forKey: .logprobs),
       promptLogprobs: try container.decodeIfPresent(Int.self, forKey: .promptLogprobs),

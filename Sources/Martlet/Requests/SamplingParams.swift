@@ -82,6 +82,9 @@ public struct SamplingParams: Sendable, Hashable {
   /// seed gives the tokens of that sample alone.
   public func seed(ofSample index: Int) -> UInt64 { Sampler.seed(seed, sample: index) }
 
+  /// A longer ``timeout`` is no deadline that anybody means.
+  static let longestTimeout = Duration.seconds(1_000_000_000)
+
   /// - Throws: ``LLMError/Code/invalidSampling`` for the first value out of its range.
   public func validate() throws(LLMError) {
     func check(_ holds: Bool, _ option: String, _ value: some CustomStringConvertible, _ reason: String) throws(LLMError) {
@@ -100,6 +103,8 @@ public struct SamplingParams: Sendable, Hashable {
     }
     try check((maxTokens ?? 1) >= 1, "maxTokens", maxTokens ?? 0, "must be at least 1")
     try check((timeout ?? .seconds(1)) > .zero, "timeout", timeout ?? .zero, "must be positive; leave it out for no deadline")
+    try check(
+      (timeout ?? .zero) <= Self.longestTimeout, "timeout", timeout ?? .zero, "must be at most 1e9 seconds; leave it out for no deadline")
     try check((logprobs ?? 0) >= 0, "logprobs", logprobs ?? 0, "must not be negative")
     try check((promptLogprobs ?? 0) >= 0, "promptLogprobs", promptLogprobs ?? 0, "must not be negative")
     try check(!stop.contains(""), "stop", "\"\"", "must not be empty: every text contains it")

@@ -156,7 +156,15 @@ struct ChatSession {
       Terminal.note(words(of: error))
       return
     }
-    guard let reply else { return }
+    guard let reply else {
+      // `take` has seen that there is an answer.
+      if case .more = wish {
+        Terminal.note("The last answer has no text to go on with; /retry asks for another.")
+      } else {
+        Terminal.note("The answer stays: the question before it is not known, so it cannot be asked again.")
+      }
+      return
+    }
     if !reply.forgotten.isEmpty {
       Terminal.note("The context (\(llm.maxSequenceLength) tokens) is full: the oldest \(reply.forgotten.count) messages were forgotten.")
     }

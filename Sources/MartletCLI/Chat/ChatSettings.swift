@@ -141,7 +141,14 @@ struct ChatSettings {
   }
 
   private mutating func set(variable name: String, _ text: String, template: ChatTemplate?) -> String {
-    let isKnown = variables[name] != nil || template.map { $0.programs.values.contains { $0.source.contains(name) } } ?? false
+    // The whole of a word of the template, not a part of one.
+    let isKnown =
+      variables[name] != nil
+      || template.map { template in
+        template.programs.values.contains { program in
+          program.source.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.contains { $0 == name }
+        }
+      } ?? false
     guard isKnown, !ChatTemplate.ownVariables.contains(name) else {
       return "There is no setting \(name), and the chat template has no such variable.\n\(list)"
     }
@@ -149,7 +156,7 @@ struct ChatSettings {
     if text == "default" {
       variables[name] = given.variables[name]
     } else {
-      // What is no JSON is meant as a string; at the command line, where a mistake is sooner made, it is refused.
+      // What is not JSON is meant as a string; at the command line, where a mistake is sooner made, it is refused.
       variables[name] = (try? JSON(parsing: text)) ?? .string(text)
     }
     return variables[name].map { "\(name) is now \($0.text)." } ?? "\(name) is not set any more."

@@ -85,18 +85,19 @@ final class Turns {
     var text = ""
     var isReadable = true
     var isFirst = true
+    var isOpen = false
     while true {
       if prompts { Terminal.prompt(isFirst ? prompt : continuation) }
       guard let bytes = nextLine() else {
         // What was begun is taken as far as it goes.
         return isFirst ? .end : isReadable ? .turn(text) : .unreadable
       }
-      if let line = String(validating: bytes, as: UTF8.self) { text += isFirst ? line : "\n" + line } else { isReadable = false }
+      let line = String(validating: bytes, as: UTF8.self)
+      if let line { text += isFirst ? line : "\n" + line } else { isReadable = false }
       isFirst = false
-      switch TextBlock(text) {
-      case .open: continue
-      case .closed, .none: break
-      }
+      if isOpen, !TextBlock.mayEnd(with: line ?? "") { continue }
+      isOpen = TextBlock(text) == .open
+      if isOpen { continue }
       if text.last == "\\", text.suffix(2) != "\\\\" {
         text.removeLast()
         continue

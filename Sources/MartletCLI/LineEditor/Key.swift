@@ -40,7 +40,10 @@ package struct KeyDecoder: Sendable {
   package init() {}
 
   /// Whether bytes wait for more, so that an escape alone cannot be told from the beginning of a sequence.
-  package var isIncomplete: Bool { !bytes.isEmpty && pasted == nil }
+  package var isIncomplete: Bool { !bytes.isEmpty || pasted != nil }
+
+  /// Whether a paste has begun and not ended.
+  package var isInPaste: Bool { pasted != nil }
 
   /// The keys that are whole now.
   package mutating func decode(_ new: some Sequence<UInt8>) -> [Key] {
@@ -48,8 +51,17 @@ package struct KeyDecoder: Sendable {
     return keys(isLast: false)
   }
 
-  /// Takes what waits for more as it is: nothing has come for a while.
-  package mutating func flush() -> [Key] { keys(isLast: true) }
+  /// Takes what waits for more as it is, a paste without its end too: nothing has come for a while.
+  package mutating func flush() -> [Key] {
+    var keys = keys(isLast: true)
+    if let text = pasted {
+      // What else there is would be the beginning of the end mark.
+      pasted = nil
+      bytes = []
+      keys.append(.paste(Self.clean(String(decoding: text, as: UTF8.self))))
+    }
+    return keys
+  }
 
   private mutating func keys(isLast: Bool) -> [Key] {
     var keys: [Key] = []

@@ -32,7 +32,8 @@ package struct HistoryFile: Sendable {
   /// What is in the file; nothing where there is none. A file that has grown to twice what is kept is cut.
   package func read() -> LineHistory {
     guard let data = FileManager.default.contents(atPath: path) else { return LineHistory() }
-    let lines = data.split(separator: UInt8(ascii: "\n"))
+    // An entry takes twice its length at most. What is longer is none, and would take long to look through.
+    let lines = Array(data).split(separator: UInt8(ascii: "\n")).filter { $0.count <= 2 * LineHistory.longestEntry }
     let entries = lines.suffix(LineHistory.mostEntries).map { KeyDecoder.clean(Self.decoded(String(decoding: $0, as: UTF8.self))) }
     if lines.count > 2 * LineHistory.mostEntries {
       let text = entries.map { Self.encoded($0) + "\n" }.joined()
@@ -53,12 +54,23 @@ package struct HistoryFile: Sendable {
   }
 
   private static func append(_ text: String, to path: String) -> String? {
-    let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard file >= 0 else { return String(cString: strerror(errno)) }
     defer { close(file) }
+    var bytes = Array(text.utf8)
+    // A line that was left without its end stays a line of its own.
+    var last = UInt8(ascii: "\n")
+    let size = lseek(file, 0, SEEK_END)
+    if size > 0, pread(file, &last, 1, size - 1) == 1, last != UInt8(ascii: "\n") { bytes.insert(UInt8(ascii: "\n"), at: 0) }
     // One write, so that programs that add at the same time do not mix their lines.
-    let bytes = Array(text.utf8)
-    return write(file, bytes, bytes.count) == bytes.count ? nil : String(cString: strerror(errno))
+    let count = write(file, bytes, bytes.count)
+    if count == bytes.count { return nil }
+    if count < 0 { return String(cString: strerror(errno)) }
+    // A part was written, and that is no error to the system: there is no room for the rest. Nothing of it is kept, unless another program
+    // has written behind it.
+    let end = lseek(file, 0, SEEK_CUR)
+    if end >= count, end == lseek(file, 0, SEEK_END) { _ = ftruncate(file, end - off_t(count)) }
+    return String(cString: strerror(ENOSPC))
   }
 
   private static func encoded(_ text: String) -> String {

@@ -63,6 +63,13 @@ final class TerminalEditor: @unchecked Sendable {
       }
       return source
     }
+    // Ctrl-Z during an answer comes from the terminal, and while a line is edited from the reader: both end up here.
+    signal(SIGTSTP, SIG_IGN)
+    let stop = DispatchSource.makeSignalSource(signal: SIGTSTP, queue: .global())
+    stop.setEventHandler {
+      modes.stop(by: SIGTSTP)
+      Self.wake(wakeUp, "r")
+    }
     let endings = [SIGTERM, SIGHUP, SIGQUIT].map { number in
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
@@ -72,7 +79,7 @@ final class TerminalEditor: @unchecked Sendable {
       }
       return source
     }
-    signals = redraws + endings
+    signals = redraws + [stop] + endings
     for source in signals { source.resume() }
   }
 
@@ -98,6 +105,7 @@ final class TerminalEditor: @unchecked Sendable {
 
   /// Blocks until a line is entered, and longer: the terminal then is one that waits.
   func readLine() -> Event {
+    guard awaitForeground() else { return .end }
     modes.set(.editing)
     defer { modes.set(.waiting) }
     state.withLock {
@@ -107,31 +115,58 @@ final class TerminalEditor: @unchecked Sendable {
     }
     var new: [UInt8] = []
     while true {
-      let (event, isIncomplete) = state.withLock { handle(new, in: &$0) }
+      let (event, patience) = state.withLock { handle(new, in: &$0) }
       if let event { return event }
-      guard let bytes = wait(milliseconds: isIncomplete ? 50 : -1) else {
+      new = []
+      switch wait(milliseconds: patience) {
+      case .bytes(let bytes): new = bytes
+      case .silence: state.withLock { $0.keys += $0.decoder.flush() }
+      case .woken: break
+      case .gone:
         TerminalModes.write("\n")
         return .end
       }
-      if bytes.isEmpty { state.withLock { $0.keys += $0.decoder.flush() } }
-      new = bytes
     }
   }
 
-  /// The bytes that come next; none where none came in time, or where something else woke the reader; nil where the terminal is gone.
-  private func wait(milliseconds: Int32) -> [UInt8]? {
+  /// In the background the job stops, as one that reads does, so that nothing is drawn over what another program shows.
+  ///
+  /// - Returns: whether it has the terminal; not where nobody could give it to it.
+  private func awaitForeground() -> Bool {
+    while modes.isInBackground {
+      guard modes.stop(by: SIGTTIN, isForJob: true) else { return false }
+    }
+    return true
+  }
+
+  /// What the reader waited for.
+  private enum Arrival {
+    case bytes([UInt8])
+    /// Nothing came in time.
+    case silence
+    /// There is another key.
+    case woken
+    /// The input ended, or the terminal was hung up.
+    case gone
+  }
+
+  private func wait(milliseconds: Int32) -> Arrival {
     while true {
       var files = [pollfd(fd: 0, events: Int16(POLLIN), revents: 0), pollfd(fd: wakePipe.read, events: Int16(POLLIN), revents: 0)]
       let count = poll(&files, nfds_t(files.count), milliseconds)
       if count < 0 {
         if errno == EINTR { continue }
-        return nil
+        return .gone
       }
-      if count == 0 { return [] }
+      if count == 0 { return .silence }
       if files[1].revents != 0 {
         var words = [UInt8](repeating: 0, count: 64)
         let count = read(wakePipe.read, &words, words.count)
         let woken = words.prefix(max(0, count))
+        if modes.isInBackground {
+          guard awaitForeground() else { return .gone }
+          state.withLock { Self.forget(&$0) }
+        }
         // What is typed and what is signalled come in one order: the signal's key goes behind what is typed already.
         state.withLock {
           if woken.contains(UInt8(ascii: "c")) { $0.keys.append(.interrupt) }
@@ -140,20 +175,21 @@ final class TerminalEditor: @unchecked Sendable {
             Self.draw(&$0)
           }
         }
-        if woken.contains(UInt8(ascii: "c")) { return [] }
+        if woken.contains(UInt8(ascii: "c")) { return .woken }
         continue
       }
       var bytes = [UInt8](repeating: 0, count: 4096)
       let length = read(0, &bytes, bytes.count)
       if length < 0 && (errno == EINTR || errno == EAGAIN) { continue }
-      // An input that ended, or a terminal that was hung up.
-      if length <= 0 { return nil }
-      return Array(bytes.prefix(length))
+      // In the background what is typed is not for this program. The terminal would stop it, but for the signals that this thread blocks.
+      if length < 0 && errno == EIO && modes.isInBackground && awaitForeground() { continue }
+      if length <= 0 { return .gone }
+      return .bytes(Array(bytes.prefix(length)))
     }
   }
 
-  /// - Returns: what came of the keys, and whether a key has come in part.
-  private func handle(_ bytes: [UInt8], in state: inout State) -> (Event?, isIncomplete: Bool) {
+  /// - Returns: what came of the keys, and how long to wait for more, in milliseconds: -1 is for ever.
+  private func handle(_ bytes: [UInt8], in state: inout State) -> (Event?, patience: Int32) {
     state.keys += state.decoder.decode(bytes)
     var isChanged = false
     while !state.keys.isEmpty {
@@ -164,27 +200,32 @@ final class TerminalEditor: @unchecked Sendable {
       case .entered(let text):
         Self.finish(&state)
         keep(text, &state)
-        return (.line(text), false)
+        return (.line(text), 0)
       case .interrupted(let hadText):
         Self.goBelow(&state, after: "^C")
-        if !hadText { return (.interrupt, false) }
+        if !hadText { return (.interrupt, 0) }
       case .ended:
         Self.finish(&state)
-        return (.end, false)
+        return (.end, 0)
       case .clearScreen:
         TerminalModes.write("\u{1B}[H\u{1B}[2J")
         Self.forget(&state)
       case .suspended:
         Self.finish(&state)
-        modes.set(.original)
-        // All of the job, as the terminal does it. The program stops here, and goes on here.
+        // All of the job, as the terminal does it. What takes the signal wakes the reader when the program goes on, and until then nothing
+        // is drawn; where it is not taken, the line is back after a while.
         kill(0, SIGTSTP)
-        modes.set(.editing)
+        var pipe = pollfd(fd: wakePipe.read, events: Int16(POLLIN), revents: 0)
+        while poll(&pipe, 1, 2000) < 0 && errno == EINTR {}
         Self.forget(&state)
+        guard awaitForeground() else { return (.end, 0) }
+        // A job that came to the front while it ran was told so by no signal.
+        modes.reapply()
       }
     }
     if isChanged { Self.draw(&state) }
-    return (nil, state.decoder.isIncomplete)
+    // The end of a paste may be long on its way, where an escape sequence comes at once.
+    return (nil, state.decoder.isInPaste ? 1000 : state.decoder.isIncomplete ? 50 : -1)
   }
 
   private func keep(_ text: String, _ state: inout State) {

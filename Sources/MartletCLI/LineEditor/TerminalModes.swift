@@ -24,17 +24,58 @@ final class TerminalModes: Sendable {
     self.original = original
   }
 
+  /// In the background the mode is only noted: the terminal is another program's then.
   func set(_ mode: Mode) {
     current.withLock {
       $0 = mode
-      apply(mode)
+      if !isInBackground { apply(mode) }
     }
   }
 
   /// Sets the mode again, after a shell has set its own: when the program goes on after a stop, in the foreground.
   func reapply() {
     current.withLock { mode in
-      if mode != .original, tcgetpgrp(0) == getpgrp() { apply(mode) }
+      if mode != .original, !isInBackground { apply(mode) }
+    }
+  }
+
+  /// Whether another job has the terminal. A terminal that is gone, or that controls no jobs, has no background.
+  var isInBackground: Bool {
+    let foreground = tcgetpgrp(0)
+    return foreground >= 0 && foreground != getpgrp()
+  }
+
+  /// Stops the program by a signal's default action, with the terminal as it was found, and returns when it goes on, with the mode set again.
+  ///
+  /// - Parameter isForJob: whether the other programs of the job are stopped too, as the terminal does it.
+  /// - Returns: false where it was not stopped and is in the background still: no shell is there that could bring it to the front.
+  @discardableResult
+  func stop(by number: Int32, isForJob: Bool = false) -> Bool {
+    // Nobody else sets a mode while the program stops.
+    current.withLock { mode in
+      if mode != .original, !isInBackground { apply(.original) }
+      var handled = sigaction()
+      sigaction(number, nil, &handled)
+      if isForJob {
+        // Not by this, which a thread could take later, when the program goes on already. Ignoring it once more drops one that waits.
+        signal(number, SIG_IGN)
+        kill(0, number)
+        signal(number, SIG_IGN)
+      }
+      signal(number, SIG_DFL)
+      // Threads of a dispatch queue block signals. One that its sender does not block is taken before `raise` returns.
+      var signals = sigset_t()
+      var blocked = sigset_t()
+      sigemptyset(&signals)
+      sigaddset(&signals, number)
+      let start = ContinuousClock.now
+      pthread_sigmask(SIG_UNBLOCK, &signals, &blocked)
+      raise(number)
+      pthread_sigmask(SIG_SETMASK, &blocked, nil)
+      let time = ContinuousClock.now - start
+      sigaction(number, &handled, nil)
+      if mode != .original, !isInBackground { apply(mode) }
+      return time > .milliseconds(1) || !isInBackground
     }
   }
 

@@ -11,6 +11,9 @@ package enum TextBlock: Sendable, Hashable {
 
   private static let mark = "\"\"\""
 
+  /// Whether a block that is open may be something else with one more line: where not, the whole need not be looked at again.
+  package static func mayEnd(with line: String) -> Bool { line.contains(mark) }
+
   package init(_ text: String) {
     let start = text.drop { $0.isWhitespace }
     guard start.hasPrefix(Self.mark) else {

@@ -44,6 +44,8 @@ struct EngineOptions: ParsableArguments {
     try validatePositive(chunk, "--chunk")
     if stepTime < 0 { throw ValidationError("--step-time is \(stepTime); it must be 0 or more milliseconds") }
     try validatePositive(batchSize, "--batch-size")
+    // As many as a step has tokens; told here in the words of the option that was given.
+    if batchSize > 1 << 20 { throw ValidationError("--batch-size is \(batchSize); it must be at most \(1 << 20)") }
     if let stepTokens, stepTokens < batchSize {
       throw ValidationError("--step-tokens is \(stepTokens); it must hold one token of each of --batch-size \(batchSize) requests")
     }

@@ -107,9 +107,13 @@ enum ConversationFile {
   /// The text of a file.
   static func text(_ path: String) throws -> String {
     let data: Data
-    do { data = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
+    do {
+      // As a stream, and not by its size: it may be a pipe.
+      data = try FileHandle(forReadingFrom: URL(fileURLWithPath: path)).read(upToCount: LLM.mostTextBytes + 1) ?? Data()
+    } catch {
       throw CommandError("\(path) cannot be read: \(CommandError.reason(error))")
     }
+    guard data.count <= LLM.mostTextBytes else { throw CommandError("\(path) has more than \(LLM.mostTextBytes) bytes") }
     guard let text = String(validating: data, as: UTF8.self) else { throw CommandError("\(path) is not UTF-8") }
     return text
   }
@@ -121,7 +125,7 @@ enum ConversationFile {
     let hasMark = text.unicodeScalars.first == "\u{FEFF}"
     if hasMark { text.unicodeScalars.removeFirst() }
     let value: JSON
-    do { value = try JSON(parsing: text) } catch { throw CommandError("\(path) is no JSON: \(place(of: error, after: hasMark ? 3 : 0))") }
+    do { value = try JSON(parsing: text) } catch { throw CommandError("\(path) is not JSON: \(place(of: error, after: hasMark ? 3 : 0))") }
     guard let elements = value.array else {
       throw CommandError("\(path) holds no array of \(what), such as [{…}, {…}]\(value.object == nil ? "" : ", but an object")")
     }
@@ -143,7 +147,7 @@ enum ConversationFile {
     } catch { throw CommandError("\(path) cannot be written: \(CommandError.reason(error))") }
   }
 
-  /// Where a text that a person wrote is no JSON.
+  /// Where a text that a person wrote is not JSON.
   private static func place(of error: JSONError, after byteCount: Int) -> String {
     error.offset.map { "byte \($0 + byteCount): \(error.reason)" } ?? words(of: error)
   }
@@ -163,7 +167,7 @@ enum ConversationFile {
       do { variables[name] = try JSON(parsing: text) } catch {
         let constant = ["true", "false", "null"].first { $0 == text.lowercased() || text == "None" && $0 == "null" }
         throw ValidationError(
-          "--set \(name): \(text) is no JSON"
+          "--set \(name): \(text) is not JSON"
             + (constant.map { " (JSON writes \(name)=\($0))" } ?? " (a string needs quotes: --set '\(name)=\"\(text)\"')"))
       }
     }

@@ -1,7 +1,19 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// What an error says to whoever reads it on a terminal: options in the place of the library's properties.
-func words(of error: any Error) -> String { PropertyNames.asOptions("\(error)") }
+import Martlet
+import MartletKVCache
+import MartletTokenizers
+
+/// What an error says to whoever reads it on a terminal: options in the place of the library's properties. The words of templates and the names of
+/// files stay as they are.
+func words(of error: any Error) -> String {
+  switch error {
+  case is LLMError, is KVCacheError: PropertyNames.asOptions("\(error)")
+  case let error as TokenizerError where error.code == .noChatTemplate || error.code == .noDefaultChatTemplate:
+    PropertyNames.asOptions("\(error)")
+  default: "\(error)"
+  }
+}
 
 /// The library's messages name its properties; whoever reads them on a terminal knows options.
 enum PropertyNames {

@@ -67,6 +67,15 @@ import Testing
     #expect(Self.keys("\u{1B}[200~\u{1B}[201~") == [.paste("")])
   }
 
+  @Test func `a paste that never ends is taken where nothing more comes`() {
+    var decoder = KeyDecoder()
+    #expect(decoder.decode(Array("\u{1B}[200~one\r\ntwo\u{1B}[20".utf8)) == [] && decoder.isInPaste && decoder.isIncomplete)
+    #expect(decoder.flush() == [.paste("one\ntwo")] && !decoder.isInPaste && !decoder.isIncomplete)
+    #expect(decoder.decode(Array("a\r".utf8)) == [.text("a"), .enter])
+    #expect(decoder.decode(Array("\u{1B}[200~".utf8)) == [] && decoder.isInPaste)
+    #expect(decoder.flush() == [.paste("")] && decoder.decode([0x3]) == [.interrupt])
+  }
+
   @Test func `bytes that are no UTF-8 are left out`() {
     var decoder = KeyDecoder()
     #expect(decoder.decode([0xFF, 0x61, 0x80, 0xC3, 0x62]) == [.text("ab")])

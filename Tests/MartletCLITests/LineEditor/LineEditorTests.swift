@@ -244,6 +244,14 @@ import Testing
     #expect(HistoryFile(path: "/proc/nowhere/history").add("x") != nil)
   }
 
+  @Test func `a history that another program left broken is read as far as it is one, and added to`() throws {
+    let folder = try TemporaryFolder()
+    let endless = String(repeating: "x", count: 2 * LineHistory.longestEntry + 1)
+    let file = HistoryFile(path: try folder.write("one\n\(endless)\ntwo", to: "history"))
+    #expect(file.read().entries == ["one", "two"])
+    #expect(file.add("three") == nil && file.read().entries == ["one", "two", "three"])
+  }
+
   // MARK: Answers
 
   /// What a terminal of a width shows of an answer that comes in pieces, a letter at a time or all at once.

@@ -25,6 +25,8 @@ struct AdmissionTests {
     #expect(throws: LLMError.overloaded(requests: 2, waitingRequests: 2, limit: 3)) {
       try llm.generate(["c", "d"], sampling: Self.endless)
     }
+    let tooMany = #expect(throws: LLMError.self) { try llm.generate("many", sampling: Self.endless, count: 4) }
+    #expect(tooMany?.code == .exceedsWaitingLimit && tooMany?.property == "maxWaitingRequests")
     let last = try llm.generate("e", sampling: Self.endless)
     let error = #expect(throws: LLMError.self) { try llm.generate("f", sampling: Self.endless) }
     #expect(error?.code == .overloaded && "\(error!)".contains("maxWaitingRequests"))
@@ -49,6 +51,8 @@ struct AdmissionTests {
     #expect(throws: LLMError.overloaded(tokens: 41, waitingTokens: 60, limit: 100)) {
       try llm.generate(.tokenIDs(Tiny.prompt(41, seed: 1)), sampling: Self.endless)
     }
+    let tooLong = #expect(throws: LLMError.self) { try llm.generate(.tokenIDs(Tiny.prompt(101, seed: 1)), sampling: Self.endless) }
+    #expect(tooLong?.code == .exceedsWaitingLimit)
     let fits = try llm.generate(.tokenIDs(Tiny.prompt(40, seed: 1)), sampling: Self.endless)
     for generation in [running, waiting, fits] { generation.cancel() }
     await llm.shutdown()
@@ -93,6 +97,21 @@ struct AdmissionTests {
       order.append(request.id)
     }
     return order
+  }
+
+  /// Each search through all that waits would make this hundreds of millions of looks.
+  @Test("of ten thousand can be taken away again in any order in little time", arguments: [false, true])
+  func many(hasKeys: Bool) {
+    var queue = WaitingQueue()
+    let requests = (0..<10_000).map { Self.request($0, priority: $0 % 3, key: hasKeys ? "\($0)" : nil) }
+    let duration = ContinuousClock().measure {
+      for request in requests { queue.append(request) }
+      for request in requests[5000...].reversed() { #expect(queue.remove(request.id) === request) }
+      for _ in 0..<2500 { queue.removeFirst() }
+      while let request = queue.first { #expect(queue.remove(request.id) === request) }
+    }
+    #expect(queue.isEmpty && queue.count == 0 && queue.remove(1) == nil)
+    #expect(duration < .seconds(5), "\(duration)")
   }
 
   @Test("is in order of arrival where nobody says otherwise")

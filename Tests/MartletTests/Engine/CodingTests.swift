@@ -40,6 +40,10 @@ struct CodingTests {
   @Test("of sampling parameters leave out what has its default, and come back as they were")
   func sampling() throws {
     #expect(try Self.value("{}") == SamplingParams())
+    for wrong in [#"{"timeout":1e300}"#, #"{"timeout":-1e300}"#] {
+      #expect(throws: DecodingError.self) { try Self.value(wrong, as: SamplingParams.self) }
+    }
+    #expect(throws: LLMError.self) { try SamplingParams(timeout: .seconds(Int64.max)).validate() }
     #expect(
       try Self.value(#"{"temperature":0.5,"max_tokens":3,"logit_bias":{"7":-100}}"#)
         == SamplingParams(temperature: 0.5, logitBias: [7: -100], maxTokens: 3))

@@ -138,6 +138,42 @@ import Testing
     #expect(conversation == before)
   }
 
+  @Test func `a transcript of two thousand turns is cut in little time, and to as much as fits`() throws {
+    let llm = try Self.llm()
+    let messages = (0..<2000).flatMap { [ChatMessage(role: "user", content: "q\($0)"), ChatMessage(role: "assistant", content: "a")] }
+    var conversation = Conversation(messages: messages)
+    let duration = try ContinuousClock().measure {
+      let reply = try conversation.ask("now", of: llm, sampling: sampling)
+      // The room of an answer and a quarter of the context are free, and one turn more would not have left them.
+      let length = reply.generation.promptTokenIDs.count
+      #expect(length <= 128 - 2 - 32 && length > 128 - 2 - 32 - 12)
+      #expect(reply.forgotten == Array(messages.prefix(conversation.forgottenCount)))
+    }
+    #expect(duration < .seconds(20), "\(duration)")
+  }
+
+  @Test func `what was forgotten for a question without an answer is remembered again`() throws {
+    let llm = try Self.llm()
+    var conversation = Conversation()
+    _ = try conversation.ask(String(repeating: "x", count: 60), of: llm, sampling: sampling)
+    conversation.note(answer: "1")
+    let before = conversation
+    let reply = try conversation.ask(String(repeating: "y", count: 60), of: llm, sampling: sampling)
+    #expect(reply.forgotten.count == 2)
+    conversation.note(answer: "")
+    #expect(conversation == before && conversation.lastAnswer?.text == "1")
+  }
+
+  @Test func `absurd numbers are refused or limited`() throws {
+    let llm = try Self.llm()
+    var conversation = Conversation()
+    conversation.roomForAnswer = .min
+    _ = try conversation.ask("a", of: llm, sampling: sampling)
+    conversation.roomForAnswer = .max
+    _ = try conversation.ask("a", of: llm, sampling: sampling)
+    #expect(throws: LLMError.self) { try conversation.ask("a", of: llm, sampling: SamplingParams(maxTokens: .min)) }
+  }
+
   @Test func `another answer takes the place of the last, and comes back where there is none`() throws {
     let llm = try Self.llm()
     var conversation = Conversation()
