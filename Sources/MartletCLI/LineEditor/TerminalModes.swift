@@ -54,7 +54,7 @@ final class TerminalModes: Sendable {
     // Nobody else sets a mode while the program stops.
     current.withLock { mode in
       if mode != .original, !isInBackground { apply(.original) }
-      var handled = sigaction()
+      var handled: sigaction = zeroed()
       sigaction(number, nil, &handled)
       if isForJob {
         // Not by this, which a thread could take later, when the program goes on already. Ignoring it once more drops one that waits.
@@ -64,8 +64,8 @@ final class TerminalModes: Sendable {
       }
       signal(number, SIG_DFL)
       // Threads of a dispatch queue block signals. One that its sender does not block is taken before `raise` returns.
-      var signals = sigset_t()
-      var blocked = sigset_t()
+      var signals: sigset_t = zeroed()
+      var blocked: sigset_t = zeroed()
       sigemptyset(&signals)
       sigaddset(&signals, number)
       let start = ContinuousClock.now
@@ -123,5 +123,14 @@ final class TerminalModes: Sendable {
     var size = winsize()
     guard ioctl(file, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
     return (Int(size.ws_col), max(1, Int(size.ws_row)))
+  }
+}
+
+/// A C structure of zeros. Its initialiser belongs to whichever module the compiler met it in first, and that is not always one to import.
+private func zeroed<Value>() -> Value {
+  withUnsafeTemporaryAllocation(of: Value.self, capacity: 1) { memory in
+    let bytes = UnsafeMutableRawBufferPointer(memory)
+    for index in bytes.indices { bytes[index] = 0 }
+    return memory[0]
   }
 }
