@@ -104,7 +104,8 @@ import Testing
   }
 
   @Test(arguments: [
-    (#"[{"role": "user""#, "not JSON"), (#"{"role": "user"}"#, "no array of messages"), ("[1]", "no object"), ("[]", "at least one message"),
+    (#"[{"role": "user""#, "not JSON"), (#"{"role": "user"}"#, "no array of messages"), ("[1]", "no object"),
+    ("[]", "at least one message"),
   ])
   func `messages that are none are refused by what is wrong with them`(messages: String, problem: String) throws {
     let result = try render(plain, messages)
