@@ -35,7 +35,9 @@ let crowd = await withTaskGroup(of: Bool.self) { group in
       }
     }
   }
-  return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
+  var answered = 0
+  for await isAnswered in group where isAnswered { answered += 1 }
+  return answered
 }
 let statistics = await service.statistics
 print("crowd: some answered: \(crowd >= 16), some refused: \(crowd < 100), prefix hits: \(statistics.prefixHitRate > 0.1)")
