@@ -20,7 +20,7 @@ sanitizers=("$@")
 # Not here: real models and the command line, which take minutes and run nothing that these do not.
 declare -A tests=(
   [address]='MartletCoreTests|MartletCPUTests|MartletFormatsTests\.(BadFile|RoundTrip|JSON|Safetensors)|MartletTokenizersTests|MartletKVCacheTests|MartletAttentionTests|MartletModelsTests|MartletTests\.(Engine|Scheduler|ChatPrompt)Tests'
-  [thread]='A worker pool|MartletKVCacheTests|MartletAttentionTests|MartletTests\.(Engine|Scheduler|Admission|End)Tests|MartletTests\.StressTests/few'
+  [thread]='A worker pool|MartletKVCacheTests|MartletAttentionTests|MartletTests\.(Engine|Scheduler)Tests|MartletTests\.StressTests/few'
 )
 
 run() {  # run SANITIZER
