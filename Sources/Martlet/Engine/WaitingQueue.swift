@@ -12,15 +12,15 @@ package struct WaitingQueue {
   /// Every so many admissions the oldest request has its turn.
   package static let turnOfOldest = 8
 
-  /// Requests of one priority. What was taken out of the middle stays in its deque until it comes to the front, and a key without requests in
-  /// `turns` likewise, so that taking out never searches.
+  /// Requests of one priority, by id. The id of what was taken out of the middle stays until it comes to the front, and a key without requests in
+  /// `turns` likewise, so that taking out never searches; the request itself goes at once.
   private struct Level {
     let priority: Int
     var count = 0
     /// Keys in the order of their turns; the first one has requests.
     var turns: Deque<String?> = []
     /// The first one of each key waits.
-    var requests: [String?: Deque<Request>] = [:]
+    var requests: [String?: Deque<Int>] = [:]
   }
 
   private var paused: Deque<Request> = []
@@ -49,7 +49,7 @@ package struct WaitingQueue {
     }
     levels[place].count += 1
     if levels[place].requests[request.fairnessKey] == nil { levels[place].turns.append(request.fairnessKey) }
-    levels[place].requests[request.fairnessKey, default: []].append(request)
+    levels[place].requests[request.fairnessKey, default: []].append(request.id)
   }
 
   /// Puts a request that had begun before all others.
@@ -63,7 +63,7 @@ package struct WaitingQueue {
     if let request = paused.first { return request }
     if admissions % Self.turnOfOldest == Self.turnOfOldest - 1 { return arrivals.first.flatMap { waiting[$0] } }
     guard let level = levels.first, let key = level.turns.first else { return nil }
-    return level.requests[key]?.first
+    return level.requests[key]?.first.flatMap { waiting[$0] }
   }
 
   /// Takes ``first`` out, because it is admitted.
@@ -101,7 +101,7 @@ package struct WaitingQueue {
       return
     }
     let key = request.fairnessKey
-    while let head = levels[place].requests[key]?.first, waiting[head.id] == nil { levels[place].requests[key]?.removeFirst() }
+    while let head = levels[place].requests[key]?.first, waiting[head] == nil { levels[place].requests[key]?.removeFirst() }
     // A key that had its turn goes behind the others.
     if isAdmitted, levels[place].turns.first == .some(key) {
       levels[place].turns.removeFirst()
