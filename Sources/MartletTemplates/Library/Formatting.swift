@@ -253,10 +253,13 @@ enum BraceFormat {
         let start = end + 1
         end = start
         while end < name.count, name.bytes[end] != UInt8(ascii: "."), name.bytes[end] != UInt8(ascii: "[") { end += 1 }
+        guard end > start else { throw .value("Empty attribute in format string") }
         value = try value.attribute(name[start..<end], evaluator)
       } else {
+        guard name.bytes[end] == UInt8(ascii: "[") else { throw .value("Only '.' or '[' may follow ']' in format field specifier") }
         guard let close = name.firstIndex(of: "]", from: end) else { throw .value("Missing ']' in format string") }
         let key = name[(end + 1)..<close]
+        guard !key.isEmpty else { throw .value("Empty attribute in format string") }
         let number = !key.isEmpty && key.bytes.allSatisfy { (0x30...0x39).contains($0) } ? Int(key.string) : nil
         value = try value.item(number.map { .int($0) } ?? .string(key), evaluator)
         end = close + 1
