@@ -18,6 +18,11 @@ let swiftSettings: [SwiftSetting] =
     .enableUpcomingFeature("MemberImportVisibility"),
   ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
 
+/// A product of a package that is there only with a trait.
+func product(_ name: String, _ package: String, trait: String = "HTTPServer") -> Target.Dependency {
+  .product(name: name, package: package, condition: .when(traits: [trait]))
+}
+
 let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] : []
 
 let package = Package(
@@ -28,13 +33,29 @@ let package = Package(
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
+    .library(name: "MartletServer", targets: ["MartletServer"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
+  ],
+  // Whoever wants the library alone neither fetches nor builds an HTTP server.
+  traits: [
+    .trait(name: "HTTPServer", description: "MartletServer and `martlet serve`, on Hummingbird."),
+    .trait(name: "TLS", description: "The same with TLS by swift-nio-ssl.", enabledTraits: ["HTTPServer"]),
+    .default(enabledTraits: []),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    // Only with the trait HTTPServer: every product of theirs is behind it.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
+    .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
   ],
   targets: [
     .target(name: "CMartletKernels", cSettings: cSettings),
@@ -64,13 +85,27 @@ let package = Package(
         .product(name: "DequeModule", package: "swift-collections"),
       ],
       swiftSettings: swiftSettings),
+    .target(
+      name: "MartletServer",
+      dependencies: [
+        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc",
+        product("Hummingbird", "hummingbird"), product("HummingbirdCore", "hummingbird"), product("HummingbirdTLS", "hummingbird", trait: "TLS"), product("NIOSSL", "swift-nio-ssl", trait: "TLS"),
+        product("ServiceLifecycle", "swift-service-lifecycle"), product("AsyncAlgorithms", "swift-async-algorithms"),
+        product("Tracing", "swift-distributed-tracing"), product("HTTPTypes", "swift-http-types"),
+        product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"), product("NIOHTTPTypes", "swift-nio-extras"),
+        product("Logging", "swift-log"), product("Metrics", "swift-metrics"),
+      ],
+      swiftSettings: swiftSettings),
     .executableTarget(
       name: "MartletCLI",
       dependencies: [
-        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
+        product("Hummingbird", "hummingbird"), product("ServiceLifecycle", "swift-service-lifecycle"),
+        product("UnixSignals", "swift-service-lifecycle"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+        product("NIOHTTP1", "swift-nio"),
       ],
       swiftSettings: swiftSettings),
 

@@ -28,7 +28,7 @@ public final class LLM: Sendable {
   /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
   public let cacheSummary: String
   /// The most tokens of one request that the cache can hold.
-  let cacheCapacity: Int
+  package let cacheCapacity: Int
   let inbox: Inbox
   let waker = Waker()
   let clock: EngineClock

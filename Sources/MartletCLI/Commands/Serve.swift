@@ -1,0 +1,159 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import ArgumentParser
+import Foundation
+import Martlet
+import MartletTokenizers
+
+#if HTTPServer
+import Hummingbird
+import Logging
+import MartletServer
+import ServiceLifecycle
+import UnixSignals
+#endif
+
+/// `martlet serve`, where it was built in.
+struct Serve: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Serves a model over HTTP, as OpenAI's API has it, with a page to chat at.",
+    discussion: """
+      An option may also stand in the environment, --api-key as MARTLET_SERVE_API_KEY, or in a JSON file that --config names: {"port": 8080, \
+      "api-key": ["…"]}. The command line goes before the environment, and that before the file; a name or a value that is wrong \
+      is an error wherever it stands.
+
+      SIGTERM or Ctrl-C ends it in order: what runs may finish within --drain-timeout. A second one ends it at once.
+      """)
+
+  @Argument(help: ArgumentHelp("Name or path.", valueName: "model"))
+  var model = KnownModel.default.name
+
+  @OptionGroup(title: "Server options") var server: ServeOptions
+  @OptionGroup(title: "Chat template options") var template: ChatTemplateOptions
+  @OptionGroup(title: "Engine options") var engine: EngineOptions
+  @OptionGroup(title: "Cache options") var cache: CacheOptions
+
+  func run() async throws {
+    #if HTTPServer
+    let all = try ServeSettings.merged(
+      arguments: Array(CommandLine.arguments.dropFirst(2)), environment: ProcessInfo.processInfo.environment)
+    let command = try Serve.parse(all)
+    try await command.serve()
+    #else
+    throw CommandError(
+      """
+      this build has no server. Build one with it:
+
+        swift run -c release --traits HTTPServer martlet serve
+      """)
+    #endif
+  }
+}
+
+/// Where and to whom a model is served.
+struct ServeOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("The address to listen at; 0.0.0.0 or :: is all.", valueName: "address"))
+  var host = "127.0.0.1"
+
+  @Option(parsing: .unconditional, help: ArgumentHelp("The port; 0 takes a free one and says which.", valueName: "n"))
+  var port = 8080
+
+  @Option(help: ArgumentHelp("Listen at a Unix socket instead.", valueName: "path"))
+  var uds: String?
+
+  @Option(name: .customLong("served-name"), help: ArgumentHelp("What the model is called (default: what you called it here).", valueName: "name"))
+  var servedName: String?
+
+  @Option(name: .customLong("alias"), help: ArgumentHelp("A further name of the model; may be given again.", valueName: "name"))
+  var aliases: [String] = []
+
+  @Flag(name: .customLong("accept-any-model"), help: "Take any name for the model.")
+  var acceptsAnyModel = false
+
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
+  var context: Int?
+
+  @Option(name: .customLong("api-key"), help: ArgumentHelp("A key that requests must bring; may be given again.", valueName: "key"))
+  var apiKeys: [String] = []
+
+  @Option(
+    name: .customLong("api-key-file"), help: ArgumentHelp("A file with keys, one a line.", valueName: "file"), completion: .file())
+  var apiKeyFile: String?
+
+  @Flag(name: .customLong("open-metrics"), help: "Let /metrics be read without a key.")
+  var metricsAreOpen = false
+
+  @Option(
+    name: .customLong("cors-origin"), help: ArgumentHelp("An origin whose pages may call the server; * is all; may be given again.", valueName: "origin"))
+  var corsOrigins: [String] = []
+
+  @Option(
+    name: .customLong("allowed-host"),
+    help: ArgumentHelp(
+      "A name by which the server may be called; may be given again (default: at a loopback address its own names, else any).", valueName: "name"))
+  var allowedHosts: [String] = []
+
+  @Option(
+    name: .customLong("max-queue"), parsing: .unconditional,
+    help: ArgumentHelp("The most requests that may wait; more are refused with 503.", valueName: "n"))
+  var maxQueue = 512
+
+  @Option(
+    name: .customLong("max-queue-tokens"), parsing: .unconditional,
+    help: ArgumentHelp("The most tokens that the prompts of waiting requests may have.", valueName: "n"))
+  var maxQueueTokens: Int?
+
+  @Option(name: .customLong("max-body"), help: ArgumentHelp("The largest body; K, M and G are powers of 1024 (default: 32M).", valueName: "bytes"))
+  var maxBody: ByteCountArgument?
+
+  @Option(
+    name: .customLong("request-timeout"), parsing: .unconditional,
+    help: ArgumentHelp("End an answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
+  var requestTimeout: Double?
+
+  @Option(name: .customLong("grace"), parsing: .unconditional, help: ArgumentHelp("Seconds to go on as usual after SIGTERM, not ready.", valueName: "seconds"))
+  var grace = 0.0
+
+  @Option(
+    name: .customLong("drain-timeout"), parsing: .unconditional,
+    help: ArgumentHelp("Seconds that requests have to finish after that.", valueName: "seconds"))
+  var drainTimeout = 30.0
+
+  @Option(name: .customLong("tls-certificate"), help: ArgumentHelp("The certificate's chain, PEM.", valueName: "file"), completion: .file())
+  var tlsCertificate: String?
+
+  @Option(name: .customLong("tls-key"), help: ArgumentHelp("The certificate's key, PEM.", valueName: "file"), completion: .file())
+  var tlsKey: String?
+
+  @Flag(name: .customLong("live-prompts"), help: "Let the live view show the beginnings of prompts.")
+  var livePrompts = false
+
+  @Option(name: .customLong("log-format"), help: ArgumentHelp("text or json.", valueName: "format"))
+  var logFormat = ServeLogFormat.text
+
+  @Option(name: .customLong("metrics-names"), help: ArgumentHelp("Whose names /metrics has: martlet, vllm, llamacpp, trtllm, with commas.", valueName: "names"))
+  var metricsNames = "martlet,vllm"
+
+  @Option(help: ArgumentHelp("A JSON file with options.", valueName: "file"), completion: .file())
+  var config: String?
+
+  func validate() throws {
+    if !(0...65535).contains(port) { throw ValidationError("--port is \(port); it must be from 0 to 65535") }
+    try validatePositive(context, "--context")
+    try validatePositive(maxQueue, "--max-queue")
+    try validatePositive(maxQueueTokens, "--max-queue-tokens")
+    if let requestTimeout, !(requestTimeout > 0 && requestTimeout <= SamplingOptions.longestTimeout) {
+      throw ValidationError("--request-timeout is \(requestTimeout); it must be above 0 and at most 1e9")
+    }
+    for (name, value) in [("--grace", grace), ("--drain-timeout", drainTimeout)] where !(0...86400).contains(value) {
+      throw ValidationError("\(name) is \(value); it must be from 0 to 86400 seconds")
+    }
+    if (tlsCertificate == nil) != (tlsKey == nil) { throw ValidationError("--tls-certificate and --tls-key go together") }
+    for key in apiKeys where key.isEmpty { throw ValidationError("--api-key is empty") }
+  }
+}
+
+enum ServeLogFormat: String, ExpressibleByArgument, CaseIterable {
+  case text, json
+}

@@ -1,0 +1,127 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if HTTPServer
+import HTTPTypes
+import Martlet
+import MartletTemplates
+import MartletTokenizers
+
+/// The answers to a conversation while they are written, taken apart into thoughts, text and calls. The APIs for chat share it.
+struct ChatAnswers: Sendable {
+  let llm: LLM
+  let request: ChatRequest
+  let generations: [Generation]
+
+  /// Submits a request, on a thread that may take its time for it.
+  static func begin(_ request: ChatRequest, server: MartletServer) async throws -> ChatAnswers {
+    let llm = try server.model(named: request.model)
+    return try await Exchange.offload {
+      var request = request
+      let prompt = Prompt.chat(request.messages, tools: request.tools.isEmpty ? nil : request.tools, options: request.chatOptions)
+      let tokens = try llm.tokenIDs(of: prompt)
+      try server.fit(&request.sampling, promptTokens: tokens.count, llm, param: "messages")
+      if llm.answerFormat.needsControlTokens { request.sampling.showsControlTokens = true }
+      return ChatAnswers(
+        llm: llm, request: request,
+        generations: try llm.generate(.tokenIDs(tokens), sampling: request.sampling, count: request.count, options: request.requestOptions))
+    }
+  }
+
+  var promptTokens: Int { generations[0].promptTokenIDs.count }
+
+  /// What reads one of the answers.
+  func reader() -> AnswerReader {
+    // The end of the prompt tells whether the template has opened the model's thoughts already.
+    let bytes = generations[0].promptTokenIDs.suffix(32).flatMap { llm.tokenizer.bytes(of: Int32($0), showsControlTokens: true) }
+    return AnswerReader(
+      parser: AnswerParser(
+        format: llm.answerFormat, tools: request.tools, promptEnd: String(decoding: bytes, as: UTF8.self),
+        parsesReasoning: request.splitsReasoning), callsInParallel: request.callsInParallel)
+  }
+}
+
+/// Reads one answer.
+struct AnswerReader: Sendable {
+  private var parser: AnswerParser
+  private let callsInParallel: Bool
+  private(set) var calls: [ToolCallText] = []
+  private(set) var content = ""
+  private(set) var reasoning = ""
+  private(set) var reasoningTokens = 0
+  private(set) var finish: FinishReason?
+
+  /// A call as it goes over the wire: its arguments are a text.
+  struct ToolCallText: Sendable {
+    let id = "call_" + RandomName.make()
+    var name: String
+    var arguments = ""
+
+    var json: JSON {
+      ["id": .string(id), "type": "function", "function": ["name": .string(name), "arguments": .string(arguments)]]
+    }
+  }
+
+  init(parser: AnswerParser, callsInParallel: Bool) {
+    self.parser = parser
+    self.callsInParallel = callsInParallel
+  }
+
+  /// What a chunk adds. Where one call is all that is wanted, the parts end with it.
+  mutating func read(_ chunk: GenerationChunk) -> [AnswerPart] {
+    var parts = parser.append(chunk.text)
+    if let reason = chunk.finishReason {
+      parts += parser.finish()
+      finish = reason
+    }
+    var kept: [AnswerPart] = []
+    for part in parts {
+      switch part {
+      case .content(let text):
+        if isSatisfied { continue }
+        content += text
+      case .reasoning(let text): reasoning += text
+      case .callBegan(let index, let name):
+        if index > 0, !callsInParallel { continue }
+        calls.append(ToolCallText(name: name))
+      case .callArguments(let index, let text):
+        guard index < calls.count else { continue }
+        calls[index].arguments += text
+      case .callEnded(let index), .callBroke(let index):
+        guard index < calls.count else { continue }
+        if !callsInParallel { isSatisfied = true }
+      }
+      kept.append(part)
+    }
+    if calls.isEmpty && content.isEmpty && !reasoning.isEmpty { reasoningTokens += chunk.tokenIDs.count }
+    return kept
+  }
+
+  /// Whether the one call that was wanted is there, so that nothing more is.
+  private(set) var isSatisfied = false
+
+  /// OpenAI's word for how it ended.
+  var finishReason: String { calls.isEmpty ? (finish ?? .length).openAI : "tool_calls" }
+
+  /// The message as a reply has it.
+  var message: JSON {
+    var message: JSON.Object = [
+      "role": "assistant", "content": content.isEmpty && !calls.isEmpty ? .null : .string(content), "refusal": .null,
+    ]
+    if !reasoning.isEmpty { message["reasoning_content"] = .string(reasoning) }
+    if !calls.isEmpty { message["tool_calls"] = .array(calls.map(\.json)) }
+    return .object(message)
+  }
+}
+
+extension MartletServer {
+  /// Holds an answer to what context and cache have room for, as vLLM does: clients ask for 32 000 tokens and mean "as many as there are".
+  /// - Throws: ``APIError`` where there is no room for one.
+  func fit(_ sampling: inout SamplingParams, promptTokens: Int, _ llm: LLM, param: String) throws {
+    let most = min(llm.maxSequenceLength, llm.cacheCapacity + 1) - promptTokens
+    if most < 1 {
+      throw APIError.contextExceeded(promptTokens: promptTokens, context: min(llm.maxSequenceLength, llm.cacheCapacity + 1), param: param)
+    }
+    if let wish = sampling.maxTokens { sampling.maxTokens = min(wish, most) }
+  }
+}
+#endif

@@ -1,0 +1,188 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if HTTPServer
+import HTTPTypes
+public import Martlet
+public import MartletTemplates
+public import MartletTokenizers
+
+/// What a conversation is asked for, whichever API it came by.
+public struct ChatRequest: Sendable {
+  public var model: String?
+  public var messages: [ChatMessage]
+  /// Functions as OpenAI's API describes them; those that the model may call.
+  public var tools: [JSON] = []
+  /// Whether the model may call several tools in one answer.
+  public var callsInParallel = true
+  public var sampling: SamplingParams
+  /// How many answers.
+  public var count = 1
+  public var chatOptions = ChatOptions()
+  public var requestOptions: RequestOptions
+  public var isStream = false
+  /// Whether thoughts are told apart from the answer.
+  public var splitsReasoning = true
+}
+
+/// The body of `/v1/chat/completions`.
+public struct ChatCompletionRequest: Sendable {
+  public var chat: ChatRequest
+  /// Whether a stream ends with what it took.
+  public var includesUsage = false
+  /// Whether every event of a stream says what it took so far.
+  public var continuousUsage = false
+  /// How many alternatives to each token; nil is no log-probabilities.
+  public var topLogprobs: Int?
+
+  static let model = Field<String>.string("model", "A name of the model; absent is the one that is served.")
+  static let messages = Field<[JSON]>.array(
+    "messages", "The conversation.",
+    of: [
+      "type": "object", "required": ["role"],
+      "properties": [
+        "role": ["type": "string"],
+        "content": ["anyOf": [["type": "string"], ["type": "array", "items": ["type": "object"]], ["type": "null"]]],
+      ],
+    ])
+  static let maxCompletionTokens = Field<Int>.integer(
+    "max_completion_tokens", "The most tokens of an answer; what does not fit the context is cut.", in: 1...Int.max)
+  static let maxTokens = Field<Int>.integer("max_tokens", "The older name of max_completion_tokens.", in: 1...Int.max)
+  static let stream = Field<Bool>.bool("stream", "Whether the answer comes as it is written, as server-sent events.")
+  static let streamOptions = Field<JSON.Object>.object("stream_options", "include_usage and continuous_usage_stats.")
+  static let logprobs = Field<Bool>.bool("logprobs", "Whether tokens come with their log-probabilities: the model's, before temperature.")
+  static let topLogprobs = Field<Int>.integer("top_logprobs", "How many alternatives to each token.", in: 0...20)
+  static let tools = Field<[JSON]>.array(
+    "tools", "Functions that the model may call.", of: ["type": "object"], atMost: 1024)
+  static let toolChoice = Field<JSON>.any("tool_choice", "none or auto; a call cannot be forced yet.")
+  static let parallelToolCalls = Field<Bool>.bool("parallel_tool_calls", "Whether one answer may hold several calls.")
+  static let responseFormat = Field<JSON.Object>.object("response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.")
+  static let templateVariables = Field<JSON.Object>.object("chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.")
+  static let reasoningEffort = Field<String>.string("reasoning_effort", "Handed to the chat template.")
+  static let addGenerationPrompt = Field<Bool>.bool("add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
+  static let continueFinalMessage = Field<Bool>.bool("continue_final_message", "Whether the model goes on with the last message.")
+  static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
+
+  static let table: [any AnyField] =
+    [
+      model, messages, maxCompletionTokens, maxTokens, stream, streamOptions, logprobs, topLogprobs, tools, toolChoice, parallelToolCalls,
+      responseFormat, templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning,
+    ] + SamplingFields.table
+
+  init(_ json: JSON, id: String, server: ServerConfiguration) throws {
+    let fields = try Fields(json)
+    chat = ChatRequest(
+      model: try fields(Self.model), messages: try Self.messages(try fields.require(Self.messages)),
+      sampling: try SamplingFields.read(fields, over: server.sampling), requestOptions: try SamplingFields.options(fields, id: id))
+    if chat.messages.isEmpty { throw APIError.invalid("messages", "messages is empty; there is nothing to answer") }
+    chat.count = try fields(SamplingFields.n) ?? 1
+    if chat.count > server.maxSamples { throw APIError.invalid("n", "n is \(chat.count); at most \(server.maxSamples) answers are given") }
+    if let most = try fields(Self.maxCompletionTokens) ?? fields(Self.maxTokens) { chat.sampling.maxTokens = most }
+    chat.sampling.timeout = server.requestTimeout
+    chat.isStream = try fields(Self.stream) ?? false
+    if let options = try fields(Self.streamOptions) {
+      if !chat.isStream { throw APIError.invalid("stream_options", "stream_options is for streams; set stream to true") }
+      includesUsage = options["include_usage"]?.flag ?? false
+      continuousUsage = options["continuous_usage_stats"]?.flag ?? false
+    }
+    let top = try fields(Self.topLogprobs)
+    if try fields(Self.logprobs) ?? false {
+      topLogprobs = top ?? 0
+    } else if let top, top > 0 {
+      throw APIError.invalid("top_logprobs", "top_logprobs needs logprobs to be true")
+    }
+    chat.sampling.logprobs = topLogprobs
+    try Self.readTools(fields, into: &chat)
+    if let format = try fields(Self.responseFormat), format["type"]?.string != "text" {
+      throw APIError.unsupported(
+        "response_format", "response_format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
+    }
+    for name in ["functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema"]
+    where fields.has(name) {
+      throw APIError.unsupported(name, "\(name) would change the answer, and is not supported")
+    }
+    if let modalities = fields.object["modalities"]?.array, modalities != ["text"] {
+      throw APIError.unsupported("modalities", "only text can be answered")
+    }
+    if let variables = try fields(Self.templateVariables) { chat.chatOptions.variables = variables }
+    if let effort = try fields(Self.reasoningEffort) { chat.chatOptions.variables["reasoning_effort"] = .string(effort) }
+    for name in chat.chatOptions.variables.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
+      throw APIError.invalid("chat_template_kwargs", "chat_template_kwargs has \(name), which is the server's to set")
+    }
+    if let adds = try fields(Self.addGenerationPrompt) { chat.chatOptions.addsGenerationPrompt = adds }
+    if let continues = try fields(Self.continueFinalMessage) { chat.chatOptions.continuesFinalMessage = continues }
+    if let splits = try fields(Self.separateReasoning) { chat.splitsReasoning = splits }
+  }
+
+  /// Messages as templates take them: texts in parts are joined, and what is no text is refused by its name.
+  static func messages(_ elements: [JSON]) throws -> [ChatMessage] {
+    try elements.enumerated().map { index, element in
+      let name = "messages[\(index)]"
+      var message: ChatMessage
+      do { message = try ChatMessage(element) } catch { throw APIError.invalid(name, "\(name): \(error)") }
+      if message.role == "developer" { message.role = "system" }
+      guard ["system", "user", "assistant", "tool", "function"].contains(message.role) else {
+        throw APIError.invalid("\(name).role", "\(name).role must be system, developer, user, assistant or tool; it is \(JSON.string(message.role).shown)")
+      }
+      if message.role == "function" { message.role = "tool" }
+      if case .parts(let parts) = message.content { message.content = .text(try text(of: parts, name + ".content")) }
+      if message.content == nil, message.toolCalls.isEmpty {
+        if message.role != "assistant" { throw APIError.invalid("\(name).content", "\(name).content is missing") }
+        message.content = ""
+      }
+      // What OpenAI's answers carry besides, and no template reads.
+      for key in ["refusal", "annotations", "audio", "function_call"] { message.further[key] = nil }
+      return message
+    }
+  }
+
+  static func text(of parts: [JSON], _ name: String) throws -> String {
+    try parts.enumerated().map { index, part in
+      let type = part["type"]?.string ?? "text"
+      guard ["text", "input_text", "output_text", "refusal"].contains(type) else {
+        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
+      }
+      guard let text = (part["text"] ?? part["refusal"])?.string else {
+        throw APIError.invalid("\(name)[\(index)]", "\(name)[\(index)] has no text")
+      }
+      return text
+    }.joined(separator: "\n")
+  }
+
+  private static func readTools(_ fields: Fields, into chat: inout ChatRequest) throws {
+    var tools = try fields(Self.tools) ?? []
+    for (index, tool) in tools.enumerated() {
+      guard let name = tool["function"]?["name"]?.string, !name.isEmpty else {
+        throw APIError.invalid("tools[\(index)]", "tools[\(index)] must be {\"type\": \"function\", \"function\": {\"name\": …, …}}")
+      }
+    }
+    chat.callsInParallel = try fields(Self.parallelToolCalls) ?? true
+    if let choice = try fields(Self.toolChoice) { tools = try Self.offered(tools, choice) }
+    chat.tools = tools
+  }
+
+  /// Those of the tools that a `tool_choice` leaves.
+  static func offered(_ tools: [JSON], _ choice: JSON) throws -> [JSON] {
+    func cannot(_ what: String) -> APIError {
+      .unsupported("tool_choice", "tool_choice \(what) is not supported yet, since a call cannot be forced: use auto or none")
+    }
+    switch choice {
+    case "none": return []
+    case "auto": return tools
+    case "required": throw cannot("required")
+    default:
+      switch choice["type"]?.string {
+      case "function": throw cannot("with a named function")
+      case "allowed_tools":
+        let allowed = choice["allowed_tools"] ?? choice
+        if allowed["mode"] == "required" { throw cannot("allowed_tools with the mode required") }
+        guard let names = allowed["tools"]?.array?.compactMap({ ($0["function"]?["name"] ?? $0["name"])?.string }) else {
+          throw APIError.invalid("tool_choice", "tool_choice's allowed_tools must list functions")
+        }
+        return tools.filter { names.contains($0["function"]?["name"]?.string ?? "") }
+      default:
+        throw APIError.invalid("tool_choice", "tool_choice must be none, auto, required, a function or allowed_tools; it is \(choice.shown)")
+      }
+    }
+  }
+}
+#endif

@@ -1,0 +1,51 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+#if HTTPServer
+import Martlet
+import MartletTemplates
+
+/// What a request took, in tokens.
+struct Usage: Sendable {
+  var promptTokens: Int
+  /// Of the prompt, what was in the cache.
+  var cachedTokens = 0
+  /// Of all answers; end tokens count.
+  var completionTokens = 0
+  /// Of them, thoughts; nil where the model has none.
+  var reasoningTokens: Int?
+
+  var json: JSON {
+    var usage: JSON.Object = [
+      "prompt_tokens": .integer(promptTokens), "completion_tokens": .integer(completionTokens),
+      "total_tokens": .integer(promptTokens + completionTokens),
+      "prompt_tokens_details": ["cached_tokens": .integer(cachedTokens)],
+    ]
+    if let reasoningTokens { usage["completion_tokens_details"] = ["reasoning_tokens": .integer(reasoningTokens)] }
+    return .object(usage)
+  }
+}
+
+extension FinishReason {
+  /// OpenAI's word.
+  var openAI: String {
+    switch self {
+    case .endToken, .stopString, .cancelled: "stop"
+    case .length, .deadline: "length"
+    }
+  }
+
+  /// What else there is to say, as vLLM's `stop_reason`.
+  var stopReason: JSON {
+    switch self {
+    case .deadline: "deadline"
+    case .stopString: "stop_string"
+    default: .null
+    }
+  }
+}
+
+extension Float {
+  /// JSON has no infinities; OpenAI and vLLM write -9999 for the logarithm of nothing.
+  var logprobJSON: JSON { .number(isFinite ? Double(self) : -9999) }
+}
+#endif
