@@ -89,7 +89,8 @@ let package = Package(
       name: "MartletServer",
       dependencies: [
         "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc",
-        product("Hummingbird", "hummingbird"), product("HummingbirdCore", "hummingbird"), product("HummingbirdTLS", "hummingbird", trait: "TLS"), product("NIOSSL", "swift-nio-ssl", trait: "TLS"),
+        product("Hummingbird", "hummingbird"), product("HummingbirdCore", "hummingbird"),
+        product("HummingbirdTLS", "hummingbird", trait: "TLS"), product("NIOSSL", "swift-nio-ssl", trait: "TLS"),
         product("ServiceLifecycle", "swift-service-lifecycle"), product("AsyncAlgorithms", "swift-async-algorithms"),
         product("Tracing", "swift-distributed-tracing"), product("HTTPTypes", "swift-http-types"),
         product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"), product("NIOHTTPTypes", "swift-nio-extras"),
@@ -99,7 +100,8 @@ let package = Package(
     .executableTarget(
       name: "MartletCLI",
       dependencies: [
-        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache",
+        "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),

@@ -29,8 +29,9 @@ ALLOWED = {
         "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
         "MartletCPU", "CMartletLibc",
     ],
+    "MartletServer": ["Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc"],
     "MartletCLI": [
-        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
+        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
     ],
 }
@@ -44,11 +45,18 @@ C_LIBRARIES = ["Glibc", "Musl", "Android", "Bionic", "Darwin"]
 # module: what else it may import from outside; a module that has no row may import nothing else
 OUTSIDE = {
     "Martlet": ["Foundation", "FoundationEssentials", "Logging", "Metrics", "DequeModule"],
-    "MartletCLI": ["Foundation", "FoundationEssentials", "Dispatch", "Logging", "ArgumentParser"],
+    "MartletServer": [
+        "Hummingbird", "HummingbirdCore", "HummingbirdTLS", "ServiceLifecycle", "AsyncAlgorithms", "Tracing", "HTTPTypes", "NIOCore", "NIOPosix",
+        "NIOHTTPTypes", "NIOSSL", "Logging", "Metrics",
+    ],
+    "MartletCLI": [
+        "Foundation", "FoundationEssentials", "Dispatch", "Logging", "ArgumentParser", "Hummingbird", "ServiceLifecycle", "UnixSignals",
+        "NIOCore", "NIOPosix", "NIOHTTP1",
+    ],
 }
 
 # The top floors: they may keep time, log, and hold their own clocks.
-TOP = ["Martlet", "MartletCLI"]
+TOP = ["Martlet", "MartletServer", "MartletCLI"]
 
 # The files of Martlet that name a device: where the default of EngineConfiguration.device is made, and where it is exported.
 DEVICE_FILES = ["EngineParts.swift", "Exports.swift"]

@@ -95,7 +95,8 @@ public final class MartletServer: Sendable {
   /// How long a client who was refused should wait: until half of what waits has begun, at the pace of late.
   func retryAfter(_ llm: LLM?) -> Int {
     guard let statistics = llm?.statistics, let step = statistics.stepTime.mean, statistics.steps > 0 else { return 1 }
-    let tokens = Double(statistics.waitingTokens) / max(1, Double(statistics.promptTokens + statistics.generatedTokens) / Double(statistics.steps))
+    let tokens =
+      Double(statistics.waitingTokens) / max(1, Double(statistics.promptTokens + statistics.generatedTokens) / Double(statistics.steps))
     return min(30, max(1, Int((tokens * (step / .seconds(1)) / 2).rounded(.up))))
   }
 }

@@ -14,9 +14,9 @@ struct CeilingTests {
     #expect((rate(.bf16) != nil) == (set.name == "avx512bf16"))
     // What has no register tile of six rows is measured by float32.
     #if arch(arm64)
-      let hasSixRows = true
+    let hasSixRows = true
     #else
-      let hasSixRows = !["portable", "bf16-model"].contains(set.name)
+    let hasSixRows = !["portable", "bf16-model"].contains(set.name)
     #endif
     for operation in [CPUCeilings.Operation.widenedE4M3(rows: 1), .widenedE4M3(rows: 6), .widenedI8(rows: 4)] {
       let speed = rate(operation)

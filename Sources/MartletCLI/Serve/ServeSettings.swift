@@ -77,7 +77,8 @@ enum ServeSettings {
         arguments.append("--\(name)=\(value.text)")
       default:
         throw CommandError(
-          "\(file): \"\(name)\" must be \(lists.contains(name) ? "an array of strings" : option.takesValue ? "a string or a number" : "true or false")")
+          "\(file): \"\(name)\" must be \(lists.contains(name) ? "an array of strings" : option.takesValue ? "a string or a number" : "true or false")"
+        )
       }
     }
     return arguments

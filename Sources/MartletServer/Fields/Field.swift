@@ -32,7 +32,8 @@ struct Fields: Sendable {
 
   init(_ json: JSON, prefix: String = "") throws {
     guard let object = json.object else {
-      throw APIError.invalid(prefix.isEmpty ? nil : prefix, "\(prefix.isEmpty ? "the body" : prefix) must be an object; it is \(json.kindName)")
+      throw APIError.invalid(
+        prefix.isEmpty ? nil : prefix, "\(prefix.isEmpty ? "the body" : prefix) must be an object; it is \(json.kindName)")
     }
     self.object = object
     self.prefix = prefix.isEmpty ? "" : prefix + "."

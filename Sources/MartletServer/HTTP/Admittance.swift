@@ -27,7 +27,8 @@ extension MartletServer {
     // Every key is compared, and every byte, so that the time says nothing.
     let isKnown = configuration.apiKeys.reduce(false) { Self.areEqual($1, key) || $0 }
     if !isKnown {
-      throw APIError(.unauthorized, "the API key is not one of this server's", code: "invalid_api_key", headers: [.wwwAuthenticate: "Bearer"])
+      throw APIError(
+        .unauthorized, "the API key is not one of this server's", code: "invalid_api_key", headers: [.wwwAuthenticate: "Bearer"])
     }
   }
 

@@ -141,7 +141,8 @@ extension MartletServer {
           if method == .options { return Response(status: .noContent, headers: [.allow: allowed]) }
           guard let handler else {
             throw APIError(
-              .methodNotAllowed, "\(route) takes \(allowed), and not \(method.rawValue)", code: "method_not_allowed", headers: [.allow: allowed])
+              .methodNotAllowed, "\(route) takes \(allowed), and not \(method.rawValue)", code: "method_not_allowed",
+              headers: [.allow: allowed])
           }
           let response = try await handler(request, context, exchange)
           return method == .head ? response.createHeadResponse() : response
@@ -187,7 +188,9 @@ extension MartletServer {
   /// The client's name for its request where it is short and clean, else one of ours.
   private static func requestID(_ headers: HTTPFields) -> String {
     if let id = headers[.requestID], (1...64).contains(id.utf8.count),
-      id.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F })
+      id.utf8.allSatisfy({
+        (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F
+      })
     {
       return id
     }

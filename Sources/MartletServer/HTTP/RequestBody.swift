@@ -30,11 +30,14 @@ extension MartletServer {
     let buffer = try await collect(request.body)
     return try await Exchange.offload {
       let bytes = Array(buffer.readableBytesView)
-      guard String(validating: bytes, as: UTF8.self) != nil else { throw APIError.invalid(nil, "the body is not UTF-8", code: "invalid_json") }
+      guard String(validating: bytes, as: UTF8.self) != nil else {
+        throw APIError.invalid(nil, "the body is not UTF-8", code: "invalid_json")
+      }
       do {
         return JSON(try JSONValue(parsing: bytes))
       } catch let error as JSONError {
-        throw APIError.invalid(nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
+        throw APIError.invalid(
+          nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
       }
     }
   }
