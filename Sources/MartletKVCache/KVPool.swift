@@ -45,6 +45,10 @@ struct KVPool {
   private(set) var nodes: [Int32]
   /// `[pageCount]`: the highest retention of the sequences that hold or held the page as it is filled now; without meaning for a free one.
   private(set) var retentions: [KVRetention]
+  /// `[pageCount]`: what ``time`` was when the page was let go last.
+  private(set) var letGoTimes: [Int]
+  /// The time as it was told last; without meaning for the pool itself.
+  var time = 0
   /// The cached pages of each retention, from the lowest on, in the order in which they will be given up.
   private(set) var cached: [PageList]
   /// `[slots, maxPagesPerSequence]`.
@@ -64,6 +68,7 @@ struct KVPool {
     holders = Array(repeating: 0, count: pageCount)
     nodes = Array(repeating: -1, count: pageCount)
     retentions = Array(repeating: .low, count: pageCount)
+    letGoTimes = Array(repeating: 0, count: pageCount)
     cached = Array(repeating: PageList(capacity: pageCount), count: KVRetention.allCases.count)
     table = Array(repeating: -1, count: slots * maxPagesPerSequence)
     firstEntry = Array(repeating: 0, count: slots)
@@ -194,6 +199,7 @@ struct KVPool {
   mutating func letGo(_ page: Int32) {
     holders[Int(page)] -= 1
     if holders[Int(page)] > 0 { return }
+    letGoTimes[Int(page)] = time
     if nodes[Int(page)] < 0 {
       freePages.append(page)
     } else {

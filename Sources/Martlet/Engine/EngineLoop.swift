@@ -34,6 +34,8 @@ package final class EngineLoop {
   private var endings: [Ending] = []
   /// When the first of the requests' deadlines is over, if not before; nil without deadlines.
   private var nextDeadline: Duration?
+  /// What is gathered of the steps; nil while nobody looks.
+  private var gatherer: SnapshotGatherer?
   /// Ids of the requests whose time is over.
   private var late: [Int] = []
 
@@ -85,6 +87,7 @@ package final class EngineLoop {
     expire()
     if mail.isOver { fail(LLMError.stopped("it was shut down before the answer was whole")) }
     if scheduler.isIdle || !endings.isEmpty { publish() }
+    if mail.isWatched || gatherer != nil { look() }
     if scheduler.isIdle { return !mail.isClosed }
     try step()
     return true
@@ -155,6 +158,7 @@ package final class EngineLoop {
 
   private func step() throws {
     clock.beginStep()
+    runner.cache.noteTime(SnapshotGatherer.milliseconds(clock.stepBegan))
     let pausesBefore = scheduler.pauses
     let cachedBefore = scheduler.cachedPromptTokens
     scheduler.schedule(into: &plan, promptTokensBesideGenerations: pacer.promptTokens)
@@ -182,7 +186,23 @@ package final class EngineLoop {
     pacer.took(time, promptTokens: promptTokens)
     meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: time)
     meters?.admitted(cachedPromptTokens: scheduler.cachedPromptTokens - cachedBefore, pauses: scheduler.pauses - pausesBefore)
+    gatherer?.add(plan, promptTokens: promptTokens, clock)
     publish(promptTokens: promptTokens)
+  }
+
+  /// Begins and ends to gather what snapshots tell of the steps, and takes the one that somebody waits for. The numbers are published.
+  private func look() {
+    if !mail.isWatched {
+      gatherer = nil
+      return
+    }
+    if gatherer == nil { gatherer = SnapshotGatherer() }
+    guard mail.wantsSnapshot, let gatherer else { return }
+    let showsText = inbox.desk.wantsText
+    let now = clock.now
+    let snapshot = gatherer.snapshot(
+      at: now, scheduler, runner.cache, inbox.statistics, isRunning: !mail.isClosed, tokenizer: showsText ? tokenizer : nil)
+    inbox.desk.deliver(snapshot, time: now, showsText: showsText)
   }
 
   /// Gives every request whose tokens are all computed its next token.

@@ -11,6 +11,9 @@ package final class Inbox: Sendable {
     var isClosed = false
     /// Whatever has not ended ends now.
     var isOver = false
+    /// Whether anybody looks at the engine, and whether somebody waits for a snapshot of it.
+    var isWatched = false
+    var wantsSnapshot = false
   }
 
   /// How much waits to begin, at the most.
@@ -54,10 +57,20 @@ package final class Inbox: Sendable {
 
   private let state: Guarded<State>
   private let limits: Limits
+  /// Where snapshots are asked for, and handed out.
+  let desk: SnapshotDesk
 
   package init(statistics: EngineStatistics, limits: Limits = Limits()) {
-    state = Guarded(State(statistics: statistics))
+    let state = Guarded(State(statistics: statistics))
+    self.state = state
     self.limits = limits
+    desk = SnapshotDesk { isWatched, isWanted in
+      state.withLock { state in
+        state.mail.isWatched = isWatched
+        if isWanted { state.mail.wantsSnapshot = true }
+      }
+      if isWanted { state.signal() }
+    }
   }
 
   // MARK: Any thread
@@ -166,11 +179,16 @@ package final class Inbox: Sendable {
   func collect(into collected: inout Mail, waiting: Bool) {
     collected.submissions.removeAll(keepingCapacity: true)
     collected.cancellations.removeAll(keepingCapacity: true)
-    state.wait(until: { !waiting || !$0.mail.submissions.isEmpty || !$0.mail.cancellations.isEmpty || $0.mail.isClosed }) { state in
+    state.wait(until: {
+      !waiting || !$0.mail.submissions.isEmpty || !$0.mail.cancellations.isEmpty || $0.mail.isClosed || $0.mail.wantsSnapshot
+    }) { state in
       swap(&collected.submissions, &state.mail.submissions)
       swap(&collected.cancellations, &state.mail.cancellations)
       collected.isClosed = state.mail.isClosed
       collected.isOver = state.mail.isOver
+      collected.isWatched = state.mail.isWatched
+      collected.wantsSnapshot = state.mail.wantsSnapshot
+      state.mail.wantsSnapshot = false
     }
   }
 
@@ -205,5 +223,6 @@ package final class Inbox: Sendable {
     }
     for submission in late { submission.fail(reason) }
     for waiter in waiters { waiter.resume() }
+    desk.end()
   }
 }

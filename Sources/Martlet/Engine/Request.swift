@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletKVCache
+import MartletTokenizers
 
 /// A request inside the loop: its tokens, how many of them are computed, and where its answer goes.
 ///
@@ -28,8 +29,11 @@ package final class Request {
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
   let deadline: Duration?
-  /// When its last token came.
+  /// When its first token came, and its last.
+  var firstTokenTime: Duration?
   var lastTokenTime: Duration?
+  /// What ``beginning(_:)`` found.
+  private var promptBeginning: String?
   /// Tokens whose keys and values are in the cache.
   package internal(set) var computed = 0
   /// Tokens that come in chunks: the prompt, and after a pause what had been generated too.
@@ -99,6 +103,16 @@ package final class Request {
     pauses += 1
     computed = 0
     contextLength = tokens.count
+  }
+
+  /// The first characters of the prompt's text, at most `most`; made once.
+  func beginning(_ most: Int, _ tokenizer: any Tokenizer) -> String {
+    if let promptBeginning { return promptBeginning }
+    // A character has at most four bytes, and nearly every token at least one.
+    let text = tokenizer.decode(tokens.prefix(min(promptLength, 4 * most)))
+    let beginning = String(text.unicodeScalars.prefix(most))
+    promptBeginning = beginning
+    return beginning
   }
 
   package func append(_ token: Int) { tokens.append(Int32(token)) }

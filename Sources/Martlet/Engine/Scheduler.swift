@@ -93,17 +93,25 @@ package struct Scheduler {
     return true
   }
 
-  private mutating func admit(_ request: Request) -> Bool {
-    if running.count == maxBatchSize { return false }
+  /// Why the request whose turn it is has to wait, and the others behind it; nil where it may begin.
+  var obstacle: EngineSnapshot.Obstacle? { waiting.first.flatMap { obstacle(to: $0) } }
+
+  private func obstacle(to request: Request) -> EngineSnapshot.Obstacle? {
+    if running.count == maxBatchSize { return .batch }
     if capacityPolicy == .guaranteedNoEvict {
-      for pool in promised.indices where promised[pool] + pages(of: request, pool) > cache.pageCount(pool: pool) { return false }
+      for pool in promised.indices where promised[pool] + pages(of: request, pool) > cache.pageCount(pool: pool) { return .pages }
     }
     // Only the pages of its next step will be taken, but a prompt whose end does not fit would pause half-way.
     if capacityPolicy == .maxUtilization,
       !cache.hasRoom(for: request.tokens, reusing: !request.needsPromptRows, chunk: chunkSize)
     {
-      return false
+      return .pages
     }
+    return nil
+  }
+
+  private mutating func admit(_ request: Request) -> Bool {
+    if obstacle(to: request) != nil { return false }
     guard let reused = addToCache(request) else { return false }
     request.begin()
     request.computed = reused

@@ -7,9 +7,11 @@ struct StepClock {
   private let clock: EngineClock
   /// When the turn and its step began, what the model and sampling took of it so far, and when the last part ended.
   private var turnBegan = Duration.zero
-  private var stepBegan = Duration.zero
-  private var turnModelTime = Duration.zero
-  private var turnSamplingTime = Duration.zero
+  private(set) var stepBegan = Duration.zero
+  private(set) var turnModelTime = Duration.zero
+  private(set) var turnSamplingTime = Duration.zero
+  /// What else the turn before took.
+  private(set) var turnOverheadTime = Duration.zero
   /// When the last part that was measured ended.
   private(set) var mark = Duration.zero
   private var stepTime = EngineStatistics.Times()
@@ -22,6 +24,8 @@ struct StepClock {
   init(_ clock: EngineClock) { self.clock = clock }
 
   var now: Duration { clock.now }
+  /// Since the engine began.
+  var stepCount: Int { stepTime.count }
 
   /// The loop woke: the time that it slept is no turn's.
   mutating func wake() { turnBegan = clock.now }
@@ -51,7 +55,8 @@ struct StepClock {
     stepTime.add(ended - stepBegan)
     modelTime.add(turnModelTime)
     samplingTime.add(turnSamplingTime)
-    overheadTime.add(ended - turnBegan - turnModelTime - turnSamplingTime)
+    turnOverheadTime = ended - turnBegan - turnModelTime - turnSamplingTime
+    overheadTime.add(turnOverheadTime)
     turnBegan = ended
     return ended - stepBegan
   }
@@ -62,6 +67,7 @@ struct StepClock {
       interTokenTime.add(mark - last)
       meters?.nextToken(after: mark - last)
     } else {
+      request.firstTokenTime = mark
       timeToFirstToken.add(mark - request.submitted)
       meters?.firstToken(after: mark - request.submitted)
     }

@@ -113,6 +113,11 @@ package struct WaitingQueue {
     }
   }
 
+  /// Requests that had begun.
+  var pausedRequests: some Collection<Request> { paused }
+  /// The others, in the order of their arrival.
+  var arrivedRequests: some Sequence<Request> { arrivals.lazy.compactMap { [waiting] in waiting[$0] } }
+
   package func forEach(_ body: (Request) -> Void) {
     for request in paused { body(request) }
     for request in waiting.values { body(request) }
