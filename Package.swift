@@ -60,6 +60,7 @@ let package = Package(
   targets: [
     .target(name: "CMartletKernels", cSettings: cSettings),
     .target(name: "CMartletLibc", cSettings: cSettings),
+    .target(name: "CMartletPage", exclude: ["page"], cSettings: cSettings),
     .target(name: "MartletCore", swiftSettings: swiftSettings),
     .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(name: "MartletFormats", dependencies: ["MartletCore", "CMartletLibc"], swiftSettings: swiftSettings),

@@ -16,6 +16,7 @@ import sys
 ALLOWED = {
     "CMartletKernels": [],
     "CMartletLibc": [],
+    "CMartletPage": [],
     "MartletCore": [],
     "MartletCPU": ["MartletCore", "CMartletKernels", "CMartletLibc"],
     "MartletFormats": ["MartletCore", "CMartletLibc"],
