@@ -89,7 +89,7 @@ let package = Package(
     .target(
       name: "MartletServer",
       dependencies: [
-        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc",
+        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc", "CMartletPage",
         product("Hummingbird", "hummingbird"), product("HummingbirdCore", "hummingbird"),
         product("HummingbirdTLS", "hummingbird", trait: "TLS"), product("NIOSSL", "swift-nio-ssl", trait: "TLS"),
         product("ServiceLifecycle", "swift-service-lifecycle"), product("AsyncAlgorithms", "swift-async-algorithms"),

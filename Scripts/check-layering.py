@@ -30,7 +30,7 @@ ALLOWED = {
         "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
         "MartletCPU", "CMartletLibc",
     ],
-    "MartletServer": ["Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc"],
+    "MartletServer": ["Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc", "CMartletPage"],
     "MartletCLI": [
         "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
         "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",

@@ -67,7 +67,7 @@ static const uint8_t tokens_js[] = {
 };
 
 // A file that is not here is not served: Scripts/check-page.py opens the page with these alone.
-const martlet_page_asset martlet_page_assets[] = {
+static const martlet_page_asset assets[] = {
     {"index.html", "text/html; charset=utf-8", index_html, sizeof index_html},
     {"page.css", "text/css; charset=utf-8", page_css, sizeof page_css},
     {"icon.svg", "image/svg+xml", icon_svg, sizeof icon_svg},
@@ -90,4 +90,6 @@ const martlet_page_asset martlet_page_assets[] = {
     {"tokens.js", "text/javascript; charset=utf-8", tokens_js, sizeof tokens_js},
 };
 
-const size_t martlet_page_asset_count = sizeof martlet_page_assets / sizeof martlet_page_assets[0];
+size_t martlet_page_asset_count(void) { return sizeof assets / sizeof assets[0]; }
+
+martlet_page_asset martlet_page_asset_at(size_t index) { return assets[index]; }

@@ -25,9 +25,10 @@ extension MartletServer {
     add("health", to: router, needsKey: false, [(.get, health)])
     add("v1/health", to: router, needsKey: false, route: "/health", [(.get, health)])
     add("readyz", to: router, needsKey: false, [(.get, health)])
-    add("livez", to: router, needsKey: false, [(.get, live)])
+    add("livez", to: router, needsKey: false, [(.get, isAlive)])
     add("metrics", to: router, needsKey: false, [(.get, metrics)])
     add("version", to: router, needsKey: false, [(.get, version)])
+    add("martlet/live", to: router, [(.get, live)])
   }
 
   /// What answers where there is no route, in the form of the others.

@@ -17,8 +17,10 @@ typedef struct {
   size_t count;
 } martlet_page_asset;
 
-/// All files of the page, `martlet_page_asset_count` of them; `index.html` is the first.
-extern const martlet_page_asset martlet_page_assets[];
-extern const size_t martlet_page_asset_count;
+/// How many files the page has.
+size_t martlet_page_asset_count(void);
+
+/// File `index` of them; `index.html` is the first. (Swift sees no array whose length C does not say.)
+martlet_page_asset martlet_page_asset_at(size_t index);
 
 #endif

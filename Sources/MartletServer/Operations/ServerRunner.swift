@@ -63,6 +63,7 @@ public struct ServerRunner: Service {
     let router = Router(context: ServerContext.self)
     router.add(middleware: NotFoundMiddleware(server))
     server.addRoutes(to: router)
+    server.addPage(to: router)
     addFurtherRoutes(router)
     let (listening, listens) = AsyncStream<Int?>.makeStream()
     let channel = HTTP1Channel.Configuration.martlet(maxBodyBytes: server.configuration.maxBodyBytes)

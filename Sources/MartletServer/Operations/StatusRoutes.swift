@@ -20,7 +20,7 @@ extension MartletServer {
   }
 
   /// 200 as long as the process answers at all.
-  func live(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
+  func isAlive(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     Response(json: ["status": "ok"])
   }
 
