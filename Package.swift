@@ -23,7 +23,7 @@ let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] :
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "Martlet", targets: ["Martlet", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
+    .library(name: "Martlet", targets: ["Martlet", "MartletAnswers", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
@@ -45,6 +45,7 @@ let package = Package(
     .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
       name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
+    .target(name: "MartletAnswers", dependencies: ["MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(
@@ -57,8 +58,8 @@ let package = Package(
     .target(
       name: "Martlet",
       dependencies: [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
+        "MartletModels", "MartletCPU", "CMartletLibc",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "DequeModule", package: "swift-collections"),
@@ -102,6 +103,10 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "MartletAnswersTests", dependencies: ["MartletAnswers", "MartletFormats", "MartletTemplates", "MartletTokenizers"],
+      resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "MartletKVCacheTests",
       dependencies: ["MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),
@@ -126,8 +131,8 @@ let package = Package(
     .testTarget(
       name: "MartletTests",
       dependencies: [
-        "Martlet", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
-        "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
+        "Martlet", "MartletAnswers", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache",
+        "MartletFormats", "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),

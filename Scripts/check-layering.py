@@ -21,17 +21,18 @@ ALLOWED = {
     "MartletFormats": ["MartletCore", "CMartletLibc"],
     "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
+    "MartletAnswers": ["MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache", "CMartletLibc"],
     "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention", "CMartletLibc"],
     "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache", "CMartletLibc"],
     "Martlet": [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
+        "MartletModels", "MartletCPU", "CMartletLibc",
     ],
     "MartletCLI": [
-        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
+        "Martlet", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache",
+        "MartletAttention", "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
     ],
 }
 
