@@ -28,7 +28,7 @@ let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] :
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "Martlet", targets: ["Martlet", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
+    .library(name: "Martlet", targets: ["Martlet", "MartletAnswers", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
@@ -67,6 +67,7 @@ let package = Package(
     .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
       name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
+    .target(name: "MartletAnswers", dependencies: ["MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(
@@ -79,8 +80,8 @@ let package = Package(
     .target(
       name: "Martlet",
       dependencies: [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
+        "MartletModels", "MartletCPU", "CMartletLibc",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "DequeModule", package: "swift-collections"),
@@ -89,7 +90,7 @@ let package = Package(
     .target(
       name: "MartletServer",
       dependencies: [
-        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc", "CMartletPage",
+        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "CMartletLibc", "CMartletPage",
         product("Hummingbird", "hummingbird"), product("HummingbirdCore", "hummingbird"),
         product("HummingbirdTLS", "hummingbird", trait: "TLS"), product("NIOSSL", "swift-nio-ssl", trait: "TLS"),
         product("ServiceLifecycle", "swift-service-lifecycle"), product("AsyncAlgorithms", "swift-async-algorithms"),
@@ -140,6 +141,10 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "MartletAnswersTests", dependencies: ["MartletAnswers", "MartletFormats", "MartletTemplates", "MartletTokenizers"],
+      resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "MartletKVCacheTests",
       dependencies: ["MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),
@@ -164,8 +169,8 @@ let package = Package(
     .testTarget(
       name: "MartletTests",
       dependencies: [
-        "Martlet", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
-        "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
+        "Martlet", "MartletAnswers", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache",
+        "MartletFormats", "MartletCore", "MartletCPU", "MartletTestSupport", "CMartletAllocationCounter",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "MetricsTestKit", package: "swift-metrics"),

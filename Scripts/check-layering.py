@@ -22,18 +22,21 @@ ALLOWED = {
     "MartletFormats": ["MartletCore", "CMartletLibc"],
     "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
+    "MartletAnswers": ["MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache", "CMartletLibc"],
     "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention", "CMartletLibc"],
     "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache", "CMartletLibc"],
     "Martlet": [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention", "MartletModels",
-        "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
+        "MartletModels", "MartletCPU", "CMartletLibc",
     ],
-    "MartletServer": ["Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "CMartletLibc", "CMartletPage"],
+    "MartletServer": [
+        "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "CMartletLibc", "CMartletPage",
+    ],
     "MartletCLI": [
-        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
+        "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers",
+        "MartletKVCache", "MartletAttention", "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
     ],
 }
 

@@ -39,6 +39,8 @@ VIOLATIONS = {
     "the CPU outside the default": ("Sources/Martlet/Runner.swift", "import MartletCPU\n", 1, "only in EngineParts.swift"),
     "kernels outside the device": ("Sources/MartletCLI/Bench.swift", "\nimport CMartletKernels\n", 2, "only MartletCPU"),
     "a log below Martlet": ("Sources/MartletAttention/Log.swift", "import Logging\n", 1, "may not import Logging"),
+    "an answer's reader that knows tokens": (
+        "Sources/MartletAnswers/Parser.swift", "import MartletTokenizers\n", 1, "MartletAnswers may not import MartletTokenizers"),
     "Foundation below Martlet": ("Sources/MartletCore/Data.swift", "import Foundation\n", 1, "may not import Foundation"),
     "a platform's name of the C library": ("Sources/MartletCPU/Pool.swift", "import Glibc\n", 1, "import CMartletLibc"),
     "a platform's name under a condition": (

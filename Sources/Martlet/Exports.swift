@@ -3,6 +3,7 @@
 // `import Martlet` names everything that its own interface speaks of: messages and tokenizers, data types and devices, the cache's settings,
 // registries, files.
 
+@_exported public import MartletAnswers
 @_exported public import MartletAttention
 @_exported public import MartletCPU
 @_exported public import MartletCore

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import Logging
+public import MartletAnswers
 public import MartletFormats
 public import MartletModels
 public import MartletTokenizers
@@ -23,6 +24,8 @@ public final class LLM: Sendable {
   public let tokenizer: any Tokenizer
   /// How conversations are written: the configuration's, or the file's; the error says why there is none.
   public let chatTemplate: Result<ChatTemplate, TokenizerError>
+  /// How the model's answers are written, as the chat template says; plain text without one.
+  public let answerFormat: AnswerFormat
   /// The most tokens of one request, prompt and answer.
   public let maxSequenceLength: Int
   /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
@@ -86,6 +89,7 @@ public final class LLM: Sendable {
     chatTemplate =
       configuration.chatTemplate.map { .success($0.with(specialTokens: tokenizer.templateTokens.merging($0.specialTokens) { $1 })) }
       ?? filesTemplate
+    answerFormat = (try? chatTemplate.get()).map { AnswerFormat($0) } ?? AnswerFormat()
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity

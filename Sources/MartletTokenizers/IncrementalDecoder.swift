@@ -11,14 +11,18 @@
 /// ```
 public struct IncrementalDecoder: Sendable {
   private let tokenizer: any Tokenizer
+  private let showsControlTokens: Bool
   /// Bytes of an unfinished character: at most three between calls. With room for a token beside them.
   private var pending: [UInt8] = []
   /// The next byte is the text's first, and a space there is the tokenizer's own.
   private var dropsSpace: Bool
 
-  /// - Parameter continuesText: The tokens go on where other text ended (an answer after its prompt), so that a leading space is kept.
-  public init(_ tokenizer: any Tokenizer, continuesText: Bool = false) {
+  /// - Parameters:
+  ///   - continuesText: The tokens go on where other text ended (an answer after its prompt), so that a leading space is kept.
+  ///   - showsControlTokens: The names of control tokens are part of the text; else they are left out.
+  public init(_ tokenizer: any Tokenizer, continuesText: Bool = false, showsControlTokens: Bool = false) {
     self.tokenizer = tokenizer
+    self.showsControlTokens = showsControlTokens
     dropsSpace = tokenizer.dropsLeadingSpace && !continuesText
     pending.reserveCapacity(256)
   }
@@ -53,7 +57,7 @@ public struct IncrementalDecoder: Sendable {
 
   /// Adds the token's bytes to what is pending, and says how many of them are whole characters now.
   private mutating func take(_ token: Int32) -> Int {
-    tokenizer.appendBytes(of: token, showsControlTokens: false, to: &pending)
+    tokenizer.appendBytes(of: token, showsControlTokens: showsControlTokens, to: &pending)
     if dropsSpace, let first = pending.first {
       dropsSpace = false
       if first == UInt8(ascii: " ") { pending.removeFirst() }

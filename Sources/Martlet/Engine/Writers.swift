@@ -38,7 +38,7 @@ package final class AnswerWriter {
     self.channel = channel
     endTokens = (sampling.ignoresEndTokens ? [] : tokenizer.endTokens).union(sampling.stopTokenIDs.map { Int32(truncatingIfNeeded: $0) })
     self.logitsProcessor = logitsProcessor
-    decoder = IncrementalDecoder(tokenizer, continuesText: true)
+    decoder = IncrementalDecoder(tokenizer, continuesText: true, showsControlTokens: sampling.showsControlTokens)
     stops = StopMatcher(sampling.stop)
     adjustment = LogitAdjustment(sampling)
     piece.reserveCapacity(PendingChunk.reservedBytes)

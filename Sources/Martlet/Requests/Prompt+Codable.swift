@@ -63,6 +63,7 @@ extension SamplingParams: Codable {
     case promptLogprobs = "prompt_logprobs"
     case cacheRetention = "cache_retention"
     case ignoresEndTokens = "ignore_eos"
+    case showsControlTokens = "show_control_tokens"
   }
 
   public init(from decoder: any Decoder) throws {
@@ -90,7 +91,8 @@ extension SamplingParams: Codable {
       logprobs: try container.decodeIfPresent(Int.self, forKey: .logprobs),
       promptLogprobs: try container.decodeIfPresent(Int.self, forKey: .promptLogprobs),
       cacheRetention: try container.decodeIfPresent(KVRetention.self, forKey: .cacheRetention),
-      ignoresEndTokens: try value(.ignoresEndTokens, or: standard.ignoresEndTokens))
+      ignoresEndTokens: try value(.ignoresEndTokens, or: standard.ignoresEndTokens),
+      showsControlTokens: try value(.showsControlTokens, or: standard.showsControlTokens))
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -112,5 +114,6 @@ extension SamplingParams: Codable {
     try container.encodeIfPresent(promptLogprobs, forKey: .promptLogprobs)
     try container.encodeIfPresent(cacheRetention, forKey: .cacheRetention)
     try container.encode(ignoresEndTokens, forKey: .ignoresEndTokens)
+    if showsControlTokens { try container.encode(showsControlTokens, forKey: .showsControlTokens) }
   }
 }

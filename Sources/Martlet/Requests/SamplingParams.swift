@@ -52,12 +52,16 @@ public struct SamplingParams: Sendable, Hashable {
   public var cacheRetention: KVRetention?
   /// Go on past the model's end tokens, which then are tokens like others. For measurements.
   public var ignoresEndTokens: Bool
+  /// The text has the names of control tokens in it, such as `<|channel|>` or `[TOOL_CALLS]`, for whoever reads an answer's structure (an
+  /// `AnswerParser` whose `AnswerFormat` needs control tokens); stop strings see them too. The token that ends the answer is no text either way.
+  /// vLLM calls the opposite `skip_special_tokens`.
+  public var showsControlTokens: Bool
 
   public init(
     temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
     frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
     stop: [String] = [], stopTokenIDs: Set<Int> = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, cacheRetention: KVRetention? = nil,
-    ignoresEndTokens: Bool = false
+    ignoresEndTokens: Bool = false, showsControlTokens: Bool = false
   ) {
     self.temperature = temperature
     self.topK = topK
@@ -76,6 +80,7 @@ public struct SamplingParams: Sendable, Hashable {
     self.promptLogprobs = promptLogprobs
     self.cacheRetention = cacheRetention
     self.ignoresEndTokens = ignoresEndTokens
+    self.showsControlTokens = showsControlTokens
   }
 
   /// What sample `index` of a prompt is drawn with, a pure function of ``seed`` and `index`: ``seed`` itself for sample 0. A request with this

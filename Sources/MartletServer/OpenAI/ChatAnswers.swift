@@ -3,6 +3,7 @@
 #if HTTPServer
 import HTTPTypes
 import Martlet
+import MartletAnswers
 import MartletTemplates
 import MartletTokenizers
 

@@ -4,6 +4,7 @@
 import HTTPTypes
 import Hummingbird
 import Martlet
+import MartletAnswers
 import MartletTemplates
 
 // POST /v1/chat/completions

@@ -3,7 +3,7 @@
 #if HTTPServer
 import CMartletPage
 import HTTPTypes
-import Hummingbird
+public import Hummingbird
 import NIOCore
 
 /// A file of the page, as it lies in the binary.

@@ -81,48 +81,45 @@ public struct ServerRunner: Service {
     configuration.maximumGracefulShutdownDuration = drainTimeout + .seconds(5)
     let group = ServiceGroup(configuration: configuration)
 
-    try await withGracefulShutdownHandler {
-      try await withThrowingTaskGroup(of: Step.self) { tasks in
-        tasks.addTask {
-          try await group.run()
-          return .closed
-        }
-        tasks.addTask {
-          for await port in listening { onEvent(.listening(port: port)) }
-          let llm = try await load { share in server.setState(.loading(share)) }
-          server.setState(.ready(llm))
-          onEvent(.ready(llm))
-          // Ends with the engine: at the drain, or by a failure, which is thrown.
-          try await llm.run()
-          return .engineEnded
-        }
-        tasks.addTask {
-          // Returns, or throws, when the shutdown begins.
-          try await gracefulShutdown()
-          server.beginDraining()
-          onEvent(.draining)
-          try await Task.sleep(for: gracePeriod)
-          await group.triggerGracefulShutdown()
-          if case .ready(let llm) = server.state { await llm.shutdown(gracePeriod: drainTimeout) }
-          return .drained
-        }
-        var failure: (any Error)?
-        while true {
-          do {
-            guard let step = try await tasks.next() else { break }
-            if step == .closed { break }
-          } catch {
-            failure = failure ?? error
-            if !(error is CancellationError) { server.setState(.failed("\(error)")) }
-            await group.triggerGracefulShutdown()
-            if Task.isCancelled { break }
-          }
-        }
-        tasks.cancelAll()
-        if case .ready(let llm) = server.state { await llm.shutdown(gracePeriod: .zero) }
-        if let failure { throw failure }
+    // Apart, because a group inside of another closes its listener as soon as the outer one's shutdown begins.
+    let serving = Task.detached { try await group.run() }
+    try await withThrowingTaskGroup(of: Step.self) { tasks in
+      tasks.addTask {
+        try await withTaskCancellationHandler { try await serving.value } onCancel: { serving.cancel() }
+        return .closed
       }
-    } onGracefulShutdown: {
+      tasks.addTask {
+        for await port in listening { onEvent(.listening(port: port)) }
+        let llm = try await load { share in server.setState(.loading(share)) }
+        server.setState(.ready(llm))
+        onEvent(.ready(llm))
+        // Ends with the engine: at the drain, or by a failure, which is thrown.
+        try await llm.run()
+        return .engineEnded
+      }
+      tasks.addTask {
+        try await gracefulShutdown()
+        server.beginDraining()
+        onEvent(.draining)
+        try await Task.sleep(for: gracePeriod)
+        await group.triggerGracefulShutdown()
+        if case .ready(let llm) = server.state { await llm.shutdown(gracePeriod: drainTimeout) }
+        return .drained
+      }
+      var failure: (any Error)?
+      while true {
+        do {
+          guard let step = try await tasks.next(), step != .closed else { break }
+        } catch {
+          failure = failure ?? error
+          if !(error is CancellationError) { server.setState(.failed("\(error)")) }
+          if Task.isCancelled { break }
+          await group.triggerGracefulShutdown()
+        }
+      }
+      tasks.cancelAll()
+      if case .ready(let llm) = server.state { await llm.shutdown(gracePeriod: .zero) }
+      if let failure { throw failure }
     }
   }
 

@@ -50,10 +50,10 @@ struct CodingTests {
     let all = SamplingParams(
       temperature: 0.7, topK: 3, topP: 0.9, minP: 0.1, repetitionPenalty: 1.1, presencePenalty: 0.2, frequencyPenalty: -0.3,
       logitBias: [5: 1.5], seed: .max, maxTokens: 9, timeout: .milliseconds(1500), stop: ["a", "b"], stopTokenIDs: [3, 1], logprobs: 2,
-      promptLogprobs: 0, cacheRetention: .high, ignoresEndTokens: true)
+      promptLogprobs: 0, cacheRetention: .high, ignoresEndTokens: true, showsControlTokens: true)
     let text = try Self.text(all)
     #expect(text.contains(#""timeout":1.5"#) && text.contains(#""stop_token_ids":[1,3]"#) && text.contains(#""cache_retention":"high""#))
-    #expect(try Self.value(text) == all)
+    #expect(try Self.value(text) == all && text.contains(#""show_control_tokens":true"#))
   }
 
   @Test("of answers and statistics come back as they were")
