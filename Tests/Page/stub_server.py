@@ -27,8 +27,7 @@ POLICY = "default-src 'self'"
 
 MARKDOWN = """## Why keys and values are kept
 
-Attention looks back at *every* earlier token. Without a cache it would compute their keys and values **again and again**; with one, a step
-costs what the new token costs.
+Attention looks back at *every* earlier token. Without a cache it would compute their keys and values **again and again**; with one, a step costs what the new token costs.
 
 1. The prompt is read once, in chunks.
 2. Each page holds 32 tokens:
@@ -442,7 +441,7 @@ class Handler(BaseHTTPRequestHandler):
             if wants_logprobs:
                 logprobs = {"content": []}
                 for token in piece:
-                    chance = rng.choice([0.999, 0.97, 0.93, 0.99, 0.7, 0.45, 0.2, 0.05])
+                    chance = rng.choice([0.999, 0.97, 0.93, 0.99, 0.96, 0.98, 0.92, 0.7, 0.8, 0.45, 0.2, 0.05])
                     others = [token, " the", " cache", " keys", " token"]
                     left = 1 - chance
                     tops = [{"token": other, "logprob": math.log(chance if index == 0 else left / 2 ** index), "bytes": list(other.encode())}
@@ -482,7 +481,26 @@ class Stub(ThreadingHTTPServer):
         self.loads_until = time.monotonic() + loading
         self.paths, self.requests = [], []  # what was asked for
         self.aborted = self.watchers = 0
+        self.connections = set()
         self.url = f"http://127.0.0.1:{self.server_port}{self.prefix}/"
+
+    def process_request(self, request, address):
+        self.connections.add(request)
+        super().process_request(request, address)
+
+    def shutdown_request(self, request):
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def stop(self):
+        """As if it were killed: connections that are kept break too."""
+        self.shutdown()
+        self.server_close()
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def handle_error(self, *_):
         pass  # browsers hang up as they like

@@ -3,7 +3,7 @@
 // The chat: the list at the side, the messages, the line that one types in, and the answers that are being written. Each answer is written into
 // its message whether or not it is looked at, so several chats can be answered at once: that is what the server is good at.
 
-import { byID, element, iconButton, tell } from "./dom.js";
+import { byID, element, icon, iconButton, tell } from "./dom.js";
 import { AnswerView, UserView } from "./message-view.js";
 import { ServerError, streamChat } from "./server.js";
 import { recall, remember } from "./settings.js";
@@ -11,6 +11,9 @@ import { ChatStore, addMessage, exported, imported, newChat, pathOf, versionsOf 
 import { tokenOf } from "./tokens.js";
 
 const NEAR = 48; // pixels from the end that count as being there
+
+/// A phone has no such keys to speak of.
+const hasKeys = matchMedia("(pointer: fine)").matches;
 
 const EXAMPLES = [
   "Explain in four sentences why a language model needs a key/value cache.",
@@ -42,10 +45,29 @@ export class ChatPage {
     this.#bind();
     await this.#store.open();
     this.#store.onchange = () => this.#showTitles();
+    await this.#takeRescued();
     const current = recall("chat");
     const chat = current ? await this.#store.chat(current) : null;
     this.#open(chat ?? newChat(this.#settings.defaultSystem));
     await this.#showTitles();
+  }
+
+  /// What was being written when the page was closed.
+  async #takeRescued() {
+    let rescued = [];
+    try {
+      rescued = JSON.parse(recall("rescued", "[]"));
+    } catch {
+      // Half of it is worth nothing.
+    }
+    remember("rescued", null);
+    for (const { chat: id, message } of rescued) {
+      const chat = await this.#store.chat(id);
+      const known = chat?.messages[message.id];
+      if (!known?.isBroken || known.content.length > message.content.length) continue;
+      Object.assign(known, message);
+      await this.#store.put(chat);
+    }
   }
 
   // MARK: Reading and typing
@@ -106,8 +128,10 @@ export class ChatPage {
       this.#showComposer();
       if (!Object.keys(this.#chat.messages).length) this.#show();
     });
+    // A database is too slow for a page that goes.
     addEventListener("pagehide", () => {
-      for (const { chat } of this.#runs.values()) this.#store.put(chat);
+      const rescued = [...this.#runs.values()].map(({ chat, message }) => ({ chat: chat.id, message: { ...message, logprobs: null } }));
+      if (rescued.length) remember("rescued", JSON.stringify(rescued));
     });
   }
 
@@ -135,7 +159,7 @@ export class ChatPage {
       down: "The server is not there. What you type is kept.",
       locked: "The server asks for a key: see the settings.",
     };
-    byID("hint").textContent = isRunning ? "Esc stops the answer" : (words[kind] ?? "Enter sends, Shift+Enter begins a new line");
+    byID("hint").textContent = words[kind] ?? (hasKeys ? (isRunning ? "Esc stops the answer" : "Enter sends, Shift+Enter begins a new line") : "");
   }
 
   #toEnd() {
@@ -144,6 +168,7 @@ export class ChatPage {
   }
 
   #showJump() {
+    this.#scroll.classList.toggle("follows", this.#follows);
     byID("jump").hidden = this.#follows;
   }
 
@@ -193,7 +218,7 @@ export class ChatPage {
             this.#showComposer();
             this.#input.focus();
           },
-        }, example),
+        }, element("span", null, example), icon("forward")),
       ),
     );
   }
@@ -453,6 +478,7 @@ export class ChatPage {
     }
     if (message.error && !/[.!?…]$/.test(message.error)) message.error += ".";
     this.#runs.delete(message.id);
+    this.#markTitle();
     const view = this.#views.get(message.id);
     if (view?.message === message) {
       view.finish();

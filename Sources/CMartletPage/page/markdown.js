@@ -50,6 +50,8 @@ function segmentAt(lines, at) {
     const isOpen = last >= lines.length;
     const strip = new RegExp(`^ {0,${indent.length}}`);
     const text = lines.slice(at + 1, last).map((line) => line.replace(strip, ""));
+    // After the last line's end there is no line yet.
+    if (isOpen && text.at(-1) === "") text.pop();
     return { kind: "code", mark, indent: indent.length, info, text: text.join("\n"), isOpen, last: isOpen ? last : last + 1 };
   }
   if ((found = HEADING.exec(line))) return { kind: "heading", level: found[1].length, text: found[2] ?? "", last: at + 1 };
@@ -476,12 +478,11 @@ export class SegmentReader {
     const closed = segments.slice(0, settled);
     const open = segments.slice(settled);
     for (const segment of closed) segment.tree = treeOf(segment, 0);
-    if (closed.length) {
-      this.#before = closed.at(-1);
-      let at = 0;
-      for (let line = 0; line < open[0].first; line += 1) at = source.indexOf("\n", at) + 1;
-      this.#start += at;
-    }
+    if (!open.length) return { closed, open };
+    if (closed.length) this.#before = closed.at(-1);
+    let at = 0;
+    for (let line = 0; line < open[0].first; line += 1) at = source.indexOf("\n", at) + 1;
+    this.#start += at;
     const last = open.at(-1);
     const firstLine = this.#source.indexOf("\n", this.#start) + 1;
     if (open.length === 1 && last.kind === "code" && last.isOpen && firstLine > 0) {
@@ -506,6 +507,8 @@ export class SegmentReader {
       grown.push(line.replace(strip, ""));
       fence.scanned = end + 1;
     }
-    return { kind: "code", isOpen: true, grown, rest: this.#source.slice(fence.scanned).replace(/\r$/, "").replace(strip, "") };
+    const rest = this.#source.slice(fence.scanned).replace(/\r$/, "");
+    // A closing fence without its line's end is one already, but may yet grow into something else.
+    return { kind: "code", isOpen: true, grown, rest: closesFence(rest, fence.mark) ? "" : rest.replace(strip, "") };
   }
 }

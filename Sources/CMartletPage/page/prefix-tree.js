@@ -97,7 +97,7 @@ export class PrefixTree {
     const width = this.#canvas.clientWidth;
     if (!width || !this.#nodes.length) return;
     const depth = Math.max(...this.#nodes.map((node) => node.depth)) + 1;
-    const row = Math.max(Math.min(Math.floor(MOST_HEIGHT / depth), 30), 7);
+    const row = Math.max(Math.min(Math.floor(MOST_HEIGHT / depth), 42), 7);
     fit(this.#canvas, width, depth * row + 1);
     const context = this.#canvas.getContext("2d");
     const colours = palette();

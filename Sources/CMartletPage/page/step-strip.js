@@ -136,13 +136,14 @@ export class StepStrip {
       context.lineTo(width, Math.round(y) + 0.5);
       context.stroke();
       context.fillStyle = colours.ink_3;
-      context.fillText(words, SCALE - 8, Math.max(y, 6));
+      context.fillText(words, SCALE - 8, Math.min(Math.max(y, 6), BATCH + GAP + TIME - 6));
     };
     line(0, count(this.#most), true);
     line(BATCH / 2, count(Math.round(this.#most / 4)));
     line(BATCH, "0", true);
-    line(BATCH + GAP, seconds(this.#ceiling));
-    line(BATCH + GAP + TIME / 2, seconds(this.#ceiling / 2));
+    const time = (value) => (this.#ceiling < 2 ? Number((1000 * value).toPrecision(3)) + " ms" : Number(value.toPrecision(3)) + " s");
+    line(BATCH + GAP, time(this.#ceiling));
+    line(BATCH + GAP + TIME / 2, time(this.#ceiling / 2));
     line(BATCH + GAP + TIME - 1, "0", true);
     context.textAlign = "left";
   }
