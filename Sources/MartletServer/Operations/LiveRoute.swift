@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import AsyncAlgorithms
 import HTTPTypes
 import Hummingbird
 import Martlet
@@ -19,37 +20,23 @@ extension MartletServer {
     }
     let name = modelName(llm)
     return stream(exchange) { events in
+      let channel = AsyncChannel<EngineSnapshot>()
       // A view that nobody looks at any more ends when its client goes, whether or not a write fails.
-      let (gone, isGone) = AsyncStream<Void>.makeStream()
-      let number = exchange.watcher?.add { isGone.finish() }
+      let number = exchange.watcher?.add { channel.finish() }
       defer { if let number { exchange.watcher?.remove(number) } }
       try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { for await _ in gone {} }
-        let box = EventStreamBox(events)
         group.addTask {
-          for await var snapshot in llm.snapshots(showsText: showsText) {
-            snapshot.model = name
-            try await box.send(snapshot.json)
-          }
+          for await snapshot in llm.snapshots(showsText: showsText) { await channel.send(snapshot) }
+          channel.finish()
         }
-        try await group.next()
-        group.cancelAll()
+        defer { group.cancelAll() }
+        for await var snapshot in channel {
+          snapshot.model = name
+          events.add(snapshot.json)
+          try await events.flush()
+        }
       }
     }
-  }
-}
-
-/// Lets a task of its own write.
-private actor EventStreamBox {
-  private var events: EventStream
-
-  init(_ events: EventStream) { self.events = events }
-
-  func send(_ json: JSON) async throws {
-    var copy = events
-    copy.add(json)
-    try await copy.flush()
-    events = copy
   }
 }
 
