@@ -10,7 +10,7 @@ import Testing
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .appendingPathComponent("MartletTemplatesTests/Fixtures/families")
     let formats: [String: AnswerFormat] = [
-      "apertus": AnswerFormat(toolCalls: .apertus), "chatml-tools": AnswerFormat(toolCalls: .taggedJSON),
+      "apertus": AnswerFormat(toolCalls: .apertus), "chatml-tools.jinja": AnswerFormat(toolCalls: .taggedJSON),
       "command-r": AnswerFormat(toolCalls: .commandR),
       "deepseek-r1": AnswerFormat(reasoning: AnswerFormat.think, toolCalls: .deepSeek), "gemma2": AnswerFormat(), "gemma3": AnswerFormat(),
       "glm": AnswerFormat(reasoning: AnswerFormat.think, toolCalls: .glm),
@@ -25,7 +25,8 @@ import Testing
       "smollm3": AnswerFormat(reasoning: AnswerFormat.think),
     ]
     for (name, format) in formats {
-      let source = try String(contentsOf: folder.appendingPathComponent("\(name)-style.jinja"), encoding: .utf8)
+      let source = try String(
+        contentsOf: folder.appendingPathComponent(name.hasSuffix(".jinja") ? name : "\(name)-style.jinja"), encoding: .utf8)
       #expect(AnswerFormat(template: source) == format, "\(name)")
     }
   }

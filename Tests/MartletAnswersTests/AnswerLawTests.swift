@@ -97,7 +97,7 @@ import Testing
         #expect(Reading([scalars[..<cut].joined(), scalars[cut...].joined()], format) == whole, "\(calls), cut at \(cut)")
         cuts += 1
       }
-      for _ in 0..<100 {
+      for _ in 0..<30 {
         var pieces: [String] = []
         var rest = scalars[...]
         while !rest.isEmpty {
@@ -109,7 +109,7 @@ import Testing
         cuts += 1
       }
     }
-    #expect(cuts > 5000)
+    #expect(cuts > 4000)
   }
 
   /// An answer that ends anywhere: nothing is lost before the end, and what is a call stays one.
@@ -175,10 +175,10 @@ import Testing
       "<|tool_call_start|>[", "weather(", "city='", ")", "<|tool_call_end|>", "{\"weather\": {", "\\ud83d", "\\u00", "\\x",
     ]
 
-  @Test(arguments: 0..<8) func `shards of marks in any order are read without a fault, and however they are cut`(seed: Int) {
+  @Test(arguments: 0..<4) func `shards of marks in any order are read without a fault, and however they are cut`(seed: Int) {
     var random = Random(seed: UInt64(seed))
     var (calls, broken) = (0, 0)
-    for _ in 0..<400 {
+    for _ in 0..<150 {
       let shards = (0..<Int.random(in: 1...14, using: &random)).map { _ in Self.shards.randomElement(using: &random) ?? "" }
       let promptEnd =
         ["", "<think>\n", "<think>\n\n</think>\n\n", "<|start|>assistant", "<|start|>assistant<|channel|>final<|message|>"].randomElement(
@@ -194,7 +194,7 @@ import Testing
       }
     }
     // The shards do meet.
-    #expect(calls > 100 && broken > 20, "\(calls), \(broken)")
+    #expect(calls > 20 && broken > 5, "\(calls), \(broken)")
   }
 
   @Test func `random bytes of JSON are read without a fault`() {
@@ -210,9 +210,9 @@ import Testing
     }
   }
 
-  /// Times are no tests, but a hundred times the text in more than a thousand times the time is no straight line.
-  @Test func `hostile texts of a megabyte end`() {
-    let count = 40_000
+  /// Times are no tests, but what takes the square of the time would not end here.
+  @Test func `hostile texts of many thousand marks end`() {
+    let count = 5_000
     let texts = [
       String(repeating: "\n", count: count * 8), String(repeating: "<", count: count * 8), String(repeating: "<tool_call>", count: count),
       String(repeating: "<tool_call>{\"a\":\"", count: count), "<tool_call>{\"arguments\": " + String(repeating: "[", count: count),

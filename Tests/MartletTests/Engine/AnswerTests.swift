@@ -2,6 +2,7 @@
 
 import Martlet
 import MartletAnswers
+import MartletFormats
 import MartletTemplates
 import MartletTestSupport
 import MartletTokenizers
