@@ -13,7 +13,7 @@ import { tokenOf } from "./tokens.js";
 const NEAR = 48; // pixels from the end that count as being there
 
 /// A phone has no such keys to speak of.
-const hasKeys = matchMedia("(pointer: fine)").matches;
+const hasKeys = !matchMedia("(pointer: coarse)").matches;
 
 const EXAMPLES = [
   "Explain in four sentences why a language model needs a key/value cache.",

@@ -243,7 +243,7 @@ export class AnswerView {
       const said = message.error || "The page was closed while this answer was written.";
       const kept = message.content || message.reasoning ? " What had come is kept." : "";
       this.#status.append(
-        element("div.note.is-error", { role: "alert" }, element("span", null, said + kept), element("span.buttons", null, canGoOn && goOn(), retry())),
+        element("div.note.is-error", null, element("span", null, said + kept), element("span.buttons", null, canGoOn && goOn(), retry())),
       );
     } else if (message.finish && message.finish !== "stop") {
       const words = ENDS[message.finish] ?? "Ended with “" + message.finish + "”.";
