@@ -410,11 +410,12 @@ def check_files(browser, stub):
     bring("bad.json", '{"format": "martlet-chats", "chats": [{"id": "0123456789", "title": 5, "messages": {"x": {"id": "abcdefabcdef", "parent": "abcdefabcdef", '
           '"role": "user", "content": ["<img src=x>"]}, "y": {"id": "__proto__", "role": "user"}, "z": null}, "selected": {"root": 3}}, 7, null]}')
     wait(browser, "a strange file does no harm", "return /One chat is imported/.test(document.querySelector('#toasts').innerText)")
-    origin = url_origin(stub.url)
-    browser.cdp("Storage.overrideQuotaForOrigin", origin=origin, quotaSize=1)
+    browser.run("window.put = IDBObjectStore.prototype.put;"
+                "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }")
     answer(browser, "and when the disk is full?")
     wait(browser, "a browser that has no room says so", "return /no room left/.test(document.querySelector('#toasts').innerText)")
-    browser.cdp("Storage.overrideQuotaForOrigin", origin=origin)
+    check("what is seen is still there", "A cache" in last(browser))
+    browser.run("IDBObjectStore.prototype.put = window.put")
     bring("other.json", "[1]")
     wait(browser, "another file is refused", "return /other.json was not imported/.test(document.querySelector('#toasts').innerText)")
     browser.reload()
