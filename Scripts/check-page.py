@@ -64,9 +64,13 @@ def last(browser):
     return browser.text(".message.assistant:last-child .body")
 
 
+def url_origin(url):
+    return "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
+
+
 def look_around(browser, url, expected_errors=()):
     """Nothing came from elsewhere, and nothing was complained about, since the last look."""
-    origin = "{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url))
+    origin = url_origin(url)
     asked = [event["params"]["request"]["url"] for event in browser.log("performance")
              if event["method"] == "Network.requestWillBeSent" and event["params"]["documentURL"].startswith(origin + "/")]
     check("the page asked for something", asked)
@@ -378,6 +382,9 @@ def check_failures(browser, stub):
 
 def check_files(browser, stub):
     fresh(browser, stub.url)
+    answer(browser, "to be exported")
+    fresh(browser, stub.url)
+    answer(browser, "to be exported too")
     browser.run("window.kept = ''; URL.createObjectURL = (blob) => (blob.text().then((text) => (window.kept = text)), 'blob:none')")
     browser.run("HTMLAnchorElement.prototype.click = () => {}")
     browser.run("document.querySelector('#export-all').click()")
@@ -403,6 +410,12 @@ def check_files(browser, stub):
     bring("bad.json", '{"format": "martlet-chats", "chats": [{"id": "0123456789", "title": 5, "messages": {"x": {"id": "abcdefabcdef", "parent": "abcdefabcdef", '
           '"role": "user", "content": ["<img src=x>"]}, "y": {"id": "__proto__", "role": "user"}, "z": null}, "selected": {"root": 3}}, 7, null]}')
     wait(browser, "a strange file does no harm", "return /One chat is imported/.test(document.querySelector('#toasts').innerText)")
+    browser.run("window.put = IDBObjectStore.prototype.put;"
+                "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }")
+    answer(browser, "and when the disk is full?")
+    wait(browser, "a browser that has no room says so", "return /no room left/.test(document.querySelector('#toasts').innerText)")
+    check("what is seen is still there", "A cache" in last(browser))
+    browser.run("IDBObjectStore.prototype.put = window.put")
     bring("other.json", "[1]")
     wait(browser, "another file is refused", "return /other.json was not imported/.test(document.querySelector('#toasts').innerText)")
     browser.reload()
@@ -478,8 +491,10 @@ def check_watching(browser, stub):
     wait(browser, "pointing at the tree says what it is", "return /of a prompt/.test(document.querySelector('.tree .readout').innerText)")
     browser.point(".steps canvas", 600, 90)
     wait(browser, "pointing at a step says what it was", "return /^Step /.test(document.querySelector('.steps .readout').innerText)")
-    browser.run("document.querySelector('.requests tbody tr .request-name').focus()")
-    check("a request in the table is marked", browser.count(".requests tr.is-chosen") == 1)
+    browser.point(".brand")  # away from the rows, which come under it when the focus scrolls them
+    browser.run("[...document.querySelectorAll('.requests [data-state=reading] .request-name, .requests [data-state=generating] .request-name')].at(-1).focus()")
+    time.sleep(1)
+    check("a request in the table stays marked while it moves", browser.count(".requests tr.is-chosen:focus-within") == 1)
     browser.click("#live-text")
     wait(browser, "prompts can be shown", "return /What is a page|swifts/.test(document.querySelector('.requests').innerText)")
     browser.click("#live-text")
@@ -488,6 +503,14 @@ def check_watching(browser, stub):
     while stub.watchers and time.monotonic() < end:
         time.sleep(0.05)
     check("it stops watching when nobody looks", stub.watchers == 0, stub.watchers)
+
+    browser.click("#tab-live")
+    wait(browser, "it watches again", "return document.querySelector('#live-state').innerText === 'live'")
+    browser.run("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))")
+    end = time.monotonic() + PATIENCE
+    while stub.watchers and time.monotonic() < end:
+        time.sleep(0.05)
+    check("nor does it watch in a hidden tab", stub.watchers == 0, stub.watchers)
 
     quiet = stub_server.Stub(engine=stub_server.Engine(is_quiet=True, pages=70000)).start()
     open_page(browser, quiet.url + "#live")

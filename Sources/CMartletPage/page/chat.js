@@ -13,7 +13,7 @@ import { tokenOf } from "./tokens.js";
 const NEAR = 48; // pixels from the end that count as being there
 
 /// A phone has no such keys to speak of.
-const hasKeys = matchMedia("(pointer: fine)").matches;
+const hasKeys = !matchMedia("(pointer: coarse)").matches;
 
 const EXAMPLES = [
   "Explain in four sentences why a language model needs a key/value cache.",
@@ -449,7 +449,6 @@ export class ChatPage {
     byID("announcer").textContent = "Answering";
 
     const before = goesOn ? { ...message.numbers } : {};
-    const numbers = { ...before };
     let error = null;
     let isDone = false;
     this.#saveNow(chat);
@@ -462,7 +461,7 @@ export class ChatPage {
     } catch (thrown) {
       error = thrown;
     }
-    Object.assign(numbers, writer.numbers(before));
+    const numbers = writer.numbers(before);
     if (Object.keys(numbers).length) message.numbers = numbers;
     if (abort.signal.aborted) {
       Object.assign(message, { isBroken: false, finish: "stopped" });
@@ -582,7 +581,7 @@ class AnswerWriter {
     if (choice.finish_reason) message.finish = choice.stop_reason === "deadline" ? "deadline" : choice.finish_reason;
   }
 
-  /// { first, time, completion, prompt, cached }; an answer that went on has the tokens and the time of both parts.
+  /// { first, time, completion, prompt, cached }, and `pieces` where no usage came, as where the reader stopped the answer; an answer that went on has the tokens and the time of both parts.
   numbers(before) {
     const numbers = {};
     if (this.#first !== null) {
@@ -590,9 +589,11 @@ class AnswerWriter {
       numbers.time = (before.time ?? 0) + (this.#last - this.#first) / 1000;
     }
     if (this.#usage) {
-      numbers.completion = (before.completion ?? 0) + (this.#usage.completion_tokens ?? 0);
+      numbers.completion = (before.completion ?? before.pieces ?? 0) + (this.#usage.completion_tokens ?? 0);
       numbers.prompt = this.#usage.prompt_tokens;
       numbers.cached = this.#usage.prompt_tokens_details?.cached_tokens ?? 0;
+    } else if (this.tokens) {
+      numbers.pieces = (before.completion ?? before.pieces ?? 0) + this.tokens;
     }
     return numbers;
   }

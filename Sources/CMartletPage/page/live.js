@@ -255,9 +255,14 @@ class RequestTable {
   show(snapshot, past) {
     const { requests } = snapshot;
     const dark = isDark();
-    const seen = new Set();
+    // Those that ended go first: a row that is moved loses the focus.
+    const numbers = new Set(requests.map((request) => request.number));
+    for (const [number, { row }] of this.#rows) {
+      if (numbers.has(number)) continue;
+      row.remove();
+      this.#rows.delete(number);
+    }
     requests.forEach((request, index) => {
-      seen.add(request.number);
       let entry = this.#rows.get(request.number);
       if (!entry) {
         entry = this.#make(request);
@@ -266,11 +271,6 @@ class RequestTable {
       this.#fill(entry, request, past, dark);
       if (this.#body.children[index] !== entry.row) this.#body.insertBefore(entry.row, this.#body.children[index] ?? null);
     });
-    for (const [number, { row }] of this.#rows) {
-      if (seen.has(number)) continue;
-      row.remove();
-      this.#rows.delete(number);
-    }
     this.#numbers.textContent = plural(snapshot.totals.requests, "request") + " so far" + (snapshot.totals.pauses ? ", " + plural(snapshot.totals.pauses, "pause") : "");
     this.#nothing.hidden = requests.length > 0;
     this.#frame.hidden = requests.length === 0;

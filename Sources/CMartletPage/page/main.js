@@ -29,6 +29,8 @@ function showView() {
   live.show(isLive);
 }
 addEventListener("hashchange", showView);
+// A panel that stood beside the chat would lie over it in a narrower window.
+matchMedia("(min-width: 1160px)").addEventListener("change", showView);
 
 // MARK: Drawers
 

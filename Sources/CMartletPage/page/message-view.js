@@ -243,7 +243,7 @@ export class AnswerView {
       const said = message.error || "The page was closed while this answer was written.";
       const kept = message.content || message.reasoning ? " What had come is kept." : "";
       this.#status.append(
-        element("div.note.is-error", { role: "alert" }, element("span", null, said + kept), element("span.buttons", null, canGoOn && goOn(), retry())),
+        element("div.note.is-error", null, element("span", null, said + kept), element("span.buttons", null, canGoOn && goOn(), retry())),
       );
     } else if (message.finish && message.finish !== "stop") {
       const words = ENDS[message.finish] ?? "Ended with “" + message.finish + "”.";
@@ -260,7 +260,9 @@ export class AnswerView {
     if (!numbers) return;
     const fact = (words, title) => this.#facts.append(element("span", { title }, words));
     if (numbers.completion) fact(plural(numbers.completion, "token"), "Tokens of the answer, the end included");
-    if (numbers.completion > 1 && numbers.time > 0) fact(rate((numbers.completion - 1) / numbers.time) + " tokens/s", "From the first token to the last");
+    else if (numbers.pieces) fact("about " + plural(numbers.pieces, "token"), "The server did not come to say how many; so many pieces of text came");
+    const tokens = numbers.completion ?? numbers.pieces;
+    if (tokens > 1 && numbers.time > 0) fact(rate((tokens - 1) / numbers.time) + " tokens/s", "From the first token to the last");
     if (numbers.first > 0) fact("first after " + seconds(numbers.first), "From sending to the first token");
     if (numbers.prompt) {
       const cached = numbers.cached ?? 0;

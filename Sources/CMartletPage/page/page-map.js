@@ -23,6 +23,7 @@ export class PageMap {
   #grid = { pitch: 1, columns: 1, group: 1, cells: 0 };
   #index = -1; // the cell that is pointed at
   #chosen = null; // the request whose pages stand out
+  #isPointing = false;
   /// A cell of this request is pointed at (null: of none).
   onrequest = () => {};
 
@@ -210,6 +211,8 @@ export class PageMap {
       if (kind !== FREE && kind !== KEPT) request = owner;
     }
     if (this.#readout.textContent !== words) this.#readout.textContent = words;
-    this.onrequest(request);
+    // Who does not point has no say: a request may be pointed at in the table.
+    if (this.#index >= 0 || this.#isPointing) this.onrequest(request);
+    this.#isPointing = this.#index >= 0;
   }
 }

@@ -71,19 +71,23 @@ export class ChatStore {
     }
     try {
       const transaction = this.#database.transaction(["chats", "titles"], "readwrite");
-      const done = new Promise((resolve, reject) => {
-        transaction.oncomplete = resolve;
-        transaction.onabort = () => reject(transaction.error);
-      });
       const chats = transaction.objectStore("chats");
       const request = chats.get(chat.id);
-      request.onsuccess = () => {
-        const known = request.result?.messages ?? {};
-        for (const [id, message] of Object.entries(known)) chat.messages[id] ??= message;
-        chats.put(chat);
-        transaction.objectStore("titles").put(titleOf(chat));
-      };
-      await done;
+      await new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        transaction.onabort = () => reject(transaction.error);
+        request.onsuccess = () => {
+          const known = request.result?.messages ?? {};
+          for (const [id, message] of Object.entries(known)) chat.messages[id] ??= message;
+          try {
+            chats.put(chat);
+            transaction.objectStore("titles").put(titleOf(chat));
+          } catch (error) {
+            reject(error);
+            transaction.abort();
+          }
+        };
+      });
       this.#hasToldFailure = false;
       this.#channel?.postMessage(chat.id);
       return true;

@@ -98,7 +98,7 @@ export class TokenView {
     if (!rows.some((other) => other[0] === text)) rows.push([text, logprob]);
     rows.sort((one, other) => other[1] - one[1]);
     tip.replaceChildren(
-      element("p", null, element("code", null, visible(text)), " had " + percent(logprob)),
+      element("p", null, element("code", null, visible(text)), " log-probability " + logprob.toFixed(2).replace("-", "−")),
       element(
         "table",
         null,
