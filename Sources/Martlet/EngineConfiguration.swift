@@ -76,6 +76,9 @@ public struct EngineConfiguration: Sendable {
   public var capacityPolicy: CapacityPolicy
   /// How conversations are written; nil is as the model's file says.
   public var chatTemplate: ChatTemplate?
+  /// The most bytes that are kept to know which tokens answers were (``Generation/remember(_:tokenIDs:finishReason:)``); 0 keeps none. What was of
+  /// use longest ago goes first.
+  public var rememberedAnswers: Int
   /// Receives what is worth telling; nil is silence. The engine never makes a logger of its own.
   public var logger: Logger?
   /// Receives what the engine counts and measures; nil is none. Counters: `martlet_steps_total`, `martlet_prompt_tokens_total`,
@@ -94,7 +97,8 @@ public struct EngineConfiguration: Sendable {
     models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
     maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
-    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil, clock: any Clock<Duration> = ContinuousClock()
+    rememberedAnswers: Int = 1 << 24, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
+    clock: any Clock<Duration> = ContinuousClock()
   ) {
     self.device = device
     self.attentionBackend = attentionBackend
@@ -110,6 +114,7 @@ public struct EngineConfiguration: Sendable {
     self.maxWaitingTokens = maxWaitingTokens
     self.capacityPolicy = capacityPolicy
     self.chatTemplate = chatTemplate
+    self.rememberedAnswers = rememberedAnswers
     self.logger = logger
     self.metricsFactory = metricsFactory
     self.clock = clock
@@ -131,6 +136,7 @@ public struct EngineConfiguration: Sendable {
     }
     try check(maxWaitingRequests ?? 1 >= 1, "maxWaitingRequests", maxWaitingRequests ?? 0, "a request must be able to arrive")
     try check(maxWaitingTokens ?? 1 >= 1, "maxWaitingTokens", maxWaitingTokens ?? 0, "a prompt must be able to arrive")
+    try check(rememberedAnswers >= 0, "rememberedAnswers", rememberedAnswers, "a number of bytes is not negative; 0 keeps no answers")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
   }
 }

@@ -10,8 +10,12 @@ extension LLM {
   package static let mostTextBytes = 1 << 28
 
   /// The tokens that a prompt becomes, as `generate` would submit it.
-  public func tokenIDs(of prompt: Prompt) throws -> [Int] {
+  public func tokenIDs(of prompt: Prompt) throws -> [Int] { try written(prompt).tokens }
+
+  /// A prompt's tokens, and what an answer to it would be known by; nil where none can be.
+  func written(_ prompt: Prompt) throws -> (tokens: [Int], key: AnswerMemory.PromptKey?) {
     let tokens: [Int]
+    var key: AnswerMemory.PromptKey?
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
     case .text(let text):
@@ -20,13 +24,26 @@ extension LLM {
     case .chat(let messages, let tools, let documents, var options):
       if messages.isEmpty { throw LLMError.emptyPrompt }
       options.now = options.now ?? .now
-      let text = try chatTemplate.get().render(messages, tools: tools, documents: documents, options: options)
+      let template = try chatTemplate.get()
+      let text = try template.render(messages, tools: tools, documents: documents, options: options)
       try check(text.text)
-      tokens = tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent).map(Int.init)
+      // More of an answer is no answer to the prompt.
+      if answers != nil, !options.continuesFinalMessage { key = AnswerMemory.PromptKey(text, options.specialTokensInContent) }
+      let known = answers?.tokens(
+        of: AnswerMemory.Conversation(messages: messages, options: options, text: text) {
+          try template.render($0, tools: tools, documents: documents, options: $1)
+        })
+      tokens =
+        (known ?? tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent)).map(Int.init)
     }
     try check(tokens)
-    return tokens
+    return (tokens, key)
   }
+
+  /// What is known of answers' tokens: how many answers, and their bytes.
+  package var rememberedAnswerSize: (answers: Int, byteCount: Int) { answers?.size ?? (0, 0) }
+  /// How often an answer's own tokens took its text's place.
+  package var rememberedAnswerUses: Int { answers?.replacements ?? 0 }
 
   func check(_ text: String) throws(LLMError) {
     if text.utf8.count > Self.mostTextBytes { throw .textTooLong(byteCount: text.utf8.count, most: Self.mostTextBytes) }

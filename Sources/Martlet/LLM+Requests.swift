@@ -43,7 +43,8 @@ extension LLM {
     for token in Array(sampling.logitBias.keys) + sampling.stopTokenIDs where token < 0 || token >= model.vocabularySize {
       throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
     }
-    let tokens = try prompts.map { try tokenIDs(of: $0) }
+    let written = try prompts.map { try self.written($0) }
+    let tokens = written.map(\.tokens)
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
     // Before anything is made for them.
     try inbox.checkRoom(for: Inbox.Waiting(requests: tokens.count * count, tokens: tokens.reduce(0) { $0 + $1.count } * count))
@@ -51,7 +52,8 @@ extension LLM {
     var submissions: [Submission] = []
     var generations: [Generation] = []
     let isAlone = prompts.count * count == 1
-    for (tokens, maxLength) in zip(tokens, lengths) {
+    for ((tokens, key), maxLength) in zip(written, lengths) {
+      let remembers = answers.flatMap { answers in key.map { Generation.Remembering(answers: answers, prompt: $0) } }
       let prompt = tokens.map(Int32.init)  // one for all samples
       for index in 0..<count {
         var sampling = sampling
@@ -67,7 +69,8 @@ extension LLM {
             options: options, name: name))
         generations.append(
           Generation(
-            promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel))
+            promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel,
+            remembering: remembers))
       }
     }
     do {

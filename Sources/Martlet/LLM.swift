@@ -35,6 +35,8 @@ public final class LLM: Sendable {
   let inbox: Inbox
   let waker = Waker()
   let clock: EngineClock
+  /// nil where ``EngineConfiguration/rememberedAnswers`` is 0.
+  let answers: AnswerMemory?
 
   /// Loads a model.
   ///
@@ -90,6 +92,8 @@ public final class LLM: Sendable {
       configuration.chatTemplate.map { .success($0.with(specialTokens: tokenizer.templateTokens.merging($0.specialTokens) { $1 })) }
       ?? filesTemplate
     answerFormat = (try? chatTemplate.get()).map { AnswerFormat($0) } ?? AnswerFormat()
+    answers =
+      configuration.rememberedAnswers > 0 ? AnswerMemory(byteLimit: configuration.rememberedAnswers, tokenizer: tokenizer) : nil
     maxSequenceLength = parts.maxSequenceLength
     cacheSummary = parts.cacheSummary
     cacheCapacity = parts.cacheCapacity

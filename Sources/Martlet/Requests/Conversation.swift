@@ -193,6 +193,21 @@ extension Conversation {
     forgottenBefore = nil
   }
 
+  /// Takes in an answer with the tokens that it was: the next question's prompt then has them again, and costs what is new only
+  /// (``Generation/remember(_:tokenIDs:finishReason:)``).
+  ///
+  /// - Parameters:
+  ///   - output: of the reply's generation.
+  ///   - reply: what asking gave.
+  ///   - message: what was found in the answer, such as calls of tools; nil is its text, with which ``note(answer:)-(String)`` says what happens.
+  /// - Precondition: as ``note(answer:)-(String)``.
+  public mutating func note(_ output: GenerationOutput, of reply: Reply, as message: ChatMessage? = nil) {
+    if let message { note(answer: message) } else { note(answer: output.text) }
+    guard message != nil || !output.text.isEmpty else { return }
+    reply.generation.remember(
+      message ?? ChatMessage(role: "assistant", content: output.text), tokenIDs: output.tokenIDs, finishReason: output.finishReason)
+  }
+
   /// Makes it as if what awaits an answer had not been asked.
   private mutating func takeBack() {
     switch pending {
