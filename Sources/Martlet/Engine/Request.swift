@@ -28,7 +28,9 @@ package final class Request {
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
   let deadline: Duration?
-  /// When its last token came.
+  /// When the first step that had something of it began, and when its first and its last token came.
+  var began: Duration?
+  var firstTokenTime: Duration?
   var lastTokenTime: Duration?
   /// Tokens whose keys and values are in the cache.
   package internal(set) var computed = 0

@@ -7,7 +7,7 @@ struct StepClock {
   private let clock: EngineClock
   /// When the turn and its step began, what the model and sampling took of it so far, and when the last part ended.
   private var turnBegan = Duration.zero
-  private var stepBegan = Duration.zero
+  private(set) var stepBegan = Duration.zero
   private var turnModelTime = Duration.zero
   private var turnSamplingTime = Duration.zero
   /// When the last part that was measured ended.
@@ -62,6 +62,7 @@ struct StepClock {
       interTokenTime.add(mark - last)
       meters?.nextToken(after: mark - last)
     } else {
+      request.firstTokenTime = mark
       timeToFirstToken.add(mark - request.submitted)
       meters?.firstToken(after: mark - request.submitted)
     }
