@@ -87,7 +87,10 @@ public struct EngineConfiguration: Sendable {
   /// `martlet_running_requests`, `martlet_waiting_requests`, and with the dimension `pool` (a place in ``EngineStatistics/pools``)
   /// `martlet_free_pages`, `martlet_cached_pages`, `martlet_held_pages`. A recorder: `martlet_step_tokens`, the tokens of a step. Timers:
   /// `martlet_step_time`, `martlet_time_to_first_token` (from the submission on), `martlet_inter_token_time` (between two tokens of one
-  /// request).
+  /// request). Of every request that ends and has at least one token, the timers `martlet_queue_time` (submission to first step),
+  /// `martlet_prefill_time` (to the first token), `martlet_decode_time` (first token to last), `martlet_inference_time` (first step to last
+  /// token), `martlet_request_time` (submission to last token) and `martlet_time_per_output_token` (their mean), and the recorders
+  /// `martlet_request_prompt_tokens` and `martlet_request_generated_tokens`.
   public var metricsFactory: (any MetricsFactory)?
   /// What deadlines and measured times go by.
   public var clock: any Clock<Duration>

@@ -169,7 +169,10 @@ package final class EngineLoop {
     for (index, entry) in plan.entries.enumerated() {
       let request = entry.request
       let isContext = index < plan.numContexts
-      if isContext { promptTokens += entry.count }
+      if isContext {
+        promptTokens += entry.count
+        request.began = request.began ?? clock.stepBegan
+      }
       runner.add(
         request.id, tokens: request.tokens[request.computed..<request.computed + entry.count], cachedTokens: request.computed,
         promptLength: request.contextLength, isContext: isContext)
@@ -314,7 +317,7 @@ package final class EngineLoop {
   private func note(_ end: EngineStatistics.End, of request: Request, _ failure: (any Error)? = nil) {
     ends.append(end)
     endings.append(Ending(request: request, failure: failure))
-    meters?.end(end)
+    meters?.end(end, of: request)
     logger?.debug(
       "a request ended",
       metadata: Self.metadata(

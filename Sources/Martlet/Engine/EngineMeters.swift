@@ -15,6 +15,14 @@ package struct EngineMeters {
   private let stepTime: Timer
   private let timeToFirstToken: Timer
   private let interTokenTime: Timer
+  private let queueTime: Timer
+  private let prefillTime: Timer
+  private let decodeTime: Timer
+  private let inferenceTime: Timer
+  private let requestTime: Timer
+  private let timePerOutputToken: Timer
+  private let requestPromptTokens: Recorder
+  private let requestGeneratedTokens: Recorder
   private let finished: [EngineStatistics.End: Counter]
   /// Of each pool.
   private let freePages: [Gauge]
@@ -39,6 +47,14 @@ package struct EngineMeters {
     stepTime = Timer(label: "martlet_step_time", dimensions: [], factory: factory)
     timeToFirstToken = Timer(label: "martlet_time_to_first_token", dimensions: [], factory: factory)
     interTokenTime = Timer(label: "martlet_inter_token_time", dimensions: [], factory: factory)
+    queueTime = Timer(label: "martlet_queue_time", dimensions: [], factory: factory)
+    prefillTime = Timer(label: "martlet_prefill_time", dimensions: [], factory: factory)
+    decodeTime = Timer(label: "martlet_decode_time", dimensions: [], factory: factory)
+    inferenceTime = Timer(label: "martlet_inference_time", dimensions: [], factory: factory)
+    requestTime = Timer(label: "martlet_request_time", dimensions: [], factory: factory)
+    timePerOutputToken = Timer(label: "martlet_time_per_output_token", dimensions: [], factory: factory)
+    requestPromptTokens = Recorder(label: "martlet_request_prompt_tokens", dimensions: [], aggregate: true, factory: factory)
+    requestGeneratedTokens = Recorder(label: "martlet_request_generated_tokens", dimensions: [], aggregate: true, factory: factory)
     var finished: [EngineStatistics.End: Counter] = [:]
     for end in EngineStatistics.End.allCases {
       finished[end] = Counter(label: "martlet_requests_total", dimensions: [("end", end.rawValue)], factory: factory)
@@ -73,7 +89,21 @@ package struct EngineMeters {
 
   func firstToken(after time: Duration) { timeToFirstToken.recordNanoseconds(time.nanoseconds) }
   func nextToken(after time: Duration) { interTokenTime.recordNanoseconds(time.nanoseconds) }
-  func end(_ end: EngineStatistics.End) { finished[end]?.increment() }
+
+  /// A request's end. The parts of its time are told of requests that have at least one token: of others they say nothing about the engine.
+  func end(_ end: EngineStatistics.End, of request: Request) {
+    finished[end]?.increment()
+    guard let began = request.began, let first = request.firstTokenTime, let last = request.lastTokenTime else { return }
+    queueTime.recordNanoseconds((began - request.submitted).nanoseconds)
+    prefillTime.recordNanoseconds((first - began).nanoseconds)
+    decodeTime.recordNanoseconds((last - first).nanoseconds)
+    inferenceTime.recordNanoseconds((last - began).nanoseconds)
+    requestTime.recordNanoseconds((last - request.submitted).nanoseconds)
+    let count = request.tokens.count - request.promptLength
+    if count > 1 { timePerOutputToken.recordNanoseconds((last - first).nanoseconds / Int64(count - 1)) }
+    requestPromptTokens.record(request.promptLength)
+    requestGeneratedTokens.record(count)
+  }
 }
 
 extension Duration {

@@ -29,7 +29,8 @@ package final class Request {
   /// When it was submitted, and by when it must have ended, on the engine's clock.
   let submitted: Duration
   let deadline: Duration?
-  /// When its first token came, and its last.
+  /// When the first step that had something of it began, and when its first and its last token came.
+  var began: Duration?
   var firstTokenTime: Duration?
   var lastTokenTime: Duration?
   /// What ``beginning(_:)`` found.
