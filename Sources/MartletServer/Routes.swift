@@ -16,6 +16,12 @@ extension MartletServer {
       add(prefix + "models", to: router, route: "/v1/models", [(.get, listModels)])
       add(prefix + "models/**", to: router, route: "/v1/models/{id}", [(.get, getModel)])
       add(prefix + "chat/completions", to: router, route: "/v1/chat/completions", [(.post, chatCompletions)])
+      add(prefix + "chat/completions/input_tokens", to: router, route: "/v1/chat/completions/input_tokens", [(.post, chatInputTokens)])
+      add(prefix + "responses", to: router, route: "/v1/responses", [(.post, responses)])
+      add(prefix + "responses/input_tokens", to: router, route: "/v1/responses/input_tokens", [(.post, responsesInputTokens)])
+      add(prefix + "messages", to: router, route: "/v1/messages", form: .anthropic, [(.post, messages)])
+      add(
+        prefix + "messages/count_tokens", to: router, route: "/v1/messages/count_tokens", form: .anthropic, [(.post, countMessageTokens)])
       add(prefix + "completions", to: router, route: "/v1/completions", [(.post, completions)])
       add(prefix + "embeddings", to: router, route: "/v1/embeddings", [(.post, embeddings)])
     }

@@ -205,8 +205,19 @@ enum ErrorForm: Sendable {
     switch self {
     case .openAI: return error.json
     case .anthropic:
-      let type = error.status.code == 503 ? "overloaded_error" : error.status.code >= 500 ? "api_error" : error.type
-      return ["type": "error", "error": ["type": .string(type), "message": .string(error.message)]]
+      let type =
+        switch error.status.code {
+        case 413: "request_too_large"
+        case 503: "overloaded_error"
+        case 500...: "api_error"
+        default: error.type
+        }
+      var message = error.message
+      if let tokens = error.further["n_prompt_tokens"]?.wholeNumber, let context = error.further["n_ctx"]?.wholeNumber {
+        // Anthropic's words, by which clients know that a conversation must be shortened.
+        message = "prompt is too long: \(tokens) tokens > \(context) maximum. " + message
+      }
+      return ["type": "error", "error": ["type": .string(type), "message": .string(message)]]
     }
   }
 
