@@ -33,6 +33,7 @@ extension MartletServer {
     add("readyz", to: router, needsKey: false, [(.get, health)])
     add("livez", to: router, needsKey: false, [(.get, live)])
     add("metrics", to: router, needsKey: false, [(.get, metrics)])
+    add("openapi.json", to: router, needsKey: false, [(.get, openAPI)])
     add("version", to: router, needsKey: false, [(.get, version)])
   }
 

@@ -2,11 +2,11 @@
 
 #if HTTPServer
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 import MartletTokenizers
 
 /// The events of `/v1/messages`: a message starts, its blocks start, grow and stop one after the other, the message says how it ended, and stops.
-struct MessageWriter: AnswerWriter {
+package struct MessageWriter: AnswerWriter {
   private enum Kind { case text, thinking, call(id: String, name: String) }
 
   private struct Block {
@@ -28,17 +28,17 @@ struct MessageWriter: AnswerWriter {
   private var stopSequence: String?
   private var usage: Usage?
 
-  static let silence: String? = "ping"
+  package static let silence: String? = "ping"
 
-  init(id: String, model: String, promptTokens: Int) {
+  package init(id: String, model: String, promptTokens: Int) {
     self.id = id
     self.model = model
     self.promptTokens = promptTokens
   }
 
-  mutating func begin() -> [JSON] { [["type": "message_start", "message": reply], ["type": "ping"]] }
+  package mutating func begin() -> [JSON] { [["type": "message_start", "message": reply], ["type": "ping"]] }
 
-  mutating func add(_ parts: [AnswerPart]) -> [JSON] {
+  package mutating func add(_ parts: [AnswerPart]) -> [JSON] {
     var events: [JSON] = []
     for part in parts {
       switch part {
@@ -63,7 +63,7 @@ struct MessageWriter: AnswerWriter {
     return events
   }
 
-  mutating func end(_ end: AnswerEnd) -> [JSON] {
+  package mutating func end(_ end: AnswerEnd) -> [JSON] {
     var events: [JSON] = []
     close(&events)
     usage = end.usage
@@ -84,7 +84,7 @@ struct MessageWriter: AnswerWriter {
     return events + [["type": "message_stop"]]
   }
 
-  mutating func fail(_ error: APIError) -> [JSON] { [ErrorForm.anthropic.json(error)] }
+  package mutating func fail(_ error: APIError) -> [JSON] { [ErrorForm.anthropic.json(error)] }
 
   private var openKind: Kind? { isOpen ? blocks.last?.kind : nil }
 
@@ -118,7 +118,7 @@ struct MessageWriter: AnswerWriter {
     }
   }
 
-  var reply: JSON {
+  package var reply: JSON {
     [
       "id": .string(id), "type": "message", "role": "assistant", "model": .string(model), "content": .array(blocks.map { Self.json($0) }),
       "stop_reason": json(stopReason), "stop_sequence": json(stopSequence), "usage": usageJSON,

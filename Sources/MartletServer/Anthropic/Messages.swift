@@ -4,7 +4,7 @@
 import HTTPTypes
 import Hummingbird
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 
 // POST /v1/messages and /v1/messages/count_tokens, Anthropic's API
 
@@ -21,6 +21,17 @@ extension MartletServer {
       }
     }
     return Response(json: try await answers.reply(writer, exchange))
+  }
+
+  /// The reply to a body, for which no connection is needed.
+  package func message(to body: JSON) async throws -> JSON {
+    let id = "msg_" + RandomName.make()
+    let asked = try MessagesRequest(body, id: id, server: configuration)
+    let answers = try await ChatAnswers.begin(asked.chat, server: self)
+    let exchange = Exchange(inProcess: "/v1/messages", server: self)
+    defer { exchange.end(status: 200) }
+    return try await answers.reply(
+      MessageWriter(id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens), exchange)
   }
 
   func countMessageTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {

@@ -2,7 +2,7 @@
 
 #if HTTPServer
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 import MartletTokenizers
 
 /// The body of `/v1/messages`.
@@ -57,14 +57,14 @@ public struct MessagesRequest: Sendable {
   static let countTable: [any AnyField] = [
     ChatCompletionRequest.model, messages, system, tools, toolChoice, thinking, outputConfig, ChatCompletionRequest.templateVariables,
   ]
-  static let table: [any AnyField] =
+  package static let table: [any AnyField] =
     countTable + [
       maxTokens, stopSequences, metadata, ChatCompletionRequest.stream, SamplingFields.temperature, SamplingFields.topP, SamplingFields.topK,
       SamplingFields.minP, SamplingFields.seed, SamplingFields.repetitionPenalty, SamplingFields.ignoreEOS, SamplingFields.priority,
     ] + refused as [any AnyField]
 
   /// - Parameter onlyCounts: whether the body is that of `/v1/messages/count_tokens`, which has no `max_tokens`.
-  init(_ json: JSON, id: String, server: ServerConfiguration, onlyCounts: Bool = false) throws {
+  package init(_ json: JSON, id: String, server: ServerConfiguration, onlyCounts: Bool = false) throws {
     let fields = try Fields(json)
     try fields.refuse(Self.refused)
     chat = ChatRequest(

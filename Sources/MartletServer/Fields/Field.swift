@@ -4,20 +4,20 @@
 // document is written from it.
 
 #if HTTPServer
-import MartletTemplates
+package import MartletTemplates
 
 /// One field of a request.
 struct Field<Value: Sendable>: Sendable {
-  let name: String
+  package let name: String
   /// JSON Schema, without the description.
-  let schema: JSON
-  let about: String
+  package let schema: JSON
+  package let about: String
   /// - Parameter param: how an error calls the value.
   let read: @Sendable (_ value: JSON, _ param: String) throws -> Value
 }
 
 /// A field whatever its type, for tables.
-protocol AnyField: Sendable {
+package protocol AnyField: Sendable {
   var name: String { get }
   var schema: JSON { get }
   var about: String { get }
@@ -197,7 +197,7 @@ extension Field where Value == JSON.Object {
 
 extension JSON {
   /// An integer, also where it is written 3.0.
-  var wholeNumber: Int? {
+  package var wholeNumber: Int? {
     switch self {
     case .integer(let number): number
     case .number(let number): Int(exactly: number)
@@ -207,7 +207,7 @@ extension JSON {
 
   var flag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
 
-  var anyNumber: Double? {
+  package var anyNumber: Double? {
     switch self {
     case .integer(let number): Double(number)
     case .number(let number): number

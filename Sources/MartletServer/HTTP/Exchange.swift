@@ -7,7 +7,7 @@ import Hummingbird
 import Logging
 import Martlet
 import MartletFormats
-import MartletTemplates
+package import MartletTemplates
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -47,6 +47,13 @@ final class Exchange: Sendable {
     self.keyName = keyName
     self.span = span
     server.meters.began(route)
+  }
+
+  /// One that came over no connection.
+  convenience init(inProcess route: String, server: MartletServer) {
+    self.init(
+      id: "req_" + RandomName.make(), route: route, server: server, watcher: nil, keyName: nil,
+      span: startSpan(route, context: ServiceContext.current ?? .topLevel, ofKind: .internal))
   }
 
   func note(_ change: (inout Numbers) -> Void) { book.withLock { change(&$0.numbers) } }
@@ -196,12 +203,12 @@ extension MartletServer {
 }
 
 /// The form in which an API writes its errors.
-enum ErrorForm: Sendable {
+package enum ErrorForm: Sendable {
   case openAI
   /// `{"type": "error", "error": {"type", "message"}}`
   case anthropic
 
-  func json(_ error: APIError) -> JSON {
+  package func json(_ error: APIError) -> JSON {
     switch self {
     case .openAI: return error.json
     case .anthropic:

@@ -1,15 +1,15 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-import Martlet
-import MartletTemplates
+package import Martlet
+package import MartletTemplates
 import MartletTokenizers
 
 /// Writes one answer as a sequence of named events, in the manner of one API. A reply that does not stream is written by the same events, of which
 /// only ``reply`` is sent: so the two cannot differ.
 ///
 /// It knows neither engine nor connection. An event's name is its member `type`.
-protocol AnswerWriter: Sendable {
+package protocol AnswerWriter: Sendable {
   /// What is said before anything is known of the answer.
   mutating func begin() -> [JSON]
   mutating func add(_ parts: [AnswerPart]) -> [JSON]
@@ -23,11 +23,17 @@ protocol AnswerWriter: Sendable {
 }
 
 /// How an answer ended, and what it took.
-struct AnswerEnd: Sendable {
-  var finish: FinishReason
+package struct AnswerEnd: Sendable {
+  package var finish: FinishReason
   /// Which of the stop strings it was.
-  var stop: String?
-  var usage: Usage
+  package var stop: String?
+  package var usage: Usage
+
+  package init(finish: FinishReason, stop: String? = nil, usage: Usage) {
+    self.finish = finish
+    self.stop = stop
+    self.usage = usage
+  }
 }
 
 extension ChatAnswers {

@@ -79,7 +79,7 @@ public struct ChatCompletionRequest: Sendable {
     "json_schema",
   ].map { .refused($0) }
 
-  static let table: [any AnyField] =
+  package static let table: [any AnyField] =
     [
       model, messages, maxCompletionTokens, maxTokens, stream, streamOptions, logprobs, topLogprobs, tools, toolChoice, parallelToolCalls,
       responseFormat, templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning, modalities,
@@ -91,7 +91,7 @@ public struct ChatCompletionRequest: Sendable {
     continueFinalMessage,
   ]
 
-  init(_ json: JSON, id: String, server: ServerConfiguration) throws {
+  package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
     chat = ChatRequest(
       model: try fields(Self.model), messages: try Self.messages(try fields.require(Self.messages)),

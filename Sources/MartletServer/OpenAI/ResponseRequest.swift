@@ -2,14 +2,14 @@
 
 #if HTTPServer
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 import MartletTokenizers
 
 /// The body of `/v1/responses`. The server keeps no answers, so everything that was said before comes with the request.
 public struct ResponseRequest: Sendable {
   public var chat: ChatRequest
   /// What the request says of itself, which the answer says back.
-  var echo = JSON.Object()
+  package var echo = JSON.Object()
 
   static let input = Field<JSON>.any(
     "input", "The conversation: a text, or items.",
@@ -58,7 +58,7 @@ public struct ResponseRequest: Sendable {
     .refused("prompt", "no prompts are kept here: send their text"),
   ]
 
-  static let table: [any AnyField] =
+  package static let table: [any AnyField] =
     [
       ChatCompletionRequest.model, input, instructions, maxOutputTokens, ChatCompletionRequest.stream, tools, ChatCompletionRequest.toolChoice,
       ChatCompletionRequest.parallelToolCalls, text, reasoning, metadata, store, background, truncation, include, topLogprobs,
@@ -72,7 +72,7 @@ public struct ResponseRequest: Sendable {
       reasoning, ChatCompletionRequest.templateVariables,
     ] + refused
 
-  init(_ json: JSON, id: String, server: ServerConfiguration) throws {
+  package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
     try fields.refuse(Self.refused)
     if let value = try fields(Self.background), value != false {

@@ -2,11 +2,11 @@
 
 #if HTTPServer
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 
 /// The events of `/v1/responses`. An item is added, grows and is done, each time under the same id and at the same place; every item is done before
 /// the response is. Clients rely on all of it: OpenAI's helper finds an item by its `output_index`, and nothing without one.
-struct ResponseWriter: AnswerWriter {
+package struct ResponseWriter: AnswerWriter {
   private enum Kind { case message, reasoning, call(id: String, name: String) }
 
   private struct Item {
@@ -32,9 +32,9 @@ struct ResponseWriter: AnswerWriter {
   private var error: APIError?
   private var usage: Usage?
 
-  static let silence: String? = nil
+  package static let silence: String? = nil
 
-  init(id: String, created: Int, model: String, echo: JSON.Object) {
+  package init(id: String, created: Int, model: String, echo: JSON.Object) {
     self.id = id
     self.created = created
     self.model = model
@@ -43,9 +43,9 @@ struct ResponseWriter: AnswerWriter {
 
   // MARK: Events
 
-  mutating func begin() -> [JSON] { [event("response.created", ["response": reply]), event("response.in_progress", ["response": reply])] }
+  package mutating func begin() -> [JSON] { [event("response.created", ["response": reply]), event("response.in_progress", ["response": reply])] }
 
-  mutating func add(_ parts: [AnswerPart]) -> [JSON] {
+  package mutating func add(_ parts: [AnswerPart]) -> [JSON] {
     var events: [JSON] = []
     for part in parts {
       switch part {
@@ -66,7 +66,7 @@ struct ResponseWriter: AnswerWriter {
     return events
   }
 
-  mutating func end(_ end: AnswerEnd) -> [JSON] {
+  package mutating func end(_ end: AnswerEnd) -> [JSON] {
     var events: [JSON] = []
     // Clients look for a message where there is nothing else.
     if items.isEmpty { add("", to: .message, &events) }
@@ -78,7 +78,7 @@ struct ResponseWriter: AnswerWriter {
     return events + [event("response." + status, ["response": reply])]
   }
 
-  mutating func fail(_ error: APIError) -> [JSON] {
+  package mutating func fail(_ error: APIError) -> [JSON] {
     var events: [JSON] = []
     for place in items.indices { close(place, "incomplete", &events) }
     self.error = error
@@ -173,7 +173,7 @@ struct ResponseWriter: AnswerWriter {
 
   // MARK: The whole
 
-  var reply: JSON {
+  package var reply: JSON {
     var object: JSON.Object = [
       "id": .string(id), "object": "response", "created_at": .integer(created), "status": .string(status), "model": .string(model),
       "output": .array(items.map { Self.json($0) }), "error": .null, "incomplete_details": .null, "usage": .null,

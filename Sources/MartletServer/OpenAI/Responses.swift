@@ -4,7 +4,7 @@
 import HTTPTypes
 import Hummingbird
 import Martlet
-import MartletTemplates
+package import MartletTemplates
 
 // POST /v1/responses, and the counters of input tokens
 
@@ -23,9 +23,25 @@ extension MartletServer {
     return Response(json: try await answers.reply(writer, exchange))
   }
 
+  /// The reply to a body, for which no connection is needed.
+  package func response(to body: JSON) async throws -> JSON {
+    let id = "resp_" + RandomName.make()
+    let asked = try ResponseRequest(body, id: id, server: configuration)
+    let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
+    let exchange = Exchange(inProcess: "/v1/responses", server: self)
+    defer { exchange.end(status: 200) }
+    return try await answers.reply(
+      ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo), exchange)
+  }
+
+  /// How many tokens the prompt of a body for `/v1/responses` has.
+  package func inputTokens(of body: JSON) async throws -> Int {
+    let asked = try ResponseRequest(body, id: RandomName.make(), server: configuration)
+    return try await naming("input") { try await promptTokens(of: asked.chat) }
+  }
+
   func responsesInputTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let asked = try ResponseRequest(try await json(of: request), id: exchange.id, server: configuration)
-    let count = try await naming("input") { try await promptTokens(of: asked.chat) }
+    let count = try await inputTokens(of: try await json(of: request))
     return Response(json: ["object": "response.input_tokens", "input_tokens": .integer(count)])
   }
 
