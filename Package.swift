@@ -167,6 +167,10 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "MartletServerTests",
+      dependencies: ["MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport"],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "MartletTests",
       dependencies: [
         "Martlet", "MartletAnswers", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache",

@@ -16,6 +16,12 @@ extension MartletServer {
       add(prefix + "models", to: router, route: "/v1/models", [(.get, listModels)])
       add(prefix + "models/**", to: router, route: "/v1/models/{id}", [(.get, getModel)])
       add(prefix + "chat/completions", to: router, route: "/v1/chat/completions", [(.post, chatCompletions)])
+      add(prefix + "chat/completions/input_tokens", to: router, route: "/v1/chat/completions/input_tokens", [(.post, chatInputTokens)])
+      add(prefix + "responses", to: router, route: "/v1/responses", [(.post, responses)])
+      add(prefix + "responses/input_tokens", to: router, route: "/v1/responses/input_tokens", [(.post, responsesInputTokens)])
+      add(prefix + "messages", to: router, route: "/v1/messages", form: .anthropic, [(.post, messages)])
+      add(
+        prefix + "messages/count_tokens", to: router, route: "/v1/messages/count_tokens", form: .anthropic, [(.post, countMessageTokens)])
       add(prefix + "completions", to: router, route: "/v1/completions", [(.post, completions)])
       add(prefix + "embeddings", to: router, route: "/v1/embeddings", [(.post, embeddings)])
     }
@@ -27,6 +33,7 @@ extension MartletServer {
     add("readyz", to: router, needsKey: false, [(.get, health)])
     add("livez", to: router, needsKey: false, [(.get, isAlive)])
     add("metrics", to: router, needsKey: false, [(.get, metrics)])
+    add("openapi.json", to: router, needsKey: false, [(.get, openAPI)])
     add("version", to: router, needsKey: false, [(.get, version)])
     add("martlet/live", to: router, [(.get, live)])
   }

@@ -4,20 +4,20 @@
 // document is written from it.
 
 #if HTTPServer
-import MartletTemplates
+package import MartletTemplates
 
 /// One field of a request.
 struct Field<Value: Sendable>: Sendable {
-  let name: String
+  package let name: String
   /// JSON Schema, without the description.
-  let schema: JSON
-  let about: String
+  package let schema: JSON
+  package let about: String
   /// - Parameter param: how an error calls the value.
   let read: @Sendable (_ value: JSON, _ param: String) throws -> Value
 }
 
 /// A field whatever its type, for tables.
-protocol AnyField: Sendable {
+package protocol AnyField: Sendable {
   var name: String { get }
   var schema: JSON { get }
   var about: String { get }
@@ -53,8 +53,10 @@ struct Fields: Sendable {
     return value
   }
 
-  /// Whether a field is there, and not null.
-  func has(_ name: String) -> Bool { object[name].map { !$0.isNull } ?? false }
+  /// Throws where one of the fields is there, each of which refuses what it reads.
+  func refuse(_ fields: [Field<JSON>]) throws {
+    for field in fields { _ = try self(field) }
+  }
 }
 
 // MARK: - Kinds of fields
@@ -84,10 +86,9 @@ extension Field where Value == Bool {
 
 extension Field where Value == Int {
   static func integer(_ name: String, _ about: String, in range: ClosedRange<Int>) -> Field {
-    var schema: JSON.Object = ["type": "integer"]
-    if range.lowerBound > .min { schema["minimum"] = .integer(range.lowerBound) }
-    if range.upperBound < .max { schema["maximum"] = .integer(range.upperBound) }
-    return Field(name: name, schema: .object(schema), about: about) { value, param in
+    // 64 bits are a limit too.
+    let schema: JSON = ["type": "integer", "minimum": .integer(range.lowerBound), "maximum": .integer(range.upperBound)]
+    return Field(name: name, schema: schema, about: about) { value, param in
       guard let number = value.wholeNumber, range.contains(number) else {
         throw APIError.invalid(param, "\(param) must be \(range.words); it is \(value.shown)")
       }
@@ -114,11 +115,19 @@ extension Field where Value == JSON {
   static func any(_ name: String, _ about: String, schema: JSON = .object([:])) -> Field {
     Field(name: name, schema: schema, about: about) { value, _ in value }
   }
+
+  /// What would change the answer, and cannot be done here: it may be absent or null.
+  /// - Parameter reason: why, and the way out.
+  static func refused(_ name: String, _ reason: String = "it would change the answer") -> Field {
+    Field(name: name, schema: ["type": "null"], about: "Not supported: \(reason).") { _, param in
+      throw APIError.unsupported(param, "\(param) is not supported: \(reason)")
+    }
+  }
 }
 
 extension Field where Value == [JSON] {
   static func array(_ name: String, _ about: String, of items: JSON, atMost: Int = 1 << 20) -> Field {
-    Field(name: name, schema: ["type": "array", "items": items], about: about) { value, param in
+    Field(name: name, schema: ["type": "array", "items": items, "maxItems": .integer(atMost)], about: about) { value, param in
       guard let elements = value.array else { throw APIError.invalid(param, "\(param) must be an array; it is \(value.shown)") }
       if elements.count > atMost { throw APIError.invalid(param, "\(param) has \(elements.count) elements; at most \(atMost) are taken") }
       return elements
@@ -148,6 +157,19 @@ extension Field where Value == [String] {
   }
 }
 
+extension Field where Value == [String] {
+  /// An array of strings.
+  static func array(ofTexts name: String, _ about: String, atMost: Int) -> Field {
+    let either = strings(name, about, atMost: atMost)
+    return Field(
+      name: name, schema: ["type": "array", "items": ["type": "string", "minLength": 1], "maxItems": .integer(atMost)], about: about
+    ) { value, param in
+      guard value.array != nil else { throw APIError.invalid(param, "\(param) must be an array of strings; it is \(value.shown)") }
+      return try either.read(value, param)
+    }
+  }
+}
+
 extension Field where Value == [Int] {
   static func integers(_ name: String, _ about: String, atMost: Int = 1 << 24) -> Field {
     Field(name: name, schema: ["type": "array", "items": ["type": "integer"]], about: about) { value, param in
@@ -164,8 +186,8 @@ extension Field where Value == [Int] {
 }
 
 extension Field where Value == JSON.Object {
-  static func object(_ name: String, _ about: String) -> Field {
-    Field(name: name, schema: ["type": "object"], about: about) { value, param in
+  static func object(_ name: String, _ about: String, schema: JSON = ["type": "object"]) -> Field {
+    Field(name: name, schema: schema, about: about) { value, param in
       guard let object = value.object else { throw APIError.invalid(param, "\(param) must be an object; it is \(value.shown)") }
       return object
     }
@@ -176,7 +198,7 @@ extension Field where Value == JSON.Object {
 
 extension JSON {
   /// An integer, also where it is written 3.0.
-  var wholeNumber: Int? {
+  package var wholeNumber: Int? {
     switch self {
     case .integer(let number): number
     case .number(let number): Int(exactly: number)
@@ -186,7 +208,7 @@ extension JSON {
 
   var flag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
 
-  var anyNumber: Double? {
+  package var anyNumber: Double? {
     switch self {
     case .integer(let number): Double(number)
     case .number(let number): number

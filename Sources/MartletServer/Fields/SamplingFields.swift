@@ -29,9 +29,11 @@ enum SamplingFields {
     "priority", "Of requests that wait, the lowest begins first, as in vLLM.", in: -1_000_000...1_000_000)
   static let user = Field<String>.string("user", "Requests of different users take turns where they wait.")
 
-  static let table: [any AnyField] = [
+  static let table: [any AnyField] = common + [n, bestOf]
+  /// What APIs with one answer have too.
+  static let common: [any AnyField] = [
     temperature, topP, topK, minP, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias, seed, stop, stopTokenIDs, ignoreEOS,
-    minTokens, n, bestOf, priority, user,
+    minTokens, priority, user,
   ]
 
   /// What a request says, over what the server does without a word.

@@ -114,7 +114,7 @@ extension APIError {
   }
 
   /// The prompt has no room, in words that clients look for: "maximum context length", "prompt is too long".
-  static func contextExceeded(promptTokens: Int, context: Int, param: String) -> APIError {
+  package static func contextExceeded(promptTokens: Int, context: Int, param: String) -> APIError {
     APIError(
       .badRequest,
       "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(promptTokens) tokens, which leave no "

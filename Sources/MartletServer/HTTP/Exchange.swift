@@ -7,7 +7,7 @@ import Hummingbird
 import Logging
 import Martlet
 import MartletFormats
-import MartletTemplates
+package import MartletTemplates
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -47,6 +47,13 @@ final class Exchange: Sendable {
     self.keyName = keyName
     self.span = span
     server.meters.began(route)
+  }
+
+  /// One that came over no connection.
+  convenience init(inProcess route: String, server: MartletServer) {
+    self.init(
+      id: "req_" + RandomName.make(), route: route, server: server, watcher: nil, keyName: nil,
+      span: startSpan(route, context: ServiceContext.current ?? .topLevel, ofKind: .internal))
   }
 
   func note(_ change: (inout Numbers) -> Void) { book.withLock { change(&$0.numbers) } }
@@ -199,17 +206,28 @@ extension MartletServer {
 }
 
 /// The form in which an API writes its errors.
-enum ErrorForm: Sendable {
+package enum ErrorForm: Sendable {
   case openAI
   /// `{"type": "error", "error": {"type", "message"}}`
   case anthropic
 
-  func json(_ error: APIError) -> JSON {
+  package func json(_ error: APIError) -> JSON {
     switch self {
     case .openAI: return error.json
     case .anthropic:
-      let type = error.status.code == 503 ? "overloaded_error" : error.status.code >= 500 ? "api_error" : error.type
-      return ["type": "error", "error": ["type": .string(type), "message": .string(error.message)]]
+      let type =
+        switch error.status.code {
+        case 413: "request_too_large"
+        case 503: "overloaded_error"
+        case 500...: "api_error"
+        default: error.type
+        }
+      var message = error.message
+      if let tokens = error.further["n_prompt_tokens"]?.wholeNumber, let context = error.further["n_ctx"]?.wholeNumber {
+        // Anthropic's words, by which clients know that a conversation must be shortened.
+        message = "prompt is too long: \(tokens) tokens > \(context) maximum. " + message
+      }
+      return ["type": "error", "error": ["type": .string(type), "message": .string(message)]]
     }
   }
 

@@ -24,6 +24,17 @@ public struct ChatRequest: Sendable {
   public var splitsReasoning = true
 }
 
+extension ChatRequest {
+  /// Reads the variables of the template that a request sets.
+  mutating func readTemplateVariables(_ fields: Fields, effort: String?) throws {
+    if let variables = try fields(ChatCompletionRequest.templateVariables) { chatOptions.variables = variables }
+    if let effort { chatOptions.variables["reasoning_effort"] = .string(effort) }
+    for name in chatOptions.variables.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
+      throw APIError.invalid("chat_template_kwargs", "chat_template_kwargs has \(name), which is the server's to set")
+    }
+  }
+}
+
 /// The body of `/v1/chat/completions`.
 public struct ChatCompletionRequest: Sendable {
   public var chat: ChatRequest
@@ -64,13 +75,25 @@ public struct ChatCompletionRequest: Sendable {
   static let continueFinalMessage = Field<Bool>.bool("continue_final_message", "Whether the model goes on with the last message.")
   static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
 
-  static let table: [any AnyField] =
+  static let modalities = Field<[String]>.strings("modalities", "Only text.", atMost: 1)
+  static let refused: [Field<JSON>] = [
+    "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
+    "json_schema",
+  ].map { .refused($0) }
+
+  package static let table: [any AnyField] =
     [
       model, messages, maxCompletionTokens, maxTokens, stream, streamOptions, logprobs, topLogprobs, tools, toolChoice, parallelToolCalls,
-      responseFormat, templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning,
-    ] + SamplingFields.table
+      responseFormat, templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning, modalities,
+    ] + refused as [any AnyField] + SamplingFields.table
 
-  init(_ json: JSON, id: String, server: ServerConfiguration) throws {
+  /// The fields of `/v1/chat/completions/input_tokens`: those that make the prompt.
+  static let countTable: [any AnyField] = [
+    model, messages, tools, toolChoice, parallelToolCalls, responseFormat, templateVariables, reasoningEffort, addGenerationPrompt,
+    continueFinalMessage,
+  ]
+
+  package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
     chat = ChatRequest(
       model: try fields(Self.model), messages: try Self.messages(try fields.require(Self.messages)),
@@ -98,21 +121,11 @@ public struct ChatCompletionRequest: Sendable {
       throw APIError.unsupported(
         "response_format", "response_format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
     }
-    for name in [
-      "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
-      "grammar", "json_schema",
-    ]
-    where fields.has(name) {
-      throw APIError.unsupported(name, "\(name) would change the answer, and is not supported")
-    }
-    if let modalities = fields.object["modalities"]?.array, modalities != ["text"] {
+    try fields.refuse(Self.refused)
+    if let modalities = try fields(Self.modalities), modalities != ["text"] {
       throw APIError.unsupported("modalities", "only text can be answered")
     }
-    if let variables = try fields(Self.templateVariables) { chat.chatOptions.variables = variables }
-    if let effort = try fields(Self.reasoningEffort) { chat.chatOptions.variables["reasoning_effort"] = .string(effort) }
-    for name in chat.chatOptions.variables.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
-      throw APIError.invalid("chat_template_kwargs", "chat_template_kwargs has \(name), which is the server's to set")
-    }
+    try chat.readTemplateVariables(fields, effort: try fields(Self.reasoningEffort))
     if let adds = try fields(Self.addGenerationPrompt) { chat.chatOptions.addsGenerationPrompt = adds }
     if let continues = try fields(Self.continueFinalMessage) { chat.chatOptions.continuesFinalMessage = continues }
     if let splits = try fields(Self.separateReasoning) { chat.splitsReasoning = splits }

@@ -4,7 +4,7 @@
 import HTTPTypes
 import Hummingbird
 public import Martlet
-import MartletTemplates
+package import MartletTemplates
 import MartletTokenizers
 
 // POST /v1/completions
@@ -44,13 +44,13 @@ public struct CompletionRequest: Sendable {
   static let suffix = Field<String>.string("suffix", "Not supported.")
   static let mostPrompts = 1024
 
-  static let table: [any AnyField] =
+  package static let table: [any AnyField] =
     [
       ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream,
       ChatCompletionRequest.streamOptions,
     ] + SamplingFields.table
 
-  init(_ json: JSON, id: String, server: ServerConfiguration) throws {
+  package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
     model = try fields(ChatCompletionRequest.model)
     sampling = try SamplingFields.read(fields, over: server.sampling)

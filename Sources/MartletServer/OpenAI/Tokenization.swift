@@ -9,7 +9,7 @@ import MartletTokenizers
 
 // POST /tokenize and /detokenize, in vLLM's form and in llama.cpp's; GET /tokenizer_info
 
-enum TokenizeFields {
+package enum TokenizeFields {
   static let prompt = Field<String>.string("prompt", "A text, in vLLM's form.")
   static let content = Field<String>.string("content", "A text, in llama.cpp's form.")
   static let addSpecialTokens = Field<Bool>.bool(
@@ -20,12 +20,12 @@ enum TokenizeFields {
   static let returnTokenStrings = Field<Bool>.bool("return_token_strs", "Whether the texts of the tokens come too.")
   static let withPieces = Field<Bool>.bool("with_pieces", "The same for content.")
   static let tokens = Field<[Int]>.integers("tokens", "Ids of tokens.")
-  static let table: [any AnyField] = [
+  package static let table: [any AnyField] = [
     ChatCompletionRequest.model, prompt, content, ChatCompletionRequest.messages, ChatCompletionRequest.tools,
     ChatCompletionRequest.addGenerationPrompt, ChatCompletionRequest.templateVariables, addSpecialTokens, addSpecial, parseSpecial,
     returnTokenStrings, withPieces,
   ]
-  static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
+  package static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
 }
 
 extension MartletServer {

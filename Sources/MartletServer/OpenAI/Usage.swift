@@ -5,14 +5,20 @@ import Martlet
 import MartletTemplates
 
 /// What a request took, in tokens.
-struct Usage: Sendable {
+package struct Usage: Sendable {
   var promptTokens: Int
   /// Of the prompt, what was in the cache.
-  var cachedTokens = 0
+  var cachedTokens: Int
   /// Of all answers; end tokens count.
-  var completionTokens = 0
+  var completionTokens: Int
   /// Of them, thoughts; nil where the model has none.
   var reasoningTokens: Int?
+
+  package init(promptTokens: Int, cachedTokens: Int = 0, completionTokens: Int = 0) {
+    self.promptTokens = promptTokens
+    self.cachedTokens = cachedTokens
+    self.completionTokens = completionTokens
+  }
 
   var json: JSON {
     var usage: JSON.Object = [
