@@ -61,7 +61,8 @@ struct ServeOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Listen at a Unix socket instead.", valueName: "path"))
   var uds: String?
 
-  @Option(name: .customLong("served-name"), help: ArgumentHelp("What the model is called (default: what you called it here).", valueName: "name"))
+  @Option(
+    name: .customLong("served-name"), help: ArgumentHelp("What the model is called (default: what you called it here).", valueName: "name"))
   var servedName: String?
 
   @Option(name: .customLong("alias"), help: ArgumentHelp("A further name of the model; may be given again.", valueName: "name"))
@@ -71,7 +72,8 @@ struct ServeOptions: ParsableArguments {
   var acceptsAnyModel = false
 
   @Option(
-    parsing: .unconditional, help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
+    parsing: .unconditional,
+    help: ArgumentHelp("The most tokens of one request, prompt and answer (default: the model's, at most 8192).", valueName: "n"))
   var context: Int?
 
   @Option(name: .customLong("api-key"), help: ArgumentHelp("A key that requests must bring; may be given again.", valueName: "key"))
@@ -85,13 +87,15 @@ struct ServeOptions: ParsableArguments {
   var metricsAreOpen = false
 
   @Option(
-    name: .customLong("cors-origin"), help: ArgumentHelp("An origin whose pages may call the server; * is all; may be given again.", valueName: "origin"))
+    name: .customLong("cors-origin"),
+    help: ArgumentHelp("An origin whose pages may call the server; * is all; may be given again.", valueName: "origin"))
   var corsOrigins: [String] = []
 
   @Option(
     name: .customLong("allowed-host"),
     help: ArgumentHelp(
-      "A name by which the server may be called; may be given again (default: at a loopback address its own names, else any).", valueName: "name"))
+      "A name by which the server may be called; may be given again (default: at a loopback address its own names, else any).",
+      valueName: "name"))
   var allowedHosts: [String] = []
 
   @Option(
@@ -104,15 +108,24 @@ struct ServeOptions: ParsableArguments {
     help: ArgumentHelp("The most tokens that the prompts of waiting requests may have.", valueName: "n"))
   var maxQueueTokens: Int?
 
-  @Option(name: .customLong("max-body"), help: ArgumentHelp("The largest body; K, M and G are powers of 1024 (default: 32M).", valueName: "bytes"))
+  @Option(
+    name: .customLong("max-body"), help: ArgumentHelp("The largest body; K, M and G are powers of 1024 (default: 32M).", valueName: "bytes")
+  )
   var maxBody: ByteCountArgument?
+
+  @Option(
+    name: .customLong("body-timeout"), parsing: .unconditional,
+    help: ArgumentHelp("Seconds that the body of a request may take to arrive.", valueName: "seconds"))
+  var bodyTimeout = 60.0
 
   @Option(
     name: .customLong("request-timeout"), parsing: .unconditional,
     help: ArgumentHelp("End an answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
   var requestTimeout: Double?
 
-  @Option(name: .customLong("grace"), parsing: .unconditional, help: ArgumentHelp("Seconds to go on as usual after SIGTERM, not ready.", valueName: "seconds"))
+  @Option(
+    name: .customLong("grace"), parsing: .unconditional,
+    help: ArgumentHelp("Seconds to go on as usual after SIGTERM, not ready.", valueName: "seconds"))
   var grace = 0.0
 
   @Option(
@@ -132,7 +145,9 @@ struct ServeOptions: ParsableArguments {
   @Option(name: .customLong("log-format"), help: ArgumentHelp("text or json.", valueName: "format"))
   var logFormat = ServeLogFormat.text
 
-  @Option(name: .customLong("metrics-names"), help: ArgumentHelp("Whose names /metrics has: martlet, vllm, llamacpp, trtllm, with commas.", valueName: "names"))
+  @Option(
+    name: .customLong("metrics-names"),
+    help: ArgumentHelp("Whose names /metrics has: martlet, vllm, llamacpp, trtllm, with commas.", valueName: "names"))
   var metricsNames = "martlet,vllm"
 
   @Option(help: ArgumentHelp("A JSON file with options.", valueName: "file"), completion: .file())
@@ -145,6 +160,9 @@ struct ServeOptions: ParsableArguments {
     try validatePositive(maxQueueTokens, "--max-queue-tokens")
     if let requestTimeout, !(requestTimeout > 0 && requestTimeout <= SamplingOptions.longestTimeout) {
       throw ValidationError("--request-timeout is \(requestTimeout); it must be above 0 and at most 1e9")
+    }
+    if !(bodyTimeout > 0 && bodyTimeout <= 86400) {
+      throw ValidationError("--body-timeout is \(bodyTimeout); it must be above 0 and at most 86400 seconds")
     }
     for (name, value) in [("--grace", grace), ("--drain-timeout", drainTimeout)] where !(0...86400).contains(value) {
       throw ValidationError("\(name) is \(value); it must be from 0 to 86400 seconds")
