@@ -56,9 +56,11 @@ public struct ChatCompletionRequest: Sendable {
   static let toolChoice = Field<JSON>.any("tool_choice", "none or auto; a call cannot be forced yet.")
   static let parallelToolCalls = Field<Bool>.bool("parallel_tool_calls", "Whether one answer may hold several calls.")
   static let responseFormat = Field<JSON.Object>.object("response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.")
-  static let templateVariables = Field<JSON.Object>.object("chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.")
+  static let templateVariables = Field<JSON.Object>.object(
+    "chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.")
   static let reasoningEffort = Field<String>.string("reasoning_effort", "Handed to the chat template.")
-  static let addGenerationPrompt = Field<Bool>.bool("add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
+  static let addGenerationPrompt = Field<Bool>.bool(
+    "add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
   static let continueFinalMessage = Field<Bool>.bool("continue_final_message", "Whether the model goes on with the last message.")
   static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
 
@@ -96,7 +98,10 @@ public struct ChatCompletionRequest: Sendable {
       throw APIError.unsupported(
         "response_format", "response_format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
     }
-    for name in ["functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema"]
+    for name in [
+      "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
+      "grammar", "json_schema",
+    ]
     where fields.has(name) {
       throw APIError.unsupported(name, "\(name) would change the answer, and is not supported")
     }
@@ -121,7 +126,8 @@ public struct ChatCompletionRequest: Sendable {
       do { message = try ChatMessage(element) } catch { throw APIError.invalid(name, "\(name): \(error)") }
       if message.role == "developer" { message.role = "system" }
       guard ["system", "user", "assistant", "tool", "function"].contains(message.role) else {
-        throw APIError.invalid("\(name).role", "\(name).role must be system, developer, user, assistant or tool; it is \(JSON.string(message.role).shown)")
+        throw APIError.invalid(
+          "\(name).role", "\(name).role must be system, developer, user, assistant or tool; it is \(JSON.string(message.role).shown)")
       }
       if message.role == "function" { message.role = "tool" }
       if case .parts(let parts) = message.content { message.content = .text(try text(of: parts, name + ".content")) }
@@ -137,9 +143,9 @@ public struct ChatCompletionRequest: Sendable {
 
   static func text(of parts: [JSON], _ name: String) throws -> String {
     try parts.enumerated().map { index, part in
-      let type = part["type"]?.string ?? "text"
+      let type = part["type"] ?? "text"
       guard ["text", "input_text", "output_text", "refusal"].contains(type) else {
-        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
+        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(type.shown); this model reads text only")
       }
       guard let text = (part["text"] ?? part["refusal"])?.string else {
         throw APIError.invalid("\(name)[\(index)]", "\(name)[\(index)] has no text")
@@ -180,7 +186,8 @@ public struct ChatCompletionRequest: Sendable {
         }
         return tools.filter { names.contains($0["function"]?["name"]?.string ?? "") }
       default:
-        throw APIError.invalid("tool_choice", "tool_choice must be none, auto, required, a function or allowed_tools; it is \(choice.shown)")
+        throw APIError.invalid(
+          "tool_choice", "tool_choice must be none, auto, required, a function or allowed_tools; it is \(choice.shown)")
       }
     }
   }
