@@ -37,7 +37,8 @@ public struct CompletionRequest: Sendable {
         ["type": "array", "items": ["type": "array", "items": ["type": "integer"], "minItems": 1], "minItems": 1],
       ]
     ])
-  static let maxTokens = Field<Int>.integer("max_tokens", "The most tokens of an answer, 16 without a word; 0 scores the prompt, with echo.", in: 0...Int.max)
+  static let maxTokens = Field<Int>.integer(
+    "max_tokens", "The most tokens of an answer, 16 without a word; 0 scores the prompt, with echo.", in: 0...Int.max)
   static let echo = Field<Bool>.bool("echo", "Whether the answer begins with the prompt.")
   static let logprobs = Field<Int>.integer("logprobs", "Log-probabilities of the tokens and of so many alternatives.", in: 0...20)
   static let suffix = Field<String>.string("suffix", "Not supported.")
@@ -45,7 +46,8 @@ public struct CompletionRequest: Sendable {
 
   static let table: [any AnyField] =
     [
-      ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream, ChatCompletionRequest.streamOptions,
+      ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream,
+      ChatCompletionRequest.streamOptions,
     ] + SamplingFields.table
 
   init(_ json: JSON, id: String, server: ServerConfiguration) throws {
@@ -120,15 +122,29 @@ extension MartletServer {
     let asked = try CompletionRequest(try await json(of: request), id: id, server: configuration)
     let llm = try model(named: asked.model)
     let generations = try await Exchange.offload { [self] in
-      var sampling = asked.sampling
-      let prompts = try asked.prompts.map { prompt in
+      // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
+      var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]
+      for (place, prompt) in asked.prompts.enumerated() {
         let tokens = try llm.tokenIDs(of: prompt)
         var own = asked.sampling
         try fit(&own, promptTokens: tokens.count, llm, param: "prompt")
-        sampling.maxTokens = min(sampling.maxTokens ?? .max, own.maxTokens ?? .max)
-        return Prompt.tokenIDs(tokens)
+        groups[own.maxTokens ?? .max, default: []].append((place, .tokenIDs(tokens)))
       }
-      return try llm.generate(prompts, sampling: sampling, count: asked.count, options: asked.requestOptions)
+      var generations: [(place: Int, generation: Generation)] = []
+      do {
+        for (most, prompts) in groups.sorted(by: { $0.value[0].place < $1.value[0].place }) {
+          var sampling = asked.sampling
+          sampling.maxTokens = most
+          let made = try llm.generate(prompts.map(\.prompt), sampling: sampling, count: asked.count, options: asked.requestOptions)
+          for (index, generation) in made.enumerated() {
+            generations.append((prompts[index / asked.count].place * asked.count + index % asked.count, generation))
+          }
+        }
+      } catch {
+        for (_, generation) in generations { generation.cancel() }
+        throw error
+      }
+      return generations.sorted { $0.place < $1.place }.map(\.generation)
     }
     let head = CompletionHead(id: id, created: UnixTime.now, model: modelName(llm), seed: asked.sampling.seed)
     let promptTokens = stride(from: 0, to: generations.count, by: asked.count).reduce(0) { $0 + generations[$1].promptTokenIDs.count }
@@ -210,7 +226,9 @@ private struct CompletionChoice {
   /// The prompt's own: nothing is before its first token, so that it has no probability.
   private mutating func addPrompt(_ logprobs: [TokenLogprob]) {
     // The token that begins a text is not in what was sent, unless it was sent as a token.
-    let begins = texts.asked.texts.first.flatMap { $0 } != nil && promptTokens.first == texts.tokenizer.bosToken.map { Int($0) } && texts.tokenizer.addsBOS
+    let begins =
+      texts.asked.texts.first.flatMap { $0 } != nil && promptTokens.first == texts.tokenizer.bosToken.map { Int($0) }
+      && texts.tokenizer.addsBOS
     if !begins, let first = promptTokens.first {
       append(token: first, logprob: .null, top: .null)
     }
@@ -225,7 +243,10 @@ private struct CompletionChoice {
     }
     append(
       token: logprob.tokenID, logprob: logprob.logprob.logprobJSON,
-      top: .object(JSON.Object(top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) })))
+      top: .object(
+        JSON.Object(
+          top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) }))
+    )
   }
 
   private mutating func append(token: Int, logprob: JSON, top: JSON) {
