@@ -8,6 +8,7 @@ import Martlet
 import MartletServer
 import MartletTokenizers
 import ServiceLifecycle
+import Synchronization
 import UnixSignals
 
 extension Serve {
@@ -19,6 +20,7 @@ extension Serve {
       apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
       livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
     if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
+    configuration.bodyTimeout = .seconds(server.bodyTimeout)
     if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }
     let names = try PrometheusNames(server.metricsNames)
     let modelName = configuration.modelName ?? model
@@ -34,6 +36,7 @@ extension Serve {
     let path = try await ModelFile.path(of: model)
     let place = server.uds.map { "unix:\($0)" }
     let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
+    let address = Mutex(place ?? base)
     let runner = ServerRunner(
       martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
       gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
@@ -42,12 +45,13 @@ extension Serve {
       switch event {
       case .listening(let port):
         let url = place ?? "\(base):\(port ?? server.port)"
+        address.withLock { $0 = url }
         // For programs that asked for any port.
         if server.port == 0, let port { try? Terminal.write("{\"port\": \(port)}\n") }
         Terminal.note("Listening at \(url); loading \(model).")
         SystemdNotification.send("STATUS=Loading \(model)")
       case .ready(let llm):
-        Terminal.note("Ready: \(place ?? base)\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
+        Terminal.note("Ready: \(address.withLock { $0 })\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
         SystemdNotification.send("READY=1\nSTATUS=Serving \(model)")
       case .draining:
         Terminal.note("Ending: what runs may finish. Once more ends it at once.")
@@ -56,7 +60,9 @@ extension Serve {
     } load: { progress in
       try await LLM.load(model: path, configuration: final, progress: progress)
     }
-    try await run(runner)
+    do { try await run(runner) } catch let error as ListenError {
+      throw CommandError("cannot listen at \(place ?? "\(base):\(server.port)"): \(error.reason)")
+    }
   }
 
   /// The signals are taken here: swift-service-lifecycle ignores a second one, and cancels streams before they can say that they end.

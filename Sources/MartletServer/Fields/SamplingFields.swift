@@ -61,7 +61,8 @@ enum SamplingFields {
         params.logitBias[token] = Float(amount)
       }
     }
-    params.seed = try fields(seed).map { UInt64(bitPattern: Int64($0)) } ?? UInt64.random(in: 0...UInt64(Int64.max))
+    // One that is drawn is a number that every reader of JSON holds whole, so that it can be sent back.
+    params.seed = try fields(seed).map { UInt64(bitPattern: Int64($0)) } ?? UInt64.random(in: 0..<1 << 53)
     if let value = try fields(stop) { params.stop = value }
     if let value = try fields(stopTokenIDs) { params.stopTokenIDs = Set(value) }
     if let value = try fields(ignoreEOS) { params.ignoresEndTokens = value }

@@ -156,10 +156,9 @@ public struct ChatCompletionRequest: Sendable {
 
   static func text(of parts: [JSON], _ name: String) throws -> String {
     try parts.enumerated().map { index, part in
-      let type = part["type"]?.string ?? "text"
+      let type = part["type"] ?? "text"
       guard ["text", "input_text", "output_text", "refusal"].contains(type) else {
-        throw APIError.unsupported(
-          "\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
+        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(type.shown); this model reads text only")
       }
       guard let text = (part["text"] ?? part["refusal"])?.string else {
         throw APIError.invalid("\(name)[\(index)]", "\(name)[\(index)] has no text")

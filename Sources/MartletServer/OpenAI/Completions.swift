@@ -122,15 +122,29 @@ extension MartletServer {
     let asked = try CompletionRequest(try await json(of: request), id: id, server: configuration)
     let llm = try model(named: asked.model)
     let generations = try await Exchange.offload { [self] in
-      var sampling = asked.sampling
-      let prompts = try asked.prompts.map { prompt in
+      // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
+      var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]
+      for (place, prompt) in asked.prompts.enumerated() {
         let tokens = try llm.tokenIDs(of: prompt)
         var own = asked.sampling
         try fit(&own, promptTokens: tokens.count, llm, param: "prompt")
-        sampling.maxTokens = min(sampling.maxTokens ?? .max, own.maxTokens ?? .max)
-        return Prompt.tokenIDs(tokens)
+        groups[own.maxTokens ?? .max, default: []].append((place, .tokenIDs(tokens)))
       }
-      return try llm.generate(prompts, sampling: sampling, count: asked.count, options: asked.requestOptions)
+      var generations: [(place: Int, generation: Generation)] = []
+      do {
+        for (most, prompts) in groups.sorted(by: { $0.value[0].place < $1.value[0].place }) {
+          var sampling = asked.sampling
+          sampling.maxTokens = most
+          let made = try llm.generate(prompts.map(\.prompt), sampling: sampling, count: asked.count, options: asked.requestOptions)
+          for (index, generation) in made.enumerated() {
+            generations.append((prompts[index / asked.count].place * asked.count + index % asked.count, generation))
+          }
+        }
+      } catch {
+        for (_, generation) in generations { generation.cancel() }
+        throw error
+      }
+      return generations.sorted { $0.place < $1.place }.map(\.generation)
     }
     let head = CompletionHead(id: id, created: UnixTime.now, model: modelName(llm), seed: asked.sampling.seed)
     let promptTokens = stride(from: 0, to: generations.count, by: asked.count).reduce(0) { $0 + generations[$1].promptTokenIDs.count }

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import CMartletLibc
 public import Hummingbird
 import HummingbirdCore
 import Logging
@@ -81,12 +82,20 @@ public struct ServerRunner: Service {
     configuration.maximumGracefulShutdownDuration = drainTimeout + .seconds(5)
     let group = ServiceGroup(configuration: configuration)
 
-    // Apart, because a group inside of another closes its listener as soon as the outer one's shutdown begins.
-    let serving = Task.detached { try await group.run() }
     try await withThrowingTaskGroup(of: Step.self) { tasks in
       tasks.addTask {
-        try await withTaskCancellationHandler { try await serving.value } onCancel: { serving.cancel() }
-        return .closed
+        // Detached: a group inside another hears of its shutdown at once, and Hummingbird would close the listener before the grace period.
+        let serving = Task.detached { try await group.run() }
+        do {
+          try await withTaskCancellationHandler {
+            try await serving.value
+          } onCancel: {
+            serving.cancel()
+          }
+          return .closed(nil)
+        } catch {
+          return .closed(ListenError(error) ?? error)
+        }
       }
       tasks.addTask {
         for await port in listening { onEvent(.listening(port: port)) }
@@ -98,6 +107,7 @@ public struct ServerRunner: Service {
         return .engineEnded
       }
       tasks.addTask {
+        // Returns, or throws, when the shutdown begins.
         try await gracefulShutdown()
         server.beginDraining()
         onEvent(.draining)
@@ -109,12 +119,15 @@ public struct ServerRunner: Service {
       var failure: (any Error)?
       while true {
         do {
-          guard let step = try await tasks.next(), step != .closed else { break }
+          guard let step = try await tasks.next() else { break }
+          guard case .closed(let error) = step else { continue }
+          if let error, !(error is CancellationError) { failure = failure ?? error }
+          break
         } catch {
           failure = failure ?? error
           if !(error is CancellationError) { server.setState(.failed("\(error)")) }
-          if Task.isCancelled { break }
           await group.triggerGracefulShutdown()
+          if Task.isCancelled { break }
         }
       }
       tasks.cancelAll()
@@ -123,6 +136,30 @@ public struct ServerRunner: Service {
     }
   }
 
-  private enum Step: Sendable { case closed, engineEnded, drained }
+  private enum Step: Sendable {
+    /// There are no more connections; why, where that was not wanted.
+    case closed((any Error)?)
+    case engineEnded, drained
+  }
+}
+
+/// Why a server cannot listen at its address.
+public struct ListenError: Error, Sendable, CustomStringConvertible {
+  /// The system's word, such as "address already in use".
+  public let reason: String
+  public var description: String { "cannot listen at the server's address: \(reason)" }
+
+  /// - Returns: nil for an error of another kind.
+  init?(_ error: any Error) {
+    switch error {
+    case let error as IOError: reason = String(cString: strerror(error.errnoCode)).lowercasedFirst
+    case is SocketAddressError: reason = "there is no such address"
+    default: return nil
+    }
+  }
+}
+
+extension String {
+  fileprivate var lowercasedFirst: String { prefix(1).lowercased() + dropFirst() }
 }
 #endif

@@ -1,0 +1,33 @@
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+"""guidellm: a benchmark of a few requests."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from common import KEY, MODEL, URL, expect, law, main
+
+folder = tempfile.mkdtemp()
+
+
+@law
+def _():
+    """six requests, none of which fails"""
+    data = os.path.join(folder, "data.jsonl")
+    with open(data, "w") as file:
+        for text in ["Name three colours.", "What is a swift?", "Count to five.", "Say hello.", "What is water?", "Name a city."]:
+            file.write(json.dumps({"prompt": text, "output_tokens_count": 8}) + "\n")
+    report = os.path.join(folder, "report.json")
+    run = subprocess.run(
+        [os.path.join(os.path.dirname(sys.executable), "guidellm"), "benchmark", "run", "--target", URL, "--model", MODEL, "--data", data, "--profile",
+         "synchronous", "--max-requests", "6", "--request-format", "/v1/chat/completions", "--backend-kwargs", json.dumps({"api_key": KEY}),
+         "--output-path", report],
+        capture_output=True, text=True, timeout=400)
+    expect(run.returncode == 0, (run.stdout + run.stderr)[-1500:])
+    totals = json.load(open(report))["benchmarks"][0]["metrics"]["request_totals"]
+    expect(totals["successful"] == 6 and totals["errored"] == 0, totals)
+
+
+main()
