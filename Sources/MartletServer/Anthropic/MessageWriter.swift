@@ -2,6 +2,7 @@
 
 #if HTTPServer
 import Martlet
+package import MartletAnswers
 package import MartletTemplates
 import MartletTokenizers
 

@@ -2,6 +2,7 @@
 
 #if HTTPServer
 package import Martlet
+package import MartletAnswers
 package import MartletTemplates
 import MartletTokenizers
 

@@ -2,6 +2,7 @@
 
 #if HTTPServer
 import Martlet
+package import MartletAnswers
 package import MartletTemplates
 
 /// The events of `/v1/responses`. An item is added, grows and is done, each time under the same id and at the same place; every item is done before
