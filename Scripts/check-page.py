@@ -583,6 +583,8 @@ def main():
             if arguments.key:
                 browser.open(url)
                 browser.run("sessionStorage.setItem('martlet.key', arguments[0])", arguments.key)
+                browser.until("return document.querySelector('#server').dataset.kind === 'locked'")
+                browser.log("browser")  # that it was refused without the key is right
             for name, part in parts:
                 if arguments.only and arguments.only not in name:
                     continue

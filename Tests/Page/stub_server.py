@@ -121,7 +121,7 @@ def answer_to(prompt):
         return "", CODE, 0.004, "stop"
     if "long" in words:
         return "", long_text(), 0, "stop"
-    if "slow" in words:
+    if "slow" in words or "count from" in words:
         return "", PLAIN * 20, 0.08, "stop"
     if "limit" in words:
         return "", PLAIN.rsplit(" ", 8)[0], 0.005, "length"
