@@ -420,8 +420,8 @@ export class ChatPage {
       this.#show();
       this.#scroll.scrollTop = top;
       const control = this.#views.get(message.id)?.node;
-      const button = control?.querySelector(`.versions [data-go="${direction}"]:not(:disabled)`) ?? control?.querySelector(".versions button:not(:disabled)");
-      button?.focus();
+      const buttons = [`[data-go="${direction}"]`, "button"].map((name) => control?.querySelector(`.versions ${name}:not(:disabled)`));
+      buttons.find((button) => button)?.focus();
     },
   };
 
@@ -581,7 +581,8 @@ class AnswerWriter {
     if (choice.finish_reason) message.finish = choice.stop_reason === "deadline" ? "deadline" : choice.finish_reason;
   }
 
-  /// { first, time, completion, prompt, cached }, and `pieces` where no usage came, as where the reader stopped the answer; an answer that went on has the tokens and the time of both parts.
+  /// { first, time, completion, prompt, cached }, and `pieces` where no usage came, as where the reader stopped the answer. An answer that went on
+  /// has the tokens and the time of both parts.
   numbers(before) {
     const numbers = {};
     if (this.#first !== null) {
