@@ -606,6 +606,18 @@ def check_watching(browser, stub):
         time.sleep(0.05)
     check("nor does it watch in a hidden tab", stub.watchers == 0, stub.watchers)
 
+    many = stub_server.Stub(engine=stub_server.ManyThings()).start()
+    open_page(browser, many.url + "#live")
+    wait(
+        browser,
+        "two pools are two maps",
+        "return document.querySelectorAll('.map').length === 2 && /window of 512/.test(document.querySelector('#live').innerText)",
+    )
+    seen = browser.text("#live")
+    for words in ("paused for pages", "12 + 3", "And 3 more requests", "there are more", "1 paused"):
+        check(f"the view tells “{words}”", words in seen, seen)
+    many.stop()
+
     quiet = stub_server.Stub(engine=stub_server.Engine(is_quiet=True, pages=70000)).start()
     open_page(browser, quiet.url + "#live")
     wait(browser, "an engine that never worked is shown too", "return document.querySelector('#live-state').innerText === 'live'")

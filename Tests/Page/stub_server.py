@@ -348,6 +348,21 @@ class Engine:
             )
 
 
+class ManyThings(Engine):
+    """What a snapshot may have and the other engine has not: two pools, a request that paused, more than is told."""
+
+    def snapshot(self, with_text, since):
+        snapshot = super().snapshot(with_text, since)
+        window = dict(page_size=32, page_bytes=65536, window=512, pages=100, free=97, kept=1, held=2, runs=[[1, 3, -1], [2, 2, 5], [97, 0, -1]])
+        snapshot["pools"].append(window)
+        snapshot["prefix_tree"]["is_cut"] = True
+        snapshot["requests_left_out"] = 3
+        snapshot["paused_requests"] = 1
+        first = snapshot["requests"][0]
+        first.update(state="paused", waits_for="pages", pauses=2, pages=[12, 3], id="")
+        return snapshot
+
+
 def assets():
     """{path: content type} of what the binary embeds."""
     return dict(re.findall(r'^\s*\{"([^"]+)", "([^"]+)"', (PAGE / "CMartletPage.c").read_text(encoding="utf-8"), re.M))

@@ -390,25 +390,30 @@ export class ChatPage {
     return false;
   }
 
+  /// Whether an answer can be asked for here and now; where not, says why.
+  #mayAnswer() {
+    if (this.#running) tell("An answer is being written: stop it first.");
+    else if (!this.#isReady()) tell("The server does not answer at the moment. Nothing is lost: try again when it does.");
+    else return true;
+    return false;
+  }
+
   #actions = {
     isRunning: (message) => this.#runs.has(message.id),
     edit: (message, text) => {
-      if (this.#running || !this.#isReady()) {
-        tell(this.#running ? "An answer is being written: stop it first." : "The server does not answer yet. Your text is kept.");
-        return false;
-      }
+      if (!this.#mayAnswer()) return false;
       const edited = addMessage(this.#chat, message.parent, { role: "user", content: text });
       this.#show();
       this.#answer(edited);
       return true;
     },
     again: (message) => {
-      if (this.#running || !this.#isReady()) return;
+      if (!this.#mayAnswer()) return;
       const asked = this.#chat.messages[message.parent];
       if (asked) this.#answer(asked, true);
     },
     goOn: (message) => {
-      if (this.#running || !this.#isReady()) return;
+      if (!this.#mayAnswer()) return;
       this.#run(message, true, () => this.#show());
     },
     show: (message, direction) => {
