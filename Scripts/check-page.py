@@ -71,8 +71,11 @@ def url_origin(url):
 def look_around(browser, url, expected_errors=()):
     """Nothing came from elsewhere, and nothing was complained about, since the last look."""
     origin = url_origin(url)
-    asked = [event["params"]["request"]["url"] for event in browser.log("performance")
-             if event["method"] == "Network.requestWillBeSent" and event["params"]["documentURL"].startswith(origin + "/")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.log("performance")
+        if event["method"] == "Network.requestWillBeSent" and event["params"]["documentURL"].startswith(origin + "/")
+    ]
     check("the page asked for something", asked)
     strangers = [address for address in asked if not address.startswith((origin + "/", "blob:" + origin + "/"))]
     check("every request stays with the server", not strangers, strangers)
@@ -83,6 +86,7 @@ def look_around(browser, url, expected_errors=()):
 
 
 # MARK: Against any server
+
 
 def check_chat(browser, url):
     open_page(browser, url)
@@ -106,8 +110,12 @@ def check_chat(browser, url):
     browser.run("document.querySelector('.message.user .actions button[title^=Edit]').click()")
     browser.run("document.querySelector('.editor textarea').select()")
     browser.keys("Write one sentence about mountains.", ENTER)
-    wait(browser, "an edited message is answered", "return document.querySelectorAll('.message.is-running').length === 0 && "
-         "document.querySelector('.message.user .said')?.innerText.includes('mountains') && !!document.querySelector('.message.assistant .facts span')")
+    wait(
+        browser,
+        "an edited message is answered",
+        "return document.querySelectorAll('.message.is-running').length === 0 && "
+        "document.querySelector('.message.user .said')?.innerText.includes('mountains') && !!document.querySelector('.message.assistant .facts span')",
+    )
     check("it is the second version", "2 / 2" in browser.text(".message.user .versions"), browser.text(".message.user .versions"))
     browser.run("document.querySelector('.message.user .versions button').click()")
     check("the first version is not lost", "sea" in browser.text(".message.user .said") and last(browser).startswith(said[:20]), last(browser))
@@ -139,7 +147,8 @@ def check_keyboard(browser, url):
         name, is_seen = browser.run(
             "const node = document.activeElement; const style = getComputedStyle(node);"
             "const ring = parseFloat(style.outlineWidth) > 0 && style.outlineStyle !== 'none';"
-            "return [node.id || node.textContent.trim() || node.tagName, ring || !!node.closest('.composer:focus-within')]")
+            "return [node.id || node.textContent.trim() || node.tagName, ring || !!node.closest('.composer:focus-within')]"
+        )
         names.append(name)
         if not is_seen and name != "BODY":
             check(f"the focus is seen on {name}", False)
@@ -164,7 +173,9 @@ def pixels(browser, selector):
         "const canvas = document.querySelector(arguments[0]); if (!canvas) return 0;"
         "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data; const seen = new Set();"
         "for (let at = 0; at < data.length; at += 4) if (data[at + 3]) seen.add(data[at] << 16 | data[at + 1] << 8 | data[at + 2]);"
-        "return seen.size", selector)
+        "return seen.size",
+        selector,
+    )
 
 
 def check_live(browser, url, busy=None):
@@ -220,7 +231,10 @@ def check_looks(browser, url, pictures):
             name = f"{width}-{'dark' if dark else 'light'}"
             browser.size(width, height, dark, scale=1 if width > 600 else 2)
             open_page(browser, url)
-            check(f"{name}: the system's colours are taken", browser.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light"))
+            check(
+                f"{name}: the system's colours are taken",
+                browser.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light"),
+            )
             for view in ("chat", "live"):
                 browser.run("location.hash = arguments[0]", "#" + view)
                 if view == "live":
@@ -230,8 +244,10 @@ def check_looks(browser, url, pictures):
                 time.sleep(0.7)
                 bad = browser.run(CONTRAST)
                 check(f"{name}, {view}: every text is legible", not bad, bad)
-                wide = browser.run("return [document.documentElement.scrollWidth, ...[...document.querySelectorAll('main > section:not([hidden]), .messages')].map("
-                                   "(node) => node.scrollWidth - node.clientWidth + innerWidth)].reduce((a, b) => Math.max(a, b)) - innerWidth")
+                wide = browser.run(
+                    "return [document.documentElement.scrollWidth, ...[...document.querySelectorAll('main > section:not([hidden]), .messages')].map("
+                    "(node) => node.scrollWidth - node.clientWidth + innerWidth)].reduce((a, b) => Math.max(a, b)) - innerWidth"
+                )
                 check(f"{name}, {view}: nothing is wider than the screen", wide <= 0, wide)
                 if pictures:
                     browser.picture(pictures / f"{view}-{name}.png")
@@ -260,6 +276,7 @@ def check_looks(browser, url, pictures):
 
 # MARK: Against the stub
 
+
 def fresh(browser, url):
     open_page(browser, url)
     browser.click("#new-chat")
@@ -268,24 +285,50 @@ def fresh(browser, url):
 def check_answers(browser, stub):
     fresh(browser, stub.url)
     answer(browser, "markdown please")
-    for selector in ("h2", "ol > li", "ul > li", "strong", "em", "del", "blockquote", "table td.align-right", "hr", "figure.code pre", "a[href^='https://arxiv.org']"):
+    for selector in (
+        "h2",
+        "ol > li",
+        "ul > li",
+        "strong",
+        "em",
+        "del",
+        "blockquote",
+        "table td.align-right",
+        "hr",
+        "figure.code pre",
+        "a[href^='https://arxiv.org']",
+    ):
         check(f"markdown has its {selector}", browser.count(".message:last-child .markdown " + selector) > 0)
-    check("links open elsewhere and tell nothing", browser.run(
-        "return [...document.querySelectorAll('.markdown a')].every((link) => link.target === '_blank' && link.rel.includes('noopener'))"))
+    check(
+        "links open elsewhere and tell nothing",
+        browser.run(
+            "return [...document.querySelectorAll('.markdown a')].every((link) => link.target === '_blank' && link.rel.includes('noopener'))"
+        ),
+    )
     answer(browser, "think about it")
     check("thoughts are folded", browser.run("return document.querySelector('.message:last-child details.reasoning').open") is False)
     check("with their time", "Thought for" in browser.text(".message:last-child .reasoning summary"), browser.text(".reasoning summary"))
     browser.click(".message:last-child .reasoning summary")
     browser.until("return document.querySelector('.message:last-child .reasoning-text').innerText !== ''", patience=5)
-    check("and can be read", browser.text(".message:last-child .reasoning-text") == stub_server.THOUGHT, browser.text(".message:last-child .reasoning-text"))
+    check(
+        "and can be read",
+        browser.text(".message:last-child .reasoning-text") == stub_server.THOUGHT,
+        browser.text(".message:last-child .reasoning-text"),
+    )
     answer(browser, "use a tool")
-    check("a call of a tool is shown", "weather" in browser.text(".message:last-child .call figcaption") and '"days": 3' in browser.text(".message:last-child .call pre"))
+    check(
+        "a call of a tool is shown",
+        "weather" in browser.text(".message:last-child .call figcaption") and '"days": 3' in browser.text(".message:last-child .call pre"),
+    )
     answer(browser, "the limit")
     check("an answer at its limit says so", "Cut off at the limit" in last(browser), last(browser))
     browser.click(".message:last-child .note button")
     wait(browser, "it goes on", QUIET + " && document.querySelector('.message:last-child .body').innerText.includes('goes on')")
     check("behind what there was", "A cache keeps" in last(browser), last(browser))
-    check("the server was asked to go on", stub.requests[-1].get("continue_final_message") is True and stub.requests[-1]["messages"][-1]["role"] == "assistant")
+    check(
+        "the server was asked to go on",
+        stub.requests[-1].get("continue_final_message") is True and stub.requests[-1]["messages"][-1]["role"] == "assistant",
+    )
     answer(browser, "empty")
     check("an empty answer says so", "empty" in last(browser), last(browser))
 
@@ -309,7 +352,11 @@ def check_requests(browser, stub):
     browser.type("#field-stop", "END\n\\n\\n")
     answer(browser, "echo")
     request = stub.requests[-1]
-    check("the system message comes first", request["messages"] == [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "echo"}], request)
+    check(
+        "the system message comes first",
+        request["messages"] == [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "echo"}],
+        request,
+    )
     check("set fields are sent", (request["temperature"], request["top_k"], request["stop"]) == (0.7, 40, ["END", "\n\n"]), request)
     check("empty fields are not", not {"top_p", "min_p", "seed", "max_tokens", "logprobs"} & set(request), request)
     check("the usage is asked for", request["stream"] is True and request["stream_options"] == {"include_usage": True})
@@ -327,18 +374,28 @@ def check_requests(browser, stub):
     answer(browser, "words")
     request = stub.requests[-1]
     check("log-probabilities are asked for", request["logprobs"] is True and request["top_logprobs"] == 5)
-    check("tokens are coloured", browser.run("return new Set([...document.querySelectorAll('.message:last-child .token')].map((token) => token.className)).size") >= 3)
+    check(
+        "tokens are coloured",
+        browser.run("return new Set([...document.querySelectorAll('.message:last-child .token')].map((token) => token.className)).size") >= 3,
+    )
     browser.point(".message:last-child .token")
     wait(browser, "pointing at a token shows what else there was", "return !document.querySelector('#tip').hidden")
     check("with probabilities", browser.count("#tip tr") == 5 and "%" in browser.text("#tip"), browser.text("#tip"))
     browser.point(".brand")
     browser.run("document.querySelector('.message:last-child .tokens').focus()")
     browser.keys(RIGHT, RIGHT)
-    check("and so do the arrow keys", browser.run("return !document.querySelector('#tip').hidden && document.querySelector('.token.is-chosen').dataset.index === '1'"))
+    check(
+        "and so do the arrow keys",
+        browser.run("return !document.querySelector('#tip').hidden && document.querySelector('.token.is-chosen').dataset.index === '1'"),
+    )
     browser.keys(ESCAPE)
     tokens = browser.run("return document.querySelector('.message:last-child .tokens').textContent")
     browser.run("document.querySelector('.message:last-child [aria-pressed]').click()")
-    check("the same as text", browser.text(".message:last-child .markdown p").strip() == tokens.strip(), [browser.text(".message:last-child .markdown"), tokens])
+    check(
+        "the same as text",
+        browser.text(".message:last-child .markdown p").strip() == tokens.strip(),
+        [browser.text(".message:last-child .markdown"), tokens],
+    )
     browser.click("#field-logprobs")
 
 
@@ -346,9 +403,17 @@ def check_failures(browser, stub):
     fresh(browser, stub.url)
     answer(browser, "break")
     check("a broken stream keeps its text", "A cache keeps" in last(browser) and "kept" in last(browser), last(browser))
-    check("and offers both ways", browser.text(".message:last-child .note button").split("\n") == ["Continue", "Retry"], browser.text(".message:last-child .note"))
+    check(
+        "and offers both ways",
+        browser.text(".message:last-child .note button").split("\n") == ["Continue", "Retry"],
+        browser.text(".message:last-child .note"),
+    )
     browser.reload()
-    wait(browser, "after a reload it is still there", READY + " && document.querySelector('.message:last-child .body').innerText.includes('A cache keeps')")
+    wait(
+        browser,
+        "after a reload it is still there",
+        READY + " && document.querySelector('.message:last-child .body').innerText.includes('A cache keeps')",
+    )
     browser.run("[...document.querySelectorAll('.message:last-child .note button')].at(-1).click()")
     wait(browser, "a retry is a second version", QUIET + " && document.querySelector('.message.assistant .versions')?.innerText.includes('2 / 2')")
     answer(browser, "error")
@@ -361,7 +426,11 @@ def check_failures(browser, stub):
     browser.until("return document.querySelector('.message.is-running .markdown')?.innerText.length > 20", patience=PATIENCE)
     before = stub.aborted
     browser.reload()
-    wait(browser, "a tab that goes keeps what had come", READY + " && document.querySelector('.message:last-child .body')?.innerText.includes('A cache')")
+    wait(
+        browser,
+        "a tab that goes keeps what had come",
+        READY + " && document.querySelector('.message:last-child .body')?.innerText.includes('A cache')",
+    )
     check("and says that it is not all", "The page was closed" in last(browser), last(browser))
     end = time.monotonic() + PATIENCE
     while stub.aborted == before and time.monotonic() < end:
@@ -401,17 +470,25 @@ def check_files(browser, stub):
     wait(browser, "a chat is deleted again", "return document.querySelectorAll('#chat-list li').length === arguments[0]", count - 1)
 
     def bring(name, content):
-        browser.run("const files = new DataTransfer(); files.items.add(new File([arguments[1]], arguments[0]));"
-                    "const input = document.querySelector('#import-file'); input.files = files.files; input.dispatchEvent(new Event('change'))", name, content)
+        browser.run(
+            "const files = new DataTransfer(); files.items.add(new File([arguments[1]], arguments[0]));"
+            "const input = document.querySelector('#import-file'); input.files = files.files; input.dispatchEvent(new Event('change'))",
+            name,
+            content,
+        )
 
     bring("chats.json", text)
     wait(browser, "an import brings it back", "return document.querySelectorAll('#chat-list li').length === arguments[0]", count)
     check("as it was", title in browser.text("#chat-list"), title)
-    bring("bad.json", '{"format": "martlet-chats", "chats": [{"id": "0123456789", "title": 5, "messages": {"x": {"id": "abcdefabcdef", "parent": "abcdefabcdef", '
-          '"role": "user", "content": ["<img src=x>"]}, "y": {"id": "__proto__", "role": "user"}, "z": null}, "selected": {"root": 3}}, 7, null]}')
+    bring(
+        "bad.json",
+        '{"format": "martlet-chats", "chats": [{"id": "0123456789", "title": 5, "messages": {"x": {"id": "abcdefabcdef", "parent": "abcdefabcdef", '
+        '"role": "user", "content": ["<img src=x>"]}, "y": {"id": "__proto__", "role": "user"}, "z": null}, "selected": {"root": 3}}, 7, null]}',
+    )
     wait(browser, "a strange file does no harm", "return /One chat is imported/.test(document.querySelector('#toasts').innerText)")
-    browser.run("window.put = IDBObjectStore.prototype.put;"
-                "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }")
+    browser.run(
+        "window.put = IDBObjectStore.prototype.put;" "IDBObjectStore.prototype.put = () => { throw new DOMException('full', 'QuotaExceededError') }"
+    )
     answer(browser, "and when the disk is full?")
     wait(browser, "a browser that has no room says so", "return /no room left/.test(document.querySelector('#toasts').innerText)")
     check("what is seen is still there", "A cache" in last(browser))
@@ -433,7 +510,10 @@ def check_comings_and_goings(browser):
     wait(browser, "while it loads the page says how far", "return /loads its model: \\d+ %/.test(document.querySelector('#banner').innerText)")
     browser.type("#input", "kept text")
     browser.keys(ENTER)
-    check("nothing is sent meanwhile, and the text is kept", browser.run("return document.querySelector('#input').value") == "kept text" and browser.count(".message") == 0)
+    check(
+        "nothing is sent meanwhile, and the text is kept",
+        browser.run("return document.querySelector('#input').value") == "kept text" and browser.count(".message") == 0,
+    )
     wait(browser, "it comes alive by itself", READY + " && document.querySelector('#banner').hidden")
     check("the text is still there", browser.run("return document.querySelector('#input').value") == "kept text")
     browser.keys(ENTER)
@@ -446,7 +526,11 @@ def check_comings_and_goings(browser):
     port = stub.server_port
     stub.stop()
     browser.run("dispatchEvent(new Event('online'))")
-    wait(browser, "a server that is gone is told", "return document.querySelector('#server').dataset.kind === 'down' && /does not answer/.test(document.querySelector('#banner').innerText)")
+    wait(
+        browser,
+        "a server that is gone is told",
+        "return document.querySelector('#server').dataset.kind === 'down' && /does not answer/.test(document.querySelector('#banner').innerText)",
+    )
     browser.type("#input", "for later")
     browser.keys(ENTER)
     check("the text is kept while it is gone", browser.run("return document.querySelector('#input').value") == "for later")
@@ -473,8 +557,14 @@ def check_key(browser):
     browser.click("#tab-live")
     wait(browser, "the live view has the key", "return document.querySelector('#live-state').innerText === 'live'")
     browser.click("#live-text")
-    wait(browser, "prompts that the server does not show are told", "return /does not show prompts/.test(document.querySelector('#toasts').innerText)")
-    wait(browser, "and the view goes on without", "return document.querySelector('#live-state').innerText === 'live' && !document.querySelector('#live-text').checked")
+    wait(
+        browser, "prompts that the server does not show are told", "return /does not show prompts/.test(document.querySelector('#toasts').innerText)"
+    )
+    wait(
+        browser,
+        "and the view goes on without",
+        "return document.querySelector('#live-state').innerText === 'live' && !document.querySelector('#live-text').checked",
+    )
     look_around(browser, stub.url, ("401", "403"))
     stub.stop()
 
@@ -492,7 +582,9 @@ def check_watching(browser, stub):
     browser.point(".steps canvas", 600, 90)
     wait(browser, "pointing at a step says what it was", "return /^Step /.test(document.querySelector('.steps .readout').innerText)")
     browser.point(".brand")  # away from the rows, which come under it when the focus scrolls them
-    browser.run("[...document.querySelectorAll('.requests [data-state=reading] .request-name, .requests [data-state=generating] .request-name')].at(-1).focus()")
+    browser.run(
+        "[...document.querySelectorAll('.requests [data-state=reading] .request-name, .requests [data-state=generating] .request-name')].at(-1).focus()"
+    )
     time.sleep(1)
     check("a request in the table stays marked while it moves", browser.count(".requests tr.is-chosen:focus-within") == 1)
     browser.click("#live-text")
@@ -506,16 +598,33 @@ def check_watching(browser, stub):
 
     browser.click("#tab-live")
     wait(browser, "it watches again", "return document.querySelector('#live-state').innerText === 'live'")
-    browser.run("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))")
+    browser.run(
+        "Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))"
+    )
     end = time.monotonic() + PATIENCE
     while stub.watchers and time.monotonic() < end:
         time.sleep(0.05)
     check("nor does it watch in a hidden tab", stub.watchers == 0, stub.watchers)
 
+    many = stub_server.Stub(engine=stub_server.ManyThings()).start()
+    open_page(browser, many.url + "#live")
+    wait(
+        browser,
+        "two pools are two maps",
+        "return document.querySelectorAll('.map').length === 2 && /window of 512/.test(document.querySelector('#live').innerText)",
+    )
+    seen = browser.text("#live")
+    for words in ("paused for pages", "12 + 3", "And 3 more requests", "there are more", "1 paused"):
+        check(f"the view tells “{words}”", words in seen, seen)
+    many.stop()
+
     quiet = stub_server.Stub(engine=stub_server.Engine(is_quiet=True, pages=70000)).start()
     open_page(browser, quiet.url + "#live")
     wait(browser, "an engine that never worked is shown too", "return document.querySelector('#live-state').innerText === 'live'")
-    check("with what it has", "70,000" in browser.text(".map") and "No request" in browser.text("#live-requests") and "Nothing is cached" in browser.text("#live-tree"))
+    check(
+        "with what it has",
+        "70,000" in browser.text(".map") and "No request" in browser.text("#live-requests") and "Nothing is cached" in browser.text("#live-tree"),
+    )
     quiet.stop()
 
 
@@ -524,9 +633,14 @@ def check_long(browser, stub):
     fresh(browser, stub.url)
     ask(browser, "long")
     browser.until("return document.querySelector('.message.is-running .markdown')?.innerText.length > 20000", patience=PATIENCE)
-    browser.run("const gaps = window.gaps = []; let before = performance.now(); const frame = () => { const now = performance.now(); gaps.push(now - before);"
-                "before = now; window.frame = requestAnimationFrame(frame); }; window.frame = requestAnimationFrame(frame)")
-    check("the end is followed", browser.run("const box = document.querySelector('#messages'); return box.scrollHeight - box.scrollTop - box.clientHeight") < 200)
+    browser.run(
+        "const gaps = window.gaps = []; let before = performance.now(); const frame = () => { const now = performance.now(); gaps.push(now - before);"
+        "before = now; window.frame = requestAnimationFrame(frame); }; window.frame = requestAnimationFrame(frame)"
+    )
+    check(
+        "the end is followed",
+        browser.run("const box = document.querySelector('#messages'); return box.scrollHeight - box.scrollTop - box.clientHeight") < 200,
+    )
     browser.run("document.querySelector('#messages').scrollTop = 1000")
     time.sleep(1)
     check("who reads further up is left there", browser.run("return document.querySelector('#messages').scrollTop") == 1000)
@@ -534,12 +648,19 @@ def check_long(browser, stub):
     browser.run("document.querySelector('#jump').click()")
     wait(browser, "the long answer ends", QUIET)
     gaps = sorted(browser.run("cancelAnimationFrame(window.frame); return window.gaps"))
-    print(f"a long answer: {len(gaps)} frames, median {gaps[len(gaps) // 2]:.1f} ms, 99 of 100 within {gaps[len(gaps) * 99 // 100]:.1f} ms, "
-          f"longest {gaps[-1]:.0f} ms")
+    print(
+        f"a long answer: {len(gaps)} frames, median {gaps[len(gaps) // 2]:.1f} ms, 99 of 100 within {gaps[len(gaps) * 99 // 100]:.1f} ms, "
+        f"longest {gaps[-1]:.0f} ms"
+    )
     # No timing: that frames came at all while tens of thousands of tokens did.
     check("frames came", len(gaps) > 100, len(gaps))
-    check("all of it is there", browser.text(".message:last-child .markdown > :last-child") == "The end." and browser.count(".message:last-child h3") == 89)
-    code = browser.run("return [...document.querySelectorAll('.message:last-child figure.code')].at(-1).querySelector('code').innerText.split('\\n').length")
+    check(
+        "all of it is there",
+        browser.text(".message:last-child .markdown > :last-child") == "The end." and browser.count(".message:last-child h3") == 89,
+    )
+    code = browser.run(
+        "return [...document.querySelectorAll('.message:last-child figure.code')].at(-1).querySelector('code').innerText.split('\\n').length"
+    )
     check("with every line of code", code == 3000, code)
 
 
@@ -571,8 +692,15 @@ def main():
             ("watching", lambda: check_watching(browser, stub)),
             ("long", lambda: check_long(browser, stub)),
             ("look around again", lambda: look_around(browser, url, ("status of 400", "ERR_INCOMPLETE_CHUNKED"))),
-            ("a chat for the pictures", lambda: (fresh(browser, url), answer(browser, "Why does a model keep keys and values? Think, and use markdown."),
-                                                answer(browser, "Show me code for it in Swift."), answer(browser, "What is the limit?"))),
+            (
+                "a chat for the pictures",
+                lambda: (
+                    fresh(browser, url),
+                    answer(browser, "Why does a model keep keys and values? Think, and use markdown."),
+                    answer(browser, "Show me code for it in Swift."),
+                    answer(browser, "What is the limit?"),
+                ),
+            ),
         ]
     parts.append(("looks", lambda: check_looks(browser, url, arguments.screenshots)))
     if stub:
@@ -583,6 +711,8 @@ def main():
             if arguments.key:
                 browser.open(url)
                 browser.run("sessionStorage.setItem('martlet.key', arguments[0])", arguments.key)
+                browser.until("return document.querySelector('#server').dataset.kind === 'locked'")
+                browser.log("browser")  # that it was refused without the key is right
             for name, part in parts:
                 if arguments.only and arguments.only not in name:
                     continue

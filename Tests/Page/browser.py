@@ -38,11 +38,23 @@ class Browser:
         else:
             raise BrowserError("chromedriver does not start")
         self.address = f"http://127.0.0.1:{found.group(1)}/session"
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-sync",
-                     "--disable-background-networking", "--disable-component-update", "--no-first-run", "--window-size=1440,900",
-                     "--user-data-dir=" + self.folder.name]
-        capabilities = {"goog:chromeOptions": {"binary": binary, "args": arguments, "prefs": {"download.default_directory": self.folder.name}},
-                        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--disable-sync",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
+            "--window-size=1440,900",
+            "--user-data-dir=" + self.folder.name,
+        ]
+        capabilities = {
+            "goog:chromeOptions": {"binary": binary, "args": arguments, "prefs": {"download.default_directory": self.folder.name}},
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
         self.address += "/" + self.call("POST", "", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
 
     def __enter__(self):
@@ -106,10 +118,23 @@ class Browser:
     def point(self, selector, x=None, y=None):
         """Moves the mouse over an element: to its middle, or so far from its upper left corner."""
         left, top, width, height = self.run(
-            "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return [box.left, box.top, box.width, box.height]", selector)
+            "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return [box.left, box.top, box.width, box.height]", selector
+        )
         to = {"x": int(left + (width / 2 if x is None else x)), "y": int(top + (height / 2 if y is None else y))}
-        self.call("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
-                                                   "actions": [{"type": "pointerMove", "duration": 0, **to}]}]})
+        self.call(
+            "POST",
+            "/actions",
+            {
+                "actions": [
+                    {
+                        "type": "pointer",
+                        "id": "mouse",
+                        "parameters": {"pointerType": "mouse"},
+                        "actions": [{"type": "pointerMove", "duration": 0, **to}],
+                    }
+                ]
+            },
+        )
 
     def text(self, selector):
         """What a reader sees there; all of the elements, a line each."""

@@ -121,7 +121,7 @@ def answer_to(prompt):
         return "", CODE, 0.004, "stop"
     if "long" in words:
         return "", long_text(), 0, "stop"
-    if "slow" in words:
+    if "slow" in words or "count from" in words:
         return "", PLAIN * 20, 0.08, "stop"
     if "limit" in words:
         return "", PLAIN.rsplit(" ", 8)[0], 0.005, "length"
@@ -190,9 +190,22 @@ class Engine:
             begin = self.path(begin)[-1]
         self.number += 1
         self.totals["requests"] += 1
-        self.waiting.append(dict(
-            number=self.number, begin=begin, own=self.random.choice([60, 200, 400, 1500]), made=0, computed=0, cached=0,
-            most=self.random.randint(30, 300), held=[], path=[], since=self.now(), first=None, state="waiting"))
+        self.waiting.append(
+            dict(
+                number=self.number,
+                begin=begin,
+                own=self.random.choice([60, 200, 400, 1500]),
+                made=0,
+                computed=0,
+                cached=0,
+                most=self.random.randint(30, 300),
+                held=[],
+                path=[],
+                since=self.now(),
+                first=None,
+                state="waiting",
+            )
+        )
 
     def tick(self):
         self.ticks += 1
@@ -242,10 +255,18 @@ class Engine:
             self.totals["prompt_tokens"] += tokens
             self.totals["generated_tokens"] += generations
             wobble = self.random.uniform(0.9, 1.2)
-            self.steps.append(dict(
-                number=self.totals["steps"] - 1, start=self.now(), context_requests=contexts, context_tokens=tokens,
-                generation_requests=generations, model_time=wobble * (0.006 + 0.00011 * tokens + 0.0008 * generations),
-                sampling_time=wobble * 0.0002 * (generations + 1), overhead_time=wobble * 0.0006))
+            self.steps.append(
+                dict(
+                    number=self.totals["steps"] - 1,
+                    start=self.now(),
+                    context_requests=contexts,
+                    context_tokens=tokens,
+                    generation_requests=generations,
+                    model_time=wobble * (0.006 + 0.00011 * tokens + 0.0008 * generations),
+                    sampling_time=wobble * 0.0002 * (generations + 1),
+                    overhead_time=wobble * 0.0006,
+                )
+            )
 
     def snapshot(self, with_text, since):
         with self.lock:
@@ -277,22 +298,69 @@ class Engine:
                 rest += [(child, len(nodes)) for child in reversed(children.get(key, []))]
                 nodes.append([parent, len(pages) * self.PAGE_SIZE, len(pages), len(holders), 0 if holders else round(now - used, 3), retention])
             texts = ["You are brief. What is a page?", "Write a poem about swifts that never land, in four lines, without the word “sky”."]
-            requests = [dict(
-                number=request["number"], id=f"chatcmpl-{request['number']:024x}", state=request["state"],
-                waits_for=None if request["state"] != "waiting" else "batch" if len(self.running) >= self.BATCH else "pages",
-                priority=0, prompt_tokens=request["own"], cached_prompt_tokens=request["cached"],
-                computed_prompt_tokens=request["computed"], generated_tokens=request["made"],
-                pages=[len(request["held"]) + sum(len(self.nodes[key][1]) for key in request["path"])], age=now - request["since"],
-                time_to_first_token=request["first"], pauses=0,
-                text=texts[request["number"] % 2] if with_text else None) for request in self.running + self.waiting]
+            requests = [
+                dict(
+                    number=request["number"],
+                    id=f"chatcmpl-{request['number']:024x}",
+                    state=request["state"],
+                    waits_for=None if request["state"] != "waiting" else "batch" if len(self.running) >= self.BATCH else "pages",
+                    priority=0,
+                    prompt_tokens=request["own"],
+                    cached_prompt_tokens=request["cached"],
+                    computed_prompt_tokens=request["computed"],
+                    generated_tokens=request["made"],
+                    pages=[len(request["held"]) + sum(len(self.nodes[key][1]) for key in request["path"])],
+                    age=now - request["since"],
+                    time_to_first_token=request["first"],
+                    pauses=0,
+                    text=texts[request["number"] % 2] if with_text else None,
+                )
+                for request in self.running + self.waiting
+            ]
             return dict(
-                time=now, model=MODEL, is_running=True, max_batch_size=self.BATCH, max_num_tokens=self.TOKENS, max_sequence_length=8192,
-                waiting_requests=len(self.waiting), waiting_tokens=sum(request["own"] for request in self.waiting),
-                running_requests=len(self.running), paused_requests=0, totals=dict(self.totals),
-                pools=[dict(page_size=self.PAGE_SIZE, page_bytes=737280, window=None, pages=self.pages, free=counts[0], kept=counts[3],
-                            held=counts[1] + counts[2], runs=runs)],
+                time=now,
+                model=MODEL,
+                is_running=True,
+                max_batch_size=self.BATCH,
+                max_num_tokens=self.TOKENS,
+                max_sequence_length=8192,
+                waiting_requests=len(self.waiting),
+                waiting_tokens=sum(request["own"] for request in self.waiting),
+                running_requests=len(self.running),
+                paused_requests=0,
+                totals=dict(self.totals),
+                pools=[
+                    dict(
+                        page_size=self.PAGE_SIZE,
+                        page_bytes=737280,
+                        window=None,
+                        pages=self.pages,
+                        free=counts[0],
+                        kept=counts[3],
+                        held=counts[1] + counts[2],
+                        runs=runs,
+                    )
+                ],
                 prefix_tree=dict(nodes=nodes, is_cut=bool(rest)),
-                steps=[step for step in self.steps[-256:] if step["number"] > since], requests=requests, requests_left_out=0)
+                steps=[step for step in self.steps[-256:] if step["number"] > since],
+                requests=requests,
+                requests_left_out=0,
+            )
+
+
+class ManyThings(Engine):
+    """What a snapshot may have and the other engine has not: two pools, a request that paused, more than is told."""
+
+    def snapshot(self, with_text, since):
+        snapshot = super().snapshot(with_text, since)
+        window = dict(page_size=32, page_bytes=65536, window=512, pages=100, free=97, kept=1, held=2, runs=[[1, 3, -1], [2, 2, 5], [97, 0, -1]])
+        snapshot["pools"].append(window)
+        snapshot["prefix_tree"]["is_cut"] = True
+        snapshot["requests_left_out"] = 3
+        snapshot["paused_requests"] = 1
+        first = snapshot["requests"][0]
+        first.update(state="paused", waits_for="pages", pauses=2, pages=[12, 3], id="")
+        return snapshot
 
 
 def assets():
@@ -327,7 +395,7 @@ class Handler(BaseHTTPRequestHandler):
             self.error(404, f"nothing is here: {path}")
             return None
         self.server.paths.append(path)
-        return path[len(prefix) + 1:]
+        return path[len(prefix) + 1 :]
 
     def is_let_in(self):
         if self.server.key and self.headers.get("Authorization") != "Bearer " + self.server.key:
@@ -434,7 +502,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens = tokens_of(said)
         batch = 40 if pause == 0 else 1
         for at in range(0, len(tokens), batch):
-            piece = tokens[at:at + batch]
+            piece = tokens[at : at + batch]
             if end in ("break", "error") and at > len(tokens) // 2:
                 break
             logprobs = None
@@ -444,8 +512,10 @@ class Handler(BaseHTTPRequestHandler):
                     chance = rng.choice([0.999, 0.97, 0.93, 0.99, 0.96, 0.98, 0.92, 0.7, 0.8, 0.45, 0.2, 0.05])
                     others = [token, " the", " cache", " keys", " token"]
                     left = 1 - chance
-                    tops = [{"token": other, "logprob": math.log(chance if index == 0 else left / 2 ** index), "bytes": list(other.encode())}
-                            for index, other in enumerate(others)]
+                    tops = [
+                        {"token": other, "logprob": math.log(chance if index == 0 else left / 2**index), "bytes": list(other.encode())}
+                        for index, other in enumerate(others)
+                    ]
                     logprobs["content"].append({**tops[0], "top_logprobs": sorted(tops, key=lambda top: -top["logprob"])})
             chunk({"content": "".join(piece)}, logprobs=logprobs)
             time.sleep(pause or 0.02)
@@ -463,9 +533,18 @@ class Handler(BaseHTTPRequestHandler):
         chunk({}, finish=end)
         if request.get("stream_options", {}).get("include_usage"):
             words = sum(len(message["content"]) for message in request["messages"]) // 4 + 12
-            self.event({**shared, "choices": [], "usage": {
-                "prompt_tokens": words, "completion_tokens": len(tokens) + len(tokens_of(thought)) + 1, "total_tokens": words + len(tokens) + 1,
-                "prompt_tokens_details": {"cached_tokens": words // 32 * 32 if len(request["messages"]) > 1 else 0}}})
+            self.event(
+                {
+                    **shared,
+                    "choices": [],
+                    "usage": {
+                        "prompt_tokens": words,
+                        "completion_tokens": len(tokens) + len(tokens_of(thought)) + 1,
+                        "total_tokens": words + len(tokens) + 1,
+                        "prompt_tokens_details": {"cached_tokens": words // 32 * 32 if len(request["messages"]) > 1 else 0},
+                    },
+                }
+            )
         self.event("[DONE]")
 
 

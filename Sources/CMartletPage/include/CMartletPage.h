@@ -9,7 +9,8 @@
 
 /// A file of the page.
 typedef struct {
-  /// Relative to the address of the page, such as `page.css`: the page names its files so, and works behind any prefix. `index.html` is the page itself.
+  /// Relative to the address of the page, such as `page.css`: the page names its files so, and works behind any prefix. `index.html` is the page
+  /// itself, and that address.
   const char *path;
   /// For the header `Content-Type`.
   const char *content_type;

@@ -390,25 +390,30 @@ export class ChatPage {
     return false;
   }
 
+  /// Whether an answer can be asked for here and now; where not, says why.
+  #mayAnswer() {
+    if (this.#running) tell("An answer is being written: stop it first.");
+    else if (!this.#isReady()) tell("The server does not answer at the moment. Nothing is lost: try again when it does.");
+    else return true;
+    return false;
+  }
+
   #actions = {
     isRunning: (message) => this.#runs.has(message.id),
     edit: (message, text) => {
-      if (this.#running || !this.#isReady()) {
-        tell(this.#running ? "An answer is being written: stop it first." : "The server does not answer yet. Your text is kept.");
-        return false;
-      }
+      if (!this.#mayAnswer()) return false;
       const edited = addMessage(this.#chat, message.parent, { role: "user", content: text });
       this.#show();
       this.#answer(edited);
       return true;
     },
     again: (message) => {
-      if (this.#running || !this.#isReady()) return;
+      if (!this.#mayAnswer()) return;
       const asked = this.#chat.messages[message.parent];
       if (asked) this.#answer(asked, true);
     },
     goOn: (message) => {
-      if (this.#running || !this.#isReady()) return;
+      if (!this.#mayAnswer()) return;
       this.#run(message, true, () => this.#show());
     },
     show: (message, direction) => {
@@ -420,8 +425,8 @@ export class ChatPage {
       this.#show();
       this.#scroll.scrollTop = top;
       const control = this.#views.get(message.id)?.node;
-      const button = control?.querySelector(`.versions [data-go="${direction}"]:not(:disabled)`) ?? control?.querySelector(".versions button:not(:disabled)");
-      button?.focus();
+      const buttons = [`[data-go="${direction}"]`, "button"].map((name) => control?.querySelector(`.versions ${name}:not(:disabled)`));
+      buttons.find((button) => button)?.focus();
     },
   };
 
@@ -581,7 +586,8 @@ class AnswerWriter {
     if (choice.finish_reason) message.finish = choice.stop_reason === "deadline" ? "deadline" : choice.finish_reason;
   }
 
-  /// { first, time, completion, prompt, cached }, and `pieces` where no usage came, as where the reader stopped the answer; an answer that went on has the tokens and the time of both parts.
+  /// { first, time, completion, prompt, cached }, and `pieces` where no usage came, as where the reader stopped the answer. An answer that went on
+  /// has the tokens and the time of both parts.
   numbers(before) {
     const numbers = {};
     if (this.#first !== null) {

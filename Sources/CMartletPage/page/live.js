@@ -172,14 +172,13 @@ export class LivePage {
     const pages = snapshot.pools.reduce((sum, pool) => sum + pool.pages, 0);
     const held = snapshot.pools.reduce((sum, pool) => sum + pool.held, 0);
     figure("total-running", count(snapshot.running_requests), "of " + count(snapshot.max_batch_size) + " places");
-    figure(
-      "total-waiting",
-      count(snapshot.waiting_requests),
-      snapshot.paused_requests ? plural(snapshot.paused_requests, "paused", "paused") : snapshot.waiting_tokens ? count(snapshot.waiting_tokens) + " tokens" : "nobody in line",
-    );
+    let line = snapshot.waiting_tokens ? count(snapshot.waiting_tokens) + " tokens" : "nobody in line";
+    if (snapshot.paused_requests) line = count(snapshot.paused_requests) + " paused";
+    figure("total-waiting", count(snapshot.waiting_requests), line);
     figure("total-writing", per(totals.generated_tokens - first.generated), count(totals.generated_tokens) + " in all");
     figure("total-reading", per(totals.prompt_tokens - first.prompt), count(totals.prompt_tokens) + " in all");
-    figure("total-cached", prompts ? Math.round((100 * totals.cached_prompt_tokens) / prompts) + " %" : "–", count(totals.cached_prompt_tokens) + " not computed");
+    const cached = totals.cached_prompt_tokens;
+    figure("total-cached", prompts ? Math.round((100 * cached) / prompts) + " %" : "–", count(cached) + " not computed");
     figure("total-pages", pages ? Math.round((100 * held) / pages) + " %" : "–", count(held) + " of " + count(pages));
   }
 }
@@ -271,7 +270,8 @@ class RequestTable {
       this.#fill(entry, request, past, dark);
       if (this.#body.children[index] !== entry.row) this.#body.insertBefore(entry.row, this.#body.children[index] ?? null);
     });
-    this.#numbers.textContent = plural(snapshot.totals.requests, "request") + " so far" + (snapshot.totals.pauses ? ", " + plural(snapshot.totals.pauses, "pause") : "");
+    const { totals } = snapshot;
+    this.#numbers.textContent = plural(totals.requests, "request") + " so far" + (totals.pauses ? ", " + plural(totals.pauses, "pause") : "");
     this.#nothing.hidden = requests.length > 0;
     this.#frame.hidden = requests.length === 0;
     this.#more.textContent = snapshot.requests_left_out ? "And " + plural(snapshot.requests_left_out, "more request") + "." : "";

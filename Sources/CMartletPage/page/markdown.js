@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 //
-// Markdown as models write it. Text becomes a tree of plain values, and the tree becomes elements: no markup is ever read, so `<img onerror=…>` stays
-// the characters that it is. The tree can be looked at without a browser.
+// Markdown as models write it. Text becomes a tree of plain values, and the tree becomes elements: no markup is ever read, so `<img onerror=…>`
+// stays the characters that it is. The tree can be looked at without a browser.
 //
 // The unit is the segment: a block at the outermost level, or one item of an outermost list. Only the last segment of a growing text can still
 // change, whatever comes; that is what `MarkdownView` lives on.
@@ -372,9 +372,12 @@ function bareAddress(text) {
   return address;
 }
 
+// An address, in angle brackets or with parentheses in pairs; a title in quotes; and the parenthesis that ends both.
+const TARGET = /^[ \n]*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:[ \n]+(?:"([^"]*)"|'([^']*)'))?[ \n]*\)/;
+
 /// `address "title")` after `](`.
 function targetAt(text, start) {
-  const found = /^[ \n]*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\((?:[^\s()\\]|\\.)*\))*))(?:[ \n]+(?:"([^"]*)"|'([^']*)'))?[ \n]*\)/.exec(text.slice(start, start + 4096));
+  const found = TARGET.exec(text.slice(start, start + 4096));
   return found && { address: found[1] ?? found[2], title: found[3] ?? found[4], end: start + found[0].length };
 }
 
@@ -397,7 +400,8 @@ function resolve(pieces) {
     for (; open > bottom; open -= 1) {
       const opener = list[open];
       if (opener?.mark !== closer.mark || !opener.opens || opener.length === 0) continue;
-      const isOdd = (opener.closes || closer.opens) && (opener.original + closer.original) % 3 === 0 && (opener.original % 3 !== 0 || closer.original % 3 !== 0);
+      // The rule of three: a run that both opens and closes pairs with another only where their lengths do not add up to a multiple of three.
+      const isOdd = (opener.closes || closer.opens) && (opener.original + closer.original) % 3 === 0 && opener.original % 3 !== 0;
       if (!isOdd) break;
     }
     if (open <= bottom) {

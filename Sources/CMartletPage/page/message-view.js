@@ -204,7 +204,14 @@ export class AnswerView {
         node = element(
           "figure.call",
           null,
-          element("figcaption", null, icon("tool"), element("span", null, "Calls "), element("code.name"), copyButton("Copy the arguments", () => call.arguments)),
+          element(
+            "figcaption",
+            null,
+            icon("tool"),
+            element("span", null, "Calls "),
+            element("code.name"),
+            copyButton("Copy the arguments", () => call.arguments),
+          ),
           element("pre", { tabindex: 0 }, element("code")),
         );
         this.#calls.append(node);

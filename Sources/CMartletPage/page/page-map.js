@@ -191,7 +191,8 @@ export class PageMap {
     this.#cursor.hidden = this.#index < 0 || this.#index >= cells;
     if (this.#cursor.hidden) return;
     this.#cursor.style.width = this.#cursor.style.height = pitch + 2 + "px";
-    this.#cursor.style.transform = "translate(" + ((this.#index % columns) * pitch - 2) + "px, " + (Math.floor(this.#index / columns) * pitch - 2) + "px)";
+    const [left, top] = [(this.#index % columns) * pitch - 2, Math.floor(this.#index / columns) * pitch - 2];
+    this.#cursor.style.transform = `translate(${left}px, ${top}px)`;
   }
 
   #read() {
@@ -206,7 +207,12 @@ export class PageMap {
       const page = this.#pageOf(this.#index);
       const kind = this.#kinds[page];
       const owner = this.#owners[page];
-      const said = ["is free", "is held by request " + owner, "is shared by several requests, first by " + owner, "is kept for prompts that begin alike"];
+      const said = [
+        "is free",
+        "is held by request " + owner,
+        "is shared by several requests, first by " + owner,
+        "is kept for prompts that begin alike",
+      ];
       words = "Page " + count(page) + " " + (said[kind] ?? "is unknown") + ".";
       if (kind !== FREE && kind !== KEPT) request = owner;
     }

@@ -80,7 +80,8 @@ export class PrefixTree {
     if (isCut) this.#next = -1; // it may be among those that are not told
     let tokens = 0;
     for (const node of this.#nodes) tokens += node.tokens;
-    this.#numbers.textContent = nodes.length ? count(tokens) + " tokens in " + plural(nodes.length, "node") + (isCut ? " shown, there are more" : "") : "";
+    const said = count(tokens) + " tokens in " + plural(nodes.length, "node") + (isCut ? " shown, there are more" : "");
+    this.#numbers.textContent = nodes.length ? said : "";
     this.#canvas.setAttribute("aria-label", "Prefix tree: " + (this.#numbers.textContent || "empty") + ". The arrow keys go through it.");
     this.#canvas.parentNode.hidden = nodes.length === 0;
     this.#empty.hidden = nodes.length > 0;

@@ -109,7 +109,7 @@ export class ServerWatch {
     const before = JSON.stringify(this.state);
     this.state = state;
     if (JSON.stringify(state) !== before) for (const listener of this.#listeners) listener(state);
-    const pause = state.kind === "ready" || state.kind === "locked" ? 20000 : state.kind === "loading" ? 700 : Math.min(800 + 400 * this.#failures, 4000);
+    const pause = { ready: 20000, locked: 20000, loading: 700 }[state.kind] ?? Math.min(800 + 400 * this.#failures, 4000);
     // A page that nobody looks at asks nothing: it asks when it is looked at again.
     if (!document.hidden || state.kind !== "ready") this.#timer = setTimeout(() => this.check(), pause);
   }
@@ -133,7 +133,9 @@ export class ServerWatch {
       const message = body.message ?? body.error?.message ?? "";
       return { kind: "loading", progress: Number.isFinite(progress) ? Math.min(Math.max(progress, 0), 1) : null, message: String(message), models };
     }
-    if (!health.ok && health.status !== 401) return { kind: "down", progress: null, message: "It answers with status " + health.status + ".", models };
+    if (!health.ok && health.status !== 401) {
+      return { kind: "down", progress: null, message: "It answers with status " + health.status + ".", models };
+    }
     try {
       const response = await fetch("v1/models", { headers: headers(), cache: "no-store", signal: AbortSignal.timeout(8000) });
       if (response.status === 401 || response.status === 403) {

@@ -12,7 +12,7 @@ const FIELDS = [
   { name: "top_k", title: "Top k", min: -1, step: 1, isWhole: true, help: "Only this many of the likeliest tokens." },
   { name: "min_p", title: "Min p", min: 0, max: 1, step: 0.01, help: "Only tokens with at least this share of the likeliest one's probability." },
   { name: "seed", title: "Seed", step: 1, isWhole: true, help: "The same seed gives the same answer; empty draws a new one each time." },
-  { name: "repetition_penalty", title: "Repetition", min: 0.01, max: 10, step: 0.05, help: "Penalty for tokens that have occurred: above 1 repeats less." },
+  { name: "repetition_penalty", title: "Repetition", min: 0.01, max: 10, step: 0.05, help: "Penalty for what has occurred: above 1 repeats less." },
   { name: "presence_penalty", title: "Presence", min: -2, max: 2, step: 0.1, help: "Penalty for tokens that the answer already has." },
   { name: "frequency_penalty", title: "Frequency", min: -2, max: 2, step: 0.1, help: "Penalty that grows with each time a token is used." },
 ];

@@ -180,7 +180,9 @@ export function imported(text) {
   } catch {
     throw new Error("This file is not JSON.");
   }
-  if (file?.format !== FORMAT || !Array.isArray(file.chats)) throw new Error("This file was not exported from here: it lacks \"format\": \"" + FORMAT + "\".");
+  if (file?.format !== FORMAT || !Array.isArray(file.chats)) {
+    throw new Error(`This file was not exported from here: it lacks "format": "${FORMAT}".`);
+  }
   return file.chats.map(checkedChat).filter((chat) => chat !== null);
 }
 
