@@ -116,11 +116,13 @@ struct SnapshotTests {
   }
 
   @Test func `what waits says for what, and what runs whether it reads or generates`() async throws {
-    let llm = try Tiny.endless(seed: 93, maxBatchSize: 2, maxNumTokens: 16)
+    let model = TinyModel(.llama, seed: 93) { $0.contextLength = 65_536 }
+    let llm = try Tiny.llm(model, context: 65_536, maxBatchSize: 2, maxNumTokens: 16, chunkSize: 8)
     let long = try llm.generate(.tokenIDs(Tiny.prompt(60_000, seed: 4)), sampling: Self.endless)
     let short = try llm.generate("short", sampling: Self.endless)
+    _ = try await Self.snapshot(of: llm) { $0.runningRequests == 2 }
     let late = try llm.generate("late", sampling: Self.endless, options: RequestOptions(priority: 3))
-    let seen = try await Self.snapshot(of: llm) { $0.requests.contains { $0.state == .generating } && $0.totals.generatedTokens > 0 }
+    let seen = try await Self.snapshot(of: llm) { $0.requests.count == 3 && $0.requests[1].generatedTokens > 0 }
     Self.check(seen)
     #expect(seen.requests.map(\.state) == [.reading, .generating, .waiting] && seen.requests.map(\.waitsFor) == [nil, nil, .batch])
     #expect(
@@ -308,7 +310,7 @@ struct SnapshotTests {
     var snapshot = try #require(taken)
     let endless = try Tiny.endless(seed: 103, maxBatchSize: 1)
     let generations = try endless.generate("a", sampling: Self.endless, count: 2)
-    snapshot.requests = try await Self.snapshot(of: endless) { $0.requests.count == 2 }.requests
+    snapshot.requests = try await Self.snapshot(of: endless) { $0.runningRequests == 1 }.requests
     for generation in generations { generation.cancel() }
 
     let encoder = JSONEncoder()
