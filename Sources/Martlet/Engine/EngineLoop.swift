@@ -200,7 +200,8 @@ package final class EngineLoop {
       return
     }
     if gatherer == nil { gatherer = SnapshotGatherer() }
-    guard mail.wantsSnapshot, let gatherer else { return }
+    // Whoever asked while the one before was taken got that one.
+    guard mail.wantsSnapshot, inbox.desk.isAsked, let gatherer else { return }
     let showsText = inbox.desk.wantsText
     let now = clock.now
     let snapshot = gatherer.snapshot(

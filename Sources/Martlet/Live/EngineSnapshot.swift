@@ -164,7 +164,7 @@ public struct EngineSnapshot: Sendable, Hashable, Codable {
     /// ``Generation/id``; empty for a text that is scored.
     public var id: String
     public var state: RequestState
-    /// nil where it runs, or will begin with the next step.
+    /// nil where it runs, or waits for nothing but its share of a step's tokens.
     public var waitsFor: Obstacle?
     public var priority: Int
     public var promptTokens: Int

@@ -7,7 +7,7 @@ extension LLM {
   /// for await snapshot in llm.snapshots() { print(snapshot.pools[0].held, "pages are held") }
   /// ```
   ///
-  /// While nobody does, nothing is gathered, and a step costs one branch more than without this. The engine's thread takes a snapshot between two
+  /// While nobody does, nothing is gathered, and a step costs a branch and a store more than without this. The engine's thread takes a snapshot between two
   /// steps, or woken for it where it has nothing to do, and all readers that wait for one get the same: at most one in ``EngineSnapshots/leastInterval``, whoever asks.
   ///
   /// - Parameters:

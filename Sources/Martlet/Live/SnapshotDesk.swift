@@ -140,6 +140,9 @@ package final class SnapshotDesk: Sendable {
 
   // MARK: The loop
 
+  /// Whether anybody waits for a snapshot.
+  var isAsked: Bool { state.withLock { $0.askers.values.contains { $0.hasAsked } } }
+
   /// Whether any reader wants text.
   var wantsText: Bool { state.withLock { $0.textReaders > 0 } }
 

@@ -152,19 +152,20 @@ final class AnswerMemory: Sendable {
     var options = conversation.options
     options.continuesFinalMessage = false
     options.addsGenerationPrompt = true
-    guard let before = try? conversation.render(Array(conversation.messages[..<index]), options), text.begins(with: before),
+    guard let before = try? conversation.render(Array(conversation.messages[..<index]), options), begins(text, with: before, mode),
       let answer = find(essence, after: PromptKey(before, mode))
     else { return nil }
     options.addsGenerationPrompt = false
     var messages = Array(conversation.messages[...index])
-    guard let after = try? conversation.render(messages, options), after.begins(with: before), text.begins(with: after) else { return nil }
+    guard let after = try? conversation.render(messages, options), after.text.utf8.starts(with: before.text.utf8), text.begins(with: after)
+    else { return nil }
     if messages[index].toolCalls.map(\.id) != answer.callIDs {
       // Other names of the calls are no other answer, unless the template writes them.
       for (call, id) in zip(messages[index].toolCalls.indices, answer.callIDs) { messages[index].toolCalls[call].id = id }
       guard let renamed = try? conversation.render(messages, options), renamed == after else { return nil }
     }
     // The end of the turn is the template's, in place of what the model ended with.
-    guard let end = end(of: after, from: before.text.utf8.count, mode) else { return nil }
+    guard let end = end(of: after, in: before.text.utf8.count..<after.text.utf8.count, mode) else { return nil }
     let rest = text.dropping(end.start)
     let tokens = mode == .text ? tokenizer.encode(rest) : tokenizer.encode(rest.text, parsesSpecialTokens: true)
     guard tokens.first == end.token else { return nil }
@@ -182,13 +183,23 @@ final class AnswerMemory: Sendable {
     }
   }
 
-  /// The last mark in the text that ends a turn, and where it is; nil where there is none behind `start` that the template wrote.
-  private func end(of text: MarkedText, from start: Int, _ mode: ChatOptions.SpecialTokensInContent) -> (token: Int32, start: Int)? {
+  /// Whether the text begins as the prompt does, to the tokens: the role that begins an answer is the program's own in a prompt, and of many
+  /// programs a value in what follows, which changes nothing where no mark is made of it.
+  private func begins(_ text: MarkedText, with prompt: MarkedText, _ mode: ChatOptions.SpecialTokensInContent) -> Bool {
+    guard text.text.utf8.starts(with: prompt.text.utf8) else { return false }
+    let beginning = MarkedText(prompt.text, contents: text.clipped(to: 0..<prompt.text.utf8.count))
+    guard mode == .text, let difference = beginning.firstDifference(from: prompt) else { return true }
+    let start = end(of: prompt, in: 0..<difference, mode)?.start ?? 0
+    return tokenizer.encode(beginning.dropping(start)) == tokenizer.encode(prompt.dropping(start))
+  }
+
+  /// The last mark there that ends a turn, and where it is; nil where there is none that the template wrote.
+  private func end(of text: MarkedText, in bounds: Range<Int>, _ mode: ChatOptions.SpecialTokensInContent) -> (token: Int32, start: Int)? {
     let bytes = Array(text.text.utf8)
     var found: (token: Int32, start: Int, end: Int)?
     for (token, name) in ends {
-      var place = bytes.count - name.count
-      while place >= start {
+      var place = bounds.upperBound - name.count
+      while place >= bounds.lowerBound {
         let range = place..<place + name.count
         if bytes[range] == name[...], mode == .parsed || !text.contents.contains(where: { $0.overlaps(range) }) {
           // Of two that end together the longer one is the mark, and the other its end.
@@ -254,7 +265,19 @@ extension MarkedText {
       contents: clipped(to: bounds).map { $0.lowerBound - count..<$0.upperBound - count })
   }
 
-  private func clipped(to bounds: Range<Int>) -> [Range<Int>] {
+  /// The first byte that came from a value in one of two markings of a text and not in the other.
+  fileprivate func firstDifference(from other: MarkedText) -> Int? {
+    for index in 0..<max(contents.count, other.contents.count) {
+      guard index < contents.count else { return other.contents[index].lowerBound }
+      guard index < other.contents.count else { return contents[index].lowerBound }
+      let (mine, others) = (contents[index], other.contents[index])
+      if mine.lowerBound != others.lowerBound { return min(mine.lowerBound, others.lowerBound) }
+      if mine.upperBound != others.upperBound { return min(mine.upperBound, others.upperBound) }
+    }
+    return nil
+  }
+
+  fileprivate func clipped(to bounds: Range<Int>) -> [Range<Int>] {
     contents.compactMap { range in
       let clipped = range.clamped(to: bounds)
       return clipped.isEmpty ? nil : clipped

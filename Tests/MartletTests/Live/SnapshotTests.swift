@@ -4,7 +4,16 @@ import Foundation
 import Martlet
 import MartletKVCache
 import MartletTestSupport
+import Synchronization
 import Testing
+
+/// When two readers' snapshots were taken.
+private final class Times: Sendable {
+  private let state = Mutex<[[Double]]>([[], []])
+
+  func add(_ time: Double, of reader: Int) { state.withLock { $0[reader].append(time) } }
+  var times: [[Double]] { state.withLock { $0 } }
+}
 
 /// What snapshots of the engine say, against what was asked of it and what its statistics say.
 @Suite(.timeLimit(.minutes(15)))
@@ -107,11 +116,13 @@ struct SnapshotTests {
   }
 
   @Test func `what waits says for what, and what runs whether it reads or generates`() async throws {
-    let llm = try Tiny.endless(seed: 93, maxBatchSize: 2, maxNumTokens: 16)
+    let model = TinyModel(.llama, seed: 93) { $0.contextLength = 65_536 }
+    let llm = try Tiny.llm(model, context: 65_536, maxBatchSize: 2, maxNumTokens: 16, chunkSize: 8)
     let long = try llm.generate(.tokenIDs(Tiny.prompt(60_000, seed: 4)), sampling: Self.endless)
     let short = try llm.generate("short", sampling: Self.endless)
+    _ = try await Self.snapshot(of: llm) { $0.runningRequests == 2 }
     let late = try llm.generate("late", sampling: Self.endless, options: RequestOptions(priority: 3))
-    let seen = try await Self.snapshot(of: llm) { $0.requests.contains { $0.state == .generating } && $0.totals.generatedTokens > 0 }
+    let seen = try await Self.snapshot(of: llm) { $0.requests.count == 3 && $0.requests[1].generatedTokens > 0 }
     Self.check(seen)
     #expect(seen.requests.map(\.state) == [.reading, .generating, .waiting] && seen.requests.map(\.waitsFor) == [nil, nil, .batch])
     #expect(
@@ -149,10 +160,12 @@ struct SnapshotTests {
     _ = try await llm.generate("unseen", sampling: sampling).output()
     #expect(llm.snapshotCount == 0)
     var iterator: EngineSnapshots.AsyncIterator? = snapshots.makeAsyncIterator()
-    let first = try #require(await iterator?.next())
+    let taken = await iterator?.next()
+    let first = try #require(taken)
     #expect(llm.snapshotCount == 1 && first.totals.steps == 40 && first.steps.isEmpty)
     _ = try await llm.generate("seen", sampling: sampling).output()
-    #expect(try #require(await iterator?.next()).steps.map(\.number) == Array(40..<60))
+    let second = await iterator?.next()
+    #expect(second?.steps.map(\.number) == Array(40..<60))
     iterator = nil
     let count = llm.snapshotCount
     _ = try await llm.generate("unseen", sampling: sampling).output()
@@ -164,25 +177,32 @@ struct SnapshotTests {
   @Test func `readers share snapshots, and there are 100 ms between two, whether or not the engine has anything to do`() async throws {
     let clock = ManualClock()
     let llm = try Tiny.llm(TinyModel(.llama, seed: 96), clock: clock)
-    var (first, second) = (llm.snapshots().makeAsyncIterator(), llm.snapshots(every: .milliseconds(1)).makeAsyncIterator())
-    let (one, same) = (await first.next(), await second.next())
-    #expect(one?.time == 0 && one == same && llm.snapshotCount == 1 && one?.totals.steps == 0 && one?.isRunning == true)
-    async let next = first.next()
-    async let afterwards = second.next()
-    while clock.sleeperCount < 2 { try await Task.sleep(for: .milliseconds(1)) }
+    let seen = Times()
+    let readers = [100, 1].enumerated().map { index, interval in
+      Task { for await snapshot in llm.snapshots(every: .milliseconds(interval)) { seen.add(snapshot.time, of: index) } }
+    }
+    func wait(for count: Int) async throws {
+      while !seen.times.allSatisfy({ $0.count == count }) || clock.sleeperCount < 2 {
+        try await Task.sleep(for: .milliseconds(1))
+      }
+    }
+    try await wait(for: 1)
+    #expect(llm.snapshotCount == 1)
     clock.advance(by: .milliseconds(99))
     try await Task.sleep(for: .milliseconds(20))
     #expect(llm.snapshotCount == 1)
     clock.advance(by: .milliseconds(1))
-    #expect(await (next?.time, afterwards?.time) == (0.1, 0.1))
-    #expect(llm.snapshotCount == 2 && llm.statistics.steps == 0)
+    try await wait(for: 2)
+    #expect(llm.snapshotCount == 2 && seen.times == [[0, 0.1], [0, 0.1]])
     // One who comes late gets the last one, if it is not old.
     clock.advance(by: .milliseconds(99))
-    var third = llm.snapshots().makeAsyncIterator()
-    #expect(await third.next()?.time == 0.1)
+    #expect(try await Self.snapshot(of: llm).time == 0.1)
     clock.advance(by: .milliseconds(1))
-    var fourth = llm.snapshots().makeAsyncIterator()
-    #expect(await fourth.next()?.time == 0.2 && llm.snapshotCount == 3)
+    let last = try await Self.snapshot(of: llm)
+    #expect(last.time == 0.2 && last.totals.steps == 0 && last.isRunning)
+    try await wait(for: 3)
+    #expect(llm.snapshotCount == 3 && llm.statistics.steps == 0)
+    for reader in readers { reader.cancel() }
   }
 
   @Test(arguments: ["shutdown", "deinit", "before"])
@@ -242,8 +262,9 @@ struct SnapshotTests {
     // Also where another reader asks for them at the same time.
     var open = llm.snapshots(showsText: true).makeAsyncIterator()
     var closed = llm.snapshots().makeAsyncIterator()
-    #expect(await open.next()?.requests.first?.text != nil)
-    #expect(await closed.next()?.requests.first?.text == .some(nil))
+    let (seen, hidden) = (await open.next(), await closed.next())
+    #expect(seen?.requests.count == 2 && seen?.requests.contains { $0.text == nil } == false)
+    #expect(hidden?.requests.map(\.text) == [nil, nil])
     for generation in generations { generation.cancel() }
   }
 
@@ -285,10 +306,11 @@ struct SnapshotTests {
     var iterator = llm.snapshots().makeAsyncIterator()
     _ = await iterator.next()
     _ = try await llm.generate(.tokenIDs(Tiny.prompt(40, seed: 1)), sampling: SamplingParams(maxTokens: 4, ignoresEndTokens: true)).output()
-    var snapshot = try #require(await iterator.next())
+    let taken = await iterator.next()
+    var snapshot = try #require(taken)
     let endless = try Tiny.endless(seed: 103, maxBatchSize: 1)
     let generations = try endless.generate("a", sampling: Self.endless, count: 2)
-    snapshot.requests = try await Self.snapshot(of: endless) { $0.requests.count == 2 }.requests
+    snapshot.requests = try await Self.snapshot(of: endless) { $0.runningRequests == 1 }.requests
     for generation in generations { generation.cancel() }
 
     let encoder = JSONEncoder()

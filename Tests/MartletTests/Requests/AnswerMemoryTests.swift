@@ -123,7 +123,8 @@ struct AnswerMemoryTests {
     // All but the last token of each answer, which was never fed.
     #expect(with.cached == with.seen - 9)
     #expect(Double(with.cached) >= 0.95 * Double(with.seen))
-    #expect(Double(without.cached) < 0.6 * Double(without.seen) && without == off)
+    // Every answer is read again.
+    #expect(without.seen - without.cached > 30 * 9 && without == off)
   }
 
   @Test func `a real model's answers come back token for token, also where its text has other tokens`() async throws {
@@ -149,7 +150,7 @@ struct AnswerMemoryTests {
     let question = [Self.user("Paris?")]
     let said = Self.tokens(#"<tool_call>{"name":"weather","arguments":{"city":"Paris"}}</tool_call>"#, llm)
     let rest = "\n<|im_start|>tool\n12 °C<|im_end|>\n<|im_start|>assistant\n"
-    func check(_ given: [Int], end: [Int], _ sampling: SamplingParams = SamplingParams(), _ comment: Comment) async throws {
+    func check(_ given: [Int], end: [Int], _ comment: Comment, _ sampling: SamplingParams = SamplingParams()) async throws {
       let llm = try Self.llm()
       let output = try await Self.answer(question, with: given, as: Self.call("Paris"), llm, sampling: sampling)
       let next = try llm.tokenIDs(of: .chat(question + [Self.call("Paris"), Self.result("12 °C")], tools: Self.tools))
@@ -159,7 +160,7 @@ struct AnswerMemoryTests {
     try await check(said + [Self.otherEnd], end: [Self.end], "the template ends the turn as it does")
     try await check(said, end: [Self.end], "an answer that was cut is ended")
     let stop = SamplingParams(maxTokens: 1000, stopTokenIDs: [65])
-    try await check(said + [65], end: [Self.end], stop, "a stop token is no text")
+    try await check(said + [65], end: [Self.end], "a stop token is no text", stop)
   }
 
   @Test func `an answer is the same to the bit as after the same tokens`() async throws {
@@ -320,7 +321,7 @@ struct AnswerMemoryTests {
       }
     }
     print("answers replaced in \(replaced) prompts of \(families.count) families: \(families.sorted())")
-    #expect(families.count >= 5 && replaced > 50)
+    #expect(families.count >= 10 && replaced > 150)
   }
 
   // MARK: The library's own conversation
