@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Reads a server's /metrics as Prometheus's own tools do.
 
   Scripts/check-metrics.py http://127.0.0.1:8080/metrics

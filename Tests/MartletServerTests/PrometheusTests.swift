@@ -76,7 +76,7 @@ import Testing
     counter.increment(by: 0.7)
     registry.makeCounter(label: "energy", dimensions: []).increment(by: -5)
     let timer = Timer(label: "t", factory: registry)
-    timer.recordSeconds(.nan)
+    timer.recordSeconds(Double.nan)
     timer.recordNanoseconds(-1)
     Recorder(label: "r", factory: registry).record(Double.infinity)
     let lines = try Self.text(registry).split(separator: "\n")

@@ -270,5 +270,12 @@ struct RequestTests {
     let first = try metrics.expectTimer("martlet_time_to_first_token").values
     #expect(first.count == 4 && first.allSatisfy { $0 > 0 })
     #expect(try metrics.expectTimer("martlet_inter_token_time").values.count == statistics.interTokenTime.count)
+    // The parts of a request's time are all of it; the scored text had no token and has none.
+    let shares = try ["queue", "prefill", "decode"].map { try metrics.expectTimer("martlet_\($0)_time").values }
+    let whole = try metrics.expectTimer("martlet_request_time").values
+    #expect(whole.count == 4 && shares.allSatisfy { $0.count == 4 && $0.allSatisfy { $0 >= 0 } })
+    #expect(whole.indices.allSatisfy { index in shares.reduce(0) { $0 + $1[index] } == whole[index] })
+    let generated = try metrics.expectRecorder("martlet_request_generated_tokens").values
+    #expect(generated.count == 4 && Int(generated.reduce(0, +)) == statistics.generatedTokens)
   }
 }
