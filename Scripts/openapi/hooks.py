@@ -11,6 +11,9 @@ REFUSALS = {
     ("invalid_value", "stop_token_ids"),
     ("invalid_value", "tokens"),
     ("invalid_value", "prompt"),
+    ("invalid_value", ""),  # the template made a prompt without tokens
+    ("invalid_value", "n"),  # prompts times answers
+    ("unsupported_parameter", "best_of"),  # it must be n
     ("too_many_requests_in_one", None),
 }
 
@@ -50,7 +53,10 @@ def what_is_documented_is_taken(ctx, response, case):
     error = response.json()["error"]
     code, param = error.get("code"), (error.get("param") or "").split("[")[0].split(".")[0]
     message = error.get("message", "")
-    if (code, None) in REFUSALS or (code, param) in REFUSALS or "prompt is too long" in message or "template" in message:
+    if (code, None) in REFUSALS or (code, param) in REFUSALS:
+        return
+    # Anthropic's form has no codes.
+    if case.operation.path.startswith("/v1/messages") and any(words in message for words in ("prompt is too long", "chat template", "no tokens")):
         return
     raise AssertionError(f"refused, although the document allows it: {error}")
 

@@ -10,7 +10,7 @@ public struct MessagesRequest: Sendable {
   public var chat: ChatRequest
 
   static let messages = Field<[JSON]>.array(
-    "messages", "The conversation. Where its last message is the assistant's, the answer goes on with it.", of: messageSchema)
+    "messages", "The conversation. Where its last message is the assistant's, the answer goes on with it.", of: messageSchema, atLeast: 1)
   static let maxTokens = Field<Int>.integer("max_tokens", "The most tokens of an answer; what does not fit the context is cut.", in: 1...Int.max)
   static let system = Field<JSON>.any(
     "system", "What stands before the conversation: a text, or blocks of text.",
@@ -29,8 +29,7 @@ public struct MessagesRequest: Sendable {
           ],
         ],
         [
-          "type": "object", "required": ["type", "name"],
-          "properties": ["type": ["type": "string", "not": ["const": "custom"]], "name": ["type": "string"]],
+          "type": "object", "required": ["type"], "properties": ["type": ["type": "string", "not": ["const": "custom"]]],
         ],
       ]
     ], atMost: 1024)
@@ -66,7 +65,7 @@ public struct MessagesRequest: Sendable {
   /// - Parameter onlyCounts: whether the body is that of `/v1/messages/count_tokens`, which has no `max_tokens`.
   package init(_ json: JSON, id: String, server: ServerConfiguration, onlyCounts: Bool = false) throws {
     let fields = try Fields(json)
-    try fields.refuse(Self.refused)
+    try fields.check(onlyCounts ? Self.countTable : Self.table)
     chat = ChatRequest(
       model: try fields(ChatCompletionRequest.model),
       messages: try MessageBlocks.messages(try fields.require(Self.messages), system: try fields(Self.system)),
@@ -115,8 +114,9 @@ public struct MessagesRequest: Sendable {
         throw APIError.invalid("tools[\(index)].input_schema", "tools[\(index)].input_schema must be an object")
       }
       var function: JSON.Object = ["name": .string(name)]
-      if let text = tool["description"]?.string { function["description"] = .string(text) }
+      if let about = tool["description"], !about.isNull { function["description"] = about }
       function["parameters"] = schema
+      try ChatCompletionRequest.check(function: .object(function), "tools[\(index)]")
       return ["type": "function", "function": .object(function)]
     }
     guard let choice = try fields(Self.toolChoice) else { return }
@@ -144,7 +144,6 @@ enum MessageBlocks {
       let text = withoutAttribution(try texts(system, "system"))
       if !text.isEmpty { messages.append(ChatMessage(role: "system", content: text)) }
     }
-    if elements.isEmpty { throw APIError.invalid("messages", "messages is empty; there is nothing to answer") }
     for (index, element) in elements.enumerated() { try add(element, "messages[\(index)]", to: &messages) }
     return messages
   }
@@ -189,6 +188,8 @@ enum MessageBlocks {
         let text = try block["content"].flatMap { $0.isNull ? nil : $0 }.map { try self.texts($0, name + ".content") } ?? ""
         let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
         messages.append(ChatMessage(role: "tool", content: .text(text), name: called, toolCallID: id))
+      case ("thinking", _), ("tool_use", _), ("tool_result", _):
+        throw APIError.invalid(name, "\(name) is of the type \(type), which no message of the role \(role) has")
       default:
         // A block that brings nothing to read changes nothing.
         if let key = ["text", "thinking", "source", "content", "input"].first(where: { block[$0].map { !$0.isNull } ?? false }) {
@@ -222,63 +223,29 @@ extension MessagesRequest {
   private static let textBlock: JSON = [
     "type": "object", "required": ["type", "text"], "properties": ["type": ["const": "text"], "text": ["type": "string"]],
   ]
-  private static let texts: JSON = ["anyOf": [["type": "string"], ["type": "array", "items": textBlock]]]
+  private static let texts: JSON = Schema.any(Schema.text, Schema.array(textBlock))
+  /// A block of a kind that is not known, and that brings nothing to read.
+  private static let emptyBlock: JSON = Schema.object(
+    ["type": ["type": "string", "not": ["enum": ["text", "thinking", "tool_use", "tool_result"]]]],
+    optional: [
+      "text": Schema.null, "thinking": Schema.null, "source": Schema.null, "content": Schema.null, "input": Schema.null,
+    ])
 
-  private static let messageSchema: JSON = [
-    "anyOf": [
-      [
-        "type": "object", "required": ["role", "content"],
-        "properties": [
-          "role": ["const": "user"],
-          "content": [
-            "anyOf": [
-              ["type": "string"],
-              [
-                "type": "array",
-                "items": [
-                  "anyOf": [
-                    textBlock,
-                    [
-                      "type": "object", "required": ["type", "tool_use_id"],
-                      "properties": ["type": ["const": "tool_result"], "tool_use_id": ["type": "string"], "content": texts],
-                    ],
-                  ]
-                ],
-              ],
-            ]
-          ],
-        ],
-      ],
-      [
-        "type": "object", "required": ["role", "content"],
-        "properties": [
-          "role": ["const": "assistant"],
-          "content": [
-            "anyOf": [
-              ["type": "string"],
-              [
-                "type": "array",
-                "items": [
-                  "anyOf": [
-                    textBlock,
-                    [
-                      "type": "object", "required": ["type", "thinking"],
-                      "properties": ["type": ["const": "thinking"], "thinking": ["type": "string"]],
-                    ],
-                    [
-                      "type": "object", "required": ["type", "id", "name", "input"],
-                      "properties": [
-                        "type": ["const": "tool_use"], "id": ["type": "string"], "name": ["type": "string"], "input": ["type": "object"],
-                      ],
-                    ],
-                  ]
-                ],
-              ],
-            ]
-          ],
-        ],
-      ],
-    ]
-  ]
+  private static func message(_ role: String, _ blocks: JSON...) -> JSON {
+    Schema.object([
+      "role": Schema.const(role),
+      "content": Schema.any(Schema.text, Schema.array(["anyOf": .array([textBlock, emptyBlock] + blocks)])),
+    ])
+  }
+
+  private static let messageSchema: JSON = Schema.any(
+    message("system"),
+    message(
+      "user",
+      Schema.object(["type": Schema.const("tool_result"), "tool_use_id": Schema.text], optional: ["content": Schema.nullable(texts)])),
+    message(
+      "assistant", Schema.object(["type": Schema.const("thinking"), "thinking": Schema.text]),
+      Schema.object(
+        ["type": Schema.const("tool_use"), "id": Schema.text, "name": Schema.text], optional: ["input": Schema.anyObject])))
 }
 #endif

@@ -21,11 +21,16 @@ package protocol AnyField: Sendable {
   var name: String { get }
   var schema: JSON { get }
   var about: String { get }
+  /// Throws where the field's value cannot be taken.
+  func check(_ fields: Fields) throws
 }
-extension Field: AnyField {}
+
+extension Field: AnyField {
+  package func check(_ fields: Fields) throws { _ = try fields(self) }
+}
 
 /// The members of a request's object.
-struct Fields: Sendable {
+package struct Fields: Sendable {
   let object: JSON.Object
   /// What the names of errors begin with: `messages[2].`
   let prefix: String
@@ -53,9 +58,9 @@ struct Fields: Sendable {
     return value
   }
 
-  /// Throws where one of the fields is there, each of which refuses what it reads.
-  func refuse(_ fields: [Field<JSON>]) throws {
-    for field in fields { _ = try self(field) }
+  /// Checks every field of a table, also those of which only the form matters: what the OpenAPI document says of a field holds for all of them.
+  func check(_ table: [any AnyField]) throws {
+    for field in table { try field.check(self) }
   }
 }
 
@@ -126,9 +131,12 @@ extension Field where Value == JSON {
 }
 
 extension Field where Value == [JSON] {
-  static func array(_ name: String, _ about: String, of items: JSON, atMost: Int = 1 << 20) -> Field {
-    Field(name: name, schema: ["type": "array", "items": items, "maxItems": .integer(atMost)], about: about) { value, param in
+  static func array(_ name: String, _ about: String, of items: JSON, atLeast: Int = 0, atMost: Int = 1 << 20) -> Field {
+    var schema: JSON.Object = ["type": "array", "items": items, "maxItems": .integer(atMost)]
+    if atLeast > 0 { schema["minItems"] = .integer(atLeast) }
+    return Field(name: name, schema: .object(schema), about: about) { value, param in
       guard let elements = value.array else { throw APIError.invalid(param, "\(param) must be an array; it is \(value.shown)") }
+      if elements.count < atLeast { throw APIError.invalid(param, "\(param) is empty") }
       if elements.count > atMost { throw APIError.invalid(param, "\(param) has \(elements.count) elements; at most \(atMost) are taken") }
       return elements
     }
@@ -140,16 +148,20 @@ extension Field where Value == [String] {
   static func strings(_ name: String, _ about: String, atMost: Int) -> Field {
     Field(
       name: name,
-      schema: ["anyOf": [["type": "string"], ["type": "array", "items": ["type": "string"], "maxItems": .integer(atMost)]]], about: about
+      schema: ["anyOf": [["type": "string", "minLength": 1],
+        ["type": "array", "items": ["type": "string", "minLength": 1], "maxItems": .integer(atMost)],]], about: about
     ) { value, param in
-      if let text = value.string { return [text] }
+      if let text = value.string {
+        if text.isEmpty { throw APIError.invalid(param, "\(param) is an empty text") }
+        return [text]
+      }
       guard let elements = value.array else {
         throw APIError.invalid(param, "\(param) must be a string or an array of strings; it is \(value.shown)")
       }
       if elements.count > atMost { throw APIError.invalid(param, "\(param) has \(elements.count) elements; at most \(atMost) are taken") }
       return try elements.enumerated().map { index, element in
-        guard let text = element.string else {
-          throw APIError.invalid("\(param)[\(index)]", "\(param)[\(index)] must be a string; it is \(element.shown)")
+        guard let text = element.string, !text.isEmpty else {
+          throw APIError.invalid("\(param)[\(index)]", "\(param)[\(index)] must be a text that is not empty; it is \(element.shown)")
         }
         return text
       }

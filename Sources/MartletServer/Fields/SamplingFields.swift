@@ -16,13 +16,17 @@ enum SamplingFields {
   static let presencePenalty = Field<Double>.number("presence_penalty", "Taken once from the logits of the answer's tokens.", in: -2...2)
   static let frequencyPenalty = Field<Double>.number(
     "frequency_penalty", "Taken from the logits of the answer's tokens as often as they stand there.", in: -2...2)
-  static let logitBias = Field<JSON.Object>.object("logit_bias", "Added to the logits of tokens, by id: -100 bans a token, 100 forces it.")
-  static let seed = Field<Int>.integer(
-    "seed", "The same seed gives the same answer. Without one it is drawn, and reported.", in: .min ... .max)
+  static let logitBias = Field<JSON.Object>.object(
+    "logit_bias", "Added to the logits of tokens, by id: -100 bans a token, 100 forces it.",
+    schema: [
+      "type": "object", "propertyNames": ["pattern": "^[0-9]{1,9}$"],
+      "additionalProperties": ["type": "number", "minimum": -100, "maximum": 100],
+    ])
+  static let seed = Field<Int>.integer("seed", "The same seed gives the same answer. Without one it is drawn, and reported.", in: .min ... .max)
   static let stop = Field<[String]>.strings("stop", "The answer ends before the first of these texts.", atMost: 64)
   static let stopTokenIDs = Field<[Int]>.integers("stop_token_ids", "The answer ends with the first of these tokens.", atMost: 1024)
   static let ignoreEOS = Field<Bool>.bool("ignore_eos", "Go on past the model's end tokens. For measurements.")
-  static let minTokens = Field<Int>.integer("min_tokens", "Not supported above 0.", in: 0...Int.max)
+  static let minTokens = Field<Int>.integer("min_tokens", "Not supported above 0.", in: 0...0)
   static let n = Field<Int>.integer("n", "How many answers.", in: 1...1024)
   static let bestOf = Field<Int>.integer("best_of", "Not supported above n.", in: 1...1024)
   static let priority = Field<Int>.integer(
@@ -42,7 +46,7 @@ enum SamplingFields {
     if let value = try fields(temperature) { params.temperature = Float(value) }
     if let value = try fields(topP) {
       // OpenAI takes 0: the smallest set there is.
-      if value == 0 { params.topK = 1 } else { params.topP = Float(value) }
+      if Float(value) == 0 { params.topK = 1 } else { params.topP = Float(value) }
     }
     if let value = try fields(topK) { params.topK = value > 0 ? value : nil }
     if let value = try fields(minP) { params.minP = Float(value) }
@@ -66,7 +70,7 @@ enum SamplingFields {
     if let value = try fields(stop) { params.stop = value }
     if let value = try fields(stopTokenIDs) { params.stopTokenIDs = Set(value) }
     if let value = try fields(ignoreEOS) { params.ignoresEndTokens = value }
-    if let least = try fields(minTokens), least > 0 { throw APIError.unsupported("min_tokens", "min_tokens above 0 is not supported") }
+    try fields.check([minTokens])
     let count = try fields(n) ?? 1
     if let best = try fields(bestOf), best != count { throw APIError.unsupported("best_of", "best_of other than n is not supported") }
     return params

@@ -117,9 +117,7 @@ extension MartletServer {
   /// How many tokens the prompt of a conversation has.
   func promptTokens(of chat: ChatRequest) async throws -> Int {
     let llm = try model(named: chat.model)
-    return try await Exchange.offload {
-      try llm.tokenIDs(of: .chat(chat.messages, tools: chat.tools.isEmpty ? nil : chat.tools, options: chat.chatOptions)).count
-    }
+    return try await Exchange.offload { try chat.tokenIDs(by: llm).count }
   }
 }
 #endif

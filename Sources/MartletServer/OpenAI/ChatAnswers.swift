@@ -18,8 +18,7 @@ struct ChatAnswers: Sendable {
     let llm = try server.model(named: request.model)
     return try await Exchange.offload {
       var request = request
-      let prompt = Prompt.chat(request.messages, tools: request.tools.isEmpty ? nil : request.tools, options: request.chatOptions)
-      let tokens = try llm.tokenIDs(of: prompt)
+      let tokens = try request.tokenIDs(by: llm)
       try server.fit(&request.sampling, promptTokens: tokens.count, llm, param: "messages")
       if llm.answerFormat.needsControlTokens { request.sampling.showsControlTokens = true }
       return ChatAnswers(
@@ -38,6 +37,27 @@ struct ChatAnswers: Sendable {
       parser: AnswerParser(
         format: llm.answerFormat, tools: request.tools, promptEnd: String(decoding: bytes, as: UTF8.self),
         parsesReasoning: request.splitsReasoning), callsInParallel: request.callsInParallel)
+  }
+}
+
+extension ChatRequest {
+  /// The tokens of the prompt.
+  func tokenIDs(by llm: LLM) throws -> [Int] {
+    // A message that only calls tools has `"content": null` in these APIs. Some templates ask for that null, and others join what they find to texts.
+    let hasBareCalls = messages.contains { $0.content == nil && !$0.toolCalls.isEmpty }
+    func tokenIDs(bare content: JSON) throws -> [Int] {
+      let messages = messages.map { message in
+        var message = message
+        if message.content == nil, !message.toolCalls.isEmpty { message.further["content"] = content }
+        return message
+      }
+      return try llm.tokenIDs(of: .chat(messages, tools: tools.isEmpty ? nil : tools, options: chatOptions))
+    }
+    do {
+      return try tokenIDs(bare: .null)
+    } catch let error as TokenizerError where hasBareCalls && error.code == .unwritableConversation {
+      return try tokenIDs(bare: "")
+    }
   }
 }
 

@@ -47,14 +47,7 @@ public struct ChatCompletionRequest: Sendable {
 
   static let model = Field<String>.string("model", "A name of the model; absent is the one that is served.")
   static let messages = Field<[JSON]>.array(
-    "messages", "The conversation.",
-    of: [
-      "type": "object", "required": ["role"],
-      "properties": [
-        "role": ["type": "string"],
-        "content": ["anyOf": [["type": "string"], ["type": "array", "items": ["type": "object"]], ["type": "null"]]],
-      ],
-    ])
+    "messages", "The conversation.", of: ConversationSchemas.message, atLeast: 1)
   static let maxCompletionTokens = Field<Int>.integer(
     "max_completion_tokens", "The most tokens of an answer; what does not fit the context is cut.", in: 1...Int.max)
   static let maxTokens = Field<Int>.integer("max_tokens", "The older name of max_completion_tokens.", in: 1...Int.max)
@@ -63,19 +56,24 @@ public struct ChatCompletionRequest: Sendable {
   static let logprobs = Field<Bool>.bool("logprobs", "Whether tokens come with their log-probabilities: the model's, before temperature.")
   static let topLogprobs = Field<Int>.integer("top_logprobs", "How many alternatives to each token.", in: 0...20)
   static let tools = Field<[JSON]>.array(
-    "tools", "Functions that the model may call.", of: ["type": "object"], atMost: 1024)
-  static let toolChoice = Field<JSON>.any("tool_choice", "none or auto; a call cannot be forced yet.")
+    "tools", "Functions that the model may call.", of: ConversationSchemas.tool, atMost: 1024)
+  static let toolChoice = Field<JSON>.any("tool_choice", "none, auto or allowed_tools; a call cannot be forced yet.",
+    schema: ConversationSchemas.toolChoice)
   static let parallelToolCalls = Field<Bool>.bool("parallel_tool_calls", "Whether one answer may hold several calls.")
-  static let responseFormat = Field<JSON.Object>.object("response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.")
+  static let responseFormat = Field<JSON.Object>.object("response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.",
+    schema: ["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]])
   static let templateVariables = Field<JSON.Object>.object(
-    "chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.")
+    "chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.",
+    schema: [
+      "type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]],
+    ])
   static let reasoningEffort = Field<String>.string("reasoning_effort", "Handed to the chat template.")
   static let addGenerationPrompt = Field<Bool>.bool(
     "add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
   static let continueFinalMessage = Field<Bool>.bool("continue_final_message", "Whether the model goes on with the last message.")
   static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
 
-  static let modalities = Field<[String]>.strings("modalities", "Only text.", atMost: 1)
+  static let modalities = Field<JSON>.any("modalities", "Only text.", schema: ["enum": ["text", ["text"]]])
   static let refused: [Field<JSON>] = [
     "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
     "json_schema",
@@ -95,10 +93,10 @@ public struct ChatCompletionRequest: Sendable {
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
+    try fields.check(Self.table)
     chat = ChatRequest(
       model: try fields(Self.model), messages: try Self.messages(try fields.require(Self.messages)),
       sampling: try SamplingFields.read(fields, over: server.sampling), requestOptions: try SamplingFields.options(fields, id: id))
-    if chat.messages.isEmpty { throw APIError.invalid("messages", "messages is empty; there is nothing to answer") }
     chat.count = try fields(SamplingFields.n) ?? 1
     if chat.count > server.maxSamples { throw APIError.invalid("n", "n is \(chat.count); at most \(server.maxSamples) answers are given") }
     if let most = try fields(Self.maxCompletionTokens) ?? fields(Self.maxTokens) { chat.sampling.maxTokens = most }
@@ -121,8 +119,7 @@ public struct ChatCompletionRequest: Sendable {
       throw APIError.unsupported(
         "response_format", "response_format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
     }
-    try fields.refuse(Self.refused)
-    if let modalities = try fields(Self.modalities), modalities != ["text"] {
+    if let modalities = try fields(Self.modalities), modalities != ["text"], modalities != "text" {
       throw APIError.unsupported("modalities", "only text can be answered")
     }
     try chat.readTemplateVariables(fields, effort: try fields(Self.reasoningEffort))
@@ -156,9 +153,11 @@ public struct ChatCompletionRequest: Sendable {
 
   static func text(of parts: [JSON], _ name: String) throws -> String {
     try parts.enumerated().map { index, part in
-      let type = part["type"] ?? "text"
+      guard let type = part["type"] == nil ? "text" : part["type"]?.string else {
+        throw APIError.invalid("\(name)[\(index)].type", "\(name)[\(index)].type must be a string")
+      }
       guard ["text", "input_text", "output_text", "refusal"].contains(type) else {
-        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(type.shown); this model reads text only")
+        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
       }
       guard let text = (part["text"] ?? part["refusal"])?.string else {
         throw APIError.invalid("\(name)[\(index)]", "\(name)[\(index)] has no text")
@@ -169,14 +168,23 @@ public struct ChatCompletionRequest: Sendable {
 
   private static func readTools(_ fields: Fields, into chat: inout ChatRequest) throws {
     var tools = try fields(Self.tools) ?? []
-    for (index, tool) in tools.enumerated() {
-      guard let name = tool["function"]?["name"]?.string, !name.isEmpty else {
-        throw APIError.invalid("tools[\(index)]", "tools[\(index)] must be {\"type\": \"function\", \"function\": {\"name\": …, …}}")
-      }
-    }
+    for (index, tool) in tools.enumerated() { try check(function: tool["function"], "tools[\(index)].function") }
     chat.callsInParallel = try fields(Self.parallelToolCalls) ?? true
     if let choice = try fields(Self.toolChoice) { tools = try Self.offered(tools, choice) }
     chat.tools = tools
+  }
+
+  /// What a template reads of a function must be of its type.
+  static func check(function: JSON?, _ name: String) throws {
+    guard let text = function?["name"]?.string, !text.isEmpty else {
+      throw APIError.invalid(name, "\(name) has no name; it must be {\"name\": …, \"description\": …, \"parameters\": …}")
+    }
+    if let about = function?["description"], !about.isNull, about.string == nil {
+      throw APIError.invalid("\(name).description", "\(name).description must be a string; it is \(about.shown)")
+    }
+    if let schema = function?["parameters"], !schema.isNull, schema.object == nil {
+      throw APIError.invalid("\(name).parameters", "\(name).parameters must be an object; it is \(schema.shown)")
+    }
   }
 
   /// Those of the tools that a `tool_choice` leaves.
@@ -193,6 +201,9 @@ public struct ChatCompletionRequest: Sendable {
       case "function": throw cannot("with a named function")
       case "allowed_tools":
         let allowed = choice["allowed_tools"] ?? choice
+        if let mode = allowed["mode"], mode != "auto", mode != "required" {
+          throw APIError.invalid("tool_choice", "tool_choice's mode must be auto or required; it is \(mode.shown)")
+        }
         if allowed["mode"] == "required" { throw cannot("allowed_tools with the mode required") }
         guard let names = allowed["tools"]?.array?.compactMap({ ($0["function"]?["name"] ?? $0["name"])?.string }) else {
           throw APIError.invalid("tool_choice", "tool_choice's allowed_tools must list functions")

@@ -32,16 +32,20 @@ public struct CompletionRequest: Sendable {
     "prompt", "A text, several texts, the ids of a text's tokens, or those of several.",
     schema: [
       "anyOf": [
-        ["type": "string"], ["type": "array", "items": ["type": "string"], "minItems": 1],
+        ["type": "string", "minLength": 1],
+        ["type": "array", "items": ["type": "string", "minLength": 1], "minItems": 1, "maxItems": .integer(mostPrompts)],
         ["type": "array", "items": ["type": "integer"], "minItems": 1],
-        ["type": "array", "items": ["type": "array", "items": ["type": "integer"], "minItems": 1], "minItems": 1],
+        [
+          "type": "array", "items": ["type": "array", "items": ["type": "integer"], "minItems": 1], "minItems": 1,
+          "maxItems": .integer(mostPrompts),
+        ],
       ]
     ])
   static let maxTokens = Field<Int>.integer(
     "max_tokens", "The most tokens of an answer, 16 without a word; 0 scores the prompt, with echo.", in: 0...Int.max)
   static let echo = Field<Bool>.bool("echo", "Whether the answer begins with the prompt.")
   static let logprobs = Field<Int>.integer("logprobs", "Log-probabilities of the tokens and of so many alternatives.", in: 0...20)
-  static let suffix = Field<String>.string("suffix", "Not supported.")
+  static let suffix = Field<JSON>.any("suffix", "Not supported.", schema: ["const": ""])
   static let mostPrompts = 1024
 
   package static let table: [any AnyField] =
@@ -52,6 +56,7 @@ public struct CompletionRequest: Sendable {
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
+    try fields.check(Self.table)
     model = try fields(ChatCompletionRequest.model)
     sampling = try SamplingFields.read(fields, over: server.sampling)
     requestOptions = try SamplingFields.options(fields, id: id)
@@ -77,7 +82,7 @@ public struct CompletionRequest: Sendable {
     sampling.timeout = server.requestTimeout
     sampling.logprobs = logprobs
     sampling.promptLogprobs = echoes ? logprobs : nil
-    if let text = try fields(Self.suffix), !text.isEmpty { throw APIError.unsupported("suffix", "suffix is not supported") }
+    if let text = try fields(Self.suffix), text != "" { throw APIError.unsupported("suffix", "suffix is not supported") }
   }
 
   private static func prompts(_ json: JSON) throws -> ([Prompt], [String?]) {

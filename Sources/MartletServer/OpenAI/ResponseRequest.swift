@@ -13,36 +13,24 @@ public struct ResponseRequest: Sendable {
 
   static let input = Field<JSON>.any(
     "input", "The conversation: a text, or items.",
-    schema: ["anyOf": [["type": "string"], ["type": "array", "minItems": 1, "items": itemSchema]]])
+    schema: ["anyOf": [["type": "string"], ["type": "array", "minItems": 1, "items": ConversationSchemas.item]]])
   static let instructions = Field<String>.string("instructions", "A system message that stands before the conversation.")
   static let maxOutputTokens = Field<Int>.integer(
     "max_output_tokens", "The most tokens of an answer, thoughts included; what does not fit the context is cut.", in: 1...Int.max)
   static let tools = Field<[JSON]>.array(
     "tools", "Functions that the model may call. Tools that OpenAI's servers run themselves are left out, and are not in the answer's list.",
-    of: [
-      "anyOf": [
-        [
-          "type": "object", "required": ["type", "name"],
-          "properties": [
-            "type": ["const": "function"], "name": ["type": "string", "minLength": 1], "description": ["type": ["string", "null"]],
-            "parameters": ["type": ["object", "null"]], "strict": ["type": ["boolean", "null"]],
-          ],
-        ],
-        ["type": "object", "required": ["type"], "properties": ["type": ["type": "string", "not": ["const": "function"]]]],
-      ]
-    ], atMost: 1024)
+    of: ConversationSchemas.flatTool, atMost: 1024)
   static let text = Field<JSON.Object>.object(
     "text", "Only {\"format\": {\"type\": \"text\"}}: a form cannot be enforced yet.",
     schema: [
       "type": "object",
       "properties": [
         "format": ["anyOf": [["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]], ["type": "null"]]],
-        "verbosity": ["type": ["string", "null"]],
       ],
     ])
   static let reasoning = Field<JSON.Object>.object(
     "reasoning", "Its effort is handed to the chat template.",
-    schema: ["type": "object", "properties": ["effort": ["type": ["string", "null"]], "summary": ["type": ["string", "null"]]]])
+    schema: ["type": "object", "properties": ["effort": ["type": ["string", "null"]]]])
   static let metadata = Field<JSON.Object>.object(
     "metadata", "Texts that the answer says back.", schema: ["type": "object", "additionalProperties": ["type": "string"]])
   static let store = Field<Bool>.bool("store", "Ignored: nothing is kept.")
@@ -74,7 +62,7 @@ public struct ResponseRequest: Sendable {
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
-    try fields.refuse(Self.refused)
+    try fields.check(Self.table)
     if let value = try fields(Self.background), value != false {
       throw APIError.unsupported("background", "background is not supported: nothing is kept here, so the client has to wait for its answer")
     }
@@ -131,10 +119,12 @@ public struct ResponseRequest: Sendable {
       }
       if type != "function" { return nil }
       // Chat's form, which some send here too.
-      if let function = tool["function"]?.object { return ["type": "function", "function": .object(function)] }
-      guard let name = tool["name"]?.string, !name.isEmpty else {
-        throw APIError.invalid("tools[\(index)].name", "tools[\(index)] has no name; it must be {\"type\": \"function\", \"name\": …, \"parameters\": …}")
+      if let function = tool["function"] {
+        try ChatCompletionRequest.check(function: function, "tools[\(index)].function")
+        return ["type": "function", "function": function]
       }
+      try ChatCompletionRequest.check(function: tool, "tools[\(index)]")
+      let name = tool["name"]?.string ?? ""
       var function: JSON.Object = ["name": .string(name)]
       for key in ["description", "parameters", "strict"] {
         if let value = tool[key], !value.isNull { function[key] = value }
@@ -221,51 +211,6 @@ enum ResponseItems {
     default: throw APIError.invalid(name, "\(name) must be a text or an array of parts")
     }
   }
-}
-
-extension ResponseRequest {
-  private static let textSchema: JSON = [
-    "anyOf": [
-      ["type": "string"],
-      [
-        "type": "array",
-        "items": [
-          "type": "object", "required": ["type", "text"],
-          "properties": ["type": ["enum": ["input_text", "output_text", "text"]], "text": ["type": "string"]],
-        ],
-      ],
-    ]
-  ]
-
-  private static let itemSchema: JSON = [
-    "anyOf": [
-      [
-        "type": "object", "required": ["role", "content"],
-        "properties": [
-          "type": ["const": "message"], "role": ["enum": ["system", "developer", "user", "assistant"]], "content": textSchema,
-        ],
-      ],
-      [
-        "type": "object", "required": ["type", "call_id", "name", "arguments"],
-        "properties": [
-          "type": ["const": "function_call"], "call_id": ["type": "string"], "name": ["type": "string"],
-          "arguments": ["type": "string", "description": "An object, as the text of its JSON.", "pattern": #"^\{\}$"#],
-        ],
-      ],
-      [
-        "type": "object", "required": ["type", "call_id", "output"],
-        "properties": ["type": ["const": "function_call_output"], "call_id": ["type": "string"], "output": textSchema],
-      ],
-      [
-        "type": "object", "required": ["type"],
-        "properties": [
-          "type": ["const": "reasoning"],
-          "summary": ["type": "array", "items": ["type": "object", "properties": ["text": ["type": "string"]]]],
-          "content": ["type": "array", "items": ["type": "object", "properties": ["text": ["type": "string"]]]],
-        ],
-      ],
-    ]
-  ]
 }
 
 extension Float {

@@ -31,6 +31,7 @@ package enum TokenizeFields {
 extension MartletServer {
   func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let fields = try Fields(try await json(of: request))
+    try fields.check(TokenizeFields.table)
     let llm = try model(named: try fields(ChatCompletionRequest.model))
     let tokenizer = llm.tokenizer
     let messages = try fields(ChatCompletionRequest.messages).map(ChatCompletionRequest.messages)
@@ -43,6 +44,9 @@ extension MartletServer {
     let strings = try fields(TokenizeFields.returnTokenStrings) ?? false
     let pieces = try fields(TokenizeFields.withPieces) ?? false
     let tools = try fields(ChatCompletionRequest.tools)
+    for (index, tool) in (tools ?? []).enumerated() {
+      try ChatCompletionRequest.check(function: tool["function"], "tools[\(index)].function")
+    }
     var options = ChatOptions()
     options.addsGenerationPrompt = try fields(ChatCompletionRequest.addGenerationPrompt) ?? true
     options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]

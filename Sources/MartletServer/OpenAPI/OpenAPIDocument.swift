@@ -123,7 +123,7 @@ package struct OpenAPIDocument {
     if operation.body != nil { statuses += [400, 404, 408, 413, 415] }
     for status in Set(statuses).sorted() { responses["\(status)"] = Self.error(status, operation.form) }
     let isOpen = !operation.needsKey || configuration.apiKeys.isEmpty
-    let words = operation.path.split { !$0.isLetter }.filter { $0 != "v1" }
+    let words = operation.path.split { !$0.isLetter }.filter { $0 != "v" }
     var object: JSON.Object = [
       "operationId": .string(operation.method + words.map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()),
       "summary": .string(operation.summary), "responses": .object(responses),
