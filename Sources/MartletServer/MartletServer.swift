@@ -29,6 +29,8 @@ public final class MartletServer: Sendable {
   private struct Lifetime {
     var state: State
     var isDraining = false
+    /// The bytes of the vocabulary's longest token.
+    var longestToken = Int.max
   }
 
   public let configuration: ServerConfiguration
@@ -53,7 +55,24 @@ public final class MartletServer: Sendable {
 
   public var state: State { lifetime.withLock { $0.state } }
 
-  public func setState(_ state: State) { lifetime.withLock { $0.state = state } }
+  public func setState(_ state: State) {
+    var longest: Int?
+    if case .ready(let llm) = state {
+      longest = (0..<llm.tokenizer.vocabularySize).reduce(1) { max($0, llm.tokenizer.bytes(of: Int32($1), showsControlTokens: true).count) }
+    }
+    lifetime.withLock { lifetime in
+      lifetime.state = state
+      if let longest { lifetime.longestToken = longest }
+    }
+  }
+
+  /// Refuses what is too long however its tokens fall, before it is taken apart into them: for megabytes that takes a processor many seconds.
+  /// - Throws: ``APIError`` 400.
+  func checkLength(byteCount: Int, _ llm: LLM, param: String) throws {
+    let least = byteCount / lifetime.withLock { $0.longestToken }
+    let most = min(llm.maxSequenceLength, llm.cacheCapacity + 1)
+    if least >= most { throw APIError.contextExceeded(promptTokens: least, isLowerBound: true, context: most, param: param) }
+  }
 
   /// Says to load balancers, by `/readyz` and `/health`, that no more requests should come; those that come are still served.
   public func beginDraining() { lifetime.withLock { $0.isDraining = true } }

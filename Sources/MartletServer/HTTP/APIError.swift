@@ -114,10 +114,10 @@ extension APIError {
   }
 
   /// The prompt has no room, in words that clients look for: "maximum context length", "prompt is too long".
-  static func contextExceeded(promptTokens: Int, context: Int, param: String) -> APIError {
+  static func contextExceeded(promptTokens: Int, isLowerBound: Bool = false, context: Int, param: String) -> APIError {
     APIError(
       .badRequest,
-      "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(promptTokens) tokens, which leave no "
+      "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(isLowerBound ? "at least " : "")\(promptTokens) tokens, which leave no "
         + "room for an answer. Shorten it, or have the server started with a longer context.",
       code: "context_length_exceeded", param: param, further: ["n_prompt_tokens": .integer(promptTokens), "n_ctx": .integer(context)])
   }

@@ -46,8 +46,8 @@ extension MartletServer {
     return "#" + String(hash & 0xFF_FFFF, radix: 16)
   }
 
-  func checkHost(_ headers: HTTPFields) throws {
-    guard let hosts = configuration.hosts, let name = hostName(headers) else { return }
+  func checkHost(_ request: Request) throws {
+    guard let hosts = configuration.hosts, let name = hostName(request) else { return }
     if !hosts.contains(name) {
       throw APIError(
         .forbidden, "this server does not answer to the host \(JSON.string(name).shown); have it started with --allowed-host \(name)",
@@ -55,9 +55,9 @@ extension MartletServer {
     }
   }
 
-  /// The host of a request, without its port. The HTTP/1 decoder hands it on as a field or as the authority.
-  private func hostName(_ headers: HTTPFields) -> String? {
-    guard let host = HTTPField.Name("Host").flatMap({ headers[$0] }) else { return nil }
+  /// The host of a request, without its port. The HTTP/1 decoder takes the field `Host` out of the others and hands it on as the authority.
+  private func hostName(_ request: Request) -> String? {
+    guard let host = request.head.authority else { return nil }
     if host.hasPrefix("["), let end = host.firstIndex(of: "]") { return String(host[...end]).lowercased() }
     return host.split(separator: ":", omittingEmptySubsequences: false).first.map { $0.lowercased() }
   }

@@ -165,7 +165,7 @@ extension MartletServer {
       keyName: configuration.apiKeys.isEmpty ? nil : key.map(Self.name(ofKey:)), span: span)
     var response: Response
     do {
-      try checkHost(request.headers)
+      try checkHost(request)
       if needsKey { try checkKey(key) }
       response = try await handler(request, context, exchange)
     } catch {

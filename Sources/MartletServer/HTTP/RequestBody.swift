@@ -44,9 +44,14 @@ extension MartletServer {
     return try await withThrowingTaskGroup(of: ByteBuffer.self) { group in
       group.addTask {
         var whole = ByteBuffer()
-        for try await var part in body {
-          if whole.readableBytes + part.readableBytes > most { throw self.tooLarge("more") }
-          whole.writeBuffer(&part)
+        do {
+          for try await var part in body {
+            if whole.readableBytes + part.readableBytes > most { throw self.tooLarge("more") }
+            whole.writeBuffer(&part)
+          }
+        } catch let error where !(error is APIError || error is CancellationError) {
+          // The parser's: the connection ended within the body, or a chunk is none.
+          throw APIError(.badRequest, "the body did not arrive whole", code: "incomplete_body")
         }
         return whole
       }

@@ -17,6 +17,7 @@ struct ChatAnswers: Sendable {
     let llm = try server.model(named: request.model)
     return try await Exchange.offload {
       var request = request
+      try server.checkLength(byteCount: request.messages.reduce(0) { $0 + $1.textByteCount }, llm, param: "messages")
       let prompt = Prompt.chat(request.messages, tools: request.tools.isEmpty ? nil : request.tools, options: request.chatOptions)
       let tokens = try llm.tokenIDs(of: prompt)
       try server.fit(&request.sampling, promptTokens: tokens.count, llm, param: "messages")
@@ -38,6 +39,10 @@ struct ChatAnswers: Sendable {
         format: llm.answerFormat, tools: request.tools, promptEnd: String(decoding: bytes, as: UTF8.self),
         parsesReasoning: request.splitsReasoning), callsInParallel: request.callsInParallel)
   }
+}
+
+extension ChatMessage {
+  fileprivate var textByteCount: Int { if case .text(let text) = content { text.utf8.count } else { 0 } }
 }
 
 /// Reads one answer.

@@ -125,6 +125,7 @@ extension MartletServer {
       // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
       var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]
       for (place, prompt) in asked.prompts.enumerated() {
+        if let text = asked.texts[place] { try checkLength(byteCount: text.utf8.count, llm, param: "prompt") }
         let tokens = try llm.tokenIDs(of: prompt)
         var own = asked.sampling
         try fit(&own, promptTokens: tokens.count, llm, param: "prompt")
@@ -189,7 +190,11 @@ private struct CompletionTexts: Sendable {
   }
 
   /// What a token adds to a text. Bytes that are part of a character are U+FFFD.
-  func text(of token: Int) -> String { String(decoding: tokenizer.bytes(of: Int32(token), showsControlTokens: true), as: UTF8.self) }
+  func text(of token: Int) -> String { text(of: [token]) }
+
+  func text(of tokens: [Int]) -> String {
+    String(decoding: tokens.flatMap { tokenizer.bytes(of: Int32($0), showsControlTokens: true) }, as: UTF8.self)
+  }
 }
 
 /// One choice, as far as it is known.
@@ -209,7 +214,8 @@ private struct CompletionChoice {
     self.texts = texts
     self.promptTokens = promptTokens
     hasPrompt = !texts.asked.echoes || texts.asked.logprobs == nil
-    if texts.asked.echoes { text = promptText ?? texts.tokenizer.decode(promptTokens.map(Int32.init)) }
+    // A prompt of tokens is written as its tokens are, control tokens too, so that text and log-probabilities go together.
+    if texts.asked.echoes { text = promptText ?? texts.text(of: promptTokens) }
   }
 
   mutating func add(_ chunk: GenerationChunk) {
