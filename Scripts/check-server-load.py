@@ -2,7 +2,7 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """A crowd at `martlet serve`: many streams at once, some of whose readers are slow and some of whom leave.
 
-    Scripts/check-server-load.py --martlet .build/release/martlet [--model smollm2-135m] [--streams 1000] [--tokens 8] [--rounds 2]
+    Scripts/check-server-load.py --martlet .build/release/martlet [--model smollm2-135m] [--streams 1000] [--tokens 8] [--rounds 2] [-- OPTIONS OF SERVE]
 
 Every stream that is not left must be the answer that the same request has alone, whole; /health must answer meanwhile; memory must not grow from
 one round to the next; and a SIGTERM in the midst of streams must let them end. Prints what it measured, and exits with 1 where a law is broken.
@@ -32,6 +32,7 @@ parser.add_argument("--kv-cache-memory", help="default: a quarter of what a full
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--health", type=float, default=0.05, help="seconds that the 99th percentile of /health may take")
 parser.add_argument("--growth", type=float, default=16, help="MiB that memory may grow from one round to the next")
+parser.add_argument("options", nargs="*", help="further options of martlet serve, behind --")
 arguments = parser.parse_args()
 random.seed(arguments.seed)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
@@ -192,7 +193,7 @@ async def main():
     # 30 layers of 3 heads of 64 numbers, keys and values, in two bytes each: 23,040 bytes a token of SmolLM2 135M. Requests of this length take one
     # page of 32 tokens each.
     demand = arguments.batch_size * 32 * 23_040
-    options = ["--batch-size", str(arguments.batch_size), "--context", "256", "--kv-cache-memory", arguments.kv_cache_memory or str(demand // 4)]
+    options = ["--batch-size", str(arguments.batch_size), "--context", "256", "--kv-cache-memory", arguments.kv_cache_memory or str(demand // 4), *arguments.options]
     process, port, log = start(*options)
     try:
         await ready(port)

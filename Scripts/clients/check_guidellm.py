@@ -21,9 +21,9 @@ def _():
             file.write(json.dumps({"prompt": text, "output_tokens_count": 8}) + "\n")
     report = os.path.join(folder, "report.json")
     run = subprocess.run(
-        [os.path.join(os.path.dirname(sys.executable), "guidellm"), "benchmark", "run", "--target", URL, "--model", MODEL, "--data", data, "--profile",
-         "synchronous", "--max-requests", "6", "--request-format", "/v1/chat/completions", "--backend-kwargs", json.dumps({"api_key": KEY}),
-         "--output-path", report],
+        [os.path.join(os.path.dirname(sys.executable), "guidellm"), "run",
+         "--backend", f"kind=openai_http,target={URL},model={MODEL},api_key={KEY},request_format=/v1/chat/completions", "--profile", "kind=synchronous",
+         "--constraint", "kind=max_requests,count=6", "--data", f"kind=json_file,path={data}", "--output", f"kind=json,path={report}", "--disable-console"],
         capture_output=True, text=True, timeout=400)
     expect(run.returncode == 0, (run.stdout + run.stderr)[-1500:])
     totals = json.load(open(report))["benchmarks"][0]["metrics"]["request_totals"]

@@ -39,7 +39,8 @@ metric_list:
 
 
 def evaluate(batch, **further):
-    options = dict(model=MODEL, base_url=BASE + "/completions", tokenizer_backend="remote", num_concurrent=1, max_retries=1, max_length=2048, **further)
+    options = dict(
+        model=MODEL, base_url=BASE + "/completions", tokenizer_backend="remote", auth_token=KEY, num_concurrent=1, max_retries=1, max_length=2048, **further)
     results = lm_eval.simple_evaluate(
         model="local-completions", model_args=options, tasks=["tiny"], batch_size=batch, task_manager=TaskManager(include_path=folder, include_defaults=False),
         log_samples=True, bootstrap_iters=0)

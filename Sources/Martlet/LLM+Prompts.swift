@@ -10,10 +10,10 @@ extension LLM {
   package static let mostTextBytes = 1 << 28
 
   /// The tokens that a prompt becomes, as `generate` would submit it.
-  public func tokenIDs(of prompt: Prompt) throws -> [Int] { try written(prompt).tokens }
+  public func tokenIDs(of prompt: Prompt) throws -> [Int] { try prepare(prompt).tokenIDs }
 
-  /// A prompt's tokens, and what an answer to it would be known by; nil where none can be.
-  func written(_ prompt: Prompt) throws -> (tokens: [Int], key: AnswerMemory.PromptKey?) {
+  /// A prompt that can be looked at before it is submitted. Its template has run, and its text is tokens.
+  package func prepare(_ prompt: Prompt) throws -> PreparedPrompt {
     let tokens: [Int]
     var key: AnswerMemory.PromptKey?
     switch prompt {
@@ -37,7 +37,7 @@ extension LLM {
         (known ?? tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent)).map(Int.init)
     }
     try check(tokens)
-    return (tokens, key)
+    return PreparedPrompt(tokenIDs: tokens, key: key)
   }
 
   /// What is known of answers' tokens: how many answers, and their bytes.
@@ -67,4 +67,11 @@ extension LLM {
     }
     return length
   }
+}
+
+/// A prompt as it is submitted.
+package struct PreparedPrompt: Sendable {
+  package let tokenIDs: [Int]
+  /// What an answer to it is known by; nil where none can be.
+  let key: AnswerMemory.PromptKey?
 }

@@ -36,6 +36,15 @@ extension LLM {
   public func generate(
     _ prompts: [Prompt], sampling: SamplingParams = SamplingParams(), count: Int = 1, options: RequestOptions = RequestOptions()
   ) throws -> [Generation] {
+    // Before a prompt is written: that may take long.
+    try sampling.validate()
+    return try generate(try prompts.map(prepare), sampling: sampling, count: count, options: options)
+  }
+
+  /// The same for prompts that are prepared already.
+  package func generate(
+    _ prompts: [PreparedPrompt], sampling: SamplingParams, count: Int = 1, options: RequestOptions = RequestOptions()
+  ) throws -> [Generation] {
     try sampling.validate()
     guard (1...Self.mostSamples).contains(count) else {
       throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be between 1 and \(Self.mostSamples)")
@@ -43,8 +52,7 @@ extension LLM {
     for token in Array(sampling.logitBias.keys) + sampling.stopTokenIDs where token < 0 || token >= model.vocabularySize {
       throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
     }
-    let written = try prompts.map { try self.written($0) }
-    let tokens = written.map(\.tokens)
+    let tokens = prompts.map(\.tokenIDs)
     let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
     // Before anything is made for them.
     try inbox.checkRoom(for: Inbox.Waiting(requests: tokens.count * count, tokens: tokens.reduce(0) { $0 + $1.count } * count))
@@ -52,8 +60,9 @@ extension LLM {
     var submissions: [Submission] = []
     var generations: [Generation] = []
     let isAlone = prompts.count * count == 1
-    for ((tokens, key), maxLength) in zip(written, lengths) {
-      let remembers = answers.flatMap { answers in key.map { Generation.Remembering(answers: answers, prompt: $0) } }
+    for (prepared, maxLength) in zip(prompts, lengths) {
+      let tokens = prepared.tokenIDs
+      let remembers = answers.flatMap { answers in prepared.key.map { Generation.Remembering(answers: answers, prompt: $0) } }
       let prompt = tokens.map(Int32.init)  // one for all samples
       for index in 0..<count {
         var sampling = sampling

@@ -236,7 +236,9 @@ extension ChatMessage {
       return ToolCall(name: call.name, arguments: arguments)
     }
     essence.further = JSON.Object(
-      further.members.filter { _, value in !value.isNull && value.array?.isEmpty != true && value.object?.isEmpty != true })
+      further.members.filter { _, value in
+        !value.isNull && value.array?.isEmpty != true && value.object?.isEmpty != true && value.string?.isEmpty != true
+      })
     return essence
   }
 }
