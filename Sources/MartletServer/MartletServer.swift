@@ -1,124 +1,124 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  import HTTPTypes
-  public import Martlet
-  import MartletTemplates
-  import Synchronization
+import HTTPTypes
+public import Martlet
+import MartletTemplates
+import Synchronization
 
-  /// The routes of an OpenAI-compatible server over one model, for any Hummingbird router.
-  ///
-  /// ```swift
-  /// let server = MartletServer(try await LLM.load(model: "smollm2-135m.gguf"))
-  /// let router = Router(context: ServerContext.self)
-  /// server.addRoutes(to: router)
-  /// try await Application(router: router, server: .http1(configuration: .martlet())).runService()
-  /// ```
-  ///
-  /// A model may come later than the server: until then its routes answer 503, and `/health` says how far the loading is.
-  public final class MartletServer: Sendable {
-    /// Whether there is a model.
-    public enum State: Sendable {
-      /// The share that is loaded, 0…1.
-      case loading(Double)
-      case ready(LLM)
-      /// It could not be loaded.
-      case failed(String)
-    }
+/// The routes of an OpenAI-compatible server over one model, for any Hummingbird router.
+///
+/// ```swift
+/// let server = MartletServer(try await LLM.load(model: "smollm2-135m.gguf"))
+/// let router = Router(context: ServerContext.self)
+/// server.addRoutes(to: router)
+/// try await Application(router: router, server: .http1(configuration: .martlet())).runService()
+/// ```
+///
+/// A model may come later than the server: until then its routes answer 503, and `/health` says how far the loading is.
+public final class MartletServer: Sendable {
+  /// Whether there is a model.
+  public enum State: Sendable {
+    /// The share that is loaded, 0…1.
+    case loading(Double)
+    case ready(LLM)
+    /// It could not be loaded.
+    case failed(String)
+  }
 
-    private struct Lifetime {
-      var state: State
-      var isDraining = false
-      /// The bytes of the vocabulary's longest token.
-      var longestToken = Int.max
-    }
+  private struct Lifetime {
+    var state: State
+    var isDraining = false
+    /// The bytes of the vocabulary's longest token.
+    var longestToken = Int.max
+  }
 
-    public let configuration: ServerConfiguration
-    /// When it began, for `created` of models.
-    let started: Int
-    private let lifetime: Mutex<Lifetime>
-    let meters: ServerMeters
+  public let configuration: ServerConfiguration
+  /// When it began, for `created` of models.
+  let started: Int
+  private let lifetime: Mutex<Lifetime>
+  let meters: ServerMeters
 
-    /// A server whose model is there.
-    public convenience init(_ llm: LLM, configuration: ServerConfiguration = ServerConfiguration()) {
-      self.init(configuration: configuration)
-      setState(.ready(llm))
-    }
+  /// A server whose model is there.
+  public convenience init(_ llm: LLM, configuration: ServerConfiguration = ServerConfiguration()) {
+    self.init(configuration: configuration)
+    setState(.ready(llm))
+  }
 
-    /// A server whose model comes later, by ``setState(_:)``.
-    public init(configuration: ServerConfiguration = ServerConfiguration()) {
-      self.configuration = configuration
-      started = UnixTime.now
-      lifetime = Mutex(Lifetime(state: .loading(0)))
-      meters = ServerMeters(configuration.metricsFactory)
-    }
+  /// A server whose model comes later, by ``setState(_:)``.
+  public init(configuration: ServerConfiguration = ServerConfiguration()) {
+    self.configuration = configuration
+    started = UnixTime.now
+    lifetime = Mutex(Lifetime(state: .loading(0)))
+    meters = ServerMeters(configuration.metricsFactory)
+  }
 
-    public var state: State { lifetime.withLock { $0.state } }
+  public var state: State { lifetime.withLock { $0.state } }
 
-    public func setState(_ state: State) {
-      var longest: Int?
-      if case .ready(let llm) = state {
-        longest = (0..<llm.tokenizer.vocabularySize).reduce(1) {
-          max($0, llm.tokenizer.bytes(of: Int32($1), showsControlTokens: true).count)
-        }
-      }
-      lifetime.withLock { lifetime in
-        lifetime.state = state
-        if let longest { lifetime.longestToken = longest }
+  public func setState(_ state: State) {
+    var longest: Int?
+    if case .ready(let llm) = state {
+      longest = (0..<llm.tokenizer.vocabularySize).reduce(1) {
+        max($0, llm.tokenizer.bytes(of: Int32($1), showsControlTokens: true).count)
       }
     }
-
-    /// Refuses what is too long however its tokens fall, before it is taken apart into them: for megabytes that takes a processor many seconds.
-    /// - Throws: ``APIError`` 400.
-    func checkLength(byteCount: Int, _ llm: LLM, param: String) throws {
-      let least = byteCount / lifetime.withLock { $0.longestToken }
-      let most = min(llm.maxSequenceLength, llm.cacheCapacity + 1)
-      if least >= most { throw APIError.contextExceeded(promptTokens: least, isLowerBound: true, context: most, param: param) }
-    }
-
-    /// Says to load balancers, by `/readyz` and `/health`, that no more requests should come; those that come are still served.
-    public func beginDraining() { lifetime.withLock { $0.isDraining = true } }
-
-    public var isDraining: Bool { lifetime.withLock { $0.isDraining } }
-
-    /// What the model is called.
-    func modelName(_ llm: LLM) -> String { configuration.modelName ?? llm.model.name }
-
-    /// - Throws: ``APIError`` 503 while there is none.
-    func model() throws -> LLM {
-      switch state {
-      case .ready(let llm):
-        if llm.isRunning { return llm }
-        throw APIError(
-          .serviceUnavailable, "the server is shutting down", code: "service_unavailable", headers: APIError.retry(after: 5))
-      case .loading(let share):
-        throw APIError(
-          .serviceUnavailable, "the model is being loaded (\(Int(share * 100)) %); try again soon", type: "unavailable_error",
-          code: "loading", headers: APIError.retry(after: 2), further: ["progress": .number(share)])
-      case .failed(let reason):
-        throw APIError(.serviceUnavailable, "the model could not be loaded: \(reason)", type: "unavailable_error", code: "load_failed")
-      }
-    }
-
-    /// The model, if the request means it.
-    /// - Throws: ``APIError`` 404 for another name.
-    func model(named name: String?) throws -> LLM {
-      let llm = try model()
-      guard let name, !name.isEmpty, !configuration.acceptsAnyModel else { return llm }
-      let names = [modelName(llm)] + configuration.modelAliases
-      if names.contains(name) { return llm }
-      throw APIError(
-        .notFound,
-        "the model \(JSON.string(name).shown) does not exist; this server has \(names.map { "\"\($0)\"" }.joined(separator: ", "))",
-        code: "model_not_found", param: "model")
-    }
-
-    /// How long a client who was refused should wait: until half of what waits has begun, at the pace of late.
-    func retryAfter(_ llm: LLM?) -> Int {
-      guard let statistics = llm?.statistics, let step = statistics.stepTime.mean, statistics.steps > 0 else { return 1 }
-      let tokens =
-        Double(statistics.waitingTokens) / max(1, Double(statistics.promptTokens + statistics.generatedTokens) / Double(statistics.steps))
-      return min(30, max(1, Int((tokens * (step / .seconds(1)) / 2).rounded(.up))))
+    lifetime.withLock { lifetime in
+      lifetime.state = state
+      if let longest { lifetime.longestToken = longest }
     }
   }
+
+  /// Refuses what is too long however its tokens fall, before it is taken apart into them: for megabytes that takes a processor many seconds.
+  /// - Throws: ``APIError`` 400.
+  func checkLength(byteCount: Int, _ llm: LLM, param: String) throws {
+    let least = byteCount / lifetime.withLock { $0.longestToken }
+    let most = min(llm.maxSequenceLength, llm.cacheCapacity + 1)
+    if least >= most { throw APIError.contextExceeded(promptTokens: least, isLowerBound: true, context: most, param: param) }
+  }
+
+  /// Says to load balancers, by `/readyz` and `/health`, that no more requests should come; those that come are still served.
+  public func beginDraining() { lifetime.withLock { $0.isDraining = true } }
+
+  public var isDraining: Bool { lifetime.withLock { $0.isDraining } }
+
+  /// What the model is called.
+  func modelName(_ llm: LLM) -> String { configuration.modelName ?? llm.model.name }
+
+  /// - Throws: ``APIError`` 503 while there is none.
+  func model() throws -> LLM {
+    switch state {
+    case .ready(let llm):
+      if llm.isRunning { return llm }
+      throw APIError(
+        .serviceUnavailable, "the server is shutting down", code: "service_unavailable", headers: APIError.retry(after: 5))
+    case .loading(let share):
+      throw APIError(
+        .serviceUnavailable, "the model is being loaded (\(Int(share * 100)) %); try again soon", type: "unavailable_error",
+        code: "loading", headers: APIError.retry(after: 2), further: ["progress": .number(share)])
+    case .failed(let reason):
+      throw APIError(.serviceUnavailable, "the model could not be loaded: \(reason)", type: "unavailable_error", code: "load_failed")
+    }
+  }
+
+  /// The model, if the request means it.
+  /// - Throws: ``APIError`` 404 for another name.
+  func model(named name: String?) throws -> LLM {
+    let llm = try model()
+    guard let name, !name.isEmpty, !configuration.acceptsAnyModel else { return llm }
+    let names = [modelName(llm)] + configuration.modelAliases
+    if names.contains(name) { return llm }
+    throw APIError(
+      .notFound,
+      "the model \(JSON.string(name).shown) does not exist; this server has \(names.map { "\"\($0)\"" }.joined(separator: ", "))",
+      code: "model_not_found", param: "model")
+  }
+
+  /// How long a client who was refused should wait: until half of what waits has begun, at the pace of late.
+  func retryAfter(_ llm: LLM?) -> Int {
+    guard let statistics = llm?.statistics, let step = statistics.stepTime.mean, statistics.steps > 0 else { return 1 }
+    let tokens =
+      Double(statistics.waitingTokens) / max(1, Double(statistics.promptTokens + statistics.generatedTokens) / Double(statistics.steps))
+    return min(30, max(1, Int((tokens * (step / .seconds(1)) / 2).rounded(.up))))
+  }
+}
 #endif

@@ -1,73 +1,73 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  public import Logging
-  public import Martlet
-  public import Metrics
+public import Logging
+public import Martlet
+public import Metrics
 
-  /// How a model is served. Nothing is looked up elsewhere.
-  public struct ServerConfiguration: Sendable {
-    /// What the model is called in answers and in `/v1/models`; nil is the name in its file.
-    public var modelName: String?
-    /// Further names that requests may use.
-    public var modelAliases: [String]
-    /// Whether any name is taken for the model, as llama.cpp's server does; else an unknown one is a 404 that lists the names.
-    public var acceptsAnyModel: Bool
-    /// What requests without a word of their own are sampled with. OpenAI's default temperature is 1.
-    public var sampling: SamplingParams
-    /// One of these must come with every request, as `Authorization: Bearer` or `X-Api-Key`; none is an open server. `/health` and the page are open.
-    public var apiKeys: [String]
-    /// Whether `/metrics` is open where there are keys.
-    public var metricsAreOpen: Bool
-    /// The origins whose pages may call the server; `*` is all of them, none, the default, is none.
-    public var corsOrigins: [String]
-    /// The names in a request's `Host` header; nil takes any. A server on loopback that takes any can be called by every page that its user visits
-    /// (DNS rebinding).
-    public var hosts: [String]?
-    /// The largest body, in bytes.
-    public var maxBodyBytes: Int
-    /// How long a body may take to arrive.
-    public var bodyTimeout: Duration
-    /// How long an answer may take, waiting included; nil sets no limit.
-    public var requestTimeout: Duration?
-    /// How often a stream that has nothing to say says so.
-    public var keepAliveInterval: Duration
-    /// Whether the live view may show the beginnings of prompts.
-    public var livePrompts: Bool
-    /// The most answers to one request, over all of its prompts.
-    public var maxSamples: Int
-    /// Receives a line for every request. No text of prompts or answers.
-    public var logger: Logger?
-    /// Receives `martlet_http_*`; nil is none.
-    public var metricsFactory: (any MetricsFactory)?
-    /// What `/metrics` is answered with; nil is a 404.
-    public var metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)?
+/// How a model is served. Nothing is looked up elsewhere.
+public struct ServerConfiguration: Sendable {
+  /// What the model is called in answers and in `/v1/models`; nil is the name in its file.
+  public var modelName: String?
+  /// Further names that requests may use.
+  public var modelAliases: [String]
+  /// Whether any name is taken for the model, as llama.cpp's server does; else an unknown one is a 404 that lists the names.
+  public var acceptsAnyModel: Bool
+  /// What requests without a word of their own are sampled with. OpenAI's default temperature is 1.
+  public var sampling: SamplingParams
+  /// One of these must come with every request, as `Authorization: Bearer` or `X-Api-Key`; none is an open server. `/health` and the page are open.
+  public var apiKeys: [String]
+  /// Whether `/metrics` is open where there are keys.
+  public var metricsAreOpen: Bool
+  /// The origins whose pages may call the server; `*` is all of them, none, the default, is none.
+  public var corsOrigins: [String]
+  /// The names in a request's `Host` header; nil takes any. A server on loopback that takes any can be called by every page that its user visits
+  /// (DNS rebinding).
+  public var hosts: [String]?
+  /// The largest body, in bytes.
+  public var maxBodyBytes: Int
+  /// How long a body may take to arrive.
+  public var bodyTimeout: Duration
+  /// How long an answer may take, waiting included; nil sets no limit.
+  public var requestTimeout: Duration?
+  /// How often a stream that has nothing to say says so.
+  public var keepAliveInterval: Duration
+  /// Whether the live view may show the beginnings of prompts.
+  public var livePrompts: Bool
+  /// The most answers to one request, over all of its prompts.
+  public var maxSamples: Int
+  /// Receives a line for every request. No text of prompts or answers.
+  public var logger: Logger?
+  /// Receives `martlet_http_*`; nil is none.
+  public var metricsFactory: (any MetricsFactory)?
+  /// What `/metrics` is answered with; nil is a 404.
+  public var metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)?
 
-    public init(
-      modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
-      sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
-      corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, bodyTimeout: Duration = .seconds(60),
-      requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
-      logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
-      metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
-    ) {
-      self.modelName = modelName
-      self.modelAliases = modelAliases
-      self.acceptsAnyModel = acceptsAnyModel
-      self.sampling = sampling
-      self.apiKeys = apiKeys
-      self.metricsAreOpen = metricsAreOpen
-      self.corsOrigins = corsOrigins
-      self.hosts = hosts
-      self.maxBodyBytes = maxBodyBytes
-      self.bodyTimeout = bodyTimeout
-      self.requestTimeout = requestTimeout
-      self.keepAliveInterval = keepAliveInterval
-      self.livePrompts = livePrompts
-      self.maxSamples = maxSamples
-      self.logger = logger
-      self.metricsFactory = metricsFactory
-      self.metricsText = metricsText
-    }
+  public init(
+    modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
+    sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
+    corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, bodyTimeout: Duration = .seconds(60),
+    requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
+    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
+    metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
+  ) {
+    self.modelName = modelName
+    self.modelAliases = modelAliases
+    self.acceptsAnyModel = acceptsAnyModel
+    self.sampling = sampling
+    self.apiKeys = apiKeys
+    self.metricsAreOpen = metricsAreOpen
+    self.corsOrigins = corsOrigins
+    self.hosts = hosts
+    self.maxBodyBytes = maxBodyBytes
+    self.bodyTimeout = bodyTimeout
+    self.requestTimeout = requestTimeout
+    self.keepAliveInterval = keepAliveInterval
+    self.livePrompts = livePrompts
+    self.maxSamples = maxSamples
+    self.logger = logger
+    self.metricsFactory = metricsFactory
+    self.metricsText = metricsText
   }
+}
 #endif

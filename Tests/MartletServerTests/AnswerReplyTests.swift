@@ -1,62 +1,62 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  import Martlet
-  import MartletServer
-  import MartletTemplates
-  import MartletTestSupport
-  import Testing
+import Martlet
+import MartletServer
+import MartletTemplates
+import MartletTestSupport
+import Testing
 
-  /// Answers of a real engine over a tiny model, through the writers of the APIs.
-  @Suite struct AnswerReplyTests {
-    private static func server() throws -> MartletServer {
-      MartletServer(try LLM(file: TinyModel(.llama, seed: 3).file()))
-    }
-
-    @Test func `a response counts its tokens, and is cut at its limit`() async throws {
-      let server = try Self.server()
-      let reply = try await server.response(to: ["input": "abc", "max_output_tokens": 4, "temperature": 0, "ignore_eos": true])
-      #expect(reply["status"] == "incomplete")
-      #expect(reply["usage"]?["output_tokens"] == 4)
-      #expect(reply["model"] == "tiny llama")
-      let input = try await server.inputTokens(of: ["input": "abc"])
-      #expect(reply["usage"]?["input_tokens"]?.wholeNumber == input)
-    }
-
-    @Test func `a message and a response to the same conversation are the same text`() async throws {
-      let server = try Self.server()
-      let response = try await server.response(to: ["input": "abc", "max_output_tokens": 9, "temperature": 0])
-      let message = try await server.message(
-        to: ["messages": [["role": "user", "content": "abc"]], "max_tokens": 9, "temperature": 0])
-      let text = response["output"]?.array?.first?["content"]?.array?.first?["text"]?.string
-      #expect(text?.isEmpty == false)
-      #expect(message["content"]?.array?.first?["text"]?.string == text)
-      let (input, cached) = (message["usage"]?["input_tokens"]?.wholeNumber, message["usage"]?["cache_read_input_tokens"]?.wholeNumber)
-      #expect((input ?? 0) + (cached ?? 0) == response["usage"]?["input_tokens"]?.wholeNumber)
-    }
-
-    @Test func `of several stop sequences the answer names the one that was met`() async throws {
-      let server = try Self.server()
-      let conversation: JSON.Object = [
-        "messages": [["role": "user", "content": "abc"]], "max_tokens": 24, "temperature": 0, "ignore_eos": true,
-      ]
-      let whole = try await server.message(to: .object(conversation))
-      // A character of the answer that is one byte, and that the byte tokens write as it is.
-      let text = whole["content"]?.array?.first?["text"]?.string ?? ""
-      let scalar = try #require(text.unicodeScalars.dropFirst(3).first { $0.isASCII && $0.value > 32 })
-      var stopped = conversation
-      stopped["stop_sequences"] = ["never in it", .string(String(scalar)), "nor this"]
-      let reply = try await server.message(to: .object(stopped))
-      #expect(reply["stop_reason"] == "stop_sequence")
-      #expect(reply["stop_sequence"]?.string == String(scalar))
-    }
-
-    @Test func `a prompt that has no room is refused in every API's words`() async throws {
-      let server = try Self.server()
-      let long = JSON.string(String(repeating: "x", count: 400))
-      let error = await #expect(throws: APIError.self) { _ = try await server.response(to: ["input": long]) }
-      #expect(error?.code == "context_length_exceeded")
-      #expect(error?.param == "input")
-    }
+/// Answers of a real engine over a tiny model, through the writers of the APIs.
+@Suite struct AnswerReplyTests {
+  private static func server() throws -> MartletServer {
+    MartletServer(try LLM(file: TinyModel(.llama, seed: 3).file()))
   }
+
+  @Test func `a response counts its tokens, and is cut at its limit`() async throws {
+    let server = try Self.server()
+    let reply = try await server.response(to: ["input": "abc", "max_output_tokens": 4, "temperature": 0, "ignore_eos": true])
+    #expect(reply["status"] == "incomplete")
+    #expect(reply["usage"]?["output_tokens"] == 4)
+    #expect(reply["model"] == "tiny llama")
+    let input = try await server.inputTokens(of: ["input": "abc"])
+    #expect(reply["usage"]?["input_tokens"]?.wholeNumber == input)
+  }
+
+  @Test func `a message and a response to the same conversation are the same text`() async throws {
+    let server = try Self.server()
+    let response = try await server.response(to: ["input": "abc", "max_output_tokens": 9, "temperature": 0])
+    let message = try await server.message(
+      to: ["messages": [["role": "user", "content": "abc"]], "max_tokens": 9, "temperature": 0])
+    let text = response["output"]?.array?.first?["content"]?.array?.first?["text"]?.string
+    #expect(text?.isEmpty == false)
+    #expect(message["content"]?.array?.first?["text"]?.string == text)
+    let (input, cached) = (message["usage"]?["input_tokens"]?.wholeNumber, message["usage"]?["cache_read_input_tokens"]?.wholeNumber)
+    #expect((input ?? 0) + (cached ?? 0) == response["usage"]?["input_tokens"]?.wholeNumber)
+  }
+
+  @Test func `of several stop sequences the answer names the one that was met`() async throws {
+    let server = try Self.server()
+    let conversation: JSON.Object = [
+      "messages": [["role": "user", "content": "abc"]], "max_tokens": 24, "temperature": 0, "ignore_eos": true,
+    ]
+    let whole = try await server.message(to: .object(conversation))
+    // A character of the answer that is one byte, and that the byte tokens write as it is.
+    let text = whole["content"]?.array?.first?["text"]?.string ?? ""
+    let scalar = try #require(text.unicodeScalars.dropFirst(3).first { $0.isASCII && $0.value > 32 })
+    var stopped = conversation
+    stopped["stop_sequences"] = ["never in it", .string(String(scalar)), "nor this"]
+    let reply = try await server.message(to: .object(stopped))
+    #expect(reply["stop_reason"] == "stop_sequence")
+    #expect(reply["stop_sequence"]?.string == String(scalar))
+  }
+
+  @Test func `a prompt that has no room is refused in every API's words`() async throws {
+    let server = try Self.server()
+    let long = JSON.string(String(repeating: "x", count: 400))
+    let error = await #expect(throws: APIError.self) { _ = try await server.response(to: ["input": long]) }
+    #expect(error?.code == "context_length_exceeded")
+    #expect(error?.param == "input")
+  }
+}
 #endif

@@ -81,16 +81,16 @@ struct BenchServe: AsyncParsableCommand {
 
   func run() async throws {
     #if HTTPServer
-      let report = try await interruptible { [self] in try await measure() }
-      if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.text) }
-      if report.completed == 0 { throw ExitCode.failure }
+    let report = try await interruptible { [self] in try await measure() }
+    if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.text) }
+    if report.completed == 0 { throw ExitCode.failure }
     #else
-      throw CommandError(
-        """
-        this build has no HTTP. Build one with it:
+    throw CommandError(
+      """
+      this build has no HTTP. Build one with it:
 
-          swift run -c release --traits HTTPServer martlet bench serve
-        """)
+        swift run -c release --traits HTTPServer martlet bench serve
+      """)
     #endif
   }
 }

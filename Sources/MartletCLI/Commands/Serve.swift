@@ -6,11 +6,11 @@ import Martlet
 import MartletTokenizers
 
 #if HTTPServer
-  import Hummingbird
-  import Logging
-  import MartletServer
-  import ServiceLifecycle
-  import UnixSignals
+import Hummingbird
+import Logging
+import MartletServer
+import ServiceLifecycle
+import UnixSignals
 #endif
 
 /// `martlet serve`, where it was built in.
@@ -35,17 +35,17 @@ struct Serve: AsyncParsableCommand {
 
   func run() async throws {
     #if HTTPServer
-      let all = try ServeSettings.merged(
-        arguments: Array(CommandLine.arguments.dropFirst(2)), environment: ProcessInfo.processInfo.environment)
-      let command = try Serve.parse(all)
-      try await command.serve()
+    let all = try ServeSettings.merged(
+      arguments: Array(CommandLine.arguments.dropFirst(2)), environment: ProcessInfo.processInfo.environment)
+    let command = try Serve.parse(all)
+    try await command.serve()
     #else
-      throw CommandError(
-        """
-        this build has no server. Build one with it:
+    throw CommandError(
+      """
+      this build has no server. Build one with it:
 
-          swift run -c release --traits HTTPServer martlet serve
-        """)
+        swift run -c release --traits HTTPServer martlet serve
+      """)
     #endif
   }
 }

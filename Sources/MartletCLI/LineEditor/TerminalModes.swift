@@ -110,11 +110,11 @@ final class TerminalModes: Sendable {
 
   private static func write(_ file: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
     #if canImport(Glibc)
-      Glibc.write(file, bytes, count)
+    Glibc.write(file, bytes, count)
     #elseif canImport(Musl)
-      Musl.write(file, bytes, count)
+    Musl.write(file, bytes, count)
     #elseif canImport(Darwin)
-      Darwin.write(file, bytes, count)
+    Darwin.write(file, bytes, count)
     #endif
   }
 

@@ -1,99 +1,99 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  import Foundation
-  import Hummingbird
-  import Logging
-  import Martlet
-  import MartletServer
-  import MartletTokenizers
-  import ServiceLifecycle
-  import Synchronization
-  import UnixSignals
+import Foundation
+import Hummingbird
+import Logging
+import Martlet
+import MartletServer
+import MartletTokenizers
+import ServiceLifecycle
+import Synchronization
+import UnixSignals
 
-  extension Serve {
-    func serve() async throws {
-      let logger = ServeLog.logger(server.logFormat)
-      let registry = PrometheusRegistry()
-      var configuration = ServerConfiguration(
-        modelName: server.servedName ?? model, modelAliases: server.aliases, acceptsAnyModel: server.acceptsAnyModel,
-        apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
-        livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
-      if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
-      configuration.bodyTimeout = .seconds(server.bodyTimeout)
-      if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }
-      let names = try PrometheusNames(server.metricsNames)
-      let modelName = configuration.modelName ?? model
-      configuration.metricsText = { statistics in registry.text(names: names, modelName: modelName, statistics: statistics) }
-      let martlet = MartletServer(configuration: configuration)
-      var engineConfiguration = try engine.configuration(cache: cache, context: server.context, chatTemplate: try template.template())
-      engineConfiguration.maxWaitingRequests = server.maxQueue
-      engineConfiguration.maxWaitingTokens = server.maxQueueTokens
-      engineConfiguration.metricsFactory = registry
-      let final = engineConfiguration
-      if let path = server.uds { try UnixSocketPath.check(path) }
-      // What is not there is found out before anybody is told that there is a server.
-      let path = try await ModelFile.path(of: model)
-      let place = server.uds.map { "unix:\($0)" }
-      let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
-      let address = Mutex(place ?? base)
-      let runner = ServerRunner(
-        martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
-        gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
-        tls: server.tlsCertificate.flatMap { certificate in server.tlsKey.map { TLSFiles(certificates: certificate, key: $0) } }
-      ) { [server, model] event in
-        switch event {
-        case .listening(let port):
-          let url = place ?? "\(base):\(port ?? server.port)"
-          address.withLock { $0 = url }
-          // For programs that asked for any port.
-          if server.port == 0, let port { try? Terminal.write("{\"port\": \(port)}\n") }
-          Terminal.note("Listening at \(url); loading \(model).")
-          SystemdNotification.send("STATUS=Loading \(model)")
-        case .ready(let llm):
-          Terminal.note("Ready: \(address.withLock { $0 })\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
-          SystemdNotification.send("READY=1\nSTATUS=Serving \(model)")
-        case .draining:
-          Terminal.note("Ending: what runs may finish. Once more ends it at once.")
-          SystemdNotification.send("STOPPING=1")
-        }
-      } load: { progress in
-        try await LLM.load(model: path, configuration: final, progress: progress)
+extension Serve {
+  func serve() async throws {
+    let logger = ServeLog.logger(server.logFormat)
+    let registry = PrometheusRegistry()
+    var configuration = ServerConfiguration(
+      modelName: server.servedName ?? model, modelAliases: server.aliases, acceptsAnyModel: server.acceptsAnyModel,
+      apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
+      livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
+    if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
+    configuration.bodyTimeout = .seconds(server.bodyTimeout)
+    if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }
+    let names = try PrometheusNames(server.metricsNames)
+    let modelName = configuration.modelName ?? model
+    configuration.metricsText = { statistics in registry.text(names: names, modelName: modelName, statistics: statistics) }
+    let martlet = MartletServer(configuration: configuration)
+    var engineConfiguration = try engine.configuration(cache: cache, context: server.context, chatTemplate: try template.template())
+    engineConfiguration.maxWaitingRequests = server.maxQueue
+    engineConfiguration.maxWaitingTokens = server.maxQueueTokens
+    engineConfiguration.metricsFactory = registry
+    let final = engineConfiguration
+    if let path = server.uds { try UnixSocketPath.check(path) }
+    // What is not there is found out before anybody is told that there is a server.
+    let path = try await ModelFile.path(of: model)
+    let place = server.uds.map { "unix:\($0)" }
+    let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
+    let address = Mutex(place ?? base)
+    let runner = ServerRunner(
+      martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
+      gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
+      tls: server.tlsCertificate.flatMap { certificate in server.tlsKey.map { TLSFiles(certificates: certificate, key: $0) } }
+    ) { [server, model] event in
+      switch event {
+      case .listening(let port):
+        let url = place ?? "\(base):\(port ?? server.port)"
+        address.withLock { $0 = url }
+        // For programs that asked for any port.
+        if server.port == 0, let port { try? Terminal.write("{\"port\": \(port)}\n") }
+        Terminal.note("Listening at \(url); loading \(model).")
+        SystemdNotification.send("STATUS=Loading \(model)")
+      case .ready(let llm):
+        Terminal.note("Ready: \(address.withLock { $0 })\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
+        SystemdNotification.send("READY=1\nSTATUS=Serving \(model)")
+      case .draining:
+        Terminal.note("Ending: what runs may finish. Once more ends it at once.")
+        SystemdNotification.send("STOPPING=1")
       }
-      do { try await run(runner) } catch let error as ListenError {
-        throw CommandError("cannot listen at \(place ?? "\(base):\(server.port)"): \(error.reason)")
-      }
+    } load: { progress in
+      try await LLM.load(model: path, configuration: final, progress: progress)
     }
-
-    /// The signals are taken here: swift-service-lifecycle ignores a second one, and cancels streams before they can say that they end.
-    private func run(_ runner: ServerRunner) async throws {
-      let silent = Logger(label: "group") { _ in SwiftLogNoOpLogHandler() }
-      let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: [runner], logger: silent))
-      let signals = Task {
-        var count = 0
-        for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
-          count += 1
-          if count > 1 { _exit(1) }
-          await group.triggerGracefulShutdown()
-        }
-      }
-      defer { signals.cancel() }
-      try await group.run()
-    }
-
-    private func keys() throws -> [String] {
-      guard let file = server.apiKeyFile else { return server.apiKeys }
-      let lines = try ConversationFile.text(file).split(whereSeparator: \.isNewline)
-      let keys = lines.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty && !$0.hasPrefix("#") }
-      if keys.isEmpty { throw CommandError("\(file) has no keys: one a line") }
-      return server.apiKeys + keys
-    }
-
-    /// A page that a browser shows may reach every port of its own machine, under a name of the page's choice.
-    private var hosts: [String]? {
-      if !server.allowedHosts.isEmpty { return server.allowedHosts.map { $0.lowercased() } }
-      let loopback = ["127.0.0.1", "localhost", "[::1]"]
-      return server.uds == nil && (loopback + ["::1"]).contains(server.host) ? loopback : nil
+    do { try await run(runner) } catch let error as ListenError {
+      throw CommandError("cannot listen at \(place ?? "\(base):\(server.port)"): \(error.reason)")
     }
   }
+
+  /// The signals are taken here: swift-service-lifecycle ignores a second one, and cancels streams before they can say that they end.
+  private func run(_ runner: ServerRunner) async throws {
+    let silent = Logger(label: "group") { _ in SwiftLogNoOpLogHandler() }
+    let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: [runner], logger: silent))
+    let signals = Task {
+      var count = 0
+      for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
+        count += 1
+        if count > 1 { _exit(1) }
+        await group.triggerGracefulShutdown()
+      }
+    }
+    defer { signals.cancel() }
+    try await group.run()
+  }
+
+  private func keys() throws -> [String] {
+    guard let file = server.apiKeyFile else { return server.apiKeys }
+    let lines = try ConversationFile.text(file).split(whereSeparator: \.isNewline)
+    let keys = lines.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty && !$0.hasPrefix("#") }
+    if keys.isEmpty { throw CommandError("\(file) has no keys: one a line") }
+    return server.apiKeys + keys
+  }
+
+  /// A page that a browser shows may reach every port of its own machine, under a name of the page's choice.
+  private var hosts: [String]? {
+    if !server.allowedHosts.isEmpty { return server.allowedHosts.map { $0.lowercased() } }
+    let loopback = ["127.0.0.1", "localhost", "[::1]"]
+    return server.uds == nil && (loopback + ["::1"]).contains(server.host) ? loopback : nil
+  }
+}
 #endif

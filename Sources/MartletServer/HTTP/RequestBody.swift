@@ -1,76 +1,76 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  import HTTPTypes
-  import Hummingbird
-  import MartletFormats
-  import MartletTemplates
-  import MartletTokenizers
-  import NIOCore
+import HTTPTypes
+import Hummingbird
+import MartletFormats
+import MartletTemplates
+import MartletTokenizers
+import NIOCore
 
-  extension MartletServer {
-    /// The JSON of a request's body.
-    ///
-    /// - Throws: ``APIError``: 415 for another type, 413 above ``ServerConfiguration/maxBodyBytes``, 408 where it does not arrive in
-    ///   ``ServerConfiguration/bodyTimeout``, 400 for what is no JSON.
-    func json(of request: Request) async throws -> JSON {
-      let type = request.headers[.contentType]?.split(separator: ";").first.map { $0.lowercased().filter { $0 != " " } }
-      guard type == "application/json" else {
-        // A page of another origin may post anything else without asking first.
-        throw APIError(
-          .unsupportedMediaType,
-          "the body is \(type.map { JSON.string($0).shown } ?? "of no type"); send it with the header Content-Type: application/json",
-          code: "unsupported_content_type")
-      }
-      if let encoding = request.headers[.contentEncoding], encoding.lowercased() != "identity" {
-        throw APIError(.unsupportedMediaType, "the body is compressed; send it as it is", code: "unsupported_content_encoding")
-      }
-      let most = configuration.maxBodyBytes
-      if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > most { throw tooLarge("\(length)") }
-      let buffer = try await collect(request.body)
-      return try await Exchange.offload {
-        let bytes = Array(buffer.readableBytesView)
-        guard String(validating: bytes, as: UTF8.self) != nil else {
-          throw APIError.invalid(nil, "the body is not UTF-8", code: "invalid_json")
-        }
-        do {
-          return JSON(try JSONValue(parsing: bytes))
-        } catch let error as JSONError {
-          throw APIError.invalid(
-            nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
-        }
-      }
+extension MartletServer {
+  /// The JSON of a request's body.
+  ///
+  /// - Throws: ``APIError``: 415 for another type, 413 above ``ServerConfiguration/maxBodyBytes``, 408 where it does not arrive in
+  ///   ``ServerConfiguration/bodyTimeout``, 400 for what is no JSON.
+  func json(of request: Request) async throws -> JSON {
+    let type = request.headers[.contentType]?.split(separator: ";").first.map { $0.lowercased().filter { $0 != " " } }
+    guard type == "application/json" else {
+      // A page of another origin may post anything else without asking first.
+      throw APIError(
+        .unsupportedMediaType,
+        "the body is \(type.map { JSON.string($0).shown } ?? "of no type"); send it with the header Content-Type: application/json",
+        code: "unsupported_content_type")
     }
-
-    private func collect(_ body: RequestBody) async throws -> ByteBuffer {
-      let (most, timeout) = (configuration.maxBodyBytes, configuration.bodyTimeout)
-      return try await withThrowingTaskGroup(of: ByteBuffer.self) { group in
-        group.addTask {
-          var whole = ByteBuffer()
-          do {
-            for try await var part in body {
-              if whole.readableBytes + part.readableBytes > most { throw self.tooLarge("more") }
-              whole.writeBuffer(&part)
-            }
-          } catch let error where !(error is APIError || error is CancellationError) {
-            // The parser's: the connection ended within the body, or a chunk is none.
-            throw APIError(.badRequest, "the body did not arrive whole", code: "incomplete_body")
-          }
-          return whole
-        }
-        group.addTask {
-          try await Task.sleep(for: timeout)
-          throw APIError(.requestTimeout, "the body did not arrive within \(timeout.components.seconds) s", code: "body_timeout")
-        }
-        defer { group.cancelAll() }
-        guard let buffer = try await group.next() else { throw CancellationError() }
-        return buffer
-      }
+    if let encoding = request.headers[.contentEncoding], encoding.lowercased() != "identity" {
+      throw APIError(.unsupportedMediaType, "the body is compressed; send it as it is", code: "unsupported_content_encoding")
     }
-
-    private func tooLarge(_ bytes: String) -> APIError {
-      APIError(
-        .contentTooLarge, "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken", code: "body_too_large")
+    let most = configuration.maxBodyBytes
+    if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > most { throw tooLarge("\(length)") }
+    let buffer = try await collect(request.body)
+    return try await Exchange.offload {
+      let bytes = Array(buffer.readableBytesView)
+      guard String(validating: bytes, as: UTF8.self) != nil else {
+        throw APIError.invalid(nil, "the body is not UTF-8", code: "invalid_json")
+      }
+      do {
+        return JSON(try JSONValue(parsing: bytes))
+      } catch let error as JSONError {
+        throw APIError.invalid(
+          nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
+      }
     }
   }
+
+  private func collect(_ body: RequestBody) async throws -> ByteBuffer {
+    let (most, timeout) = (configuration.maxBodyBytes, configuration.bodyTimeout)
+    return try await withThrowingTaskGroup(of: ByteBuffer.self) { group in
+      group.addTask {
+        var whole = ByteBuffer()
+        do {
+          for try await var part in body {
+            if whole.readableBytes + part.readableBytes > most { throw self.tooLarge("more") }
+            whole.writeBuffer(&part)
+          }
+        } catch let error where !(error is APIError || error is CancellationError) {
+          // The parser's: the connection ended within the body, or a chunk is none.
+          throw APIError(.badRequest, "the body did not arrive whole", code: "incomplete_body")
+        }
+        return whole
+      }
+      group.addTask {
+        try await Task.sleep(for: timeout)
+        throw APIError(.requestTimeout, "the body did not arrive within \(timeout.components.seconds) s", code: "body_timeout")
+      }
+      defer { group.cancelAll() }
+      guard let buffer = try await group.next() else { throw CancellationError() }
+      return buffer
+    }
+  }
+
+  private func tooLarge(_ bytes: String) -> APIError {
+    APIError(
+      .contentTooLarge, "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken", code: "body_too_large")
+  }
+}
 #endif

@@ -1,114 +1,114 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
-  import HTTPTypes
-  import Hummingbird
-  import Martlet
-  import MartletTemplates
-  import MartletTokenizers
+import HTTPTypes
+import Hummingbird
+import Martlet
+import MartletTemplates
+import MartletTokenizers
 
-  // POST /tokenize and /detokenize, in vLLM's form and in llama.cpp's; GET /tokenizer_info
+// POST /tokenize and /detokenize, in vLLM's form and in llama.cpp's; GET /tokenizer_info
 
-  package enum TokenizeFields {
-    static let prompt = Field<String>.string("prompt", "A text, in vLLM's form.")
-    static let content = Field<String>.string("content", "A text, in llama.cpp's form.")
-    static let addSpecialTokens = Field<Bool>.bool(
-      "add_special_tokens", "Whether the token that begins a text is put before a prompt; yes without a word.")
-    static let addSpecial = Field<Bool>.bool("add_special", "The same for content; no without a word.")
-    static let parseSpecial = Field<Bool>.bool(
-      "parse_special", "Whether the names of control tokens in content become the tokens; yes without a word.")
-    static let returnTokenStrings = Field<Bool>.bool("return_token_strs", "Whether the texts of the tokens come too.")
-    static let withPieces = Field<Bool>.bool("with_pieces", "The same for content.")
-    static let tokens = Field<[Int]>.integers("tokens", "Ids of tokens.")
-    package static let table: [any AnyField] = [
-      ChatCompletionRequest.model, prompt, content, ChatCompletionRequest.messages, ChatCompletionRequest.tools,
-      ChatCompletionRequest.addGenerationPrompt, ChatCompletionRequest.templateVariables, addSpecialTokens, addSpecial, parseSpecial,
-      returnTokenStrings, withPieces,
-    ]
-    package static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
-  }
+package enum TokenizeFields {
+  static let prompt = Field<String>.string("prompt", "A text, in vLLM's form.")
+  static let content = Field<String>.string("content", "A text, in llama.cpp's form.")
+  static let addSpecialTokens = Field<Bool>.bool(
+    "add_special_tokens", "Whether the token that begins a text is put before a prompt; yes without a word.")
+  static let addSpecial = Field<Bool>.bool("add_special", "The same for content; no without a word.")
+  static let parseSpecial = Field<Bool>.bool(
+    "parse_special", "Whether the names of control tokens in content become the tokens; yes without a word.")
+  static let returnTokenStrings = Field<Bool>.bool("return_token_strs", "Whether the texts of the tokens come too.")
+  static let withPieces = Field<Bool>.bool("with_pieces", "The same for content.")
+  static let tokens = Field<[Int]>.integers("tokens", "Ids of tokens.")
+  package static let table: [any AnyField] = [
+    ChatCompletionRequest.model, prompt, content, ChatCompletionRequest.messages, ChatCompletionRequest.tools,
+    ChatCompletionRequest.addGenerationPrompt, ChatCompletionRequest.templateVariables, addSpecialTokens, addSpecial, parseSpecial,
+    returnTokenStrings, withPieces,
+  ]
+  package static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
+}
 
-  extension MartletServer {
-    func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-      let fields = try Fields(try await json(of: request))
-      try fields.check(TokenizeFields.table)
-      let llm = try model(named: try fields(ChatCompletionRequest.model))
-      let tokenizer = llm.tokenizer
-      let messages = try fields(ChatCompletionRequest.messages).map(ChatCompletionRequest.messages)
-      let (prompt, content) = (try fields(TokenizeFields.prompt), try fields(TokenizeFields.content))
-      guard [messages != nil, prompt != nil, content != nil].filter({ $0 }).count == 1 else {
-        throw APIError.invalid("prompt", "one of prompt, content and messages must be there")
-      }
-      let addsBOS = try fields(TokenizeFields.addSpecialTokens) ?? true
-      let (addsSpecial, parses) = (try fields(TokenizeFields.addSpecial) ?? false, try fields(TokenizeFields.parseSpecial) ?? true)
-      let strings = try fields(TokenizeFields.returnTokenStrings) ?? false
-      let pieces = try fields(TokenizeFields.withPieces) ?? false
-      let tools = try fields(ChatCompletionRequest.tools)
-      for (index, tool) in (tools ?? []).enumerated() {
-        try ChatCompletionRequest.check(function: tool["function"], "tools[\(index)].function")
-      }
-      var options = ChatOptions()
-      options.addsGenerationPrompt = try fields(ChatCompletionRequest.addGenerationPrompt) ?? true
-      options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]
-      let chatOptions = options
-      let tokens: [Int] = try await Exchange.offload {
-        if let messages { return try llm.tokenIDs(of: .chat(messages, tools: tools, options: chatOptions)) }
-        if let prompt {
-          let tokens = tokenizer.encode(prompt, parsesSpecialTokens: false)
-          return (addsBOS ? tokenizer.beginning(tokens) : tokens).map(Int.init)
-        }
-        let tokens = tokenizer.encode(content ?? "", parsesSpecialTokens: parses)
-        return (addsSpecial ? tokenizer.beginning(tokens) : tokens).map(Int.init)
-      }
-      func text(_ id: Int) -> String { String(decoding: tokenizer.bytes(of: Int32(id), showsControlTokens: true), as: UTF8.self) }
-      if pieces {
-        // llama.cpp's: a piece that is no text is its bytes.
-        return Response(
-          json: [
-            "tokens": .array(
-              tokens.map { id in
-                let bytes = tokenizer.bytes(of: Int32(id), showsControlTokens: true)
-                let piece: JSON = String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .array(bytes.map { .integer(Int($0)) })
-                return ["id": .integer(id), "piece": piece]
-              })
-          ])
-      }
-      var reply: JSON.Object = [
-        "tokens": .array(tokens.map { .integer($0) }), "count": .integer(tokens.count), "max_model_len": .integer(llm.maxSequenceLength),
-      ]
-      if strings { reply["token_strs"] = .array(tokens.map { .string(text($0)) }) }
-      return Response(json: .object(reply))
+extension MartletServer {
+  func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
+    let fields = try Fields(try await json(of: request))
+    try fields.check(TokenizeFields.table)
+    let llm = try model(named: try fields(ChatCompletionRequest.model))
+    let tokenizer = llm.tokenizer
+    let messages = try fields(ChatCompletionRequest.messages).map(ChatCompletionRequest.messages)
+    let (prompt, content) = (try fields(TokenizeFields.prompt), try fields(TokenizeFields.content))
+    guard [messages != nil, prompt != nil, content != nil].filter({ $0 }).count == 1 else {
+      throw APIError.invalid("prompt", "one of prompt, content and messages must be there")
     }
-
-    func detokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-      let fields = try Fields(try await json(of: request))
-      let llm = try model(named: try fields(ChatCompletionRequest.model))
-      let tokens = try fields.require(TokenizeFields.tokens)
-      for token in tokens where token < 0 || token >= llm.model.vocabularySize {
-        throw APIError.invalid("tokens", "token \(token) is not in the vocabulary (0 to \(llm.model.vocabularySize - 1))")
-      }
-      let text = try await Exchange.offload {
-        String(decoding: tokens.flatMap { llm.tokenizer.bytes(of: Int32($0), showsControlTokens: true) }, as: UTF8.self)
-      }
-      return Response(json: ["prompt": .string(text), "content": .string(text)])
+    let addsBOS = try fields(TokenizeFields.addSpecialTokens) ?? true
+    let (addsSpecial, parses) = (try fields(TokenizeFields.addSpecial) ?? false, try fields(TokenizeFields.parseSpecial) ?? true)
+    let strings = try fields(TokenizeFields.returnTokenStrings) ?? false
+    let pieces = try fields(TokenizeFields.withPieces) ?? false
+    let tools = try fields(ChatCompletionRequest.tools)
+    for (index, tool) in (tools ?? []).enumerated() {
+      try ChatCompletionRequest.check(function: tool["function"], "tools[\(index)].function")
     }
-
-    func tokenizerInfo(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-      let llm = try model()
-      let tokenizer = llm.tokenizer
-      func name(_ token: Int32?) -> JSON {
-        token.map { .string(String(decoding: tokenizer.bytes(of: $0, showsControlTokens: true), as: UTF8.self)) } ?? .null
+    var options = ChatOptions()
+    options.addsGenerationPrompt = try fields(ChatCompletionRequest.addGenerationPrompt) ?? true
+    options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]
+    let chatOptions = options
+    let tokens: [Int] = try await Exchange.offload {
+      if let messages { return try llm.tokenIDs(of: .chat(messages, tools: tools, options: chatOptions)) }
+      if let prompt {
+        let tokens = tokenizer.encode(prompt, parsesSpecialTokens: false)
+        return (addsBOS ? tokenizer.beginning(tokens) : tokens).map(Int.init)
       }
+      let tokens = tokenizer.encode(content ?? "", parsesSpecialTokens: parses)
+      return (addsSpecial ? tokenizer.beginning(tokens) : tokens).map(Int.init)
+    }
+    func text(_ id: Int) -> String { String(decoding: tokenizer.bytes(of: Int32(id), showsControlTokens: true), as: UTF8.self) }
+    if pieces {
+      // llama.cpp's: a piece that is no text is its bytes.
       return Response(
         json: [
-          "tokenizer_class": .string(String(describing: type(of: tokenizer))), "bos_token": name(tokenizer.bosToken),
-          "eos_token": name(tokenizer.eosToken), "add_bos_token": .bool(tokenizer.addsBOS),
-          "model_max_length": .integer(llm.maxSequenceLength),
-          "vocab_size": .integer(tokenizer.vocabularySize),
-          "chat_template": (try? llm.chatTemplate.get()).flatMap { $0.programs["default"] ?? $0.programs.values.first }.map {
-            .string($0.source)
-          } ?? .null,
+          "tokens": .array(
+            tokens.map { id in
+              let bytes = tokenizer.bytes(of: Int32(id), showsControlTokens: true)
+              let piece: JSON = String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .array(bytes.map { .integer(Int($0)) })
+              return ["id": .integer(id), "piece": piece]
+            })
         ])
     }
+    var reply: JSON.Object = [
+      "tokens": .array(tokens.map { .integer($0) }), "count": .integer(tokens.count), "max_model_len": .integer(llm.maxSequenceLength),
+    ]
+    if strings { reply["token_strs"] = .array(tokens.map { .string(text($0)) }) }
+    return Response(json: .object(reply))
   }
+
+  func detokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
+    let fields = try Fields(try await json(of: request))
+    let llm = try model(named: try fields(ChatCompletionRequest.model))
+    let tokens = try fields.require(TokenizeFields.tokens)
+    for token in tokens where token < 0 || token >= llm.model.vocabularySize {
+      throw APIError.invalid("tokens", "token \(token) is not in the vocabulary (0 to \(llm.model.vocabularySize - 1))")
+    }
+    let text = try await Exchange.offload {
+      String(decoding: tokens.flatMap { llm.tokenizer.bytes(of: Int32($0), showsControlTokens: true) }, as: UTF8.self)
+    }
+    return Response(json: ["prompt": .string(text), "content": .string(text)])
+  }
+
+  func tokenizerInfo(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
+    let llm = try model()
+    let tokenizer = llm.tokenizer
+    func name(_ token: Int32?) -> JSON {
+      token.map { .string(String(decoding: tokenizer.bytes(of: $0, showsControlTokens: true), as: UTF8.self)) } ?? .null
+    }
+    return Response(
+      json: [
+        "tokenizer_class": .string(String(describing: type(of: tokenizer))), "bos_token": name(tokenizer.bosToken),
+        "eos_token": name(tokenizer.eosToken), "add_bos_token": .bool(tokenizer.addsBOS),
+        "model_max_length": .integer(llm.maxSequenceLength),
+        "vocab_size": .integer(tokenizer.vocabularySize),
+        "chat_template": (try? llm.chatTemplate.get()).flatMap { $0.programs["default"] ?? $0.programs.values.first }.map {
+          .string($0.source)
+        } ?? .null,
+      ])
+  }
+}
 #endif
