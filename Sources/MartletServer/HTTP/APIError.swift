@@ -117,8 +117,8 @@ extension APIError {
   package static func contextExceeded(promptTokens: Int, isLowerBound: Bool = false, context: Int, param: String) -> APIError {
     APIError(
       .badRequest,
-      "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(isLowerBound ? "at least " : "")\(promptTokens) tokens, which leave no "
-        + "room for an answer. Shorten it, or have the server started with a longer context.",
+      "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(isLowerBound ? "at least " : "")"
+        + "\(promptTokens) tokens, which leave no room for an answer. Shorten it, or have the server started with a longer context.",
       code: "context_length_exceeded", param: param, further: ["n_prompt_tokens": .integer(promptTokens), "n_ctx": .integer(context)])
   }
 
