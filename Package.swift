@@ -159,6 +159,13 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "MartletServerTests",
+      dependencies: [
+        "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport",
+        product("NIOCore", "swift-nio"), product("Metrics", "swift-metrics"),
+      ],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "MartletTests",
       dependencies: [
         "Martlet", "MartletTemplates", "MartletTokenizers", "MartletModels", "MartletAttention", "MartletKVCache", "MartletFormats",
