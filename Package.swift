@@ -168,7 +168,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletServerTests",
-      dependencies: ["MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport"],
+      dependencies: [
+        "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletTestSupport",
+        product("NIOCore", "swift-nio"), product("Metrics", "swift-metrics"),
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTests",

@@ -21,10 +21,14 @@ struct EventStream {
   /// - Parameter name: for APIs whose clients look for it. OpenAI's completions have none.
   mutating func add(_ json: JSON, named name: String? = nil) {
     if let name { pending.writeString("event: \(name)\n") }
-    pending.writeString("data: ")
-    pending.writeString(json.oneLine)
-    pending.writeString("\n\n")
+    pending.writeString(Self.line(json))
   }
+
+  /// Adds one of many events that differ by nothing but a text.
+  mutating func add(_ text: String, as events: TextEvents) { events.write(text, to: &pending) }
+
+  /// An event without a name.
+  static func line(_ json: JSON) -> String { "data: " + json.oneLine + "\n\n" }
 
   /// Adds the mark behind which OpenAI's clients close the connection: nothing may be done between it and the end of the body.
   mutating func addDone() { pending.writeString("data: [DONE]\n\n") }
@@ -58,6 +62,8 @@ extension JSON {
   /// Without characters at which some readers of lines end one.
   var oneLine: String {
     let text = text
+    // The bytes that they begin with, of which most texts have none.
+    guard text.utf8.contains(where: { $0 == 0xE2 || $0 == 0xC2 }) else { return text }
     guard text.unicodeScalars.contains(where: { $0 == "\u{2028}" || $0 == "\u{2029}" || $0 == "\u{85}" }) else { return text }
     return text.unicodeScalars.reduce(into: "") { line, scalar in
       switch scalar {

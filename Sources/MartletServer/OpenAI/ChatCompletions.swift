@@ -133,6 +133,7 @@ private struct ChatCompletionStream {
       events.add(.object(first))
     }
     try await events.flush()
+    let textEvents = readers.indices.map { index in TextEvents { .object(chunk(index, ["content": .string($0)])) } }
     let tokenLogprobs = asked.topLogprobs.map { _ in ChatLogprobs(answers.llm.tokenizer) }
     try await exchange.read(answers.generations, silence: silence) { event in
       switch event {
@@ -145,6 +146,10 @@ private struct ChatCompletionStream {
         if readers[index].isSatisfied && !wasSatisfied { answers.generations[index].cancel() }
         var logprobs = tokenLogprobs.flatMap { chunk.logprobs.isEmpty ? nil : $0.json(chunk.logprobs) }
         for part in parts {
+          if case .content(let text) = part, logprobs == nil, !asked.continuousUsage {
+            events.add(text, as: textEvents[index])
+            continue
+          }
           guard let delta = delta(part, readers[index]) else { continue }
           events.add(.object(self.chunk(index, delta, logprobs: logprobs)))
           logprobs = nil

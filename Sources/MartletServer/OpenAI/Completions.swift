@@ -284,6 +284,13 @@ private struct CompletionChoice {
     return json(index: index)
   }
 
+  /// What was added since the last call, where it is a text and nothing else.
+  mutating func takeText() -> String? {
+    if text.isEmpty || finish != nil || texts.asked.logprobs != nil { return nil }
+    defer { text = "" }
+    return text
+  }
+
   /// Whether there is something to say.
   var isEmpty: Bool { text.isEmpty && tokens.isEmpty && finish == nil }
 
@@ -320,6 +327,13 @@ private struct CompletionStream {
     var usage = usage
     var cached = [Int](repeating: 0, count: asked.prompts.count)
     var choices = generations.indices.map { texts.choice($0, of: generations[$0]) }
+    let textEvents = generations.indices.map { index in
+      TextEvents { text in
+        var choice = CompletionChoice(texts, promptTokens: [], promptText: nil)
+        choice.add(GenerationChunk(text: text, tokenIDs: []))
+        return whole(choice.json(index: index))
+      }
+    }
     do {
       try await exchange.read(generations, silence: silence) { event in
         switch event {
@@ -331,10 +345,11 @@ private struct CompletionStream {
           if let count = chunk.cachedPromptTokens { cached[index / asked.count] = max(cached[index / asked.count], count) }
           usage.cachedTokens = cached.reduce(0, +)
           guard !choices[index].isEmpty else { return }
-          var object = head.object("text_completion")
-          object["choices"] = [.object(choices[index].take(index: index))]
-          if asked.continuousUsage { object["usage"] = usage.json }
-          events.add(.object(object))
+          if !asked.continuousUsage, let text = choices[index].takeText() {
+            events.add(text, as: textEvents[index])
+          } else {
+            events.add(whole(choices[index].take(index: index), asked.continuousUsage ? usage : nil))
+          }
           try await events.flush()
         }
       }
@@ -351,6 +366,13 @@ private struct CompletionStream {
     exchange.end(status: 200)
     events.addDone()
     try await events.flush()
+  }
+
+  private func whole(_ choice: JSON.Object, _ usage: Usage? = nil) -> JSON {
+    var object = head.object("text_completion")
+    object["choices"] = [.object(choice)]
+    if let usage { object["usage"] = usage.json }
+    return .object(object)
   }
 }
 #endif
