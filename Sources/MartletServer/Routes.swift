@@ -6,7 +6,7 @@ public import Hummingbird
 import Martlet
 import MartletTemplates
 
-extension MartletServer {
+extension ModelServer {
   /// Adds the server's routes. They bring their own checks of keys and hosts, their errors and their log lines, so that they need no middleware and
   /// yours changes nothing in them. Requests end with their clients where the context is a ``ConnectionContext`` and the server is made with
   /// `HTTP1Channel.Configuration.martlet()`.
@@ -55,9 +55,9 @@ extension MartletServer {
 
 /// Answers what no route answers.
 public struct NotFoundMiddleware<Context: RequestContext>: RouterMiddleware {
-  private let server: MartletServer
+  private let server: ModelServer
 
-  public init(_ server: MartletServer) { self.server = server }
+  public init(_ server: ModelServer) { self.server = server }
 
   public func handle(
     _ request: Request, context: Context, next: (Request, Context) async throws -> Response

@@ -9,8 +9,8 @@ import Testing
 
 /// Answers of a real engine over a tiny model, through the writers of the APIs.
 @Suite struct AnswerReplyTests {
-  private static func server() throws -> MartletServer {
-    MartletServer(try LLM(file: TinyModel(.llama, seed: 3).file()))
+  private static func server() throws -> ModelServer {
+    ModelServer(try LLM(file: TinyModel(.llama, seed: 3).file()))
   }
 
   @Test func `a response counts its tokens, and is cut at its limit`() async throws {

@@ -25,7 +25,7 @@ extension Serve {
     let names = try PrometheusNames(server.metricsNames)
     let modelName = configuration.modelName ?? model
     configuration.metricsText = { statistics in registry.text(names: names, modelName: modelName, statistics: statistics) }
-    let martlet = MartletServer(configuration: configuration)
+    let martlet = ModelServer(configuration: configuration)
     var engineConfiguration = try engine.configuration(cache: cache, context: server.context, chatTemplate: try template.template())
     engineConfiguration.maxWaitingRequests = server.maxQueue
     engineConfiguration.maxWaitingTokens = server.maxQueueTokens

@@ -8,7 +8,7 @@ package import MartletTemplates
 
 // POST /v1/messages and /v1/messages/count_tokens, Anthropic's API
 
-extension MartletServer {
+extension ModelServer {
   func messages(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "msg_" + RandomName.make()
     let asked = try MessagesRequest(try await json(of: request), id: id, server: configuration)

@@ -7,7 +7,7 @@ import HTTPTypes
 import Hummingbird
 import MartletTemplates
 
-extension MartletServer {
+extension ModelServer {
   /// `Authorization: Bearer KEY`, the word in any case, or `X-Api-Key: KEY`.
   static func key(in headers: HTTPFields) -> String? {
     if let value = headers[.authorization] {

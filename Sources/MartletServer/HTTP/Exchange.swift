@@ -34,12 +34,12 @@ final class Exchange: Sendable {
   let route: String
   let watcher: DisconnectWatcher?
   private let began = ContinuousClock.now
-  private let server: MartletServer
+  private let server: ModelServer
   private let span: any Span
   private let keyName: String?
   private let book = Mutex(Book())
 
-  init(id: String, route: String, server: MartletServer, watcher: DisconnectWatcher?, keyName: String?, span: any Span) {
+  init(id: String, route: String, server: ModelServer, watcher: DisconnectWatcher?, keyName: String?, span: any Span) {
     self.id = id
     self.route = route
     self.server = server
@@ -50,7 +50,7 @@ final class Exchange: Sendable {
   }
 
   /// One that came over no connection.
-  convenience init(inProcess route: String, server: MartletServer) {
+  convenience init(inProcess route: String, server: ModelServer) {
     self.init(
       id: "req_" + RandomName.make(), route: route, server: server, watcher: nil, keyName: nil,
       span: startSpan(route, context: ServiceContext.current ?? .topLevel, ofKind: .internal))
@@ -128,7 +128,7 @@ enum UnixTime {
 
 // MARK: - Routes
 
-extension MartletServer {
+extension ModelServer {
   /// What a route does.
   typealias Handler = @Sendable (Request, any RequestContext, Exchange) async throws -> Response
 

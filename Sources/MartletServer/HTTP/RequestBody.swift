@@ -8,7 +8,7 @@ import MartletTemplates
 import MartletTokenizers
 import NIOCore
 
-extension MartletServer {
+extension ModelServer {
   /// The JSON of a request's body.
   ///
   /// - Throws: ``APIError``: 415 for another type, 413 above ``ServerConfiguration/maxBodyBytes``, 408 where it does not arrive in

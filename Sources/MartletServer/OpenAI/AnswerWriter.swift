@@ -113,7 +113,7 @@ extension EventStream {
   }
 }
 
-extension MartletServer {
+extension ModelServer {
   /// How many tokens the prompt of a conversation has.
   func promptTokens(of chat: ChatRequest) async throws -> Int {
     let llm = try model(named: chat.model)

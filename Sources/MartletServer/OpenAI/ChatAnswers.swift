@@ -14,7 +14,7 @@ struct ChatAnswers: Sendable {
   let generations: [Generation]
 
   /// Submits a request, on a thread that may take its time for it.
-  static func begin(_ request: ChatRequest, server: MartletServer) async throws -> ChatAnswers {
+  static func begin(_ request: ChatRequest, server: ModelServer) async throws -> ChatAnswers {
     let llm = try server.model(named: request.model)
     return try await Exchange.offload {
       var request = request
@@ -165,7 +165,7 @@ struct AnswerReader: Sendable {
   }
 }
 
-extension MartletServer {
+extension ModelServer {
   /// Holds an answer to what context and cache have room for, as vLLM does: clients ask for 32 000 tokens and mean "as many as there are".
   /// - Throws: ``APIError`` where there is no room for one.
   func fit(_ sampling: inout SamplingParams, promptTokens: Int, _ llm: LLM, param: String) throws {

@@ -9,7 +9,7 @@ import MartletTemplates
 
 // POST /v1/chat/completions
 
-extension MartletServer {
+extension ModelServer {
   func chatCompletions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "chatcmpl-" + RandomName.make()
     let asked = try ChatCompletionRequest(try await json(of: request), id: id, server: configuration)

@@ -122,7 +122,7 @@ public struct CompletionRequest: Sendable {
   }
 }
 
-extension MartletServer {
+extension ModelServer {
   func completions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "cmpl-" + RandomName.make()
     let asked = try CompletionRequest(try await json(of: request), id: id, server: configuration)

@@ -8,7 +8,7 @@ import MartletTemplates
 
 // GET /v1/models and /v1/models/{id}
 
-extension MartletServer {
+extension ModelServer {
   func listModels(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let llm = try model()
     return Response(

@@ -8,7 +8,7 @@ package import MartletTemplates
 
 // POST /v1/responses, and the counters of input tokens
 
-extension MartletServer {
+extension ModelServer {
   func responses(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "resp_" + RandomName.make()
     let asked = try ResponseRequest(try await json(of: request), id: id, server: configuration)

@@ -28,7 +28,7 @@ package enum TokenizeFields {
   package static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
 }
 
-extension MartletServer {
+extension ModelServer {
   func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let fields = try Fields(try await json(of: request))
     try fields.check(TokenizeFields.table)

@@ -46,7 +46,7 @@ package struct OpenAPIDocument {
     return [
       "openapi": "3.1.0",
       "info": [
-        "title": "Martlet", "version": .string(MartletServer.version),
+        "title": "Martlet", "version": .string(ModelServer.version),
         "description":
           "OpenAI's API and Anthropic's over one model. Paths that begin with /v1 are there without it too. A field that is null counts as absent, and unknown fields are ignored. Every reply has X-Request-Id.",
         "license": ["name": "Apache 2.0", "identifier": "Apache-2.0"],
@@ -235,7 +235,7 @@ package struct OpenAPIDocument {
   }
 }
 
-extension MartletServer {
+extension ModelServer {
   func openAPI(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let name: String? = if let name = configuration.modelName { name } else { (try? model()).map(modelName) }
     let models = configuration.acceptsAnyModel ? nil : name.map { [$0] + configuration.modelAliases }

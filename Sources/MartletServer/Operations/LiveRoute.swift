@@ -9,7 +9,7 @@ import MartletTemplates
 
 // GET /martlet/live: the engine between its steps, as the page's live view draws it.
 
-extension MartletServer {
+extension ModelServer {
   /// Events of ``EngineSnapshot``s, at most ten a second, for as long as somebody reads. Nothing is gathered while nobody does.
   func live(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let llm = try model()

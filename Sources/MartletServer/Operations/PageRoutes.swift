@@ -24,7 +24,7 @@ private struct PageAsset: Sendable {
   }
 }
 
-extension MartletServer {
+extension ModelServer {
   /// The page, at `/` of the router or of its group: it names everything relative to its own address, so it works behind any prefix.
   public func addPage<Context: RequestContext>(to router: some RouterMethods<Context>) {
     for asset in PageAsset.all {

@@ -35,7 +35,7 @@ public struct ServerRunner: Service {
   /// Told what happens, in its order.
   public var onEvent: @Sendable (Event) -> Void
 
-  private let server: MartletServer
+  private let server: ModelServer
   private let load: @Sendable (_ progress: @escaping @Sendable (Double) -> Void) async throws -> LLM
   private let addFurtherRoutes: @Sendable (Router<ServerContext>) -> Void
 
@@ -43,7 +43,7 @@ public struct ServerRunner: Service {
   ///   - load: makes the model; told how to say how far it is, 0…1.
   ///   - addFurtherRoutes: routes of your own.
   public init(
-    _ server: MartletServer, address: BindAddress = .hostname("127.0.0.1", port: 8080), gracePeriod: Duration = .seconds(0),
+    _ server: ModelServer, address: BindAddress = .hostname("127.0.0.1", port: 8080), gracePeriod: Duration = .seconds(0),
     drainTimeout: Duration = .seconds(30), tls: TLSFiles? = nil, onEvent: @escaping @Sendable (Event) -> Void = { _ in },
     addFurtherRoutes: @escaping @Sendable (Router<ServerContext>) -> Void = { _ in },
     load: @escaping @Sendable (_ progress: @escaping @Sendable (Double) -> Void) async throws -> LLM

@@ -8,7 +8,7 @@ import MartletTemplates
 
 // What load balancers, supervisors and dashboards ask.
 
-extension MartletServer {
+extension ModelServer {
   /// 200 where requests are answered; 503 while the model is loaded, when it failed, and while the server drains.
   func health(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     _ = try model()

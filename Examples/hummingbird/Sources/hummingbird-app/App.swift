@@ -22,7 +22,7 @@ struct App {
 
     // The five lines that add a model.
     let llm = try await LLM.load(model: arguments[1])
-    let server = MartletServer(llm)
+    let server = ModelServer(llm)
     server.addRoutes(to: router.group("llm"))
     let app = Application(
       router: router, server: .http1(configuration: .martlet()), configuration: .init(address: .hostname("127.0.0.1", port: port)))

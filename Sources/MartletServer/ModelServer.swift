@@ -9,14 +9,14 @@ import Synchronization
 /// The routes of an OpenAI-compatible server over one model, for any Hummingbird router.
 ///
 /// ```swift
-/// let server = MartletServer(try await LLM.load(model: "smollm2-135m.gguf"))
+/// let server = ModelServer(try await LLM.load(model: "smollm2-135m.gguf"))
 /// let router = Router(context: ServerContext.self)
 /// server.addRoutes(to: router)
 /// try await Application(router: router, server: .http1(configuration: .martlet())).runService()
 /// ```
 ///
 /// A model may come later than the server: until then its routes answer 503, and `/health` says how far the loading is.
-public final class MartletServer: Sendable {
+public final class ModelServer: Sendable {
   /// Whether there is a model.
   public enum State: Sendable {
     /// The share that is loaded, 0…1.
