@@ -39,7 +39,8 @@ extension MartletServer {
 
   /// What answers where there is no route, in the form of the others.
   func notFound(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    throw APIError(.notFound, "there is no \(JSON.string(request.uri.path).shown); see /openapi.json for what there is", code: "unknown_url")
+    throw APIError(
+      .notFound, "there is no \(JSON.string(request.uri.path).shown); see /openapi.json for what there is", code: "unknown_url")
   }
 
   private func embeddings(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {

@@ -1,9 +1,11 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import HTTPTypes
 import Martlet
 import MartletServer
 import MartletTemplates
+import MartletTokenizers
 import Testing
 
 /// Requests with every field wrong in every way: an error that names the field, and never a trap.
@@ -38,7 +40,8 @@ import Testing
 
   /// One value of every type, and the ends of numbers.
   static let values: [JSON] = [
-    true, false, 0, 1, -1, 3.5, -0.0, .number(1e300), .number(-1e300), .integer(.max), .integer(.min), .largeInteger("99999999999999999999"), "",
+    true, false, 0, 1, -1, 3.5, -0.0, .number(1e300), .number(-1e300), .integer(.max), .integer(.min),
+    .largeInteger("99999999999999999999"), "",
     "text", [], [.null], [1], [[]], ["a"], [[:]], .object([:]), ["type": "none"], ["a": .null], .array([.array([.array([1])])]),
   ]
 
@@ -75,8 +78,11 @@ import Testing
           #expect(!error.message.isEmpty && error.message.utf8.count < 400, "\(field.name): \(value.text)")
           // Two of them are about one another.
           let param = error.param.map { String($0.prefix { $0 != "[" && $0 != "." }) }
-          let related = ["stream": "stream_options", "logprobs": "top_logprobs", "n": "best_of", "max_tokens": "max_tokens", "echo": "max_tokens"]
-          #expect(param == field.name || param == related[field.name], "\(field.name) = \(value.text) is blamed on \(error.param ?? "nothing")")
+          let related = [
+            "stream": "stream_options", "logprobs": "top_logprobs", "n": "best_of", "max_tokens": "max_tokens", "echo": "max_tokens",
+          ]
+          #expect(
+            param == field.name || param == related[field.name], "\(field.name) = \(value.text) is blamed on \(error.param ?? "nothing")")
         }
       }
     }
@@ -170,7 +176,8 @@ import Testing
   @Test func `blocks become messages, and results of tools are messages of their own`() throws {
     let asked = try MessagesRequest(
       [
-        "max_tokens": 5, "system": [["type": "text", "text": "A"], ["type": "text", "text": "B", "cache_control": ["type": "ephemeral"]]],
+        "max_tokens": 5,
+        "system": [["type": "text", "text": "A"], ["type": "text", "text": "B", "cache_control": ["type": "ephemeral"]]],
         "messages": [
           ["role": "user", "content": "Weather?"],
           [
@@ -206,6 +213,17 @@ import Testing
     #expect(!asked.chat.chatOptions.continuesFinalMessage)
   }
 
+  @Test func `a null in an item or a block is as nothing`() throws {
+    let response = try ResponseRequest(
+      ["input": [["type": .null, "role": "user", "content": "x"]]], id: "r", server: ServerConfiguration())
+    #expect(response.chat.messages == [ChatMessage(role: "user", content: "x")])
+    let message = try MessagesRequest(
+      ["max_tokens": 1, "messages": [["role": "user", "content": [["type": "tool_result", "tool_use_id": "t", "content": .null]]]]],
+      id: "r",
+      server: ServerConfiguration())
+    #expect(message.chat.messages == [ChatMessage(role: "tool", content: .text(""), toolCallID: "t")])
+  }
+
   @Test func `a last message of the assistant is gone on with`() throws {
     let asked = try MessagesRequest(
       ["max_tokens": 5, "messages": [["role": "user", "content": "x"], ["role": "assistant", "content": "The answer is"]]], id: "r",
@@ -218,7 +236,8 @@ import Testing
       ("x-anthropic-billing-header: cc_version=2; cch=1a2b3;\nYou help.", "You help."), ("You help.\nx-anthropic-billing-header: 1", nil),
     ] as [(String, String?)] {
       let asked = try MessagesRequest(
-        ["max_tokens": 5, "system": .string(system), "messages": [["role": "user", "content": "x"]]], id: "r", server: ServerConfiguration())
+        ["max_tokens": 5, "system": .string(system), "messages": [["role": "user", "content": "x"]]], id: "r", server: ServerConfiguration()
+      )
       #expect(asked.chat.messages[0].text == left ?? system)
     }
   }

@@ -11,7 +11,8 @@ public struct MessagesRequest: Sendable {
 
   static let messages = Field<[JSON]>.array(
     "messages", "The conversation. Where its last message is the assistant's, the answer goes on with it.", of: messageSchema, atLeast: 1)
-  static let maxTokens = Field<Int>.integer("max_tokens", "The most tokens of an answer; what does not fit the context is cut.", in: 1...Int.max)
+  static let maxTokens = Field<Int>.integer(
+    "max_tokens", "The most tokens of an answer; what does not fit the context is cut.", in: 1...Int.max)
   static let system = Field<JSON>.any(
     "system", "What stands before the conversation: a text, or blocks of text.",
     schema: ["anyOf": [["type": "string"], ["type": "array", "items": textBlock]]])
@@ -58,7 +59,8 @@ public struct MessagesRequest: Sendable {
   ]
   package static let table: [any AnyField] =
     countTable + [
-      maxTokens, stopSequences, metadata, ChatCompletionRequest.stream, SamplingFields.temperature, SamplingFields.topP, SamplingFields.topK,
+      maxTokens, stopSequences, metadata, ChatCompletionRequest.stream, SamplingFields.temperature, SamplingFields.topP,
+      SamplingFields.topK,
       SamplingFields.minP, SamplingFields.seed, SamplingFields.repetitionPenalty, SamplingFields.ignoreEOS, SamplingFields.priority,
     ] + refused as [any AnyField]
 
@@ -75,7 +77,9 @@ public struct MessagesRequest: Sendable {
     chat.sampling.timeout = server.requestTimeout
     chat.isStream = try fields(ChatCompletionRequest.stream) ?? false
     if let user = try fields(Self.metadata)?["user_id"], !user.isNull {
-      guard let name = user.string else { throw APIError.invalid("metadata.user_id", "metadata.user_id must be a string; it is \(user.shown)") }
+      guard let name = user.string else {
+        throw APIError.invalid("metadata.user_id", "metadata.user_id must be a string; it is \(user.shown)")
+      }
       chat.requestOptions.fairnessKey = name
     }
     let output = try fields(Self.outputConfig)
@@ -89,7 +93,8 @@ public struct MessagesRequest: Sendable {
     try chat.readTemplateVariables(fields, effort: effort.string)
     if let thinking = try fields(Self.thinking) {
       guard let type = thinking["type"]?.string, ["enabled", "adaptive", "disabled"].contains(type) else {
-        throw APIError.invalid("thinking.type", "thinking.type must be enabled, adaptive or disabled; it is \(thinking["type"]?.shown ?? "missing")")
+        throw APIError.invalid(
+          "thinking.type", "thinking.type must be enabled, adaptive or disabled; it is \(thinking["type"]?.shown ?? "missing")")
       }
       chat.chatOptions.variables["enable_thinking"] = .bool(type != "disabled")
     }
@@ -104,7 +109,9 @@ public struct MessagesRequest: Sendable {
     chat.tools = try (try fields(Self.tools) ?? []).enumerated().compactMap { index, tool in
       guard tool.object != nil else { throw APIError.invalid("tools[\(index)]", "tools[\(index)] must be an object; it is \(tool.shown)") }
       if let type = tool["type"], !type.isNull, type != "custom" {
-        guard type.string != nil else { throw APIError.invalid("tools[\(index)].type", "tools[\(index)].type must be a string; it is \(type.shown)") }
+        guard type.string != nil else {
+          throw APIError.invalid("tools[\(index)].type", "tools[\(index)].type must be a string; it is \(type.shown)")
+        }
         return nil
       }
       guard let name = tool["name"]?.string, !name.isEmpty else {
@@ -124,12 +131,14 @@ public struct MessagesRequest: Sendable {
     case "auto": break
     case "none": chat.tools = []
     case "any", "tool":
-      throw APIError.unsupported("tool_choice", "tool_choice \(choice["type"]?.shown ?? "") is not supported yet, since a call cannot be forced: use auto or none")
+      throw APIError.unsupported(
+        "tool_choice", "tool_choice \(choice["type"]?.shown ?? "") is not supported yet, since a call cannot be forced: use auto or none")
     default: throw APIError.invalid("tool_choice.type", "tool_choice.type must be auto, any, tool or none")
     }
     if let only = choice["disable_parallel_tool_use"], !only.isNull {
       guard let flag = only.flag else {
-        throw APIError.invalid("tool_choice.disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use must be true or false; it is \(only.shown)")
+        throw APIError.invalid(
+          "tool_choice.disable_parallel_tool_use", "tool_choice.disable_parallel_tool_use must be true or false; it is \(only.shown)")
       }
       chat.callsInParallel = !flag
     }
@@ -185,7 +194,7 @@ enum MessageBlocks {
         message.toolCalls.append(ToolCall(id: try string("id"), name: try string("name"), arguments: input))
       case ("tool_result", "user"):
         let id = try string("tool_use_id")
-        let text = try block["content"].flatMap { $0.isNull ? nil : $0 }.map { try self.texts($0, name + ".content") } ?? ""
+        let text = try block.given("content").map { try self.texts($0, name + ".content") } ?? ""
         let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
         messages.append(ChatMessage(role: "tool", content: .text(text), name: called, toolCallID: id))
       case ("thinking", _), ("tool_use", _), ("tool_result", _):

@@ -37,7 +37,8 @@ package struct Fields: Sendable {
 
   init(_ json: JSON, prefix: String = "") throws {
     guard let object = json.object else {
-      throw APIError.invalid(prefix.isEmpty ? nil : prefix, "\(prefix.isEmpty ? "the body" : prefix) must be an object; it is \(json.kindName)")
+      throw APIError.invalid(
+        prefix.isEmpty ? nil : prefix, "\(prefix.isEmpty ? "the body" : prefix) must be an object; it is \(json.kindName)")
     }
     self.object = object
     self.prefix = prefix.isEmpty ? "" : prefix + "."
@@ -147,8 +148,12 @@ extension Field where Value == [String] {
   static func strings(_ name: String, _ about: String, atMost: Int) -> Field {
     Field(
       name: name,
-      schema: ["anyOf": [["type": "string", "minLength": 1],
-        ["type": "array", "items": ["type": "string", "minLength": 1], "maxItems": .integer(atMost)],]], about: about
+      schema: [
+        "anyOf": [
+          ["type": "string", "minLength": 1],
+          ["type": "array", "items": ["type": "string", "minLength": 1], "maxItems": .integer(atMost)],
+        ]
+      ], about: about
     ) { value, param in
       if let text = value.string {
         if text.isEmpty { throw APIError.invalid(param, "\(param) is an empty text") }
@@ -218,6 +223,12 @@ extension JSON {
   }
 
   var flag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
+
+  /// A member that is there, and not null. (`nil` in place of a `JSON` is a null that is there.)
+  func given(_ key: String) -> JSON? {
+    guard let value = self[key], !value.isNull else { return .none }
+    return .some(value)
+  }
 
   package var anyNumber: Double? {
     switch self {

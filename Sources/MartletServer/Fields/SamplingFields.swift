@@ -6,7 +6,8 @@ import MartletTemplates
 
 /// How a request wants its tokens chosen: OpenAI's fields, and vLLM's beyond them.
 enum SamplingFields {
-  static let temperature = Field<Double>.number("temperature", "0 always takes the most probable token; higher is more varied.", in: 0...100)
+  static let temperature = Field<Double>.number(
+    "temperature", "0 always takes the most probable token; higher is more varied.", in: 0...100)
   static let topP = Field<Double>.number("top_p", "Draw from the most probable tokens that sum to this probability.", in: 0...1)
   static let topK = Field<Int>.integer("top_k", "Draw from the k most probable tokens; 0 and -1 are all.", in: -1...Int.max)
   static let minP = Field<Double>.number("min_p", "Draw from tokens at least this many times as probable as the most probable.", in: 0...1)
@@ -21,14 +22,16 @@ enum SamplingFields {
       "type": "object", "propertyNames": ["pattern": "^[0-9]{1,9}$"],
       "additionalProperties": ["type": "number", "minimum": -100, "maximum": 100],
     ])
-  static let seed = Field<Int>.integer("seed", "The same seed gives the same answer. Without one it is drawn, and reported.", in: .min ... .max)
+  static let seed = Field<Int>.integer(
+    "seed", "The same seed gives the same answer. Without one it is drawn, and reported.", in: .min ... .max)
   static let stop = Field<[String]>.strings("stop", "The answer ends before the first of these texts.", atMost: 64)
   static let stopTokenIDs = Field<[Int]>.integers("stop_token_ids", "The answer ends with the first of these tokens.", atMost: 1024)
   static let ignoreEOS = Field<Bool>.bool("ignore_eos", "Go on past the model's end tokens. For measurements.")
   static let minTokens = Field<Int>.integer("min_tokens", "Not supported above 0.", in: 0...0)
   static let n = Field<Int>.integer("n", "How many answers.", in: 1...1024)
   static let bestOf = Field<Int>.integer("best_of", "Not supported above n.", in: 1...1024)
-  static let priority = Field<Int>.integer("priority", "Of requests that wait, the lowest begins first, as in vLLM.", in: -1_000_000...1_000_000)
+  static let priority = Field<Int>.integer(
+    "priority", "Of requests that wait, the lowest begins first, as in vLLM.", in: -1_000_000...1_000_000)
   static let user = Field<String>.string("user", "Requests of different users take turns where they wait.")
 
   static let table: [any AnyField] = common + [n, bestOf]
@@ -54,7 +57,9 @@ enum SamplingFields {
     if let bias = try fields(logitBias) {
       for (key, value) in bias.members {
         let param = fields.prefix + "logit_bias"
-        guard let token = Int(key) else { throw APIError.invalid(param, "logit_bias has the key \(JSON.string(key).shown), which is no token id") }
+        guard let token = Int(key) else {
+          throw APIError.invalid(param, "logit_bias has the key \(JSON.string(key).shown), which is no token id")
+        }
         guard let amount = value.anyNumber, (-100...100).contains(amount) else {
           throw APIError.invalid(param, "logit_bias of token \(token) must be a number from -100 to 100; it is \(value.shown)")
         }

@@ -141,14 +141,15 @@ extension MartletServer {
     var known = handlers
     if let get = handlers.first(where: { $0.0 == .get }) { known.append((.head, get.1)) }
     let allowed = (known.map(\.0.rawValue) + ["OPTIONS"]).joined(separator: ", ")
-    for method: HTTPRequest.Method in [.get, .head, .post, .put, .patch, .delete, .options, .trace] {
+    for method: HTTPRequest.Method in [.get, .head, .post, .put, .patch, .delete, .options, .trace, .init("QUERY")!] {
       let handler = known.first { $0.0 == method }?.1
       router.on(RouterPath(path), method: method) { [self] request, context in
         await answer(request, context, route: route, needsKey: needsKey && method != .options, form: form) { request, context, exchange in
           if method == .options { return Response(status: .noContent, headers: [.allow: allowed]) }
           guard let handler else {
             throw APIError(
-              .methodNotAllowed, "\(route) takes \(allowed), and not \(method.rawValue)", code: "method_not_allowed", headers: [.allow: allowed])
+              .methodNotAllowed, "\(route) takes \(allowed), and not \(method.rawValue)", code: "method_not_allowed",
+              headers: [.allow: allowed])
           }
           let response = try await handler(request, context, exchange)
           return method == .head ? response.createHeadResponse() : response
@@ -194,7 +195,9 @@ extension MartletServer {
   /// The client's name for its request where it is short and clean, else one of ours.
   private static func requestID(_ headers: HTTPFields) -> String {
     if let id = headers[.requestID], (1...64).contains(id.utf8.count),
-      id.utf8.allSatisfy({ (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F })
+      id.utf8.allSatisfy({
+        (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) || $0 == 0x2D || $0 == 0x5F
+      })
     {
       return id
     }

@@ -29,9 +29,6 @@ extension ChatRequest {
   mutating func readTemplateVariables(_ fields: Fields, effort: String?) throws {
     if let variables = try fields(ChatCompletionRequest.templateVariables) { chatOptions.variables = variables }
     if let effort { chatOptions.variables["reasoning_effort"] = .string(effort) }
-    for name in chatOptions.variables.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
-      throw APIError.invalid("chat_template_kwargs", "chat_template_kwargs has \(name), which is the server's to set")
-    }
   }
 }
 
@@ -57,24 +54,34 @@ public struct ChatCompletionRequest: Sendable {
   static let topLogprobs = Field<Int>.integer("top_logprobs", "How many alternatives to each token.", in: 0...20)
   static let tools = Field<[JSON]>.array(
     "tools", "Functions that the model may call.", of: ConversationSchemas.tool, atMost: 1024)
-  static let toolChoice = Field<JSON>.any("tool_choice", "none, auto or allowed_tools; a call cannot be forced yet.",
+  static let toolChoice = Field<JSON>.any(
+    "tool_choice", "none, auto or allowed_tools; a call cannot be forced yet.",
     schema: ConversationSchemas.toolChoice)
   static let parallelToolCalls = Field<Bool>.bool("parallel_tool_calls", "Whether one answer may hold several calls.")
-  static let responseFormat = Field<JSON.Object>.object("response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.",
+  static let responseFormat = Field<JSON.Object>.object(
+    "response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.",
     schema: ["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]])
-  static let templateVariables = Field<JSON.Object>.object(
-    "chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.",
-    schema: [
-      "type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]],
-    ])
+  static let templateVariables = Field<JSON.Object>(
+    name: "chat_template_kwargs",
+    schema: ["type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]]],
+    about: "Variables of the model's chat template, such as enable_thinking."
+  ) { value, param in
+    guard let object = value.object else { throw APIError.invalid(param, "\(param) must be an object; it is \(value.shown)") }
+    for name in object.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
+      throw APIError.invalid(param, "\(param) has \(name), which is the server's to set")
+    }
+    return object
+  }
   static let reasoningEffort = Field<String>.string("reasoning_effort", "Handed to the chat template.")
-  static let addGenerationPrompt = Field<Bool>.bool("add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
+  static let addGenerationPrompt = Field<Bool>.bool(
+    "add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
   static let continueFinalMessage = Field<Bool>.bool("continue_final_message", "Whether the model goes on with the last message.")
   static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
 
   static let modalities = Field<JSON>.any("modalities", "Only text.", schema: ["enum": ["text", ["text"]]])
   static let refused: [Field<JSON>] = [
-    "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar",
+    "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
+    "grammar",
     "json_schema",
   ].map { .refused($0) }
 
@@ -135,7 +142,8 @@ public struct ChatCompletionRequest: Sendable {
       do { message = try ChatMessage(element) } catch { throw APIError.invalid(name, "\(name): \(error)") }
       if message.role == "developer" { message.role = "system" }
       guard ["system", "user", "assistant", "tool", "function"].contains(message.role) else {
-        throw APIError.invalid("\(name).role", "\(name).role must be system, developer, user, assistant or tool; it is \(JSON.string(message.role).shown)")
+        throw APIError.invalid(
+          "\(name).role", "\(name).role must be system, developer, user, assistant or tool; it is \(JSON.string(message.role).shown)")
       }
       if message.role == "function" { message.role = "tool" }
       if case .parts(let parts) = message.content { message.content = .text(try text(of: parts, name + ".content")) }
@@ -155,7 +163,8 @@ public struct ChatCompletionRequest: Sendable {
         throw APIError.invalid("\(name)[\(index)].type", "\(name)[\(index)].type must be a string")
       }
       guard ["text", "input_text", "output_text", "refusal"].contains(type) else {
-        throw APIError.unsupported("\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
+        throw APIError.unsupported(
+          "\(name)[\(index)]", "\(name)[\(index)] is of the type \(JSON.string(type).shown); this model reads text only")
       }
       guard let text = (part["text"] ?? part["refusal"])?.string else {
         throw APIError.invalid("\(name)[\(index)]", "\(name)[\(index)] has no text")
@@ -175,7 +184,7 @@ public struct ChatCompletionRequest: Sendable {
   /// What a template reads of a function must be of its type.
   static func check(function: JSON?, _ name: String) throws {
     guard let text = function?["name"]?.string, !text.isEmpty else {
-      throw APIError.invalid(name, "\(name) has no name; it must be {\"name\": …, \"description\": …, \"parameters\": …}")
+      throw APIError.invalid("\(name).name", "\(name) has no name; it must be {\"name\": …, \"description\": …, \"parameters\": …}")
     }
     if let about = function?["description"], !about.isNull, about.string == nil {
       throw APIError.invalid("\(name).description", "\(name).description must be a string; it is \(about.shown)")
@@ -208,7 +217,8 @@ public struct ChatCompletionRequest: Sendable {
         }
         return tools.filter { names.contains($0["function"]?["name"]?.string ?? "") }
       default:
-        throw APIError.invalid("tool_choice", "tool_choice must be none, auto, required, a function or allowed_tools; it is \(choice.shown)")
+        throw APIError.invalid(
+          "tool_choice", "tool_choice must be none, auto, required, a function or allowed_tools; it is \(choice.shown)")
       }
     }
   }

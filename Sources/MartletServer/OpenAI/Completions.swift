@@ -41,7 +41,8 @@ public struct CompletionRequest: Sendable {
         ],
       ]
     ])
-  static let maxTokens = Field<Int>.integer("max_tokens", "The most tokens of an answer, 16 without a word; 0 scores the prompt, with echo.", in: 0...Int.max)
+  static let maxTokens = Field<Int>.integer(
+    "max_tokens", "The most tokens of an answer, 16 without a word; 0 scores the prompt, with echo.", in: 0...Int.max)
   static let echo = Field<Bool>.bool("echo", "Whether the answer begins with the prompt.")
   static let logprobs = Field<Int>.integer("logprobs", "Log-probabilities of the tokens and of so many alternatives.", in: 0...20)
   static let suffix = Field<JSON>.any("suffix", "Not supported.", schema: ["const": ""])
@@ -49,7 +50,8 @@ public struct CompletionRequest: Sendable {
 
   package static let table: [any AnyField] =
     [
-      ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream, ChatCompletionRequest.streamOptions,
+      ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream,
+      ChatCompletionRequest.streamOptions,
     ] + SamplingFields.table
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
@@ -215,7 +217,9 @@ private struct CompletionChoice {
   /// The prompt's own: nothing is before its first token, so that it has no probability.
   private mutating func addPrompt(_ logprobs: [TokenLogprob]) {
     // The token that begins a text is not in what was sent, unless it was sent as a token.
-    let begins = texts.asked.texts.first.flatMap { $0 } != nil && promptTokens.first == texts.tokenizer.bosToken.map { Int($0) } && texts.tokenizer.addsBOS
+    let begins =
+      texts.asked.texts.first.flatMap { $0 } != nil && promptTokens.first == texts.tokenizer.bosToken.map { Int($0) }
+      && texts.tokenizer.addsBOS
     if !begins, let first = promptTokens.first {
       append(token: first, logprob: .null, top: .null)
     }
@@ -230,7 +234,10 @@ private struct CompletionChoice {
     }
     append(
       token: logprob.tokenID, logprob: logprob.logprob.logprobJSON,
-      top: .object(JSON.Object(top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) })))
+      top: .object(
+        JSON.Object(
+          top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) }))
+    )
   }
 
   private mutating func append(token: Int, logprob: JSON, top: JSON) {

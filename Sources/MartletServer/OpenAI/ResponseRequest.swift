@@ -18,14 +18,15 @@ public struct ResponseRequest: Sendable {
   static let maxOutputTokens = Field<Int>.integer(
     "max_output_tokens", "The most tokens of an answer, thoughts included; what does not fit the context is cut.", in: 1...Int.max)
   static let tools = Field<[JSON]>.array(
-    "tools", "Functions that the model may call. Tools that OpenAI's servers run themselves are left out, and are not in the answer's list.",
+    "tools",
+    "Functions that the model may call. Tools that OpenAI's servers run themselves are left out, and are not in the answer's list.",
     of: ConversationSchemas.flatTool, atMost: 1024)
   static let text = Field<JSON.Object>.object(
     "text", "Only {\"format\": {\"type\": \"text\"}}: a form cannot be enforced yet.",
     schema: [
       "type": "object",
       "properties": [
-        "format": ["anyOf": [["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]], ["type": "null"]]],
+        "format": ["anyOf": [["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]], ["type": "null"]]]
       ],
     ])
   static let reasoning = Field<JSON.Object>.object(
@@ -36,7 +37,8 @@ public struct ResponseRequest: Sendable {
   static let store = Field<Bool>.bool("store", "Ignored: nothing is kept.")
   static let background = Field<JSON>.any(
     "background", "Only false: an answer is given while the client waits.", schema: ["const": false])
-  static let truncation = Field<String>.string("truncation", "Ignored: a conversation that is too long is an error.", in: ["auto", "disabled"])
+  static let truncation = Field<String>.string(
+    "truncation", "Ignored: a conversation that is too long is an error.", in: ["auto", "disabled"])
   static let include = Field<[String]>.strings("include", "Ignored, but for log-probabilities, which are not supported.", atMost: 64)
   static let topLogprobs = Field<Int>.integer("top_logprobs", "Not supported above 0.", in: 0...0)
 
@@ -48,7 +50,8 @@ public struct ResponseRequest: Sendable {
 
   package static let table: [any AnyField] =
     [
-      ChatCompletionRequest.model, input, instructions, maxOutputTokens, ChatCompletionRequest.stream, tools, ChatCompletionRequest.toolChoice,
+      ChatCompletionRequest.model, input, instructions, maxOutputTokens, ChatCompletionRequest.stream, tools,
+      ChatCompletionRequest.toolChoice,
       ChatCompletionRequest.parallelToolCalls, text, reasoning, metadata, store, background, truncation, include, topLogprobs,
       ChatCompletionRequest.templateVariables,
     ] + refused as [any AnyField] + SamplingFields.common
@@ -56,7 +59,8 @@ public struct ResponseRequest: Sendable {
   /// The fields of `/v1/responses/input_tokens`.
   static let countTable: [any AnyField] =
     [
-      ChatCompletionRequest.model, input, instructions, tools, ChatCompletionRequest.toolChoice, ChatCompletionRequest.parallelToolCalls, text,
+      ChatCompletionRequest.model, input, instructions, tools, ChatCompletionRequest.toolChoice, ChatCompletionRequest.parallelToolCalls,
+      text,
       reasoning, ChatCompletionRequest.templateVariables,
     ] + refused
 
@@ -64,7 +68,8 @@ public struct ResponseRequest: Sendable {
     let fields = try Fields(json)
     try fields.check(Self.table)
     if let value = try fields(Self.background), value != false {
-      throw APIError.unsupported("background", "background is not supported: nothing is kept here, so the client has to wait for its answer")
+      throw APIError.unsupported(
+        "background", "background is not supported: nothing is kept here, so the client has to wait for its answer")
     }
     let instructions = try fields(Self.instructions)
     chat = ChatRequest(
@@ -102,7 +107,8 @@ public struct ResponseRequest: Sendable {
       throw APIError.invalid("metadata", "metadata's \(JSON.string(key).shown) must be a string; it is \(value.shown)")
     }
     echo = [
-      "background": false, "instructions": instructions.map { .string($0) } ?? .null, "max_output_tokens": most.map { .integer($0) } ?? .null,
+      "background": false, "instructions": instructions.map { .string($0) } ?? .null,
+      "max_output_tokens": most.map { .integer($0) } ?? .null,
       "max_tool_calls": .null, "metadata": .object(metadata), "parallel_tool_calls": .bool(chat.callsInParallel),
       "previous_response_id": .null, "reasoning": ["effort": effort, "summary": .null], "service_tier": "default", "store": false,
       "temperature": chat.sampling.temperature.shortestJSON, "text": ["format": ["type": "text"]], "tool_choice": choice ?? "auto",
@@ -165,12 +171,13 @@ enum ResponseItems {
       guard let text = item[key]?.string else { throw APIError.invalid("\(name).\(key)", "\(name).\(key) must be a string") }
       return text
     }
-    switch item["type"].flatMap({ $0.isNull ? nil : $0 }) ?? "message" {
+    switch item.given("type") ?? "message" {
     case "message":
       var role = try string("role")
       if role == "developer" { role = "system" }
       guard ["system", "user", "assistant"].contains(role) else {
-        throw APIError.invalid("\(name).role", "\(name).role must be system, developer, user or assistant; it is \(JSON.string(role).shown)")
+        throw APIError.invalid(
+          "\(name).role", "\(name).role must be system, developer, user or assistant; it is \(JSON.string(role).shown)")
       }
       let text = try content(item["content"], name + ".content")
       if role == "system", messages.count == 1, messages[0].role == "system" {
@@ -196,11 +203,14 @@ enum ResponseItems {
     case "function_call_output":
       let id = try string("call_id")
       let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
-      messages.append(ChatMessage(role: "tool", content: .text(try content(item["output"], name + ".output")), name: called, toolCallID: id))
+      messages.append(
+        ChatMessage(role: "tool", content: .text(try content(item["output"], name + ".output")), name: called, toolCallID: id))
     case "item_reference":
       throw APIError.unsupported(name, "\(name) is a reference, and nothing is kept here: send the item itself")
     case let type:
-      throw APIError.unsupported(name, "\(name) is of the type \(type.shown), which is not supported; message, reasoning, function_call and function_call_output are")
+      throw APIError.unsupported(
+        name, "\(name) is of the type \(type.shown), which is not supported; message, reasoning, function_call and function_call_output are"
+      )
     }
   }
 

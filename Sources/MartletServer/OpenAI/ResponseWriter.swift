@@ -43,7 +43,9 @@ package struct ResponseWriter: AnswerWriter {
 
   // MARK: Events
 
-  package mutating func begin() -> [JSON] { [event("response.created", ["response": reply]), event("response.in_progress", ["response": reply])] }
+  package mutating func begin() -> [JSON] {
+    [event("response.created", ["response": reply]), event("response.in_progress", ["response": reply])]
+  }
 
   package mutating func add(_ parts: [AnswerPart]) -> [JSON] {
     var events: [JSON] = []

@@ -12,9 +12,11 @@ import MartletTokenizers
 package enum TokenizeFields {
   static let prompt = Field<String>.string("prompt", "A text, in vLLM's form.")
   static let content = Field<String>.string("content", "A text, in llama.cpp's form.")
-  static let addSpecialTokens = Field<Bool>.bool("add_special_tokens", "Whether the token that begins a text is put before a prompt; yes without a word.")
+  static let addSpecialTokens = Field<Bool>.bool(
+    "add_special_tokens", "Whether the token that begins a text is put before a prompt; yes without a word.")
   static let addSpecial = Field<Bool>.bool("add_special", "The same for content; no without a word.")
-  static let parseSpecial = Field<Bool>.bool("parse_special", "Whether the names of control tokens in content become the tokens; yes without a word.")
+  static let parseSpecial = Field<Bool>.bool(
+    "parse_special", "Whether the names of control tokens in content become the tokens; yes without a word.")
   static let returnTokenStrings = Field<Bool>.bool("return_token_strs", "Whether the texts of the tokens come too.")
   static let withPieces = Field<Bool>.bool("with_pieces", "The same for content.")
   static let tokens = Field<[Int]>.integers("tokens", "Ids of tokens.")
@@ -100,9 +102,12 @@ extension MartletServer {
     return Response(
       json: [
         "tokenizer_class": .string(String(describing: type(of: tokenizer))), "bos_token": name(tokenizer.bosToken),
-        "eos_token": name(tokenizer.eosToken), "add_bos_token": .bool(tokenizer.addsBOS), "model_max_length": .integer(llm.maxSequenceLength),
+        "eos_token": name(tokenizer.eosToken), "add_bos_token": .bool(tokenizer.addsBOS),
+        "model_max_length": .integer(llm.maxSequenceLength),
         "vocab_size": .integer(tokenizer.vocabularySize),
-        "chat_template": (try? llm.chatTemplate.get()).flatMap { $0.programs["default"] ?? $0.programs.values.first }.map { .string($0.source) } ?? .null,
+        "chat_template": (try? llm.chatTemplate.get()).flatMap { $0.programs["default"] ?? $0.programs.values.first }.map {
+          .string($0.source)
+        } ?? .null,
       ])
   }
 }

@@ -98,7 +98,8 @@ package struct OpenAPIDocument {
       Operation(method: "get", path: "/livez", summary: "Whether the process is there.", reply: "Status", needsKey: false),
       Operation(method: "get", path: "/version", summary: "Of the server.", reply: "Version", needsKey: false),
       Operation(
-        method: "get", path: "/metrics", summary: "Counters and times, in Prometheus' text format.", needsKey: !configuration.metricsAreOpen,
+        method: "get", path: "/metrics", summary: "Counters and times, in Prometheus' text format.",
+        needsKey: !configuration.metricsAreOpen,
         further: [404]),
       Operation(method: "get", path: "/openapi.json", summary: "This document.", reply: "Document", needsKey: false),
     ]
@@ -115,7 +116,10 @@ package struct OpenAPIDocument {
       case "Document": content["application/json"] = ["schema": Schema.anyObject]
       case let name?: content["application/json"] = ["schema": Schema.ref(name)]
       }
-      if operation.streams { content["text/event-stream"] = ["schema": Schema.text] }
+      if operation.streams {
+        // Of one event. (3.1 has no word for that; tools that read streams take it so.)
+        content["text/event-stream"] = ["schema": Schema.object(["data": Schema.text], optional: ["event": Schema.text])]
+      }
       responses["200"] = ["description": "What was asked for.", "content": .object(content)]
     }
     var statuses = [403, 405, 500, 503] + operation.further.filter { $0 != 501 }
@@ -164,7 +168,8 @@ package struct OpenAPIDocument {
       CompletionRequest.table, required: ["prompt"],
       rules: [
         Self.streamOptionsRule,
-        Schema.any(Self.flagged("echo"), ["properties": ["max_tokens": ["anyOf": [["type": "null"], ["type": "integer", "minimum": 1]]]]]),
+        Schema.any(
+          Self.flagged("echo"), ["properties": ["max_tokens": ["anyOf": [["type": "null"], ["type": "integer", "minimum": 1]]]]]),
       ])
   }
 

@@ -34,23 +34,28 @@ enum ReplySchemas {
         ["role": S.const("assistant"), "content": S.nullable(S.text), "refusal": S.null],
         optional: ["reasoning_content": S.text, "tool_calls": S.array(S.ref("ToolCall"))]),
       "ChatCompletion": S.object(
-        head("chat.completion", [
-          "choices": S.array(
-            S.object(
-              [
-                "index": S.count, "message": S.ref("ChatMessage"),
-                "logprobs": S.any(S.object(["content": S.array(S.ref("TokenLogprob")), "refusal": S.null]), S.null),
-                "finish_reason": S.oneOf("stop", "length", "tool_calls"),
-              ], optional: ["stop_reason": S.nullable(S.text)])), "usage": S.ref("Usage"),
-        ]), optional: ["seed": S.integer]),
+        head(
+          "chat.completion",
+          [
+            "choices": S.array(
+              S.object(
+                [
+                  "index": S.count, "message": S.ref("ChatMessage"),
+                  "logprobs": S.any(S.object(["content": S.array(S.ref("TokenLogprob")), "refusal": S.null]), S.null),
+                  "finish_reason": S.oneOf("stop", "length", "tool_calls"),
+                ], optional: ["stop_reason": S.nullable(S.text)])), "usage": S.ref("Usage"),
+          ]), optional: ["seed": S.integer]),
       "Completion": S.object(
-        head("text_completion", [
-          "choices": S.array(
-            S.object(
-              [
-                "index": S.count, "text": S.text, "logprobs": S.any(completionLogprobs, S.null), "finish_reason": S.oneOf("stop", "length"),
-              ], optional: ["stop_reason": S.nullable(S.text)])), "usage": S.ref("Usage"),
-        ]), optional: ["seed": S.integer]),
+        head(
+          "text_completion",
+          [
+            "choices": S.array(
+              S.object(
+                [
+                  "index": S.count, "text": S.text, "logprobs": S.any(completionLogprobs, S.null),
+                  "finish_reason": S.oneOf("stop", "length"),
+                ], optional: ["stop_reason": S.nullable(S.text)])), "usage": S.ref("Usage"),
+          ]), optional: ["seed": S.integer]),
       "ResponseItem": S.any(
         S.object([
           "id": S.text, "type": S.const("message"), "status": itemStatus, "role": S.const("assistant"), "content": S.array(outputText),
@@ -103,7 +108,8 @@ enum ReplySchemas {
 
   private static let response: JSON = S.object(
     [
-      "id": S.text, "object": S.const("response"), "created_at": S.integer, "status": S.oneOf("completed", "incomplete", "failed", "in_progress"),
+      "id": S.text, "object": S.const("response"), "created_at": S.integer,
+      "status": S.oneOf("completed", "incomplete", "failed", "in_progress"),
       "model": S.text, "output": S.array(S.ref("ResponseItem")), "error": S.any(S.object(["code": S.text, "message": S.text]), S.null),
       "incomplete_details": S.any(S.object(["reason": S.text]), S.null), "instructions": S.nullable(S.text), "metadata": S.anyObject,
       "parallel_tool_calls": S.flag, "temperature": S.number, "top_p": S.number, "tools": S.array(S.anyObject),
@@ -114,7 +120,10 @@ enum ReplySchemas {
           "input_tokens": S.count, "input_tokens_details": S.object(["cached_tokens": S.count]), "output_tokens": S.count,
           "output_tokens_details": S.object(["reasoning_tokens": S.count]), "total_tokens": S.count,
         ]), S.null),
-    ], optional: ["completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer, "max_tool_calls": S.null])
+    ],
+    optional: [
+      "completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer, "max_tool_calls": S.null,
+    ])
 
   /// What both kinds of completions begin with.
   private static func head(_ kind: String, _ members: JSON.Object) -> JSON.Object {
