@@ -23,11 +23,18 @@ import Testing
     #expect(reply["usage"]?["input_tokens"]?.wholeNumber == input)
   }
 
+  private static let sampling: JSON.Object = ["temperature": 1.0, "seed": 5, "ignore_eos": true]
+
+  /// Members that draw the same noise in every API; most of it are single bytes that are characters.
+  private static func asking(_ members: JSON.Object) -> JSON {
+    .object(JSON.Object(members.members + sampling.members))
+  }
+
   @Test func `a message and a response to the same conversation are the same text`() async throws {
     let server = try Self.server()
-    let response = try await server.response(to: ["input": "abc", "max_output_tokens": 9, "temperature": 0])
+    let response = try await server.response(to: Self.asking(["input": "abc", "max_output_tokens": 40]))
     let message = try await server.message(
-      to: ["messages": [["role": "user", "content": "abc"]], "max_tokens": 9, "temperature": 0])
+      to: Self.asking(["messages": [["role": "user", "content": "abc"]], "max_tokens": 40]))
     let text = response["output"]?.array?.first?["content"]?.array?.first?["text"]?.string
     #expect(text?.isEmpty == false)
     #expect(message["content"]?.array?.first?["text"]?.string == text)
@@ -37,16 +44,13 @@ import Testing
 
   @Test func `of several stop sequences the answer names the one that was met`() async throws {
     let server = try Self.server()
-    let conversation: JSON.Object = [
-      "messages": [["role": "user", "content": "abc"]], "max_tokens": 24, "temperature": 0, "ignore_eos": true,
-    ]
-    let whole = try await server.message(to: .object(conversation))
-    // A character of the answer that is one byte, and that the byte tokens write as it is.
+    let conversation: JSON.Object = ["messages": [["role": "user", "content": "abc"]], "max_tokens": 40]
+    let whole = try await server.message(to: Self.asking(conversation))
     let text = whole["content"]?.array?.first?["text"]?.string ?? ""
     let scalar = try #require(text.unicodeScalars.dropFirst(3).first { $0.isASCII && $0.value > 32 })
     var stopped = conversation
     stopped["stop_sequences"] = ["never in it", .string(String(scalar)), "nor this"]
-    let reply = try await server.message(to: .object(stopped))
+    let reply = try await server.message(to: Self.asking(stopped))
     #expect(reply["stop_reason"] == "stop_sequence")
     #expect(reply["stop_sequence"]?.string == String(scalar))
   }

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import HTTPTypes
 import Martlet
 import MartletServer
 import MartletTemplates

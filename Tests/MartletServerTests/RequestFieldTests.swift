@@ -1,9 +1,11 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import HTTPTypes
 import Martlet
 import MartletServer
 import MartletTemplates
+import MartletTokenizers
 import Testing
 
 /// Requests with every field wrong in every way: an error that names the field, and never a trap.
@@ -213,6 +215,17 @@ import Testing
     #expect(!asked.chat.chatOptions.continuesFinalMessage)
   }
 
+  @Test func `a null in an item or a block is as nothing`() throws {
+    let response = try ResponseRequest(
+      ["input": [["type": .null, "role": "user", "content": "x"]]], id: "r", server: ServerConfiguration())
+    #expect(response.chat.messages == [ChatMessage(role: "user", content: "x")])
+    let message = try MessagesRequest(
+      ["max_tokens": 1, "messages": [["role": "user", "content": [["type": "tool_result", "tool_use_id": "t", "content": .null]]]]],
+      id: "r",
+      server: ServerConfiguration())
+    #expect(message.chat.messages == [ChatMessage(role: "tool", content: .text(""), toolCallID: "t")])
+  }
+
   @Test func `a last message of the assistant is gone on with`() throws {
     let asked = try MessagesRequest(
       ["max_tokens": 5, "messages": [["role": "user", "content": "x"], ["role": "assistant", "content": "The answer is"]]], id: "r",
@@ -225,8 +238,8 @@ import Testing
       ("x-anthropic-billing-header: cc_version=2; cch=1a2b3;\nYou help.", "You help."), ("You help.\nx-anthropic-billing-header: 1", nil),
     ] as [(String, String?)] {
       let asked = try MessagesRequest(
-        ["max_tokens": 5, "system": .string(system), "messages": [["role": "user", "content": "x"]]], id: "r",
-        server: ServerConfiguration())
+        ["max_tokens": 5, "system": .string(system), "messages": [["role": "user", "content": "x"]]], id: "r", server: ServerConfiguration()
+      )
       #expect(asked.chat.messages[0].text == left ?? system)
     }
   }

@@ -198,7 +198,7 @@ enum MessageBlocks {
         message.toolCalls.append(ToolCall(id: try string("id"), name: try string("name"), arguments: input))
       case ("tool_result", "user"):
         let id = try string("tool_use_id")
-        let text = try block["content"].flatMap { $0.isNull ? nil : $0 }.map { try self.texts($0, name + ".content") } ?? ""
+        let text = try block.given("content").map { try self.texts($0, name + ".content") } ?? ""
         let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
         messages.append(ChatMessage(role: "tool", content: .text(text), name: called, toolCallID: id))
       case ("thinking", _), ("tool_use", _), ("tool_result", _):

@@ -226,6 +226,12 @@ extension JSON {
 
   var flag: Bool? { if case .bool(let flag) = self { flag } else { nil } }
 
+  /// A member that is there, and not null. (`nil` in place of a `JSON` is a null that is there.)
+  func given(_ key: String) -> JSON? {
+    guard let value = self[key], !value.isNull else { return .none }
+    return .some(value)
+  }
+
   package var anyNumber: Double? {
     switch self {
     case .integer(let number): Double(number)

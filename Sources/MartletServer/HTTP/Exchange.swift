@@ -141,7 +141,7 @@ extension ModelServer {
     var known = handlers
     if let get = handlers.first(where: { $0.0 == .get }) { known.append((.head, get.1)) }
     let allowed = (known.map(\.0.rawValue) + ["OPTIONS"]).joined(separator: ", ")
-    for method: HTTPRequest.Method in [.get, .head, .post, .put, .patch, .delete, .options, .trace] {
+    for method: HTTPRequest.Method in [.get, .head, .post, .put, .patch, .delete, .options, .trace, .init("QUERY")!] {
       let handler = known.first { $0.0 == method }?.1
       router.on(RouterPath(path), method: method) { [self] request, context in
         await answer(request, context, route: route, needsKey: needsKey && method != .options, form: form) { request, context, exchange in

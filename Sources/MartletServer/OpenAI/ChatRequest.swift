@@ -29,9 +29,6 @@ extension ChatRequest {
   mutating func readTemplateVariables(_ fields: Fields, effort: String?) throws {
     if let variables = try fields(ChatCompletionRequest.templateVariables) { chatOptions.variables = variables }
     if let effort { chatOptions.variables["reasoning_effort"] = .string(effort) }
-    for name in chatOptions.variables.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
-      throw APIError.invalid("chat_template_kwargs", "chat_template_kwargs has \(name), which is the server's to set")
-    }
   }
 }
 
@@ -64,11 +61,17 @@ public struct ChatCompletionRequest: Sendable {
   static let responseFormat = Field<JSON.Object>.object(
     "response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.",
     schema: ["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]])
-  static let templateVariables = Field<JSON.Object>.object(
-    "chat_template_kwargs", "Variables of the model's chat template, such as enable_thinking.",
-    schema: [
-      "type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]],
-    ])
+  static let templateVariables = Field<JSON.Object>(
+    name: "chat_template_kwargs",
+    schema: ["type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]]],
+    about: "Variables of the model's chat template, such as enable_thinking."
+  ) { value, param in
+    guard let object = value.object else { throw APIError.invalid(param, "\(param) must be an object; it is \(value.shown)") }
+    for name in object.members.map(\.key) where ChatTemplate.ownVariables.contains(name) {
+      throw APIError.invalid(param, "\(param) has \(name), which is the server's to set")
+    }
+    return object
+  }
   static let reasoningEffort = Field<String>.string("reasoning_effort", "Handed to the chat template.")
   static let addGenerationPrompt = Field<Bool>.bool(
     "add_generation_prompt", "Whether the prompt ends with the mark of the assistant's turn.")
@@ -183,7 +186,7 @@ public struct ChatCompletionRequest: Sendable {
   /// What a template reads of a function must be of its type.
   static func check(function: JSON?, _ name: String) throws {
     guard let text = function?["name"]?.string, !text.isEmpty else {
-      throw APIError.invalid(name, "\(name) has no name; it must be {\"name\": …, \"description\": …, \"parameters\": …}")
+      throw APIError.invalid("\(name).name", "\(name) has no name; it must be {\"name\": …, \"description\": …, \"parameters\": …}")
     }
     if let about = function?["description"], !about.isNull, about.string == nil {
       throw APIError.invalid("\(name).description", "\(name).description must be a string; it is \(about.shown)")

@@ -257,8 +257,7 @@ private struct CompletionChoice {
       token: logprob.tokenID, logprob: logprob.logprob.logprobJSON,
       top: .object(
         JSON.Object(
-          top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) }
-        ))
+          top.sorted { $0.value > $1.value || $0.value == $1.value && $0.key < $1.key }.map { (key: $0.key, value: $0.value.logprobJSON) }))
     )
   }
 

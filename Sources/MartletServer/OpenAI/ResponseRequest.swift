@@ -171,7 +171,7 @@ enum ResponseItems {
       guard let text = item[key]?.string else { throw APIError.invalid("\(name).\(key)", "\(name).\(key) must be a string") }
       return text
     }
-    switch item["type"].flatMap({ $0.isNull ? nil : $0 }) ?? "message" {
+    switch item.given("type") ?? "message" {
     case "message":
       var role = try string("role")
       if role == "developer" { role = "system" }
@@ -209,8 +209,8 @@ enum ResponseItems {
       throw APIError.unsupported(name, "\(name) is a reference, and nothing is kept here: send the item itself")
     case let type:
       throw APIError.unsupported(
-        name,
-        "\(name) is of the type \(type.shown), which is not supported; message, reasoning, function_call and function_call_output are")
+        name, "\(name) is of the type \(type.shown), which is not supported; message, reasoning, function_call and function_call_output are"
+      )
     }
   }
 

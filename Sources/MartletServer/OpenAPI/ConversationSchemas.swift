@@ -7,11 +7,11 @@ import MartletTemplates
 enum ConversationSchemas {
   private typealias S = Schema
 
+  private static let partType = S.oneOf("text", "input_text", "output_text", "refusal")
   private static let part: JSON = S.any(
-    S.object(["text": S.text], optional: ["type": S.oneOf("text", "input_text", "output_text")]),
+    S.object(["text": S.text], optional: ["type": partType]),
     [
-      "type": "object", "required": ["type", "refusal"], "properties": ["type": S.const("refusal"), "refusal": S.text],
-      "not": ["required": ["text"]],
+      "type": "object", "required": ["refusal"], "properties": ["type": partType, "refusal": S.text], "not": ["required": ["text"]],
     ])
   /// A text, or its parts.
   static let content: JSON = S.any(S.text, S.array(part))

@@ -117,7 +117,10 @@ package struct OpenAPIDocument {
       case "Document": content["application/json"] = ["schema": Schema.anyObject]
       case let name?: content["application/json"] = ["schema": Schema.ref(name)]
       }
-      if operation.streams { content["text/event-stream"] = ["schema": Schema.text] }
+      if operation.streams {
+        // Of one event. (3.1 has no word for that; tools that read streams take it so.)
+        content["text/event-stream"] = ["schema": Schema.object(["data": Schema.text], optional: ["event": Schema.text])]
+      }
       responses["200"] = ["description": "What was asked for.", "content": .object(content)]
     }
     var statuses = [403, 405, 500, 503] + operation.further.filter { $0 != 501 }
