@@ -160,7 +160,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletServerTests",
-      dependencies: ["MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport"],
+      dependencies: [
+        "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport",
+        product("HTTPTypes", "swift-http-types"),
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTests",
