@@ -169,8 +169,13 @@ let package = Package(
     .testTarget(
       name: "MartletServerTests",
       dependencies: [
+<<<<<<< HEAD
         "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletTestSupport",
         product("NIOCore", "swift-nio"), product("Metrics", "swift-metrics"),
+=======
+        "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport",
+        product("HTTPTypes", "swift-http-types"),
+>>>>>>> 413fd6d7953a13ee57fa7f1a3308a3527cadb7eb
       ],
       swiftSettings: swiftSettings),
     .testTarget(
