@@ -28,7 +28,8 @@ let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] :
 let package = Package(
   name: "martlet",
   products: [
-    .library(name: "Martlet", targets: ["Martlet", "MartletAnswers", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
+    .library(
+      name: "Martlet", targets: ["Martlet", "MartletAnswers", "MartletFormats", "MartletModels", "MartletTemplates", "MartletTokenizers"]),
     .library(name: "MartletCore", targets: ["MartletCore"]),
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
@@ -169,13 +170,9 @@ let package = Package(
     .testTarget(
       name: "MartletServerTests",
       dependencies: [
-<<<<<<< HEAD
         "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletTestSupport",
         product("NIOCore", "swift-nio"), product("Metrics", "swift-metrics"),
-=======
-        "MartletServer", "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletTestSupport",
         product("HTTPTypes", "swift-http-types"),
->>>>>>> 413fd6d7953a13ee57fa7f1a3308a3527cadb7eb
       ],
       swiftSettings: swiftSettings),
     .testTarget(

@@ -9,13 +9,8 @@ import Testing
 
 /// Answers of a real engine over a tiny model, through the writers of the APIs.
 @Suite struct AnswerReplyTests {
-<<<<<<< HEAD
   private static func server() throws -> ModelServer {
-    ModelServer(try LLM(file: TinyModel(.llama, seed: 3).file()))
-=======
-  private static func server() throws -> MartletServer {
-    MartletServer(try LLM(file: TinyModel(.llama, seed: 3) { $0.hasOutput = true }.file()))
->>>>>>> 413fd6d7953a13ee57fa7f1a3308a3527cadb7eb
+    ModelServer(try LLM(file: TinyModel(.llama, seed: 3) { $0.hasOutput = true }.file()))
   }
 
   @Test func `a response counts its tokens, and is cut at its limit`() async throws {
