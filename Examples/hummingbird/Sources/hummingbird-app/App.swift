@@ -20,10 +20,11 @@ struct App {
     let router = Router(context: ServerContext.self)
     router.get("greeting") { _, _ in "Hello from the application.\n" }
 
-    // The five lines that add a model.
+    // The lines that add a model.
     let llm = try await LLM.load(model: arguments[1])
     let server = ModelServer(llm)
     server.addRoutes(to: router.group("llm"))
+    server.addPage(to: router.group("llm"))
     let app = Application(
       router: router, server: .http1(configuration: .martlet()), configuration: .init(address: .hostname("127.0.0.1", port: port)))
     try await app.runService()
