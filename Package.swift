@@ -4,11 +4,11 @@ import PackageDescription
 /// Set `MARTLET_WARNINGS_AS_ERRORS=1` to make every Swift and C warning of this package an error (CI does).
 let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
 
-/// Set `MARTLET_SANITIZED=1` to leave out what no sanitizer runs: the command line, and the tests of it, of the test kit and of templates, whose
-/// fuzzer runs under one.
+/// Set `MARTLET_SANITIZED=1` to leave out what no sanitizer runs: the command line and the server, and the tests of them, of the test kit, of
+/// answers and of templates, whose fuzzer runs under one.
 let isSanitized = Context.environment["MARTLET_SANITIZED"] == "1"
 let unsanitized: Set = [
-  "MartletCLI", "MartletCLITests", "MartletAttentionTestKit", "MartletAttentionTestKitTests", "MartletTemplatesTests",
+  "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit", "MartletAttentionTestKitTests", "MartletTemplatesTests",
 ]
 
 let swiftSettings: [SwiftSetting] =

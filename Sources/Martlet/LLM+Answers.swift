@@ -13,7 +13,7 @@ extension LLM {
   /// ```swift
   /// var parser = try llm.answerParser(for: prompt)
   /// var message = AnswerMessage()
-  /// let sampling = SamplingParams(showsControlTokens: llm.answerFormat.needsControlTokens)
+  /// let sampling = SamplingParams(showsControlTokens: llm.answersNeedControlTokens)
   /// for try await chunk in try llm.generate(prompt, sampling: sampling) { message.append(parser.append(chunk.text)) }
   /// message.append(parser.finish())
   /// ```
@@ -31,6 +31,18 @@ extension LLM {
       return AnswerParser(
         format: answerFormat, tools: tools ?? [], promptEnd: String(text.suffix(Self.promptEndLength)), parsesReasoning: parsesReasoning)
     }
+  }
+
+  /// Whether the marks of ``answerFormat`` are control tokens of this model's vocabulary, which an answer's text leaves out unless
+  /// ``SamplingParams/showsControlTokens`` asks for them.
+  ///
+  /// Files differ: `<tool_call>` is text in most files of Qwen's models, and a control token in some.
+  public var answersNeedControlTokens: Bool {
+    answerFormat.needsControlTokens
+      || answerFormat.marks.contains { mark in
+        let tokens = tokenizer.encode(mark, parsesSpecialTokens: true)
+        return tokens.count == 1 && tokenizer.isControl(tokens[0])
+      }
   }
 
   /// In characters: more than any template writes behind the last message.

@@ -73,7 +73,7 @@ public struct AnswerFormat: Sendable, Hashable {
 
   /// Whether marks of the format are control tokens in the models that use it, which an answer's text leaves out unless it is asked for them.
   ///
-  /// `<think>` and `<tool_call>` are ordinary tokens of their vocabularies, and most others are not.
+  /// `<think>` and `<tool_call>` are ordinary tokens in most vocabularies, though not in all files (``marks``); most others are control tokens.
   public var needsControlTokens: Bool {
     switch toolCalls {
     case .channels, .deepSeek, .kimi, .cohere, .mistral, .gemma, .granite, .apertus, .pythonCalls, .llama: return true
@@ -84,5 +84,21 @@ public struct AnswerFormat: Sendable, Hashable {
     case .channels: true
     case .between(let open, _): open.utf8.starts(with: "<|".utf8) || open.utf8.starts(with: "[".utf8)
     }
+  }
+
+  /// The marks that some files have as control tokens and others as text, where the format does not tell (``needsControlTokens``).
+  public var marks: [String] {
+    let calls =
+      switch toolCalls {
+      case .taggedJSON, .functionMarkup: ["<tool_call>", "</tool_call>"]
+      case .glm: ["<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"]
+      case .miniMax: ["<minimax:tool_call>", "</minimax:tool_call>"]
+      case .seed: ["<seed:tool_call>", "</seed:tool_call>"]
+      case .nemotron: ["<TOOLCALL>", "</TOOLCALL>"]
+      case .taggedJSONLines: ["<tool_calls>", "</tool_calls>"]
+      default: [String]()
+      }
+    if case .between(let open, let close) = reasoning { return calls + [open, close] }
+    return calls
   }
 }

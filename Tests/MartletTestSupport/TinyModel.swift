@@ -45,6 +45,8 @@ package struct TinyModel: Sendable {
   package var hasRopeFrequencies = false
   /// Metadata in place of what would be written, or besides; nil leaves a key out.
   package var overrides: [String: GGUFWriter.Value?] = [:]
+  /// The names of further control tokens, from ``vocabularySize`` down.
+  package var furtherControlTokens: [String] = []
 
   package var matrices: [String: Matrix] = [:]
   package private(set) var vectors: [String: [Float]] = [:]
@@ -145,7 +147,8 @@ package struct TinyModel: Sendable {
     ]
     if architecture == .gemma3 { pairs.append(("gemma3.attention.sliding_window", int(window))) }
     let tokens = Self.byteTokens + Self.controlTokens
-    let padding = (tokens.count..<vocabularySize).map { "<unused\($0)>" }
+    var padding = (tokens.count..<vocabularySize).map { "<unused\($0)>" }
+    padding.replaceSubrange((padding.count - furtherControlTokens.count)..., with: furtherControlTokens)
     pairs += [
       ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string("smollm")),
       ("tokenizer.ggml.tokens", .array(.string, (tokens + padding).map { .string($0) })),

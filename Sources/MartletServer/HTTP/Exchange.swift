@@ -64,6 +64,9 @@ final class Exchange: Sendable {
     book.withLock { if $0.numbers.firstToken == nil { $0.numbers.firstToken = now - began } }
   }
 
+  /// A client may go before the head of an answer is sent; then nobody writes its body.
+  deinit { end(status: 499) }
+
   /// Books the exchange, once; what comes later says nothing more.
   func end(status: Int) {
     let time = ContinuousClock.now - began

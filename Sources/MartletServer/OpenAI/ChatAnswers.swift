@@ -21,7 +21,7 @@ struct ChatAnswers: Sendable {
       try server.checkLength(byteCount: request.messages.reduce(0) { $0 + $1.textByteCount }, llm, param: "messages")
       let prompt = try request.prompt(for: llm)
       try server.fit(&request.sampling, promptTokens: prompt.tokenIDs.count, llm, param: "messages")
-      if llm.answerFormat.needsControlTokens { request.sampling.showsControlTokens = true }
+      if llm.answersNeedControlTokens { request.sampling.showsControlTokens = true }
       return ChatAnswers(
         llm: llm, request: request,
         generations: try llm.generate([prompt], sampling: request.sampling, count: request.count, options: request.requestOptions))

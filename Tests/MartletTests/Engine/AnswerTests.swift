@@ -76,6 +76,27 @@ import Testing
     #expect(plain.append(text) + plain.finish() == [.content(text)])
   }
 
+  @Test func `calls are read where a file has their marks as control tokens`() async throws {
+    #expect(try !llm().answersNeedControlTokens)
+    var model = TinyModel(.llama, seed: 3)
+    model.overrides["tokenizer.chat_template"] = .string(Self.template)
+    model.vocabularySize += 2
+    model.furtherControlTokens = ["<tool_call>", "</tool_call>"]
+    let llm = try LLM(file: model.file())
+    #expect(llm.answersNeedControlTokens && !llm.answerFormat.needsControlTokens)
+    let tool: JSON = ["type": "function", "function": ["name": "weather", "parameters": ["type": "object", "properties": [:]]]]
+    let prompt = Prompt.chat([ChatMessage(role: "user", content: "Rain?")], tools: [tool])
+    let open = model.vocabularySize - 2
+    let call = #"{"name": "weather", "arguments": {}}"#.utf8.map { Int($0) }
+    let answer = "</think>".utf8.map { Int($0) } + [open] + call + [open + 1, Int(try #require(llm.tokenizer.endTokens.first))]
+    var parser = try llm.answerParser(for: prompt)
+    var message = AnswerMessage()
+    let sampling = SamplingParams(maxTokens: 200, showsControlTokens: llm.answersNeedControlTokens)
+    for chunk in try await self.answer(answer, prompt, sampling, llm) { message.append(parser.append(chunk.text)) }
+    message.append(parser.finish())
+    #expect(message.message.toolCalls.map(\.name) == ["weather"])
+  }
+
   @Test func `a message whose call broke has the text of its arguments`() {
     var answer = AnswerMessage()
     #expect(answer.message == ChatMessage(role: "assistant", content: ""))
