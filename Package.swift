@@ -8,7 +8,8 @@ let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
 /// answers and of templates, whose fuzzer runs under one.
 let isSanitized = Context.environment["MARTLET_SANITIZED"] == "1"
 let unsanitized: Set = [
-  "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit", "MartletAttentionTestKitTests", "MartletTemplatesTests",
+  "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
+  "MartletAttentionTestKitTests", "MartletTemplatesTests",
 ]
 
 let swiftSettings: [SwiftSetting] =
