@@ -109,8 +109,8 @@ struct ServeOptions: ParsableArguments {
   var maxQueueTokens: Int?
 
   @Option(
-    name: .customLong("max-body"), help: ArgumentHelp("The largest body; K, M and G are powers of 1024 (default: 32M).", valueName: "bytes")
-  )
+    name: .customLong("max-body"), parsing: .unconditional,
+    help: ArgumentHelp("The largest body; K, M and G are powers of 1024 (default: 32M).", valueName: "bytes"))
   var maxBody: ByteCountArgument?
 
   @Option(

@@ -140,13 +140,16 @@ struct SnapshotTests {
     // Both prompts fit, and a few tokens more.
     let llm = try Tiny.llm(
       model, budget: .bytes(8000 * bytesPerToken), context: 16_384, maxBatchSize: 4, maxNumTokens: 512, capacityPolicy: policy)
+    // A token takes a millisecond, so that the state lasts for some looks on a busy machine too.
+    let options = RequestOptions(logitsProcessor: { _, _ in usleep(1000) })
     let generations = try (0..<2).map {
-      try llm.generate(.tokenIDs(Tiny.prompt(3950, seed: UInt64($0))), sampling: Self.endless)
+      try llm.generate(.tokenIDs(Tiny.prompt(3950, seed: UInt64($0))), sampling: Self.endless, options: options)
     }
     let state: EngineSnapshot.RequestState = policy == .maxUtilization ? .paused : .waiting
     let seen = try await Self.snapshot(of: llm) { $0.requests.last?.state == state && $0.requests.first?.state == .generating }
     Self.check(seen)
-    #expect(seen.requests.map(\.state) == [.generating, state] && seen.requests[1].waitsFor == .pages)
+    try #require(seen.requests.map(\.state) == [.generating, state])
+    #expect(seen.requests[1].waitsFor == .pages)
     #expect(seen.pausedRequests == (state == .paused ? 1 : 0) && seen.waitingRequests == 1 - seen.pausedRequests)
     #expect(seen.requests[1].pauses == seen.pausedRequests && seen.totals.pauses == seen.pausedRequests)
     for generation in generations { generation.cancel() }
