@@ -110,7 +110,7 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         product("Hummingbird", "hummingbird"), product("ServiceLifecycle", "swift-service-lifecycle"),
-        product("UnixSignals", "swift-service-lifecycle"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+        product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
         product("NIOHTTP1", "swift-nio"),
       ],
       swiftSettings: swiftSettings),

@@ -54,7 +54,7 @@ OUTSIDE = {
         "NIOHTTPTypes", "NIOSSL", "Logging", "Metrics",
     ],
     "MartletCLI": [
-        "Foundation", "FoundationEssentials", "Dispatch", "Logging", "ArgumentParser", "Hummingbird", "ServiceLifecycle", "UnixSignals",
+        "Foundation", "FoundationEssentials", "Dispatch", "Logging", "ArgumentParser", "Hummingbird", "ServiceLifecycle",
         "NIOCore", "NIOPosix", "NIOHTTP1",
     ],
 }

@@ -13,20 +13,22 @@ extension LLM {
   public func tokenIDs(of prompt: Prompt) throws -> [Int] { try prepare(prompt).tokenIDs }
 
   /// A prompt that can be looked at before it is submitted. Its template has run, and its text is tokens.
-  package func prepare(_ prompt: Prompt) throws -> PreparedPrompt {
+  ///
+  /// - Parameter mostTextBytes: a longer text is refused (``LLMError/Code/textTooLong``) before it is taken apart.
+  package func prepare(_ prompt: Prompt, mostTextBytes: Int = LLM.mostTextBytes) throws -> PreparedPrompt {
     let tokens: [Int]
     var key: AnswerMemory.PromptKey?
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
     case .text(let text):
-      try check(text)
+      try check(text, most: mostTextBytes)
       tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
     case .chat(let messages, let tools, let documents, var options):
       if messages.isEmpty { throw LLMError.emptyPrompt }
       options.now = options.now ?? .now
       let template = try chatTemplate.get()
       let text = try template.render(messages, tools: tools, documents: documents, options: options)
-      try check(text.text)
+      try check(text.text, most: mostTextBytes)
       // More of an answer is no answer to the prompt.
       if answers != nil, !options.continuesFinalMessage { key = AnswerMemory.PromptKey(text, options.specialTokensInContent) }
       let known = answers?.tokens(
@@ -45,8 +47,8 @@ extension LLM {
   /// How often an answer's own tokens took its text's place.
   package var rememberedAnswerUses: Int { answers?.replacements ?? 0 }
 
-  func check(_ text: String) throws(LLMError) {
-    if text.utf8.count > Self.mostTextBytes { throw .textTooLong(byteCount: text.utf8.count, most: Self.mostTextBytes) }
+  func check(_ text: String, most: Int = LLM.mostTextBytes) throws(LLMError) {
+    if text.utf8.count > most { throw .textTooLong(byteCount: text.utf8.count, most: most) }
   }
 
   func check(_ tokens: [Int]) throws(LLMError) {

@@ -38,7 +38,7 @@ extension LLM {
   ) throws -> [Generation] {
     // Before a prompt is written: that may take long.
     try sampling.validate()
-    return try generate(try prompts.map(prepare), sampling: sampling, count: count, options: options)
+    return try generate(try prompts.map { try prepare($0) }, sampling: sampling, count: count, options: options)
   }
 
   /// The same for prompts that are prepared already.

@@ -81,6 +81,7 @@ struct MartletCommand: AsyncParsableCommand {
       Martlet runs language models on this machine. To begin with:
 
         martlet chat                           talk with a model
+        martlet serve                          a page to chat at, and OpenAI's API
         martlet generate "Once upon a time"    continue a text; with --chat, answer a question
         martlet pull NAME                      fetch another model; \(KnownModel.all.map(\.name).joined(separator: ", "))
         martlet doctor                         what this machine has, and what stands in the way

@@ -31,6 +31,8 @@ public final class ModelServer: Sendable {
     var isDraining = false
     /// The bytes of the vocabulary's longest token.
     var longestToken = Int.max
+    /// Whether the model's chat template writes what tools there are.
+    var writesTools = true
   }
 
   public let configuration: ServerConfiguration
@@ -57,7 +59,9 @@ public final class ModelServer: Sendable {
 
   public func setState(_ state: State) {
     var longest: Int?
+    var writesTools: Bool?
     if case .ready(let llm) = state {
+      writesTools = (try? Conversation(tools: [Self.probe]).showsTools(to: llm)) ?? true
       longest = (0..<llm.tokenizer.vocabularySize).reduce(1) {
         max($0, llm.tokenizer.bytes(of: Int32($1), showsControlTokens: true).count)
       }
@@ -65,15 +69,37 @@ public final class ModelServer: Sendable {
     lifetime.withLock { lifetime in
       lifetime.state = state
       if let longest { lifetime.longestToken = longest }
+      if let writesTools { lifetime.writesTools = writesTools }
     }
   }
 
-  /// Refuses what is too long however its tokens fall, before it is taken apart into them: for megabytes that takes a processor many seconds.
+  /// Refuses tools that the model would never see.
   /// - Throws: ``APIError`` 400.
-  func checkLength(byteCount: Int, _ llm: LLM, param: String) throws {
-    let least = byteCount / lifetime.withLock { $0.longestToken }
-    let most = min(llm.maxSequenceLength, llm.cacheCapacity + 1)
-    if least >= most { throw APIError.contextExceeded(promptTokens: least, isLowerBound: true, context: most, param: param) }
+  func checkTools(_ tools: [JSON], _ llm: LLM) throws {
+    if tools.isEmpty || lifetime.withLock({ $0.writesTools }) { return }
+    throw APIError.unsupported(
+      "tools",
+      "the chat template of \(modelName(llm)) writes no tools, so that the model would not see them; leave them out, or serve a model that has been taught to call them"
+    )
+  }
+
+  private static let probe: JSON = [
+    "type": "function", "function": ["name": "probe", "description": "A probe.", "parameters": ["type": "object", "properties": [:]]],
+  ]
+
+  /// Prepares a prompt, but refuses a text that has no room however its tokens fall before it is taken apart into them: for megabytes that takes
+  /// a processor many seconds.
+  ///
+  /// - Parameter prepare: told the most bytes that may have room.
+  /// - Throws: ``APIError`` 400 with the name of the field.
+  func prepare(_ llm: LLM, param: String, _ prepare: (_ mostBytes: Int) throws -> PreparedPrompt) throws -> PreparedPrompt {
+    let context = min(llm.maxSequenceLength, llm.cacheCapacity + 1)
+    let (bytes, overflow) = context.multipliedReportingOverflow(by: lifetime.withLock { $0.longestToken })
+    do {
+      return try prepare(overflow ? LLM.mostTextBytes : min(bytes, LLM.mostTextBytes))
+    } catch let error as LLMError where error.code == .textTooLong {
+      throw APIError.contextExceeded(promptTokens: context, isLowerBound: true, context: context, param: param)
+    }
   }
 
   /// Says to load balancers, by `/readyz` and `/health`, that no more requests should come; those that come are still served.

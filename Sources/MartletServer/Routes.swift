@@ -47,7 +47,7 @@ extension ModelServer {
   private func embeddings(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let llm = try model()
     throw APIError(
-      .notImplemented, "\(modelName(llm)) writes text and makes no embeddings; serve a model that was made for them",
+      .notImplemented, "\(modelName(llm)) writes text and makes no embeddings, and no model does that here yet",
       code: "not_supported",
       headers: [.shouldRetry: "false"])
   }
@@ -64,7 +64,7 @@ public struct NotFoundMiddleware<Context: RequestContext>: RouterMiddleware {
   ) async throws -> Response {
     do {
       return try await next(request, context)
-    } catch let error as HTTPError where error.status == .notFound {
+    } catch let error as HTTPError where error.status == .notFound && error.body == nil {
       return await server.answer(request, context, route: "other", needsKey: false, form: .openAI, server.notFound)
     }
   }

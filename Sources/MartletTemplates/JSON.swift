@@ -69,13 +69,26 @@ extension JSON.Object: ExpressibleByDictionaryLiteral {
 extension JSON.Object: Hashable {
   public static func == (left: Self, right: Self) -> Bool {
     guard left.count == right.count else { return false }
-    if zip(left.members, right.members).allSatisfy({ $0.key.utf8.elementsEqual($1.key.utf8) && $0.value == $1.value }) { return true }
+    // Values are compared once, in whichever way: twice at every depth would double the time with each.
+    if zip(left.members, right.members).allSatisfy({ $0.key.utf8.elementsEqual($1.key.utf8) }) {
+      return zip(left.members, right.members).allSatisfy { $0.value == $1.value }
+    }
     var values: [[UInt8]: JSON] = [:]
     for member in right.members { values[Array(member.key.utf8)] = member.value }
     return left.members.allSatisfy { values[Array($0.key.utf8)] == $0.value }
   }
 
-  public func hash(into hasher: inout Hasher) { hasher.combine(count) }
+  public func hash(into hasher: inout Hasher) {
+    // In whatever order the members are.
+    let all = members.reduce(0) { sum, member in
+      var own = Hasher()
+      own.combine(member.key)
+      own.combine(member.value)
+      return sum ^ own.finalize()
+    }
+    hasher.combine(count)
+    hasher.combine(all)
+  }
 }
 
 extension JSON: ExpressibleByStringLiteral, ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral,

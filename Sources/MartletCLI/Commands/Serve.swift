@@ -10,7 +10,6 @@ import Hummingbird
 import Logging
 import MartletServer
 import ServiceLifecycle
-import UnixSignals
 #endif
 
 /// `martlet serve`, where it was built in.
@@ -19,19 +18,28 @@ struct Serve: AsyncParsableCommand {
     abstract: "Serves a model over HTTP, as OpenAI's API has it, with a page to chat at.",
     discussion: """
       An option may also stand in the environment, --api-key as MARTLET_SERVE_API_KEY, or in a JSON file that --config names: {"port": 8080, \
-      "api-key": ["…"]}. The command line goes before the environment, and that before the file; a name or a value that is wrong \
+      "api-key": ["…"]}; several keys in one variable stand on lines of their own. The command line goes before the environment, and that before the file; a name or a value that is wrong \
       is an error wherever it stands.
 
       SIGTERM or Ctrl-C ends it in order: what runs may finish within --drain-timeout. A second one ends it at once.
       """)
 
-  @Argument(help: ArgumentHelp("Name or path.", valueName: "model"))
-  var model = KnownModel.default.name
+  @Argument(help: ArgumentHelp("Name or path (default: \(KnownModel.default.name)).", valueName: "model"))
+  var argument: String?
+
+  @Option(name: .customLong("model"), help: ArgumentHelp("The same, for the environment and the file.", valueName: "model"))
+  var option: String?
+
+  var model: String { argument ?? option ?? KnownModel.default.name }
 
   @OptionGroup(title: "Server options") var server: ServeOptions
   @OptionGroup(title: "Chat template options") var template: ChatTemplateOptions
   @OptionGroup(title: "Engine options") var engine: EngineOptions
   @OptionGroup(title: "Cache options") var cache: CacheOptions
+
+  func validate() throws {
+    if argument != nil, option != nil { throw ValidationError("the model is given twice: as an argument and as --model") }
+  }
 
   func run() async throws {
     #if HTTPServer
@@ -168,7 +176,14 @@ struct ServeOptions: ParsableArguments {
       throw ValidationError("\(name) is \(value); it must be from 0 to 86400 seconds")
     }
     if (tlsCertificate == nil) != (tlsKey == nil) { throw ValidationError("--tls-certificate and --tls-key go together") }
+    if let maxBody, maxBody.byteCount > 1 << 30 { throw ValidationError("--max-body is \(maxBody.byteCount) bytes; it must be at most 1G") }
     for key in apiKeys where key.isEmpty { throw ValidationError("--api-key is empty") }
+    for (name, value) in [("--served-name", servedName), ("--host", host), ("--uds", uds)] where value?.isEmpty == true {
+      throw ValidationError("\(name) is empty")
+    }
+    for origin in corsOrigins where origin != "*" && !origin.contains("://") {
+      throw ValidationError("--cors-origin is \(origin), which is no origin: write https://example.com, or * for all")
+    }
   }
 }
 

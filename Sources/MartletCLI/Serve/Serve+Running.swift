@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import Dispatch
 import Foundation
 import Hummingbird
 import Logging
@@ -9,7 +10,6 @@ import MartletServer
 import MartletTokenizers
 import ServiceLifecycle
 import Synchronization
-import UnixSignals
 
 extension Serve {
   func serve() async throws {
@@ -37,24 +37,33 @@ extension Serve {
     let place = server.uds.map { "unix:\($0)" }
     let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
     let address = Mutex(place ?? base)
+    let (hasKeys, hosts) = (!configuration.apiKeys.isEmpty, configuration.hosts)
     let runner = ServerRunner(
       martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
       gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
       tls: server.tlsCertificate.flatMap { certificate in server.tlsKey.map { TLSFiles(certificates: certificate, key: $0) } }
     ) { [server, model] event in
+      // For people; where the log is JSON, for programs too.
+      func note(_ text: String) {
+        switch server.logFormat {
+        case .text: Terminal.note(text)
+        case .json: logger.notice("\(text)")
+        }
+      }
       switch event {
       case .listening(let port):
         let url = place ?? "\(base):\(port ?? server.port)"
         address.withLock { $0 = url }
         // For programs that asked for any port.
         if server.port == 0, let port { try? Terminal.write("{\"port\": \(port)}\n") }
-        Terminal.note("Listening at \(url); loading \(model).")
+        note("Listening at \(url); loading \(model).")
+        if !hasKeys, hosts == nil, place == nil { note("Everybody who reaches it may ask: there is no --api-key.") }
         SystemdNotification.send("STATUS=Loading \(model)")
       case .ready(let llm):
-        Terminal.note("Ready: \(address.withLock { $0 })\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
+        note("Ready: \(address.withLock { $0 })\(place == nil ? " (the page), /v1 (the API)" : ""). Cache: \(llm.cacheSummary).")
         SystemdNotification.send("READY=1\nSTATUS=Serving \(model)")
       case .draining:
-        Terminal.note("Ending: what runs may finish. Once more ends it at once.")
+        note("Ending: what runs may finish. Once more ends it at once.")
         SystemdNotification.send("STOPPING=1")
       }
     } load: { progress in
@@ -69,15 +78,24 @@ extension Serve {
   private func run(_ runner: ServerRunner) async throws {
     let silent = Logger(label: "group") { _ in SwiftLogNoOpLogHandler() }
     let group = ServiceGroup(configuration: ServiceGroupConfiguration(services: [runner], logger: silent))
-    let signals = Task {
-      var count = 0
-      for await _ in await UnixSignalsSequence(trapping: .sigterm, .sigint) {
-        count += 1
-        if count > 1 { _exit(1) }
-        await group.triggerGracefulShutdown()
+    // On a queue of their own, so that a second one ends the process whatever its tasks do.
+    let queue = DispatchQueue(label: "signals")
+    let count = Mutex(0)
+    let sources = [SIGTERM, SIGINT].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+      source.setEventHandler {
+        let isSecond = count.withLock { count in
+          count += 1
+          return count > 1
+        }
+        if isSecond { _exit(1) }
+        Task { await group.triggerGracefulShutdown() }
       }
+      source.resume()
+      return source
     }
-    defer { signals.cancel() }
+    defer { for source in sources { source.cancel() } }
     try await group.run()
   }
 

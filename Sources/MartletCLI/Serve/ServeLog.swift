@@ -30,7 +30,12 @@ private struct JSONLogHandler: LogHandler {
     ]
     for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
       let text = "\(value)"
-      line[key] = Int(text).map { .integer($0) } ?? Double(text).map { .number($0) } ?? .string(text)
+      // What a client chose, such as an id, stays the text that it is.
+      if key == "status" || key.hasSuffix("_ms") || key.hasSuffix("_tokens"), let number = Double(text), number.isFinite {
+        line[key] = Int(text).map { .integer($0) } ?? .number(number)
+      } else {
+        line[key] = key == "stream" ? .bool(text == "true") : .string(text)
+      }
     }
     FileHandle.standardError.write(Data((JSON.object(line).text + "\n").utf8))
   }

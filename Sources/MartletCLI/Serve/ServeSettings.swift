@@ -37,12 +37,14 @@ enum ServeSettings {
     for (key, value) in environment.sorted(by: { $0.key < $1.key }) where key.hasPrefix(prefix) {
       let name = key.dropFirst(prefix.count).lowercased().replacingOccurrences(of: "_", with: "-")
       guard let option = options[name] else { throw ValidationError("\(key) is set, and there is no option --\(name)") }
+      // Nothing between two quotes is mostly a variable that somebody forgot to fill, and would take a key away or the next argument with it.
+      if value.isEmpty { throw ValidationError("\(key) is empty; give it a value, or unset it") }
       if name == "config" { file = file ?? value }
       if given.contains(name) { continue }
       given.insert(name)
       if option.takesValue {
         // Several keys in one variable stand on lines of their own.
-        let values = lists.contains(name) ? value.split(separator: "\n").map(String.init) : [value]
+        let values = lists.contains(name) ? value.split(whereSeparator: \.isNewline).map(String.init) : [value]
         further += values.map { "--\(name)=\($0)" }
       } else {
         guard let flag = ["true": true, "1": true, "false": false, "0": false][value.lowercased()] else {
@@ -67,13 +69,17 @@ enum ServeSettings {
       switch value {
       case .bool(let flag) where !option.takesValue: if flag { arguments.append("--\(name)") }
       case .array(let elements) where lists.contains(name):
+        if elements.isEmpty, name == "api-key" { throw CommandError("\(file): \"\(name)\" holds no key") }
         for element in elements {
-          guard let text = element.string else { throw CommandError("\(file): \"\(name)\" must hold strings") }
+          guard let text = element.string, !text.isEmpty else {
+            throw CommandError("\(file): \"\(name)\" must hold strings that are not empty")
+          }
           arguments.append("--\(name)=\(text)")
         }
-      case .string(let text) where option.takesValue: arguments.append("--\(name)=\(text)")
-      case .integer, .number:
-        guard option.takesValue else { fallthrough }
+      case .string(let text) where option.takesValue:
+        if text.isEmpty { throw CommandError("\(file): \"\(name)\" is empty; give it a value, or leave it out") }
+        arguments.append("--\(name)=\(text)")
+      case .integer where option.takesValue && !lists.contains(name), .number where option.takesValue && !lists.contains(name):
         arguments.append("--\(name)=\(value.text)")
       default:
         throw CommandError(

@@ -11,7 +11,8 @@ package import MartletTemplates
 extension ModelServer {
   func messages(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "msg_" + RandomName.make()
-    let asked = try MessagesRequest(try await json(of: request), id: id, server: configuration)
+    let body = try await json(of: request)
+    let asked = try await Exchange.offload { [configuration] in try MessagesRequest(body, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     exchange.note { $0.promptTokens = answers.promptTokens }
     let writer = MessageWriter(id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens)
@@ -26,7 +27,7 @@ extension ModelServer {
   /// The reply to a body, for which no connection is needed.
   package func message(to body: JSON) async throws -> JSON {
     let id = "msg_" + RandomName.make()
-    let asked = try MessagesRequest(body, id: id, server: configuration)
+    let asked = try await Exchange.offload { [configuration] in try MessagesRequest(body, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     let exchange = Exchange(inProcess: "/v1/messages", server: self)
     defer { exchange.end(status: 200) }
@@ -35,7 +36,10 @@ extension ModelServer {
   }
 
   func countMessageTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let asked = try MessagesRequest(try await json(of: request), id: exchange.id, server: configuration, onlyCounts: true)
+    let body = try await json(of: request)
+    let asked = try await Exchange.offload { [configuration] in
+      try MessagesRequest(body, id: exchange.id, server: configuration, onlyCounts: true)
+    }
     return Response(json: ["input_tokens": .integer(try await promptTokens(of: asked.chat))])
   }
 }

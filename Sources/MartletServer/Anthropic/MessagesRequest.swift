@@ -155,7 +155,8 @@ enum MessageBlocks {
       let text = withoutAttribution(try texts(system, "system"))
       if !text.isEmpty { messages.append(ChatMessage(role: "system", content: text)) }
     }
-    for (index, element) in elements.enumerated() { try add(element, "messages[\(index)]", to: &messages) }
+    var calledNames: [String: String] = [:]
+    for (index, element) in elements.enumerated() { try add(element, "messages[\(index)]", to: &messages, calledNames: &calledNames) }
     return messages
   }
 
@@ -166,7 +167,10 @@ enum MessageBlocks {
     return text.firstIndex(where: \.isNewline).map { String(text[text.index(after: $0)...]) } ?? ""
   }
 
-  private static func add(_ element: JSON, _ name: String, to messages: inout [ChatMessage]) throws {
+  /// - Parameter calledNames: the tools that were called, by the calls' ids.
+  private static func add(
+    _ element: JSON, _ name: String, to messages: inout [ChatMessage], calledNames: inout [String: String]
+  ) throws {
     guard element.object != nil else { throw APIError.invalid(name, "\(name) must be an object; it is \(element.kindName)") }
     guard let role = element["role"]?.string, ["user", "assistant", "system"].contains(role) else {
       throw APIError.invalid("\(name).role", "\(name).role must be user or assistant")
@@ -195,12 +199,13 @@ enum MessageBlocks {
         guard input.object != nil else {
           throw APIError.invalid("\(name).input", "\(name).input must be an object; it is \(input.shown)")
         }
-        message.toolCalls.append(ToolCall(id: try string("id"), name: try string("name"), arguments: input))
+        let call = ToolCall(id: try string("id"), name: try string("name"), arguments: input)
+        calledNames[call.id ?? ""] = call.name
+        message.toolCalls.append(call)
       case ("tool_result", "user"):
         let id = try string("tool_use_id")
         let text = try block.given("content").map { try self.texts($0, name + ".content") } ?? ""
-        let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
-        messages.append(ChatMessage(role: "tool", content: .text(text), name: called, toolCallID: id))
+        messages.append(ChatMessage(role: "tool", content: .text(text), name: calledNames[id], toolCallID: id))
       case ("thinking", _), ("tool_use", _), ("tool_result", _):
         throw APIError.invalid(name, "\(name) is of the type \(type), which no message of the role \(role) has")
       default:

@@ -35,10 +35,18 @@ package struct Fields: Sendable {
   /// What the names of errors begin with: `messages[2].`
   let prefix: String
 
+  private static let mostMembers = 1024
+
   init(_ json: JSON, prefix: String = "") throws {
     guard let object = json.object else {
       throw APIError.invalid(
         prefix.isEmpty ? nil : prefix, "\(prefix.isEmpty ? "the body" : prefix) must be an object; it is \(json.kindName)")
+    }
+    // Every field is looked for among the members.
+    if object.count > Self.mostMembers {
+      throw APIError.invalid(
+        prefix.isEmpty ? nil : prefix,
+        "\(prefix.isEmpty ? "the body" : prefix) has \(object.count) members; at most \(Self.mostMembers) are taken")
     }
     self.object = object
     self.prefix = prefix.isEmpty ? "" : prefix + "."

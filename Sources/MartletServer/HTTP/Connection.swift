@@ -164,7 +164,7 @@ extension HTTP1Channel.Configuration {
   public static func martlet(maxBodyBytes: Int = 32 << 20, idleTimeout: TimeAmount = .seconds(75)) -> HTTP1Channel.Configuration {
     HTTP1Channel.Configuration(
       additionalChannelHandlers: [
-        FlushBeforeClose(), BodyLimitHandler(limit: 4 * maxBodyBytes), ContinueHandler(), DisconnectWatcher(),
+        FlushBeforeClose(), BodyLimitHandler(limit: 4 * min(max(0, maxBodyBytes), 1 << 30)), ContinueHandler(), DisconnectWatcher(),
       ],
       idleTimeout: idleTimeout)
   }

@@ -23,6 +23,8 @@ final class Exchange: Sendable {
     var firstToken: Duration?
     var finish: String?
     var isStream = false
+    /// The code of what went wrong, and the field; no text of the request.
+    var error: String?
   }
 
   private struct Book {
@@ -97,6 +99,7 @@ final class Exchange: Sendable {
     }
     if let first = numbers.firstToken { metadata["ttft_ms"] = "\(first.milliseconds)" }
     if let finish = numbers.finish { metadata["finish"] = "\(finish)" }
+    if let error = numbers.error { metadata["error"] = "\(error)" }
     if numbers.isStream { metadata["stream"] = "true" }
     logger.log(level: status >= 500 && status != 503 ? .error : .info, "request", metadata: metadata)
   }
@@ -184,6 +187,7 @@ extension ModelServer {
       if error.status.code == 500 {
         configuration.logger?.error("a request failed", metadata: ["id": "\(id)", "route": "\(route)", "error": "\(error)"])
       }
+      exchange.note { $0.error = [error.code ?? error.type, error.param].compactMap(\.self).joined(separator: " ") }
       response = form.response(error)
       if request.method == .head { response = response.createHeadResponse() }
     }
@@ -191,7 +195,9 @@ extension ModelServer {
     response.headers[.anthropicRequestID] = id
     addCORS(to: &response, request)
     // A stream is booked by its writer, at its end.
-    if !(response.headers[.contentType]?.hasPrefix("text/event-stream") ?? false) { exchange.end(status: Int(response.status.code)) }
+    if request.method == .head || !(response.headers[.contentType]?.hasPrefix("text/event-stream") ?? false) {
+      exchange.end(status: Int(response.status.code))
+    }
     return response
   }
 

@@ -18,8 +18,9 @@ struct ChatAnswers: Sendable {
     let llm = try server.model(named: request.model)
     return try await Exchange.offload {
       var request = request
-      try server.checkLength(byteCount: request.messages.reduce(0) { $0 + $1.textByteCount }, llm, param: "messages")
-      let prompt = try request.prompt(for: llm)
+      try server.checkTools(request.tools, llm)
+      let asked = request
+      let prompt = try server.prepare(llm, param: "messages") { try asked.prompt(for: llm, mostBytes: $0) }
       try server.fit(&request.sampling, promptTokens: prompt.tokenIDs.count, llm, param: "messages")
       if llm.answersNeedControlTokens { request.sampling.showsControlTokens = true }
       return ChatAnswers(
@@ -45,7 +46,9 @@ struct ChatAnswers: Sendable {
 
 extension ChatRequest {
   /// The prompt that its template makes of the conversation.
-  func prompt(for llm: LLM) throws -> PreparedPrompt {
+  ///
+  /// - Parameter mostBytes: a longer text has no room however its tokens fall, and is not taken apart into them.
+  func prompt(for llm: LLM, mostBytes: Int) throws -> PreparedPrompt {
     // A message that only calls tools has `"content": null` in these APIs. Some templates ask for that null, and others join what they find to texts.
     let hasBareCalls = messages.contains { $0.content == nil && !$0.toolCalls.isEmpty }
     func prompt(bare content: JSON) throws -> PreparedPrompt {
@@ -54,7 +57,7 @@ extension ChatRequest {
         if message.content == nil, !message.toolCalls.isEmpty { message.further["content"] = content }
         return message
       }
-      return try llm.prepare(.chat(messages, tools: tools.isEmpty ? nil : tools, options: chatOptions))
+      return try llm.prepare(.chat(messages, tools: tools.isEmpty ? nil : tools, options: chatOptions), mostTextBytes: mostBytes)
     }
     do {
       return try prompt(bare: .null)
@@ -62,10 +65,6 @@ extension ChatRequest {
       return try prompt(bare: "")
     }
   }
-}
-
-extension ChatMessage {
-  fileprivate var textByteCount: Int { if case .text(let text) = content { text.utf8.count } else { 0 } }
 }
 
 /// Reads one answer.

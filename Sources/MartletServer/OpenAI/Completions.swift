@@ -125,14 +125,14 @@ public struct CompletionRequest: Sendable {
 extension ModelServer {
   func completions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "cmpl-" + RandomName.make()
-    let asked = try CompletionRequest(try await json(of: request), id: id, server: configuration)
+    let body = try await json(of: request)
+    let asked = try await Exchange.offload { [configuration] in try CompletionRequest(body, id: id, server: configuration) }
     let llm = try model(named: asked.model)
     let generations = try await Exchange.offload { [self] in
       // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
       var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]
       for (place, prompt) in asked.prompts.enumerated() {
-        if let text = asked.texts[place] { try checkLength(byteCount: text.utf8.count, llm, param: "prompt") }
-        let tokens = try llm.tokenIDs(of: prompt)
+        let tokens = try prepare(llm, param: "prompt") { try llm.prepare(prompt, mostTextBytes: $0) }.tokenIDs
         var own = asked.sampling
         try fit(&own, promptTokens: tokens.count, llm, param: "prompt")
         groups[own.maxTokens ?? .max, default: []].append((place, .tokenIDs(tokens)))

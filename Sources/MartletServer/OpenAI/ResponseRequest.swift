@@ -154,18 +154,34 @@ public struct ResponseRequest: Sendable {
 enum ResponseItems {
   /// What one turn of the assistant said, thought and called comes as several items, and is one message.
   static func messages(_ input: JSON, instructions: String?) throws -> [ChatMessage] {
-    var messages: [ChatMessage] = []
-    if let instructions, !instructions.isEmpty { messages.append(ChatMessage(role: "system", content: instructions)) }
-    if let text = input.string { return messages + [ChatMessage(role: "user", content: text)] }
+    var builder = Builder()
+    if let instructions, !instructions.isEmpty { builder.opening.append(instructions) }
+    if let text = input.string {
+      builder.messages.append(ChatMessage(role: "user", content: text))
+      return builder.conversation
+    }
     guard let items = input.array else {
       throw APIError.invalid("input", "input must be a text or an array of items; it is \(input.shown)")
     }
     if items.isEmpty { throw APIError.invalid("input", "input is empty; there is nothing to answer") }
-    for (index, item) in items.enumerated() { try add(item, "input[\(index)]", to: &messages) }
-    return messages
+    for (index, item) in items.enumerated() { try add(item, "input[\(index)]", to: &builder) }
+    return builder.conversation
   }
 
-  private static func add(_ item: JSON, _ name: String, to messages: inout [ChatMessage]) throws {
+  /// A conversation while it is read. What it takes grows with the items, however many there are.
+  private struct Builder {
+    /// What the system says at the start. Many templates take one system message, there: instructions and what the developer says are both of that kind.
+    var opening: [String] = []
+    var messages: [ChatMessage] = []
+    /// The tools that were called, by the calls' ids.
+    var calledNames: [String: String] = [:]
+
+    var conversation: [ChatMessage] {
+      (opening.isEmpty ? [] : [ChatMessage(role: "system", content: opening.joined(separator: "\n\n"))]) + messages
+    }
+  }
+
+  private static func add(_ item: JSON, _ name: String, to builder: inout Builder) throws {
     guard item.object != nil else { throw APIError.invalid(name, "\(name) must be an object; it is \(item.kindName)") }
     func string(_ key: String) throws -> String {
       guard let text = item[key]?.string else { throw APIError.invalid("\(name).\(key)", "\(name).\(key) must be a string") }
@@ -180,31 +196,31 @@ enum ResponseItems {
           "\(name).role", "\(name).role must be system, developer, user or assistant; it is \(JSON.string(role).shown)")
       }
       let text = try content(item["content"], name + ".content")
-      if role == "system", messages.count == 1, messages[0].role == "system" {
-        // Many templates take one system message, at the start: instructions and what the developer says are both of that kind.
-        messages[0].content = .text(messages[0].text + "\n\n" + text)
-      } else if role == "assistant", let last = messages.last, last.role == role, last.content == nil, last.toolCalls.isEmpty {
-        messages[messages.count - 1].content = .text(text)
+      if role == "system", builder.messages.isEmpty {
+        builder.opening.append(text)
+      } else if role == "assistant", let last = builder.messages.last, last.role == role, last.content == nil, last.toolCalls.isEmpty {
+        builder.messages[builder.messages.count - 1].content = .text(text)
       } else {
-        messages.append(ChatMessage(role: role, content: text))
+        builder.messages.append(ChatMessage(role: role, content: text))
       }
     case "reasoning":
       let parts = (item["content"]?.array ?? []) + (item["content"]?.array?.isEmpty ?? true ? item["summary"]?.array ?? [] : [])
       let thought = parts.compactMap { $0["text"]?.string }.joined(separator: "\n")
       // Thoughts that came encrypted are of another server.
-      if !thought.isEmpty { messages.append(ChatMessage(role: "assistant", reasoning: thought)) }
+      if !thought.isEmpty { builder.messages.append(ChatMessage(role: "assistant", reasoning: thought)) }
     case "function_call":
       let call = ToolCall(id: try string("call_id"), name: try string("name"), arguments: .string(try string("arguments")))
-      if messages.last?.role == "assistant" {
-        messages[messages.count - 1].toolCalls.append(call)
+      builder.calledNames[call.id ?? ""] = call.name
+      if builder.messages.last?.role == "assistant" {
+        builder.messages[builder.messages.count - 1].toolCalls.append(call)
       } else {
-        messages.append(ChatMessage(role: "assistant", toolCalls: [call]))
+        builder.messages.append(ChatMessage(role: "assistant", toolCalls: [call]))
       }
     case "function_call_output":
       let id = try string("call_id")
-      let called = messages.lazy.flatMap(\.toolCalls).last { $0.id == id }?.name
-      messages.append(
-        ChatMessage(role: "tool", content: .text(try content(item["output"], name + ".output")), name: called, toolCallID: id))
+      builder.messages.append(
+        ChatMessage(
+          role: "tool", content: .text(try content(item["output"], name + ".output")), name: builder.calledNames[id], toolCallID: id))
     case "item_reference":
       throw APIError.unsupported(name, "\(name) is a reference, and nothing is kept here: send the item itself")
     case let type:

@@ -29,6 +29,9 @@ package enum TokenizeFields {
 }
 
 extension ModelServer {
+  /// Of one text: what takes a processor for seconds keeps others waiting.
+  private static let mostTokenizedBytes = 1 << 20
+
   func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let fields = try Fields(try await json(of: request))
     try fields.check(TokenizeFields.table)
@@ -38,6 +41,11 @@ extension ModelServer {
     let (prompt, content) = (try fields(TokenizeFields.prompt), try fields(TokenizeFields.content))
     guard [messages != nil, prompt != nil, content != nil].filter({ $0 }).count == 1 else {
       throw APIError.invalid("prompt", "one of prompt, content and messages must be there")
+    }
+    if let count = (prompt ?? content)?.utf8.count, count > Self.mostTokenizedBytes {
+      throw APIError.invalid(
+        prompt == nil ? "content" : "prompt",
+        "a text of \(count) bytes is taken apart in pieces: send at most \(Self.mostTokenizedBytes) at a time")
     }
     let addsBOS = try fields(TokenizeFields.addSpecialTokens) ?? true
     let (addsSpecial, parses) = (try fields(TokenizeFields.addSpecial) ?? false, try fields(TokenizeFields.parseSpecial) ?? true)
@@ -52,7 +60,11 @@ extension ModelServer {
     options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]
     let chatOptions = options
     let tokens: [Int] = try await Exchange.offload {
-      if let messages { return try llm.tokenIDs(of: .chat(messages, tools: tools, options: chatOptions)) }
+      if let messages {
+        return try self.prepare(llm, param: "messages") {
+          try llm.prepare(.chat(messages, tools: tools, options: chatOptions), mostTextBytes: $0)
+        }.tokenIDs
+      }
       if let prompt {
         let tokens = tokenizer.encode(prompt, parsesSpecialTokens: false)
         return (addsBOS ? tokenizer.beginning(tokens) : tokens).map(Int.init)

@@ -154,6 +154,9 @@ public struct ListenError: Error, Sendable, CustomStringConvertible {
     switch error {
     case let error as IOError: reason = String(cString: strerror(error.errnoCode)).lowercasedFirst
     case is SocketAddressError: reason = "there is no such address"
+    case is SocketAddressError.UnknownHost: reason = "there is no host of that name"
+    // NIO keeps the type to itself.
+    case let error where "\(type(of: error))" == "UnixDomainSocketPathWrongType": reason = "there is a file in the way that is no socket"
     default: return nil
     }
   }
