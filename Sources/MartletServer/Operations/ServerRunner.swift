@@ -94,7 +94,7 @@ public struct ServerRunner: Service {
           }
           return .closed(nil)
         } catch {
-          return .closed(ListenError(error) ?? error)
+          return .closed(ListenError(error) ?? tls?.error(error) ?? error)
         }
       }
       tasks.addTask {

@@ -18,6 +18,12 @@ public struct TLSFiles: Sendable {
     self.key = key
   }
 
+  /// What swift-nio-ssl finds out only when it begins: that a key is of another certificate.
+  func error(_ error: any Error) -> TLSError? {
+    String(reflecting: type(of: error)).hasPrefix("NIOSSL")
+      ? TLSError(message: "\(certificates) and \(key) do not go together: \(error)") : nil
+  }
+
   /// A server that speaks TLS. What is wrong with the files is said with their names, which swift-nio-ssl's errors lack.
   func builder(_ channel: HTTP1Channel.Configuration) throws -> HTTPServerBuilder {
     #if TLS

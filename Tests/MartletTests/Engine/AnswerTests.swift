@@ -78,9 +78,8 @@ import Testing
 
   @Test func `calls are read where a file has their marks as control tokens`() async throws {
     #expect(try !llm().answersNeedControlTokens)
-    var model = TinyModel(.llama, seed: 3)
+    var model = TinyModel(.llama, seed: 3) { $0.vocabularySize += 2 }
     model.overrides["tokenizer.chat_template"] = .string(Self.template)
-    model.vocabularySize += 2
     model.furtherControlTokens = ["<tool_call>", "</tool_call>"]
     let llm = try LLM(file: model.file())
     #expect(llm.answersNeedControlTokens && !llm.answerFormat.needsControlTokens)
