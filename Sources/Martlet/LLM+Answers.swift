@@ -18,7 +18,9 @@ extension LLM {
   /// message.append(parser.finish())
   /// ```
   ///
-  /// - Parameter parsesReasoning: whether reasoning is set apart; if not, it is content.
+  /// - Parameters:
+  ///   - prompt: what is answered.
+  ///   - parsesReasoning: whether reasoning is set apart; if not, it is content.
   /// - Throws: what the chat template does for a conversation that it cannot write. Prompts that are no conversation have no tools.
   public func answerParser(for prompt: Prompt, parsesReasoning: Bool = true) throws -> AnswerParser {
     switch prompt {

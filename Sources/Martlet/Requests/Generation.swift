@@ -63,7 +63,7 @@ public struct Generation: AsyncSequence, Sendable {
   /// sends the message back may leave white space at the ends of its texts away, write a call's arguments with other spaces or in another order,
   /// and name calls otherwise, unless the template writes the names.
   ///
-  /// Nothing happens for a prompt that is no conversation, for more of an answer (``ChatOptions/continuesFinalMessage``), where
+  /// Nothing happens for a prompt that is no conversation, for more of an answer (`ChatOptions.continuesFinalMessage`), where
   /// ``EngineConfiguration/rememberedAnswers`` is 0, and for an answer that a stop string ended: its last tokens are no part of what it says.
   ///
   /// - Parameters:
