@@ -226,6 +226,39 @@ import Testing
     #expect(message.chat.messages == [ChatMessage(role: "tool", content: .text(""), toolCallID: "t")])
   }
 
+  /// Each result looked through all calls before it once: a megabyte took a processor a minute. The limit is a hundred times what this takes.
+  @Test(.timeLimit(.minutes(1))) func `thousands of calls, and results that answer none of them, are read in linear time`() throws {
+    let count = 16_000
+    let calls: [JSON] = (0..<count).map {
+      ["type": "function_call", "call_id": .string("call \($0)"), "name": "f", "arguments": "{}"]
+    }
+    let outputs: [JSON] = (0..<count).map {
+      ["type": "function_call_output", "call_id": .string($0 == 7 ? "call 3" : "none \($0)"), "output": "x"]
+    }
+    let response = try ResponseRequest(["input": .array(calls + outputs)], id: "r", server: ServerConfiguration())
+    #expect(response.chat.messages.count == count + 1)
+    #expect(response.chat.messages.filter { $0.name == "f" }.map(\.toolCallID) == ["call 3"])
+    let uses: [JSON] = (0..<count).map { ["type": "tool_use", "id": .string("call \($0)"), "name": "f", "input": [:]] }
+    let results: [JSON] = (0..<count).map {
+      ["type": "tool_result", "tool_use_id": .string($0 == 7 ? "call 3" : "none \($0)"), "content": "x"]
+    }
+    let message = try MessagesRequest(
+      [
+        "max_tokens": 5,
+        "messages": [["role": "assistant", "content": .array(uses)], ["role": "user", "content": .array(results)]],
+      ], id: "r", server: ServerConfiguration())
+    #expect(message.chat.messages.filter { $0.name == "f" }.map(\.toolCallID) == ["call 3"])
+  }
+
+  /// Objects that differ were compared twice at every depth, which is 2 to the power of the depth.
+  @Test(.timeLimit(.minutes(1))) func `deep values that differ at their end are compared once`() {
+    func deep(_ end: JSON) -> JSON { (0..<120).reduce(end) { value, _ in ["a": value] } }
+    #expect(deep(1) != deep(2) && deep(1) == deep(1))
+    let (left, right): (JSON, JSON) = (["a": 1, "b": deep(1)], ["b": deep(1), "a": 1])
+    #expect(left == right && left.hashValue == right.hashValue && left != ["b": deep(2), "a": 1])
+    #expect(deep(1).hashValue != deep(2).hashValue)
+  }
+
   @Test func `a last message of the assistant is gone on with`() throws {
     let asked = try MessagesRequest(
       ["max_tokens": 5, "messages": [["role": "user", "content": "x"], ["role": "assistant", "content": "The answer is"]]], id: "r",
