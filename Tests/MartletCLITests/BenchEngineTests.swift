@@ -46,7 +46,9 @@ import Testing
 
   @Test func `JSON has rates, percentiles and the loop's numbers, and they agree with each other`() throws {
     let result = try CommandLine.run([
-      "bench", "engine", "--model", model, "--requests", "6", "--prompt-tokens", "8..24", "--output-tokens", "4..8", "--json",
+      "bench", "engine", "--model", model, "--requests", "6", "--prompt-tokens", "8..24", "--output-tokens", "4..8",
+      // On a busy machine steps are slow, and prompts would come in pieces.
+      "--step-time", "0", "--json",
     ])
     #expect(result.status == 0, "\(result.error)")
     let report = try result.json(Report.self)
@@ -59,9 +61,10 @@ import Testing
     #expect(abs(report.requests_per_s * report.seconds - 6) < 1e-5)
     #expect(abs(report.model_share + report.sampling_share + report.overhead_share - 1) < 1e-9)
     #expect(report.model_share > 0.5 && report.overhead_share > 0)
-    // All fit one step: the answers' tokens after the first take as many steps as the longest has.
-    #expect((4...10).contains(report.steps) && report.pauses == 0)
-    #expect(report.tokens_per_step * Double(report.steps) == Double(report.prompt_tokens + report.generated_tokens - 6))
+    // All fit one step: the answers' tokens after the first take as many steps as the longest has, and a few more where the engine began before all
+    // had come.
+    #expect((4...13).contains(report.steps) && report.pauses == 0)
+    #expect(abs(report.tokens_per_step * Double(report.steps) - Double(report.prompt_tokens + report.generated_tokens - 6)) < 1e-6)
     #expect(report.pools.count == 1 && report.pools[0].peak_pages >= 6 && report.pools[0].peak_pages <= report.pools[0].pages)
   }
 
