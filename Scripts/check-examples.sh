@@ -11,7 +11,7 @@ for manifest in Examples/*/Package.swift; do
   name=$(basename "$(dirname "$manifest")")
   echo "$name:"
   build=.build-examples
-  [ "$name" != hummingbird ] || build=.build
+  [ "$name" != hummingbird-app ] || build=.build
   # The plan in the folder is the last package's, and would be taken for this one's.
   rm -f $build/*.yaml $build/*/release/description.json
   swift build -c release --package-path "Examples/$name" --scratch-path $build 2>&1 | tail -1
@@ -28,7 +28,7 @@ for manifest in Examples/*/Package.swift; do
         && grep -q '^crowd: some answered: true, some refused: true, prefix hits: true' .build-examples/output.txt \
         && grep -q '^the service has ended' .build-examples/output.txt || { echo "the service did not do what it is for" >&2; exit 1; }
       ;;
-    hummingbird)
+    hummingbird-app)
       python3 - "$models/smollm2-135m.gguf" <<'PYTHON' | tee .build-examples/output.txt
 import json, signal, subprocess, sys, time, urllib.request
 port = 8347
