@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 #
-# Builds every package in Examples and runs it: Scripts/check-examples.sh MODELS, the folder of model files. They share one build folder, so
-# that what they have in common is compiled once; the one with a server shares the package's own, which has one too.
+# Builds the packages in Examples and runs them: Scripts/check-examples.sh MODELS [NAME…], the folder of model files, and all unless told. They
+# share one build folder, so that what they have in common is compiled once; the one with a server shares the package's own, as README's first
+# command leaves it (the test command compiles everything for testing).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 models=$(realpath -m "$1")
+names=("${@:2}")
+[ ${#names[@]} -gt 0 ] || names=(Examples/*)
+mkdir -p .build-examples
 
-for manifest in Examples/*/Package.swift; do
-  name=$(basename "$(dirname "$manifest")")
+for name in "${names[@]}"; do
+  name=$(basename "$name")
   echo "$name:"
   build=.build-examples
   [ "$name" != hummingbird-app ] || build=.build
