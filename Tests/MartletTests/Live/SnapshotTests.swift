@@ -140,8 +140,8 @@ struct SnapshotTests {
     // Both prompts fit, and a few tokens more.
     let llm = try Tiny.llm(
       model, budget: .bytes(8000 * bytesPerToken), context: 16_384, maxBatchSize: 4, maxNumTokens: 512, capacityPolicy: policy)
-    // A token takes a millisecond, so that the state lasts for some looks on a busy machine too.
-    let options = RequestOptions(logitsProcessor: { _, _ in usleep(1000) })
+    // Tokens take their time, so that the state lasts for minutes: among many tests a reader may wait long for a thread.
+    let options = RequestOptions(logitsProcessor: { _, _ in usleep(40_000) })
     let generations = try (0..<2).map {
       try llm.generate(.tokenIDs(Tiny.prompt(3950, seed: UInt64($0))), sampling: Self.endless, options: options)
     }
