@@ -3,7 +3,7 @@
 #
 # Builds the packages in Examples and runs them: Scripts/check-examples.sh MODELS [NAME…], the folder of model files, and all unless told. They
 # share one build folder, so that what they have in common is compiled once; the one with a server shares the package's own, as README's first
-# command leaves it (the test command compiles everything for testing).
+# command leaves it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 models=$(realpath -m "$1")
