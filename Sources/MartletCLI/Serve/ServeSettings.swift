@@ -8,7 +8,7 @@ import MartletTokenizers
 
 /// The options of `martlet serve` from the three places where they may stand, as one command line: so a name or a value that is wrong in a file
 /// is told as one on the command line is. (swift-configuration, 1.4, gives the default in place of a value that it cannot read.)
-enum ServeSettings {
+package enum ServeSettings {
   /// An option as the help has it.
   private struct Option {
     var name: String
@@ -23,7 +23,7 @@ enum ServeSettings {
   /// What was given on the command line, after what the environment and the file say beyond it.
   ///
   /// - Parameter arguments: behind `martlet serve`.
-  static func merged(arguments: [String], environment: [String: String]) throws -> [String] {
+  package static func merged(arguments: [String], environment: [String: String]) throws -> [String] {
     let options = Dictionary(uniqueKeysWithValues: known().map { ($0.name, $0) })
     var given: Set<String> = []
     for argument in arguments.prefix(while: { $0 != "--" }) where argument.hasPrefix("--") {
@@ -38,7 +38,7 @@ enum ServeSettings {
       let name = key.dropFirst(prefix.count).lowercased().replacingOccurrences(of: "_", with: "-")
       guard let option = options[name] else { throw ValidationError("\(key) is set, and there is no option --\(name)") }
       // Nothing between two quotes is mostly a variable that somebody forgot to fill, and would take a key away or the next argument with it.
-      if value.isEmpty { throw ValidationError("\(key) is empty; give it a value, or unset it") }
+      if value.allSatisfy(\.isWhitespace) { throw ValidationError("\(key) is empty; give it a value, or unset it") }
       if name == "config" { file = file ?? value }
       if given.contains(name) { continue }
       given.insert(name)
@@ -59,11 +59,14 @@ enum ServeSettings {
 
   private static func fileArguments(in file: String, _ options: [String: Option], _ given: Set<String>) throws -> [String] {
     let text = try ConversationFile.text(file)
-    let json: JSON
-    do { json = try JSON(parsing: text) } catch { throw CommandError("\(file) is not JSON: \(error.reason)") }
-    guard let object = json.object else { throw CommandError("\(file) holds no object of options, such as {\"port\": 8080}") }
+    let json: JSONValue
+    do { json = try JSONValue(parsing: Array(text.utf8)) } catch { throw CommandError("\(file) is not JSON: \(error.reason)") }
+    guard json.kind == .object else { throw CommandError("\(file) holds no object of options, such as {\"port\": 8080}") }
     var arguments: [String] = []
-    for (name, value) in object.members {
+    var names: Set<String> = []
+    for (key, member) in json.members {
+      let (name, value) = (key.string ?? "", JSON(member))
+      if !names.insert(name).inserted { throw CommandError("\(file) has \"\(name)\" twice") }
       guard let option = options[name], name != "config" else { throw CommandError("\(file): there is no option \"\(name)\"") }
       if given.contains(name) { continue }
       switch value {
