@@ -116,7 +116,7 @@ let package = Package(
       swiftSettings: swiftSettings),
 
     .target(
-      name: "MartletTestSupport", dependencies: ["Martlet", "MartletFormats"], path: "Tests/MartletTestSupport",
+      name: "MartletTestSupport", dependencies: ["Martlet", "MartletFormats", "CMartletLibc"], path: "Tests/MartletTestSupport",
       resources: [.copy("Checkpoints")],
       swiftSettings: swiftSettings),
     .testTarget(
@@ -134,12 +134,12 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTemplatesTests",
-      dependencies: ["MartletTemplates", "MartletFormats"],
+      dependencies: ["MartletTemplates", "MartletFormats", "MartletTestSupport"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletTokenizersTests",
-      dependencies: ["MartletTokenizers", "MartletTemplates", "MartletFormats", "MartletCore", "MartletTestSupport", "CMartletLibc"],
+      dependencies: ["MartletTokenizers", "MartletTemplates", "MartletFormats", "MartletCore", "MartletTestSupport"],
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(

@@ -11,7 +11,7 @@ import MartletTokenizers
 import Testing
 
 /// A Hugging Face directory through the whole engine, tokenizer included.
-@Suite("The engine with a Hugging Face directory", .timeLimit(.minutes(15)))
+@Suite("The engine with a Hugging Face directory", .timeLimit(.minutes(45)))
 struct DirectoryTests {
   static let path = TinyCheckpoint.file("qwen3")
 

@@ -13,7 +13,7 @@ import Synchronization
 import Testing
 
 /// How streams and engines end, and what a service can see and say of its requests.
-@Suite("Ends", .timeLimit(.minutes(15)))
+@Suite("Ends", .timeLimit(.minutes(45)))
 struct EndTests {
   private static let model = TinyModel(.llama, seed: 51)
   private static let endless = SamplingParams(ignoresEndTokens: true)

@@ -8,7 +8,7 @@ import MartletTokenizers
 import Testing
 
 /// What a caller sees of the engine, on tiny models.
-@Suite("The engine", .timeLimit(.minutes(15)))
+@Suite("The engine", .timeLimit(.minutes(45)))
 struct EngineTests {
   static let model = TinyModel(.llama, seed: 11)
 

@@ -37,7 +37,7 @@ private final class BrittleModel: LanguageModel {
 }
 
 /// What is left when a step cannot be computed.
-@Suite("An engine whose step fails", .timeLimit(.minutes(15)))
+@Suite("An engine whose step fails", .timeLimit(.minutes(45)))
 struct FailureTests {
   @Test("tells everybody why, gives back every page, and takes no more")
   func failure() async throws {

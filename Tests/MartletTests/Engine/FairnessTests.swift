@@ -7,7 +7,7 @@ import MartletTestSupport
 import Testing
 
 /// What ``CapacityPolicy`` promises, of thousands of random loads on the scheduler and the cache themselves.
-@Suite("The schedule", .timeLimit(.minutes(15)))
+@Suite("The schedule", .timeLimit(.minutes(45)))
 struct FairnessTests {
   private static let layers = [
     ScheduleDriver.Layers(windows: [nil], pageSize: 4), ScheduleDriver.Layers(windows: [nil, 24], pageSize: 8),
@@ -142,9 +142,7 @@ struct FairnessTests {
     #expect(driver.scheduler.running.count == 256)
     var best = Duration.seconds(1)
     for _ in 0..<10 {
-      let began = ContinuousClock.now
-      for _ in 0..<40 { _ = driver.step() }
-      best = min(best, (ContinuousClock.now - began) / 40)
+      best = min(best, processorTime { for _ in 0..<40 { _ = driver.step() } } / 40)
     }
     print("schedule and books of 256 requests: \(best) a step")
     #expect(driver.scheduler.running.count == 256 && driver.scheduler.pauses == 0)

@@ -7,7 +7,7 @@ import MartletTestSupport
 import Testing
 
 /// What prefix reuse saves, and that nobody can tell otherwise.
-@Suite("Prefix reuse", .timeLimit(.minutes(15)))
+@Suite("Prefix reuse", .timeLimit(.minutes(45)))
 struct PrefixReuseTests {
   struct Variant: Sendable, CustomTestStringConvertible {
     var backend: String

@@ -10,7 +10,7 @@ import MetricsTestKit
 import Testing
 
 /// Whatever is paused, reused, chunked or cancelled around a request, it gets the tokens that it gets alone.
-@Suite("Random schedules", .serialized, .timeLimit(.minutes(10)))
+@Suite("Random schedules", .serialized, .timeLimit(.minutes(45)))
 struct RandomScheduleTests {
   private struct Job {
     var prompt: [Int]

@@ -9,7 +9,7 @@ import MetricsTestKit
 import Testing
 
 /// How requests end, and what their readers and the engine's watchers see, on tiny models.
-@Suite("Requests", .timeLimit(.minutes(15)))
+@Suite("Requests", .timeLimit(.minutes(45)))
 struct RequestTests {
   private static let model = TinyModel(.llama, seed: 51)
   private static let endless = SamplingParams(ignoresEndTokens: true)

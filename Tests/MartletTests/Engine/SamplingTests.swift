@@ -6,7 +6,7 @@ import MartletTestSupport
 import Testing
 
 /// What sampling parameters do inside the engine, on tiny models.
-@Suite("Sampling in the engine", .timeLimit(.minutes(15)))
+@Suite("Sampling in the engine", .timeLimit(.minutes(45)))
 struct SamplingTests {
   private static let model = TinyModel(.llama, seed: 41)
 

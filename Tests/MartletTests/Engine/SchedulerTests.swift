@@ -6,7 +6,7 @@ import MartletTestSupport
 import Testing
 
 /// Many requests, little room: whatever the scheduler does, each gets the tokens that it gets alone.
-@Suite("The scheduler", .timeLimit(.minutes(15)))
+@Suite("The scheduler", .timeLimit(.minutes(45)))
 struct SchedulerTests {
   struct Job: Sendable {
     var prompt: [Int]

@@ -69,7 +69,7 @@ private final class OwnLoop {
 }
 
 @Suite(
-  "The engine's thread", .serialized, .timeLimit(.minutes(15)),
+  "The engine's thread", .serialized, .timeLimit(.minutes(45)),
   .enabled(if: martlet_allocation_counter_is_present(), "a sanitizer or another C library has its own allocator"))
 struct SteadyLoopTests {
   /// What requests may differ in without an allocation a token. Log-probabilities are arrays and apart.

@@ -38,7 +38,7 @@ private final class TimedModel: LanguageModel {
   }
 }
 
-@Suite("A step's time", .timeLimit(.minutes(15)))
+@Suite("A step's time", .timeLimit(.minutes(45)))
 struct StepPacerTests {
   @Test("is kept by as many prompt tokens as fit into it, from above and from below", arguments: [1, 30, 500])
   func closesIn(start: Int) {

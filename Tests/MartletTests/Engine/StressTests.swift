@@ -5,7 +5,7 @@ import MartletTestSupport
 import Testing
 
 /// Many tasks at once, some of which lose interest: the others get the tokens that they get alone, and every page comes back.
-@Suite("Many streams", .serialized, .timeLimit(.minutes(15)))
+@Suite("Many streams", .serialized, .timeLimit(.minutes(45)))
 struct StressTests {
   struct Job: Sendable {
     /// How a reader loses interest, and after how many chunks.

@@ -16,7 +16,7 @@ private final class Times: Sendable {
 }
 
 /// What snapshots of the engine say, against what was asked of it and what its statistics say.
-@Suite(.timeLimit(.minutes(15)))
+@Suite(.timeLimit(.minutes(45)))
 struct SnapshotTests {
   private static let endless = SamplingParams(ignoresEndTokens: true)
 

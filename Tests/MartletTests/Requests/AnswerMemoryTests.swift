@@ -10,7 +10,7 @@ import MartletTokenizers
 import Testing
 
 /// Answers that come back in a conversation are the tokens that they were, and nothing else changes.
-@Suite(.timeLimit(.minutes(15)))
+@Suite(.timeLimit(.minutes(45)))
 struct AnswerMemoryTests {
   /// Calls as many models write them: on lines of their own, as JSON with spaces. Thoughts are written as long as no question follows.
   private static let template = """

@@ -142,7 +142,7 @@ import Testing
     let llm = try Self.llm()
     let messages = (0..<2000).flatMap { [ChatMessage(role: "user", content: "q\($0)"), ChatMessage(role: "assistant", content: "a")] }
     var conversation = Conversation(messages: messages)
-    let duration = try ContinuousClock().measure {
+    let duration = try processorTime {
       let reply = try conversation.ask("now", of: llm, sampling: sampling)
       // The room of an answer and a quarter of the context are free, and one turn more would not have left them.
       let length = reply.generation.promptTokenIDs.count
