@@ -23,12 +23,12 @@ package struct CPUTensorKernels: TensorKernels {
     pool.run(taskCount: rows.taskCount, function: kernels.rms_norm, with: arguments)
   }
 
-  package func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
+  package func add(_ addend: Tensor, scaledBy scale: Float, to accumulator: Tensor, on queue: any DeviceQueue) {
     let rows = RowTasks(addend.shape, in: pool)
     let arguments = martlet_add_arguments(
       addend: addend.pointer(.f32, addend.shape, "add: addend"),
       accumulator: accumulator.pointer(.f32, addend.shape, "add: accumulator"),
-      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask))
+      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask), scale: scale)
     pool.run(taskCount: rows.taskCount, function: kernels.add, with: arguments)
   }
 
@@ -39,6 +39,31 @@ package struct CPUTensorKernels: TensorKernels {
       accumulator: accumulator.pointer(.f32, accumulator.shape, "addRow: accumulator"),
       rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask))
     pool.run(taskCount: rows.taskCount, function: kernels.add_row, with: arguments)
+  }
+
+  package func scale(_ values: Tensor, by scale: Float, softCap: Float?, on queue: any DeviceQueue) {
+    enforce(softCap ?? 1 > 0, "scale: a soft cap is above 0, not \(softCap ?? 0)")
+    // A tanh costs about as much as four loads and stores.
+    let rows = RowTasks(values.shape, costOfValue: softCap == nil ? 1 : 4, in: pool)
+    let arguments = martlet_scale_arguments(
+      values: values.pointer(.f32, values.shape, "scale: values"), rows: Int32(rows.count), columns: Int32(rows.columns),
+      rows_per_task: Int32(rows.perTask), scale: scale, cap: softCap ?? 0)
+    pool.run(taskCount: rows.taskCount, function: kernels.scale, with: arguments)
+  }
+
+  package func scaleRows(_ values: Tensor, columns: Int, by factors: Tensor, rows indices: Tensor, on queue: any DeviceQueue) {
+    let rows = RowTasks(values.shape, in: pool), factorCount = factors.count
+    enforce(columns >= 0 && columns <= rows.columns, "scaleRows: \(columns) columns of \(rows.columns)")
+    let chosen: UnsafePointer<Int32> = indices.pointer(.i32, Shape(rows.count), "scaleRows: rows")
+    for index in 0..<rows.count {
+      let row = Int(chosen[index])
+      enforce(row >= 0 && row < factorCount, "scaleRows: entry \(index) is \(row), of \(factorCount) factors")
+    }
+    let arguments = martlet_scale_rows_arguments(
+      values: values.pointer(.f32, values.shape, "scaleRows: values"),
+      factors: factors.pointer(.f32, Shape(factorCount), "scaleRows: factors"),
+      indices: chosen, rows: Int32(rows.count), columns: Int32(rows.columns), scaled: Int32(columns), rows_per_task: Int32(rows.perTask))
+    pool.run(taskCount: rows.taskCount, function: kernels.scale_rows, with: arguments)
   }
 
   package func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue) {

@@ -5,27 +5,9 @@ public import MartletCore
 
 /// A decoder-only language model: token ids in, hidden states out, logits for the rows that are asked for.
 ///
-/// A model is made once, with all its working memory: a step allocates nothing. It knows neither requests nor sampling; what a step is made of
-/// stands in the `AttentionMetadata`. It lives inside one loop and is not `Sendable`.
-///
-/// ## Adding an architecture
-///
-/// Write one file like `Llama.swift`, conform to this protocol, and add the type to a ``ModelRegistry``.
-public protocol LanguageModel: AnyObject, SendableMetatype {
-  /// `general.architecture` of the GGUF files that it reads.
-  static var architecture: String { get }
-
-  /// How Hugging Face directories of this architecture are read; none by default.
-  static var checkpoints: [CheckpointTranslation] { get }
-
-  /// The attention layers that a source's model has, without loading its large weights.
-  ///
-  /// - Parameter device: holds the small tensors that are part of a layer, such as the norms of query and key heads.
-  static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec]
-
-  /// Loads the model.
-  init(_ source: any ModelSource, in context: ModelContext) throws
-
+/// A model is made once, by its ``ModelArchitecture``, with all its working memory: a step allocates nothing. It knows neither requests nor sampling; what
+/// a step is made of stands in the `AttentionMetadata`. It lives inside one loop and is not `Sendable`.
+public protocol LanguageModel: AnyObject {
   var configuration: ModelConfiguration { get }
 
   /// One attention layer for each layer of the model, in order.
@@ -43,10 +25,6 @@ public protocol LanguageModel: AnyObject, SendableMetatype {
   ///   - rows: int32 `[m]`, m at most the context's `maxLogitRows`.
   ///   - output: float32 `[m, vocabularySize]`.
   func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
-}
-
-extension LanguageModel {
-  public static var checkpoints: [CheckpointTranslation] { [] }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

@@ -5,39 +5,41 @@ public import MartletFormats
 /// The architectures that can be loaded: a value, so that adding one changes nobody else's.
 public struct ModelRegistry: Sendable {
   /// In the order in which they were added.
-  public private(set) var models: [any LanguageModel.Type]
+  public private(set) var architectures: [any ModelArchitecture.Type]
 
-  public init(_ models: [any LanguageModel.Type] = []) { self.models = models }
+  public init(_ architectures: [any ModelArchitecture.Type] = []) { self.architectures = architectures }
 
   /// The house's own architectures.
-  public static let builtIn = ModelRegistry([Llama.self, Gemma3.self, Qwen2.self, Qwen3.self])
+  public static let builtIn = ModelRegistry([
+    Llama.self, Gemma2.self, Gemma3.self, Granite.self, Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self, SmolLM3.self,
+  ])
 
   /// The names of all architectures.
-  public var architectures: [String] { models.map { $0.architecture } }
+  public var names: [String] { architectures.map { $0.name } }
 
   /// A registry with one more architecture; of two with one name the later is found.
-  public func adding(_ model: any LanguageModel.Type) -> ModelRegistry {
-    ModelRegistry(models.filter { $0.architecture != model.architecture } + [model])
+  public func adding(_ architecture: any ModelArchitecture.Type) -> ModelRegistry {
+    ModelRegistry(architectures.filter { $0.name != architecture.name } + [architecture])
   }
 
-  /// The type that reads this source.
+  /// The architecture that reads this source.
   /// - Throws: ``ModelError/Code/unknownArchitecture``, or the source's error where it names none.
-  public func model(for source: any ModelSource) throws -> any LanguageModel.Type {
-    let architecture = try source.string("general.architecture")
-    guard let model = models.first(where: { $0.architecture == architecture }) else {
-      throw ModelError.unknownArchitecture(architecture, known: architectures)
+  public func architecture(of source: any ModelSource) throws -> any ModelArchitecture.Type {
+    let name = try source.string("general.architecture")
+    guard let architecture = architectures.first(where: { $0.name == name }) else {
+      throw ModelError.unknownArchitecture(name, known: names)
     }
-    return model
+    return architecture
   }
 
   /// A Hugging Face directory as a source: its settings and tensors under GGUF's names.
   /// - Throws: ``ModelError`` naming the `model_type` that no architecture here reads, or the setting that is missing, unknown or not supported.
   public func source(_ directory: HuggingFaceDirectory) throws -> any ModelSource {
     guard let type = directory.config["model_type"]?.string else { throw ModelError.missingSetting("model_type") }
-    for model in models {
-      guard let translation = model.checkpoints.first(where: { $0.modelType == type }) else { continue }
-      return try TranslatedCheckpoint(directory, architecture: model.architecture, translation: translation)
+    for architecture in architectures {
+      guard let translation = architecture.checkpoints.first(where: { $0.modelType == type }) else { continue }
+      return try TranslatedCheckpoint(directory, architecture: architecture.name, translation: translation)
     }
-    throw ModelError.unknownArchitecture(type, known: models.flatMap { $0.checkpoints.map(\.modelType) })
+    throw ModelError.unknownArchitecture(type, known: architectures.flatMap { $0.checkpoints.map(\.modelType) })
   }
 }

@@ -1,14 +1,14 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletAttention
-import MartletCore
+public import MartletCore
 
 /// Reads a model's tensors by name, brings them to the device, and knows which were read.
 ///
 /// A tensor that nobody asked for is an error at the end: a formula that ignores a part of the model gives wrong text without a word.
-struct WeightLoader {
-  let source: any ModelSource
-  let device: any Device
+public struct WeightLoader {
+  public let source: any ModelSource
+  public let device: any Device
   private let architecture: String
   private let progress: ((Double) throws -> Void)?
   private let tensors: [ModelTensor]
@@ -17,7 +17,8 @@ struct WeightLoader {
   private var loadedByteCount = 0
   private var names: Set<String> = []
 
-  init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) throws -> Void)? = nil) {
+  /// - Parameter architecture: who reads, for messages.
+  public init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) throws -> Void)? = nil) {
     self.source = source
     self.architecture = architecture
     self.device = device
@@ -27,10 +28,18 @@ struct WeightLoader {
     totalByteCount = max(byteCounts.values.reduce(0, +), 1)
   }
 
-  func has(_ name: String) -> Bool { byteCounts[name] != nil }
+  public func has(_ name: String) -> Bool { byteCounts[name] != nil }
 
   /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
-  mutating func projection(_ parts: [(name: String, rows: Int)], columns: Int, hasBias: Bool = false) throws -> Projection {
+  /// - Parameter whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
+  public mutating func projection(
+    _ parts: [(name: String, rows: Int)], orOne whole: String? = nil, columns: Int, hasBias: Bool = false
+  ) throws -> Projection {
+    var parts = parts
+    let rows = parts.reduce(0) { $0 + $1.rows }
+    if let whole, !has("\(parts[0].name).weight"), tensors.first(where: { $0.name == "\(whole).weight" })?.shape.first == rows {
+      parts = [(whole, rows)]
+    }
     var weights: [Weight] = []
     var bias: [Float] = []
     for part in parts {
@@ -41,38 +50,39 @@ struct WeightLoader {
     return Projection(weight: try device.prepare(weights), bias: hasBias ? try vector(bias) : nil)
   }
 
-  mutating func projection(_ name: String, rows: Int, columns: Int) throws -> Projection {
+  public mutating func projection(_ name: String, rows: Int, columns: Int) throws -> Projection {
     try projection([(name, rows)], columns: columns)
   }
 
-  mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
+  public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
     RMSNorm(weight: try vector(name, count: count), epsilon: epsilon)
   }
 
-  mutating func headNorm(_ name: String, count: Int, epsilon: Float) throws -> HeadNorm {
+  public mutating func headNorm(_ name: String, count: Int, epsilon: Float) throws -> HeadNorm {
     HeadNorm(weight: try vector(name, count: count), epsilon: epsilon)
   }
 
   /// Small values that the host needs.
-  mutating func floats(_ name: String, count: Int) throws -> [Float] {
+  public mutating func floats(_ name: String, count: Int) throws -> [Float] {
     let values = try source.floats(name, count: count)
     try note(name)
     return values
   }
 
   /// Says that a tensor needs no memory of its own, because another one serves for it.
-  mutating func skip(_ name: String) throws { if has(name) { try note(name) } }
+  public mutating func skip(_ name: String) throws { if has(name) { try note(name) } }
 
   /// - Throws: ``ModelError/Code/unusedTensor`` for the first tensor of the file that was not read.
-  func finish() throws {
+  public func finish() throws {
     if let unused = tensors.first(where: { !names.contains($0.name) }) {
       throw ModelError.unusedTensor(name: source.spelling(of: unused.name), architecture: architecture)
     }
   }
 
-  private mutating func vector(_ name: String, count: Int) throws -> Tensor { try vector(floats(name, count: count)) }
+  mutating func vector(_ name: String, count: Int) throws -> Tensor { try vector(floats(name, count: count)) }
 
-  private func vector(_ values: [Float]) throws -> Tensor {
+  /// Values on the device, `[count]`.
+  public func vector(_ values: [Float]) throws -> Tensor {
     let host = try device.makeHostBuffer(of: Float.self, count: values.count)
     for (index, value) in values.enumerated() { host[index] = value }
     let tensor = try device.makeTensor(Shape(values.count), .f32)

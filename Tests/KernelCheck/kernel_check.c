@@ -196,7 +196,7 @@ static void check_add_and_gather(int32_t columns) {
   size_t count = rows * (size_t)columns;
   float *x = random_floats(count, 1), *y = random_floats(count, 1), *z = zeroed(count * 4);
   memcpy(z, y, count * 4);
-  martlet_add_arguments a = {x, y, rows, columns, 3};
+  martlet_add_arguments a = {x, y, rows, columns, 3, 1};
   run(tested->tensor.add, &a, 2);
   for (size_t i = 0; i < count; i++) z[i] += x[i];
   same_bits(named("add, %d columns", columns, 0), y, z, count * 4);
@@ -212,12 +212,42 @@ static void check_add_and_gather(int32_t columns) {
   release(x), release(y), release(z);
 }
 
+static void check_scaling(int32_t columns) {
+  enum { rows = 4 };
+  size_t count = rows * (size_t)columns;
+  float *x = random_floats(count, 1), *y = random_floats(count, 1), *z = zeroed(count * 4);
+  for (size_t i = 0; i < count; i++) z[i] = (float)((double)y[i] + 0.22f * (double)x[i]);
+  martlet_add_arguments a = {x, y, rows, columns, 3, 0.22f};
+  run(tested->tensor.add, &a, 2);
+  compare(named("scaled add, %d columns", columns, 0), y, z, count, 2e-7);
+  const int32_t scaled = columns > 5 ? columns - 5 : columns, indices[rows] = {3, 0, 0, 2};
+  const float factors[rows] = {1, -2, 0.5f, 1.25f};
+  memcpy(y, x, count * 4), memcpy(z, x, count * 4);
+  martlet_scale_rows_arguments b = {y, factors, indices, rows, columns, scaled, 3};
+  run(tested->tensor.scale_rows, &b, 2);
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t i = 0; i < scaled; i++) z[row * columns + i] *= factors[indices[row]];
+  same_bits(named("scale_rows, %d columns", columns, 0), y, z, count * 4);
+  memcpy(y, x, count * 4);
+  martlet_scale_arguments c = {y, rows, columns, 3, 0.125f, 0};
+  run(tested->tensor.scale, &c, 2);
+  for (size_t i = 0; i < count; i++) z[i] = x[i] * 0.125f;
+  same_bits(named("scale, %d columns", columns, 0), y, z, count * 4);
+  memcpy(y, x, count * 4);
+  c.scale = 7, c.cap = 3;
+  run(tested->tensor.scale, &c, 2);
+  for (size_t i = 0; i < count; i++) z[i] = (float)(3 * tanh(7 * (double)x[i] / 3));
+  compare(named("soft cap, %d columns", columns, 0), y, z, count, 4e-7);
+  release(x), release(y), release(z);
+}
+
 static void check_tensor_kernels(void) {
   for (size_t i = 0; i < sizeof row_lengths / sizeof row_lengths[0]; i++) {
     check_rms_norm(row_lengths[i]);
     check_gated_activation(row_lengths[i], martlet_activation_silu);
     check_gated_activation(row_lengths[i], martlet_activation_gelu_tanh);
     check_add_and_gather(row_lengths[i]);
+    check_scaling(row_lengths[i]);
   }
   check_limits();
 }

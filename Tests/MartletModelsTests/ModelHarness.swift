@@ -23,7 +23,7 @@ final class ModelHarness {
       dataType: dataType, pageSize: .tokens(pageSize), maxSequenceLength: maxSequenceLength, maxSequences: 2)
     let context = AttentionContext(
       device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: maxSequenceLength, workerCount: 2)
-    model = try ModelRegistry.builtIn.model(for: source).init(
+    model = try ModelRegistry.builtIn.architecture(of: source).load(
       source,
       in: ModelContext(
         attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: maxSequenceLength))

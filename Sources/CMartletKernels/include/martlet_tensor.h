@@ -19,12 +19,28 @@ typedef struct martlet_rms_norm_arguments {
   float epsilon;
 } martlet_rms_norm_arguments;
 
-// Rows of accumulator += addend.
+// Rows of accumulator += scale · addend; with a scale of 1, the plain sum to the bit.
 typedef struct martlet_add_arguments {
   const float *addend;   // [rows, columns]
   float *accumulator;    // [rows, columns]
   int32_t rows, columns, rows_per_task;
+  float scale;
 } martlet_add_arguments;
+
+// Rows of values = scale · values, or, under a cap above 0, of cap · tanh(scale · values / cap).
+typedef struct martlet_scale_arguments {
+  float *values;         // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+  float scale, cap;
+} martlet_scale_arguments;
+
+// values[r, 0 ..< scaled] *= factors[indices[r]]
+typedef struct martlet_scale_rows_arguments {
+  float *values;           // [rows, columns]
+  const float *factors;    // [_]
+  const int32_t *indices;  // [rows], each an element of factors
+  int32_t rows, columns, scaled, rows_per_task;
+} martlet_scale_rows_arguments;
 
 // Rows of accumulator[r, :] += addend.
 typedef struct martlet_add_row_arguments {
@@ -58,6 +74,8 @@ typedef struct martlet_tensor_kernels {
   martlet_task_function rms_norm;
   martlet_task_function add;
   martlet_task_function add_row;
+  martlet_task_function scale;
+  martlet_task_function scale_rows;
   martlet_task_function gated_activation;
   martlet_task_function gather_rows;
 } martlet_tensor_kernels;

@@ -51,8 +51,40 @@ static void add(const void *arguments, int32_t task, int32_t worker, void *scrat
   size_t i = (size_t)rows.first * (size_t)a->columns, end = (size_t)rows.end * (size_t)a->columns;
   float *y = a->accumulator;
   (void)worker, (void)scratch;
-  for (; i + 16 <= end; i += 16) f32x16_store(y + i, f32x16_load(y + i) + f32x16_load(a->addend + i));
-  for (; i < end; i++) y[i] += a->addend[i];
+  // x + 1·y is x + y, rounded once.
+  f32x16 scale = f32x16_set(a->scale);
+  for (; i + 16 <= end; i += 16) f32x16_store(y + i, f32x16_fma(f32x16_load(a->addend + i), scale, f32x16_load(y + i)));
+  int32_t tail = (int32_t)(end - i);
+  if (tail)
+    f32x16_store_first(y + i, f32x16_fma(f32x16_load_first(a->addend + i, tail), scale, f32x16_load_first(y + i, tail)), tail);
+}
+
+MARTLET_INLINE f32x16 f32x16_scaled(f32x16 x, f32x16 scale, float cap) {
+  return cap > 0 ? f32x16_tanh(x * scale) * cap : x * scale;
+}
+
+static void scale(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_scale_arguments *a = arguments;
+  row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
+  size_t i = (size_t)rows.first * (size_t)a->columns, end = (size_t)rows.end * (size_t)a->columns;
+  f32x16 scale = f32x16_set(a->cap > 0 ? a->scale / a->cap : a->scale);
+  float *y = a->values;
+  (void)worker, (void)scratch;
+  for (; i + 16 <= end; i += 16) f32x16_store(y + i, f32x16_scaled(f32x16_load(y + i), scale, a->cap));
+  int32_t tail = (int32_t)(end - i);
+  if (tail) f32x16_store_first(y + i, f32x16_scaled(f32x16_load_first(y + i, tail), scale, a->cap), tail);
+}
+
+static void scale_rows(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_scale_rows_arguments *a = arguments;
+  row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
+  int32_t whole = a->scaled & ~15;
+  (void)worker, (void)scratch;
+  for (int32_t row = rows.first; row < rows.end; row++) {
+    float *y = a->values + (size_t)row * (size_t)a->columns, factor = a->factors[a->indices[row]];
+    for (int32_t i = 0; i < whole; i += 16) f32x16_store(y + i, f32x16_load(y + i) * factor);
+    for (int32_t i = whole; i < a->scaled; i++) y[i] *= factor;
+  }
 }
 
 static void add_row(const void *arguments, int32_t task, int32_t worker, void *scratch) {

@@ -21,7 +21,7 @@ package struct EngineParts {
 
   package init(_ source: any ModelSource, configuration: EngineConfiguration, progress: ((Double) throws -> Void)?) throws {
     try configuration.validate()
-    let modelType = try configuration.models.model(for: source)
+    let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
     let trained = try ModelConfiguration(source).contextLength
@@ -41,9 +41,9 @@ package struct EngineParts {
       device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
       quantConfig: QuantConfig(kvScales: configuration.kvCache.scales, fp8Inputs: configuration.kvCache.fp8Inputs))
-    try MemoryCheck.run(source, layers: modelType.attentionLayers(of: source, on: device), backend: backend, context: context)
+    try MemoryCheck.run(source, layers: architecture.attentionLayers(of: source, on: device), backend: backend, context: context)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
-    let model = try modelType.init(
+    let model = try architecture.load(
       source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: cacheConfig, on: device)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)

@@ -184,7 +184,7 @@ struct Inspection: Encodable {
         layers: configuration.numLayers, hiddenSize: configuration.hiddenSize, feedForwardSize: configuration.feedForwardSize,
         heads: configuration.numHeads, kvHeads: configuration.numKVHeads, headDim: configuration.headDim,
         vocabularySize: configuration.vocabularySize)
-      let layers = try ModelRegistry.builtIn.model(for: source).attentionLayers(of: source, on: device)
+      let layers = try ModelRegistry.builtIn.architecture(of: source).attentionLayers(of: source, on: device)
       if let contextLength, contextLength > configuration.contextLength {
         throw CommandError(
           "--context is \(contextLength): the model was made for contexts of at most \(configuration.contextLength) tokens")

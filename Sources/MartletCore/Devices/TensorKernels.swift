@@ -17,17 +17,33 @@ public protocol TensorKernels: Sendable {
   /// Integer codes stay integers; a block's scale and minimum are applied in float32.
   func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue)
 
-  /// `accumulator[r, :] += addend[r, :]`.
-  func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
+  /// `accumulator[r, :] += scale · addend[r, :]`; with a scale of 1 the plain sum, to the bit.
+  func add(_ addend: Tensor, scaledBy scale: Float, to accumulator: Tensor, on queue: any DeviceQueue)
 
   /// `accumulator[r, :] += row`; row `[columns]`.
   func addRow(_ row: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
+
+  /// `values[r, i] = scale · values[r, i]`, or, with a soft cap, `cap · tanh(scale · values[r, i] / cap)`; values `[n, columns]`.
+  /// - Precondition: a cap is above 0.
+  func scale(_ values: Tensor, by scale: Float, softCap: Float?, on queue: any DeviceQueue)
+
+  /// `values[r, 0..<columns] *= factors[rows[r]]`: a factor for each row, such as one that its position asks for. values `[n, at least columns]`, factors
+  /// `[any]`, rows int32 `[n]`.
+  /// - Precondition: every row is an element of `factors`.
+  func scaleRows(_ values: Tensor, columns: Int, by factors: Tensor, rows: Tensor, on queue: any DeviceQueue)
 
   /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`.
   func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue)
 
   /// `output[i, :] = input[rows[i], :]`, rows int32 `[n]`.
   func gatherRows(_ input: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+}
+
+extension TensorKernels {
+  /// `accumulator[r, :] += addend[r, :]`.
+  public func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
+    add(addend, scaledBy: 1, to: accumulator, on: queue)
+  }
 }
 
 /// The nonlinearity of a gated feed-forward layer.

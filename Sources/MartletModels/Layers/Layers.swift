@@ -1,50 +1,49 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-import MartletAttention
-import MartletCore
+public import MartletAttention
+public import MartletCore
 
-// The pieces of which every decoder is made. Each holds its weights and writes into memory that the caller hands in.
+// The pieces of which models are made. Each holds its weights and writes into memory that the caller hands in.
 
 /// y = x / √(mean(x²) + ε) · weight, row by row.
-struct RMSNorm {
-  let weight: Tensor
-  let epsilon: Float
+public struct RMSNorm {
+  public let weight: Tensor
+  public let epsilon: Float
 
-  func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+  public func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
     kernels.rmsNorm(input, weight: weight, epsilon: epsilon, output: output, on: queue)
   }
 }
 
 /// y = x · Wᵀ + b, for one weight or several that are stacked by rows; most have no b.
-struct Projection {
-  let weight: any PreparedWeight
-  let bias: Tensor?
+public struct Projection {
+  public let weight: any PreparedWeight
+  public let bias: Tensor?
 
-  func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+  public func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
     kernels.product(input, weight, output: output, on: queue)
     if let bias { kernels.addRow(bias, to: output, on: queue) }
   }
 }
 
 /// y = W_down · (activation(W_gate · x) ⊙ (W_up · x)).
-struct GatedMLP {
-  let activation: GatedActivation
-  let gateUp: Projection
-  let down: Projection
+public struct GatedMLP {
+  public let activation: GatedActivation
+  public let gateUp: Projection
+  public let down: Projection
 
-  init(
-    _ loader: inout WeightLoader, layer: Int, configuration: ModelConfiguration, activation: GatedActivation
-  ) throws {
-    let prefix = "blk.\(layer)"
+  /// Reads `<prefix>.ffn_gate`, `.ffn_up` and `.ffn_down`. A file whose `ffn_up` has the rows of both and no `ffn_gate` has the gate's first.
+  public init(_ loader: inout WeightLoader, prefix: String, configuration: ModelConfiguration, activation: GatedActivation) throws {
+    let width = configuration.feedForwardSize, hiddenSize = configuration.hiddenSize
     self.activation = activation
     gateUp = try loader.projection(
-      [("\(prefix).ffn_gate", configuration.feedForwardSize), ("\(prefix).ffn_up", configuration.feedForwardSize)],
-      columns: configuration.hiddenSize)
-    down = try loader.projection(
-      "\(prefix).ffn_down", rows: configuration.hiddenSize, columns: configuration.feedForwardSize)
+      ["\(prefix).ffn_gate", "\(prefix).ffn_up"].map { (name: $0, rows: width) }, orOne: "\(prefix).ffn_up", columns: hiddenSize)
+    down = try loader.projection("\(prefix).ffn_down", rows: hiddenSize, columns: width)
   }
 
-  func callAsFunction(_ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+  public func callAsFunction(
+    _ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
+  ) {
     let n = input.shape[0]
     let gateUp = memory.gateUp.prefix(n)  // [n, 2·feedForwardSize]
     let activated = memory.activated.prefix(n)  // [n, feedForwardSize]
@@ -54,53 +53,68 @@ struct GatedMLP {
   }
 }
 
-/// y = W_o · attention(W_qkv · x + b_qkv): q/k norm, positions and the cache are the attention layer's business.
-struct SelfAttention {
-  let layer: AttentionLayer
-  let qkv: Projection
-  let output: Projection
+/// y = W_o · attention(W_qkv · x + b_qkv) + b_o: q/k norm, positions and the cache are the attention layer's business.
+public struct SelfAttention {
+  public let layer: AttentionLayer
+  public let qkv: Projection
+  public let output: Projection
+  /// `[positions]`: multiplies the queries at each position; nil = 1.
+  let queryFactors: Tensor?
 
-  /// - Parameter hasBias: whether queries, keys and values have biases.
-  init(
-    _ loader: inout WeightLoader, spec: AttentionLayerSpec, configuration: ModelConfiguration, hasBias: Bool = false,
-    in context: ModelContext
+  /// Reads `blk.<layer>.attn_q`, `.attn_k` and `.attn_v`, or `.attn_qkv` with the rows of all three, and `.attn_output`.
+  /// - Parameter queryFactors: multiplies the queries at each position, which is the same before rotation and after it; nil = 1.
+  public init(
+    _ loader: inout WeightLoader, spec: AttentionLayerSpec, configuration: ModelConfiguration, biases: ProjectionBiases = [],
+    queryFactors: Tensor? = nil, in context: ModelContext
   ) throws {
     let prefix = "blk.\(spec.layerIndex)"
     layer = try AttentionLayer(spec, backend: context.attentionBackend, in: context.attention)
     qkv = try loader.projection(
       [
-        ("\(prefix).attn_q", spec.queryWidth), ("\(prefix).attn_k", spec.keyWidth),
-        ("\(prefix).attn_v", spec.valueWidth),
-      ], columns: configuration.hiddenSize, hasBias: hasBias)
-    output = try loader.projection("\(prefix).attn_output", rows: configuration.hiddenSize, columns: spec.outputWidth)
+        ("\(prefix).attn_q", spec.queryWidth), ("\(prefix).attn_k", spec.keyWidth), ("\(prefix).attn_v", spec.valueWidth),
+      ], orOne: "\(prefix).attn_qkv", columns: configuration.hiddenSize, hasBias: biases.contains(.queryKeyValue))
+    output = try loader.projection(
+      [("\(prefix).attn_output", configuration.hiddenSize)], columns: spec.outputWidth, hasBias: biases.contains(.output))
+    self.queryFactors = queryFactors
   }
 
-  func callAsFunction(
+  public func callAsFunction(
     _ input: Tensor, into output: Tensor, metadata: AttentionMetadata, _ memory: StepMemory, on queue: any DeviceQueue,
     _ kernels: any TensorKernels
   ) throws {
     let n = input.shape[0]
-    let qkv = memory.qkv.prefix(n)  // [n, queryWidth + keyWidth + valueWidth]
-    let attended = memory.attended.prefix(n)  // [n, outputWidth]
+    let spec = layer.spec
+    let qkv = memory.qkv(n, columns: spec.fusedWidth)  // [n, queryWidth + keyWidth + valueWidth]
+    let attended = memory.attended(n, columns: spec.outputWidth)  // [n, outputWidth]
     self.qkv(input, into: qkv, on: queue, kernels)
+    if let queryFactors {
+      kernels.scaleRows(qkv, columns: spec.queryWidth, by: queryFactors, rows: metadata.ragged.positionIDs, on: queue)
+    }
     try layer.forward(AttentionInputs(fusedQKV: qkv), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
     self.output(attended, into: output, on: queue, kernels)
   }
 }
 
 /// The token embedding and its counterpart at the end, which many models share.
-struct Vocabulary {
-  let embedding: Projection
+public struct Vocabulary {
+  public let embedding: Projection
   /// Multiplies embeddings.
-  let scale: Float
-  let norm: RMSNorm
-  let output: Projection
+  public let embeddingScale: Float
+  public let norm: RMSNorm
+  public let output: Projection
+  /// Multiplies logits.
+  public let logitScale: Float
+  /// cap · tanh(logit / cap) on scaled logits; nil = none.
+  public let logitCap: Float?
 
-  init(_ loader: inout WeightLoader, configuration: ModelConfiguration, scale: Float = 1) throws {
+  /// Reads `token_embd`, `output_norm` and, if it is not the embedding once more, `output`.
+  public init(
+    _ loader: inout WeightLoader, configuration: ModelConfiguration, embeddingScale: Float = 1, logitScale: Float = 1,
+    logitCap: Float? = nil
+  ) throws {
     let rows = configuration.vocabularySize
     let columns = configuration.hiddenSize
     embedding = try loader.projection("token_embd", rows: rows, columns: columns)
-    self.scale = scale
     norm = try loader.norm("output_norm.weight", count: columns, epsilon: configuration.normEpsilon)
     if try loader.source.sharesEmbedding() {
       output = embedding
@@ -108,38 +122,42 @@ struct Vocabulary {
     } else {
       output = try loader.projection("output", rows: rows, columns: columns)
     }
+    self.embeddingScale = embeddingScale
+    self.logitScale = logitScale
+    self.logitCap = logitCap
   }
 
-  func embed(_ tokens: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
-    kernels.embed(tokens: tokens, weight: embedding.weight, scale: scale, output: output, on: queue)
+  public func embed(_ tokens: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+    kernels.embed(tokens: tokens, weight: embedding.weight, scale: embeddingScale, output: output, on: queue)
   }
 
-  func logits(
+  public func logits(
     of hidden: Tensor, rows: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
   ) {
     let chosen = memory.chosen.prefix(rows.count)
     kernels.gatherRows(hidden, rows: rows, output: chosen, on: queue)
     norm(chosen, into: chosen, on: queue, kernels)
     self.output(chosen, into: output, on: queue, kernels)
+    if logitScale != 1 || logitCap != nil { kernels.scale(output, by: logitScale, softCap: logitCap, on: queue) }
   }
 }
 
 /// A model's working memory for one step, made once for the largest.
-struct StepMemory {
+public struct StepMemory {
   /// `[maxNumTokens, hiddenSize]`: the residual stream.
-  let hidden: Tensor
+  public let hidden: Tensor
   /// `[maxNumTokens, hiddenSize]`: what a block reads.
-  let normed: Tensor
+  public let normed: Tensor
   /// `[maxNumTokens, hiddenSize]`: what a block adds.
-  let added: Tensor
-  let qkv: Tensor
-  let attended: Tensor
+  public let added: Tensor
+  private let qkv: Tensor
+  private let attended: Tensor
   let gateUp: Tensor
   let activated: Tensor
   /// `[maxLogitRows, hiddenSize]`.
   let chosen: Tensor
 
-  init(_ configuration: ModelConfiguration, layers: [AttentionLayerSpec], in context: ModelContext) throws {
+  public init(_ configuration: ModelConfiguration, layers: [AttentionLayerSpec], in context: ModelContext) throws {
     let n = context.maxNumTokens
     func make(_ columns: Int, rows: Int? = nil) throws -> Tensor { try context.device.makeTensor(Shape(rows ?? n, columns), .f32) }
     hidden = try make(configuration.hiddenSize)
@@ -150,5 +168,13 @@ struct StepMemory {
     gateUp = try make(2 * configuration.feedForwardSize)
     activated = try make(configuration.feedForwardSize)
     chosen = try make(configuration.hiddenSize, rows: context.maxLogitRows)
+  }
+
+  /// The first n rows of a layer's queries, keys and values, whose widths may differ from layer to layer.
+  func qkv(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: qkv) }
+  func attended(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: attended) }
+
+  private func rows(_ n: Int, _ columns: Int, of memory: Tensor) -> Tensor {
+    memory.reshaped(Shape(memory.count)).prefix(n * columns).reshaped(Shape(n, columns))
   }
 }

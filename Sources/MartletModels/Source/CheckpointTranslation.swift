@@ -29,6 +29,8 @@ public struct CheckpointTranslation: Sendable {
     case integer(String, as: String)
     /// The same for a number that may have a fraction.
     case float(String, as: String)
+    /// The same for a list of Booleans, or of zeros and ones, with one for each layer.
+    case flags(String, as: String)
     /// A setting for which this build computes one value only; it may be missing, or null.
     case fixed(String, Value)
 
@@ -45,6 +47,8 @@ public struct CheckpointTranslation: Sendable {
     case pattern(Int)
     /// If `use_sliding_window`: `layer_types`, or the layers from `max_window_layers` on.
     case fromLayer
+    /// If `use_sliding_window`: those that `layer_types` names.
+    case named
   }
 
   /// A tensor's name, and what its values become.
@@ -68,6 +72,12 @@ public struct CheckpointTranslation: Sendable {
   public var tiesEmbeddings: Bool
   /// The base of RoPE's frequencies, where the file does not say.
   public var ropeTheta: Double
+  /// Whether `partial_rotary_factor` may be below 1: the share of a head's dims, the first ones, that RoPE turns.
+  public var rotatesPart: Bool
+  /// What stands beside RoPE's own settings in `rope_parameters` or `rope_scaling`.
+  public var ropeSettings: [Setting]
+  /// Kinds of RoPE that this model type calls by another name than others do.
+  public var ropeTypes: [String: String]
   /// What Transformers' class takes for a setting that `config.json` does not have. One that is null is none.
   public var defaults: [String: Double]
   /// Tensors outside layers.
@@ -77,6 +87,7 @@ public struct CheckpointTranslation: Sendable {
 
   public init(
     modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
+    rotatesPart: Bool = false, ropeSettings: [Setting] = [], ropeTypes: [String: String] = [:],
     defaults: [String: Double] = [:], tensors: [String: TensorName] = decoderTensors,
     layerTensors: [String: TensorName] = decoderLayer
   ) {
@@ -85,6 +96,9 @@ public struct CheckpointTranslation: Sendable {
     self.windows = windows
     self.tiesEmbeddings = tiesEmbeddings
     self.ropeTheta = ropeTheta
+    self.rotatesPart = rotatesPart
+    self.ropeSettings = ropeSettings
+    self.ropeTypes = ropeTypes
     self.defaults = defaults
     self.tensors = tensors
     self.layerTensors = layerTensors

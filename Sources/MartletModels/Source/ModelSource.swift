@@ -69,9 +69,12 @@ extension ModelSource {
 }
 
 extension ModelSource {
-  func string(_ key: String) throws -> String { try required(key, string(ifPresent: key)) }
-  func integer(_ key: String) throws -> Int { try required(key, integer(ifPresent: key)) }
-  func float(_ key: String) throws -> Float { try required(key, float(ifPresent: key)) }
+  /// A string that must be there.
+  public func string(_ key: String) throws -> String { try required(key, string(ifPresent: key)) }
+  /// An integer that must be there.
+  public func integer(_ key: String) throws -> Int { try required(key, integer(ifPresent: key)) }
+  /// A number that must be there.
+  public func float(_ key: String) throws -> Float { try required(key, float(ifPresent: key)) }
 
   private func required<T>(_ key: String, _ value: T?) throws -> T {
     guard let value else { throw missingKey(key) }
@@ -86,7 +89,7 @@ extension ModelSource {
   }
 
   /// The error for a value that contradicts itself, others, or what this build computes; it spells the key as the file does.
-  func invalid(_ key: String, _ value: Any, _ reason: String) -> ModelError {
+  public func invalid(_ key: String, _ value: Any, _ reason: String) -> ModelError {
     .invalid(key: spelling(of: key), value: "\(value)", reason: reason)
   }
 }

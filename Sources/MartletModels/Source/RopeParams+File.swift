@@ -5,8 +5,11 @@ import MartletAttention
 
 extension RopeParams {
   /// Reads the `<architecture>.rope.…` keys.
+  /// - Parameter longRope: the lists of LongRoPE, where the file has them as tensors.
   /// - Throws: ``ModelError`` naming the key.
-  init(_ source: any ModelSource, _ configuration: ModelConfiguration, defaultTheta: Double) throws {
+  init(
+    _ source: any ModelSource, _ configuration: ModelConfiguration, defaultTheta: Double, longRope: (short: [Double], long: [Double])? = nil
+  ) throws {
     let prefix = "\(configuration.architecture).rope"
     let dim = try source.integer(ifPresent: "\(prefix).dimension_count") ?? configuration.headDim
     guard dim >= 2 && dim % 2 == 0 && dim <= configuration.headDim else {
@@ -16,19 +19,20 @@ extension RopeParams {
     let theta = try source.float(ifPresent: "\(prefix).freq_base").map(Double.init) ?? defaultTheta
     self.init(dim: dim, theta: theta)
     if let problem { throw source.invalid("\(prefix).freq_base", theta, problem) }
-    scaling = try Self.scaling(source, "\(prefix).scaling", old: "\(prefix).scale_linear", configuration)
+    scaling = try Self.scaling(source, "\(prefix).scaling", old: "\(prefix).scale_linear", longRope, configuration)
     if let problem { throw source.invalid("\(prefix).scaling.type", "\(scaling)", problem) }
   }
 
   private static func scaling(
-    _ source: any ModelSource, _ prefix: String, old: String, _ configuration: ModelConfiguration
+    _ source: any ModelSource, _ prefix: String, old: String, _ longRope: (short: [Double], long: [Double])?,
+    _ configuration: ModelConfiguration
   ) throws -> Scaling {
     func number(_ key: String) throws -> Double? { try source.float(ifPresent: "\(prefix).\(key)").map(Double.init) }
     func needed(_ key: String) throws -> Double { Double(try source.float("\(prefix).\(key)")) }
     let originalLength = try source.integer(ifPresent: "\(prefix).original_context_length") ?? configuration.contextLength
     // Files from before `rope.scaling` say linear scaling under the old key.
     let factor = try number("factor") ?? source.float(ifPresent: old).map(Double.init)
-    let type = try source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear")
+    let type = try longRope == nil ? source.string(ifPresent: "\(prefix).type") ?? (factor ?? 1 == 1 ? "none" : "linear") : "longrope"
     // What GGUF files multiply cosines and sines by, besides what the kind of scaling does: two keys, which llama.cpp multiplies.
     var attnFactor = try number("attn_factor")
     let yarnAttnFactor = try number("yarn_attn_factor")
@@ -41,8 +45,10 @@ extension RopeParams {
     if let blend = try number("yarn_ext_factor"), blend >= 0, blend != (type == "yarn" ? 1 : 0) {
       throw source.invalid("\(prefix).yarn_ext_factor", blend, "this build computes \(type == "yarn" ? 1 : 0) only with \(type)")
     }
-    if let multiplier = try number("yarn_log_multiplier"), multiplier != 0 {
-      throw source.invalid("\(prefix).yarn_log_multiplier", multiplier, "this build computes 0 only")
+    // Of YaRN's two multipliers the second; the first is then 1.
+    let logMultiplier = try number("yarn_log_multiplier") ?? 0
+    if logMultiplier != 0, type != "yarn" {
+      throw source.invalid("\(prefix).yarn_log_multiplier", logMultiplier, "this build computes it with yarn only")
     }
     switch type {
     case "none": return .none
@@ -70,6 +76,8 @@ extension RopeParams {
           throw source.invalid(attnKey, attnFactor, "the factor \(factor) stretches nothing")
         }
         mscale = (attnFactor * (0.1 * log(factor) + 1) - 1) / (0.1 * log(factor))
+      } else if logMultiplier != 0 {
+        mscaleAllDim = logMultiplier
       } else if let one = try number("mscale"), let all = try number("mscale_all_dim"), one != 0, all != 0 {
         (mscale, mscaleAllDim) = (one, all)
       }
@@ -77,7 +85,8 @@ extension RopeParams {
         factor: factor, originalMaxPositions: originalLength, betaFast: try number("yarn_beta_fast") ?? 32,
         betaSlow: try number("yarn_beta_slow") ?? 1, mscale: mscale, mscaleAllDim: mscaleAllDim)
     case "longrope":
-      func factors(_ key: String) throws -> [Double] {
+      func factors(_ key: String, _ known: [Double]?) throws -> [Double] {
+        if let known { return known }
         guard let values = try source.floatList(ifPresent: "\(prefix).\(key)") else { throw source.missingKey("\(prefix).\(key)") }
         return values.map(Double.init)
       }
@@ -86,8 +95,8 @@ extension RopeParams {
       let usual = ratio <= 1 ? 1 : (1 + log(ratio) / log(Double(originalLength))).squareRoot()
       let magnitude = try number("attention_factor") ?? attnFactor ?? usual
       return .longRope(
-        shortFactors: try factors("short_factor"), longFactors: try factors("long_factor"), originalMaxPositions: originalLength,
-        maxPositions: configuration.contextLength, attentionFactor: magnitude)
+        shortFactors: try factors("short_factor", longRope?.short), longFactors: try factors("long_factor", longRope?.long),
+        originalMaxPositions: originalLength, maxPositions: configuration.contextLength, attentionFactor: magnitude)
     case let other:
       throw source.invalid("\(prefix).type", other, "this build knows none, linear, dynamic, llama3, yarn and longrope")
     }

@@ -9,21 +9,27 @@ extension TranslatedCheckpoint {
     set("general.name", directory.path.split(separator: "/").last.map { .string(String($0)) }, spelling: "name")
     // Their projections come with rows as RoPE in halves wants them, whatever a GGUF of the same architecture does.
     set("\(architecture).rope.is_neox", .bool(true), spelling: "model_type")
-    for setting in translation.settings {
+    try read(translation.settings, reader, architecture)
+    try readWindows(reader, architecture)
+    try readRope(reader, architecture)
+    try checkVocabulary(reader)
+    try reader.finish(withoutEffect: CheckpointTranslation.withoutEffect)
+    ignoredSettings += reader.ignored
+  }
+
+  private mutating func read(_ settings: [CheckpointTranslation.Setting], _ reader: ConfigReader, _ architecture: String) throws {
+    for setting in settings {
       switch setting {
       case .integer(let name, let key):
         set("\(architecture).\(key)", try integer(name, reader).map { .integer($0) }, spelling: name)
       case .float(let name, let key):
         let value = reader.has(name) ? try reader.double(name) : translation.defaults[name]
         set("\(architecture).\(key)", value.map { .float(Float($0)) }, spelling: name)
+      case .flags(let name, let key):
+        set("\(architecture).\(key)", try reader.flags(name).map { .bools($0) }, spelling: name)
       case .fixed(let name, let value): try Self.check(name, value, reader)
       }
     }
-    try readWindows(reader, architecture)
-    try readRope(reader, architecture)
-    try checkVocabulary(reader)
-    try reader.finish(withoutEffect: CheckpointTranslation.withoutEffect)
-    ignoredSettings += reader.ignored
   }
 
   /// An integer of `config.json`, or what Transformers takes without it.
@@ -84,11 +90,21 @@ extension TranslatedCheckpoint {
         return
       }
       slides = types ?? (0..<layerCount).map { $0 >= first }
+    case .named:
+      let usesWindows = try reader.bool("use_sliding_window") ?? false
+      guard usesWindows || types?.contains(true) == true else {
+        _ = reader.value("sliding_window")
+        return
+      }
+      guard let types else {
+        throw reader.invalid("use_sliding_window", true, "layer_types must then say which layers have the window")
+      }
+      slides = types
     }
     guard let window = try integer("sliding_window", reader) else {
       // Null: no layer has one, unless the settings say which ones have.
       switch translation.windows {
-      case .all, .fromLayer: if types?.contains(true) != true { return }
+      case .all, .fromLayer, .named: if types?.contains(true) != true { return }
       case .none, .pattern: if !slides.contains(true) { return }
       }
       throw missingKey(windowKey)
@@ -148,16 +164,24 @@ extension TranslatedCheckpoint {
     try local?.finish()
     ignoredSettings += (local?.ignored ?? []) + (nested == nil ? [] : group?.ignored ?? [])
     if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
-      throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
+      guard translation.rotatesPart else {
+        throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
+      }
+      guard factor > 0, factor < 1 else { throw reader.invalid("partial_rotary_factor", factor, "it must be above 0 and at most 1") }
+      let heads = try integer("num_attention_heads", reader) ?? 1
+      let headDim = try integer("head_dim", reader) ?? (integer("hidden_size", reader) ?? 0) / max(heads, 1)
+      set("\(prefix).dimension_count", .integer(Int(Double(headDim) * factor)), spelling: "partial_rotary_factor")
     }
     guard let global else { return }
     try readScaling(global, prefix: "\(prefix).scaling", outerLength: outerLength)
-    try global.finish(withoutEffect: ["finetuned"])
+    try read(translation.ropeSettings, global, architecture)
+    try global.finish(withoutEffect: ["finetuned", "max_position_embeddings"])
     ignoredSettings += global.ignored
   }
 
   private mutating func readScaling(_ reader: ConfigReader, prefix: String, outerLength: Int?) throws {
-    let type = try reader.string("rope_type") ?? reader.string("type") ?? "default"
+    let name = try reader.string("rope_type") ?? reader.string("type") ?? "default"
+    let type = translation.ropeTypes[name] ?? name
     _ = reader.value("type")
     func number(_ name: String, as key: String) throws {
       set("\(prefix).\(key)", try reader.double(name).map { .float(Float($0)) }, spelling: name)
@@ -190,7 +214,7 @@ extension TranslatedCheckpoint {
       set("\(prefix).short_factor", try reader.doubles("short_factor").map { .floats($0.map { Float($0) }) }, spelling: "short_factor")
       set("\(prefix).long_factor", try reader.doubles("long_factor").map { .floats($0.map { Float($0) }) }, spelling: "long_factor")
     default:
-      throw reader.invalid("rope_type", type, "this build knows default, linear, dynamic, llama3, yarn and longrope")
+      throw reader.invalid("rope_type", name, "this build knows default, linear, dynamic, llama3, yarn and longrope")
     }
   }
 }

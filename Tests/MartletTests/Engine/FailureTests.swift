@@ -9,18 +9,20 @@ import MartletTestSupport
 import Testing
 
 /// Llama, but for a step with token 250 it has no memory.
-private final class BrittleModel: LanguageModel {
+private final class BrittleModel: LanguageModel, ModelArchitecture {
   static let token: Int32 = 250
-  static let architecture = "llama"
+  static let name = "llama"
   private let base: any LanguageModel
 
   static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec] {
-    try ModelRegistry.builtIn.model(for: source).attentionLayers(of: source, on: device)
+    try ModelRegistry.builtIn.architecture(of: source).attentionLayers(of: source, on: device)
   }
 
-  init(_ source: any ModelSource, in context: ModelContext) throws {
-    base = try ModelRegistry.builtIn.model(for: source).init(source, in: context)
+  static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
+    BrittleModel(base: try Llama.load(source, in: context))
   }
+
+  private init(base: any LanguageModel) { self.base = base }
 
   var configuration: ModelConfiguration { base.configuration }
   var attention: [AttentionLayer] { base.attention }

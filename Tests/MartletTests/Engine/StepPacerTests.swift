@@ -9,8 +9,8 @@ import MartletTestSupport
 import Testing
 
 /// Llama whose steps take a time of the test's choice, by a clock of the test's.
-private final class TimedModel: LanguageModel {
-  static let architecture = "llama"
+private final class TimedModel: LanguageModel, ModelArchitecture {
+  static let name = "llama"
   static let clock = ManualClock()
   /// What a step takes: so much, and so much more a token.
   static let base = Duration.milliseconds(40)
@@ -18,12 +18,14 @@ private final class TimedModel: LanguageModel {
   private let model: any LanguageModel
 
   static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec] {
-    try ModelRegistry.builtIn.model(for: source).attentionLayers(of: source, on: device)
+    try ModelRegistry.builtIn.architecture(of: source).attentionLayers(of: source, on: device)
   }
 
-  init(_ source: any ModelSource, in context: ModelContext) throws {
-    model = try ModelRegistry.builtIn.model(for: source).init(source, in: context)
+  static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
+    TimedModel(model: try Llama.load(source, in: context))
   }
+
+  private init(model: any LanguageModel) { self.model = model }
 
   var configuration: ModelConfiguration { model.configuration }
   var attention: [AttentionLayer] { model.attention }

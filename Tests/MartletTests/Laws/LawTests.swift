@@ -49,7 +49,7 @@ struct LawTests {
       let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize), maxSequenceLength: 128, maxSequences: 4)
       let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 256, workerCount: threads)
       let file = try model.file()
-      let loaded = try ModelRegistry.builtIn.model(for: file).init(
+      let loaded = try ModelRegistry.builtIn.architecture(of: file).load(
         file,
         in: ModelContext(
           attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: 256))

@@ -1,0 +1,100 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+import CMartletLibc
+public import MartletAttention
+public import MartletCore
+
+/// The model that most decoders are, by their description.
+///
+/// ```
+/// x = embeddingScale · embed(token)
+/// for each layer:
+///   x += residualScale · norm(attention(norm(x)))
+///   x += residualScale · norm(feedForward(norm(x)))
+/// logits = cap(logitScale · W_out · norm(x))
+/// ```
+///
+/// Each outer norm is there if the layer has post norms; multipliers are 1 and the cap is none unless the description says otherwise.
+public final class DecoderModel: LanguageModel {
+  struct Layer {
+    let attentionNorm: RMSNorm
+    let attention: SelfAttention
+    let postAttentionNorm: RMSNorm?
+    let feedForwardNorm: RMSNorm
+    let feedForward: GatedMLP
+    let postFeedForwardNorm: RMSNorm?
+  }
+
+  public let configuration: ModelConfiguration
+  let vocabulary: Vocabulary
+  let layers: [Layer]
+  let residualScale: Float
+  let memory: StepMemory
+  let kernels: any TensorKernels
+
+  public var attention: [AttentionLayer] { layers.map(\.attention.layer) }
+
+  public func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor {
+    let n = tokens.count
+    let x = memory.hidden.prefix(n)
+    let normed = memory.normed.prefix(n)
+    let added = memory.added.prefix(n)
+
+    vocabulary.embed(tokens, into: x, on: queue, kernels)
+    for layer in layers {
+      layer.attentionNorm(x, into: normed, on: queue, kernels)
+      try layer.attention(normed, into: added, metadata: metadata, memory, on: queue, kernels)
+      layer.postAttentionNorm?(added, into: added, on: queue, kernels)
+      kernels.add(added, scaledBy: residualScale, to: x, on: queue)
+
+      layer.feedForwardNorm(x, into: normed, on: queue, kernels)
+      layer.feedForward(normed, into: added, memory, on: queue, kernels)
+      layer.postFeedForwardNorm?(added, into: added, on: queue, kernels)
+      kernels.add(added, scaledBy: residualScale, to: x, on: queue)
+    }
+    return x
+  }
+
+  public func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue) {
+    vocabulary.logits(of: hidden, rows: rows, into: output, memory, on: queue, kernels)
+  }
+
+  init(_ description: DecoderDescription, _ loader: inout WeightLoader, in context: ModelContext) throws {
+    let configuration = description.configuration
+    let queryFactors = try description.queryScaling.map { try loader.vector($0.factors(count: context.attention.maxSequenceLength)) }
+    layers = try description.layers.map { layer in
+      let prefix = "blk.\(layer.attention.layerIndex)"
+      func norm(_ name: String) throws -> RMSNorm {
+        try loader.norm("\(prefix).\(name).weight", count: configuration.hiddenSize, epsilon: configuration.normEpsilon)
+      }
+      func gatedMLP() throws -> GatedMLP {
+        switch layer.feedForward {
+        case .gated(let activation): try GatedMLP(&loader, prefix: prefix, configuration: configuration, activation: activation)
+        }
+      }
+      return Layer(
+        attentionNorm: try norm("attn_norm"),
+        attention: try SelfAttention(
+          &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context),
+        postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
+        feedForwardNorm: try norm("ffn_norm"),
+        feedForward: try gatedMLP(),
+        postFeedForwardNorm: layer.hasPostNorms ? try norm("post_ffw_norm") : nil)
+    }
+    vocabulary = try Vocabulary(
+      &loader, configuration: configuration, embeddingScale: description.embeddingScale, logitScale: description.logitScale,
+      logitCap: description.logitCap)
+    try loader.finish()
+    self.configuration = configuration
+    residualScale = description.residualScale
+    memory = try StepMemory(configuration, layers: description.layers.map(\.attention), in: context)
+    kernels = context.device.tensorKernels
+  }
+}
+
+extension QueryScaling {
+  /// What multiplies the queries of positions 0..<count.
+  func factors(count: Int) -> [Float] {
+    (0..<count).map { Float(1 + Double(beta) * log(Double(1 + $0 / originalLength))) }
+  }
+}

@@ -1,0 +1,95 @@
+// Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+
+public import MartletAttention
+public import MartletCore
+
+/// What an architecture reads to describe its model: settings under its own prefix, RoPE, windows, and the small tensors that belong to attention.
+///
+/// A key is given without the prefix: `attention.scale` is `qwen3.attention.scale` in the file. Whatever a file says wrongly is an error that spells
+/// the key as the file does.
+public struct DecoderReader {
+  public let source: any ModelSource
+  /// The sizes that every decoder has.
+  public let configuration: ModelConfiguration
+  var loader: WeightLoader
+
+  init(_ source: any ModelSource, loader: WeightLoader) throws {
+    self.source = source
+    self.loader = loader
+    configuration = try ModelConfiguration(source)
+  }
+
+  // MARK: Settings
+
+  /// The full name of a key.
+  public func key(_ suffix: String) -> String { "\(configuration.architecture).\(suffix)" }
+
+  public func integer(ifPresent suffix: String) throws -> Int? { try source.integer(ifPresent: key(suffix)) }
+  public func float(ifPresent suffix: String) throws -> Float? { try source.float(ifPresent: key(suffix)) }
+  public func bool(ifPresent suffix: String) throws -> Bool? { try source.bool(ifPresent: key(suffix)) }
+  public func string(ifPresent suffix: String) throws -> String? { try source.string(ifPresent: key(suffix)) }
+  public func integer(_ suffix: String) throws -> Int { try source.integer(key(suffix)) }
+  public func float(_ suffix: String) throws -> Float { try source.float(key(suffix)) }
+
+  /// A number above 0; nil without the key, and where it is 0, by which some files say that there is none.
+  public func positive(ifPresent suffix: String) throws -> Float? {
+    guard let value = try float(ifPresent: suffix), value != 0 else { return nil }
+    guard value > 0 else { throw invalid(suffix, value, "it must be above 0") }
+    return value
+  }
+
+  /// The error for a setting that contradicts itself, others, or what the architecture computes.
+  public func invalid(_ suffix: String, _ value: Any, _ reason: String) -> ModelError { source.invalid(key(suffix), value, reason) }
+
+  /// RoPE as the file has it, with every kind of scaling: by settings, or by the tensors in which some files have its factors.
+  /// - Parameter defaultTheta: the base where the file does not say.
+  public mutating func rope(defaultTheta: Double = 10000) throws -> RopeParams {
+    let pairs = try (integer(ifPresent: "rope.dimension_count") ?? configuration.headDim) / 2
+    var longRope: (short: [Double], long: [Double])?
+    if hasTensor("rope_factors_long.weight") {
+      func factors(_ name: String) throws -> [Double] { try floats("rope_factors_\(name).weight", count: pairs).map(Double.init) }
+      longRope = try (factors("short"), factors("long"))
+    }
+    var rope = try RopeParams(source, configuration, defaultTheta: defaultTheta, longRope: longRope)
+    if hasTensor("rope_freqs.weight") {  // Llama 3.1's stretching, worked out by whoever made the file
+      rope.frequencyDivisors = try floats("rope_freqs.weight", count: pairs).map(Double.init)
+      if let problem = rope.problem { throw source.invalid("rope_freqs.weight", "a tensor", problem) }
+    }
+    return rope
+  }
+
+  /// The sliding window of each layer; nil where a layer sees everything.
+  /// - Parameter usualPattern: where the file does not say: all layers but every n-th have the window; nil: all have.
+  public func windows(usualPattern: Int? = nil) throws -> [Int?] { try source.windows(configuration, usualPattern: usualPattern) }
+
+  // MARK: Tensors
+
+  public func hasTensor(_ name: String) -> Bool { loader.has(name) }
+
+  /// The values of a small tensor.
+  public mutating func floats(_ name: String, count: Int) throws -> [Float] { try loader.floats(name, count: count) }
+
+  /// `blk.<layer>.<name>.weight`: the norm of a layer's query or key heads.
+  public mutating func headNorm(_ name: String, layer: Int) throws -> HeadNorm {
+    try loader.headNorm("blk.\(layer).\(name).weight", count: configuration.headDim, epsilon: configuration.normEpsilon)
+  }
+
+  // MARK: Descriptions
+
+  /// A layer's attention, with the configuration's heads.
+  ///
+  /// - Parameters:
+  ///   - scale: multiplies scores; nil: the file's `attention.scale`, or 1/√headDim.
+  ///   - rope: nil: the layer does not rotate.
+  ///   - isNeoX: whether RoPE turns halves, or neighbours.
+  public func attention(
+    _ layer: Int, scale: Float? = nil, softCap: Float? = nil, window: Int? = nil, sinks: Tensor? = nil, rope: RopeParams?,
+    isNeoX: Bool = true, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil
+  ) throws -> AttentionLayerSpec {
+    AttentionLayerSpec(
+      layerIndex: layer, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
+      valueHeadDim: configuration.valueHeadDim, scale: try scale ?? positive(ifPresent: "attention.scale"), softCap: softCap,
+      window: window,
+      sinks: sinks, positionalEmbedding: rope.map { PositionalEmbeddingParams($0, isNeoX: isNeoX) }, queryNorm: queryNorm, keyNorm: keyNorm)
+  }
+}
