@@ -4,7 +4,7 @@
 import torch
 import transformers
 
-from . import convert, truth
+from . import convert, mxfp4, truth
 
 ALL = {}
 
@@ -33,11 +33,21 @@ def plain_theta(config, rope):
     config["rope_theta"] = rope["rope_theta"]
 
 
-@checkpoint(gguf="bf16")
+@checkpoint()
 def gemma2(name):
-    """Caps low enough to bend scores and logits; windows on layers 0 and 2; 1/√24 instead of 1/√16."""
-    config = transformers.Gemma2Config(**dict(SIZES, num_hidden_layers=3, hidden_size=40), sliding_window=7, query_pre_attn_scalar=24,
-                                       attn_logit_softcapping=2.5, final_logit_softcapping=3.5, rms_norm_eps=1e-5,
+    """Caps low enough to bend scores and logits; windows on layers 0 and 2; 1/√24 instead of 1/√16, which GGUF cannot say."""
+    return make_gemma2(name, num_hidden_layers=3, query_pre_attn_scalar=24)
+
+
+@checkpoint(gguf="bf16")
+def gemma2_9b(name):
+    """Scores scaled by the head's dimension as in the model of 9B."""
+    return make_gemma2(name, num_hidden_layers=2, query_pre_attn_scalar=16)
+
+
+def make_gemma2(name, **changes):
+    config = transformers.Gemma2Config(**{**SIZES, "hidden_size": 40, **changes}, sliding_window=7, attn_logit_softcapping=2.5,
+                                       final_logit_softcapping=3.5, rms_norm_eps=1e-5,
                                        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
     directory = truth.make(name, config, torch.bfloat16, norms_add_one=True, gain={"embed": 3})
 
@@ -127,8 +137,144 @@ def granite(name):
 
 @checkpoint(gguf="bf16")
 def ministral3(name):
-    """Queries of the long prompt pass the original 8 tokens four times over; YaRN with both mscales, which differ."""
+    """Queries of the long prompt pass the original 8 tokens three times; as published, both mscales are 1: YaRN leaves cos and sin alone."""
     rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 4.0,
-            "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 0.5, "llama_4_scaling_beta": 0.4}
+            "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.4}
     config = transformers.Ministral3Config(**dict(SIZES, head_dim=20), tie_word_embeddings=False, rope_parameters=rope)
     return truth.make(name, config, torch.bfloat16, lengths=(30, 7))
+
+
+MOE = dict(num_experts_per_tok=3, moe_intermediate_size=20)
+SURE_ROUTES = {"gate.weight": 2, "router.weight": 2}
+
+
+def make_qwen3_moe(name, **changes):
+    config = transformers.Qwen3MoeConfig(**{**SIZES, **MOE, "num_experts": 6, **changes}, tie_word_embeddings=False,
+                                         rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+    directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES)
+
+    def old(config, rope):
+        plain_theta(config, rope)
+        config["rope_scaling"] = None
+        config["num_experts"] = config.pop("num_local_experts")
+    truth.write_old_config(directory, old)
+    return directory
+
+
+@checkpoint(gguf="bf16")
+def qwen3_moe(name):
+    """As published: experts in every layer, their weights normalised."""
+    return make_qwen3_moe(name, norm_topk_prob=True)
+
+
+@checkpoint()
+def qwen3_moe_mixed(name):
+    """Layers 1 and 3 by the step, 3 dense by the list; weights not normalised. llama.cpp knows neither."""
+    return make_qwen3_moe(name, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3], intermediate_size=40)
+
+
+@checkpoint(gguf="bf16")
+def mixtral(name):
+    config = transformers.MixtralConfig(**dict(SIZES, intermediate_size=28), num_local_experts=4, num_experts_per_tok=2,
+                                        tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+    directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES)
+    truth.write_old_config(directory, plain_theta)
+    return directory
+
+
+def make_gpt_oss(name, stored=None):
+    """Windows of 5 in layer 0; gates drawn so wide that some pass the limit of 7."""
+    rope = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 1.5,
+            "beta_slow": 0.25, "truncate": False}
+    config = transformers.GptOssConfig(**dict(SIZES, hidden_size=64, intermediate_size=32, max_position_embeddings=128),
+                                       sliding_window=5, num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=False,
+                                       rope_parameters=rope)
+    return truth.make(name, config, torch.bfloat16, stored=stored,
+                      gain={**SURE_ROUTES, "gate_up_proj": 4, "down_proj_bias": 4, "sinks": 4})
+
+
+@checkpoint(gguf="bf16")
+def gpt_oss(name):
+    directory = make_gpt_oss(name)
+
+    def old(config, rope):
+        plain_theta(config, rope)
+        config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    truth.write_old_config(directory, old)
+    return directory
+
+
+@checkpoint(gguf="bf16")
+def gpt_oss_mxfp4(name):
+    """The experts' weights in MXFP4, as published."""
+    return make_gpt_oss(name, mxfp4.quantise_experts)
+
+
+LATENT = dict(hidden_size=48, intermediate_size=56, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, vocab_size=128,
+              max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, kv_lora_rank=24, qk_nope_head_dim=20,
+              qk_rope_head_dim=12, v_head_dim=16, first_k_dense_replace=1, n_shared_experts=2, moe_intermediate_size=12,
+              tie_word_embeddings=False)
+
+
+def latent_rope(mscale, mscale_all_dim):
+    return {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
+            "beta_slow": 0.5, "mscale": mscale, "mscale_all_dim": mscale_all_dim}
+
+
+def old_latent(config, rope):
+    plain_theta(config, rope)
+    config["rope_scaling"] = {"type" if key == "rope_type" else key: value for key, value in rope.items() if key != "rope_theta"}
+    config.pop("head_dim", None)
+    for new, old in (("num_experts", "n_routed_experts"), ("num_local_experts", "n_routed_experts"),
+                     ("num_mtp_layers", "num_nextn_predict_layers")):
+        if new in config:
+            config[old] = config.pop(new)
+
+
+@checkpoint(gguf="bf16")
+def deepseek_v2(name):
+    """The Lite form: queries without a latent, routes without groups, equal mscales."""
+    config = transformers.DeepseekV2Config(**LATENT, q_lora_rank=None, n_routed_experts=6, num_experts_per_tok=3, topk_method="greedy",
+                                           n_group=1, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=False,
+                                           rope_parameters=latent_rope(0.707, 0.707))
+    directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES)
+    truth.write_old_config(directory, old_latent)
+    return directory
+
+
+@checkpoint()
+def deepseek_v2_groups(name):
+    """A latent for queries, groups of experts, mscales that differ, and an epsilon so large that it shows which norms read it.
+
+    `norm_topk_prob` is true, and nobody reads it. GGUF has one mscale and one epsilon, and no choice of groups by their maximum.
+    """
+    config = transformers.DeepseekV2Config(**LATENT, q_lora_rank=28, n_routed_experts=9, num_experts_per_tok=3,
+                                           topk_method="group_limited_greedy", n_group=3, topk_group=2, routed_scaling_factor=2.5,
+                                           norm_topk_prob=True, rms_norm_eps=0.01, rope_parameters=latent_rope(1.0, 0.5))
+    directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES)
+    truth.write_old_config(directory, old_latent)
+    return directory
+
+
+def make_deepseek_v3(name, **changes):
+    config = transformers.DeepseekV3Config(**LATENT, q_lora_rank=28, n_routed_experts=9, num_experts_per_tok=4, n_group=3, topk_group=2,
+                                           routed_scaling_factor=2.5, norm_topk_prob=True, num_mtp_layers=0, **changes)
+
+    def biases(model, generator):
+        # Some below −1, so that a score with its bias is negative and a mask of 0 would choose the masked. In float32, as published.
+        for layer in model.model.layers[1:]:
+            layer.mlp.gate.e_score_correction_bias = torch.randn(9, generator=generator) * 0.5 - 0.6
+    directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES, prepare=biases)
+    truth.write_old_config(directory, old_latent)
+    return directory
+
+
+@checkpoint(gguf="bf16")
+def deepseek_v3(name):
+    return make_deepseek_v3(name, rope_parameters=latent_rope(1.0, 1.0))
+
+
+@checkpoint()
+def deepseek_v3_halves(name):
+    """Pairs across halves (`rope_interleave` false), and mscales that differ."""
+    return make_deepseek_v3(name, rope_parameters=latent_rope(0.5, 1.0), rope_interleave=False, rms_norm_eps=0.01)

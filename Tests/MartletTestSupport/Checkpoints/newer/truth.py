@@ -111,8 +111,12 @@ EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 
 def load(directory, kind=AutoModelForCausalLM):
-    """The directory as Transformers reads it, in float32."""
-    return kind.from_pretrained(directory, dtype=torch.float32, **EAGER).eval()
+    """The directory as Transformers reads it, in float32; experts in MXFP4 expanded by Transformers' own table."""
+    options = dict(EAGER)
+    quantization = json.loads((directory / "config.json").read_text()).get("quantization_config", {})
+    if quantization.get("quant_method") == "mxfp4":
+        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
+    return kind.from_pretrained(directory, dtype=torch.float32, **options).eval()
 
 
 def in_float64(model):
@@ -159,7 +163,7 @@ def run(directory, inputs):
 def make(name, config, dtype, lengths=(24, 5), norms_add_one=False, gain={}, prepare=None, stored=None):
     """Writes the checkpoint `name` with the first seed whose choices are sure.
 
-    - prepare: changes the model that was drawn.
+    - prepare: changes the model that was drawn and is in its type, with a generator of random numbers.
     - stored: changes the directory that was written, before it is read back.
     """
     directory = HERE / name
@@ -167,9 +171,10 @@ def make(name, config, dtype, lengths=(24, 5), norms_add_one=False, gain={}, pre
         shutil.rmtree(directory, ignore_errors=True)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **EAGER)
         draw_parameters(model, seed, norms_add_one, gain)
+        model.to(dtype)
         if prepare:
             prepare(model, torch.Generator().manual_seed(1000 + seed))
-        model.to(dtype).save_pretrained(directory)
+        model.save_pretrained(directory)
         (directory / "generation_config.json").unlink(missing_ok=True)
         if stored:
             stored(directory)
