@@ -182,20 +182,20 @@ def mixtral(name):
     return directory
 
 
-def make_gpt_oss(name, stored=None):
+def make_gpt_oss(name, hidden_size, intermediate_size, stored=None):
     """Windows of 5 in layer 0; gates drawn so wide that some pass the limit of 7."""
     rope = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 1.5,
             "beta_slow": 0.25, "truncate": False}
-    config = transformers.GptOssConfig(**dict(SIZES, hidden_size=64, intermediate_size=32, max_position_embeddings=128),
-                                       sliding_window=5, num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=False,
-                                       rope_parameters=rope)
+    config = transformers.GptOssConfig(**dict(SIZES, hidden_size=hidden_size, intermediate_size=intermediate_size,
+                                              max_position_embeddings=128), sliding_window=5, num_local_experts=4, num_experts_per_tok=2,
+                                       tie_word_embeddings=False, rope_parameters=rope)
     return truth.make(name, config, torch.bfloat16, stored=stored,
                       gain={**SURE_ROUTES, "gate_up_proj": 4, "down_proj_bias": 4, "sinks": 4})
 
 
 @checkpoint(gguf="bf16")
 def gpt_oss(name):
-    directory = make_gpt_oss(name)
+    directory = make_gpt_oss(name, 40, 24)
 
     def old(config, rope):
         plain_theta(config, rope)
@@ -206,8 +206,8 @@ def gpt_oss(name):
 
 @checkpoint(gguf="bf16")
 def gpt_oss_mxfp4(name):
-    """The experts' weights in MXFP4, as published."""
-    return make_gpt_oss(name, mxfp4.quantise_experts)
+    """The experts' weights in MXFP4, as published: two blocks a row, and three."""
+    return make_gpt_oss(name, 64, 96, mxfp4.quantise_experts)
 
 
 LATENT = dict(hidden_size=48, intermediate_size=56, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, vocab_size=128,
