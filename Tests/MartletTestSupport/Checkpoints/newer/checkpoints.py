@@ -182,20 +182,19 @@ def mixtral(name):
     return directory
 
 
-def make_gpt_oss(name, hidden_size, intermediate_size, stored=None):
+def make_gpt_oss(name, stored=None, **sizes):
     """Windows of 5 in layer 0; gates drawn so wide that some pass the limit of 7."""
     rope = {"rope_type": "yarn", "rope_theta": 1000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 1.5,
             "beta_slow": 0.25, "truncate": False}
-    config = transformers.GptOssConfig(**dict(SIZES, hidden_size=hidden_size, intermediate_size=intermediate_size,
-                                              max_position_embeddings=128), sliding_window=5, num_local_experts=4, num_experts_per_tok=2,
-                                       tie_word_embeddings=False, rope_parameters=rope)
+    config = transformers.GptOssConfig(**{**SIZES, "max_position_embeddings": 128, **sizes}, sliding_window=5, num_local_experts=4,
+                                       num_experts_per_tok=2, tie_word_embeddings=False, rope_parameters=rope)
     return truth.make(name, config, torch.bfloat16, stored=stored,
                       gain={**SURE_ROUTES, "gate_up_proj": 4, "down_proj_bias": 4, "sinks": 4})
 
 
 @checkpoint(gguf="bf16")
 def gpt_oss(name):
-    directory = make_gpt_oss(name, 40, 24)
+    directory = make_gpt_oss(name, hidden_size=40, intermediate_size=24)
 
     def old(config, rope):
         plain_theta(config, rope)
@@ -207,10 +206,11 @@ def gpt_oss(name):
 @checkpoint(gguf="bf16")
 def gpt_oss_mxfp4(name):
     """The experts' weights in MXFP4, as published: two blocks a row, and three."""
-    return make_gpt_oss(name, 64, 96, mxfp4.quantise_experts)
+    return make_gpt_oss(name, mxfp4.quantise_experts, hidden_size=64, intermediate_size=96, num_attention_heads=2,
+                        num_key_value_heads=1)
 
 
-LATENT = dict(hidden_size=48, intermediate_size=56, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, vocab_size=128,
+LATENT = dict(hidden_size=36, intermediate_size=56, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, vocab_size=128,
               max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, kv_lora_rank=24, qk_nope_head_dim=20,
               qk_rope_head_dim=12, v_head_dim=16, first_k_dense_replace=1, n_shared_experts=2, moe_intermediate_size=12,
               tie_word_embeddings=False)
@@ -248,8 +248,8 @@ def deepseek_v2_groups(name):
 
     `norm_topk_prob` is true, and nobody reads it. GGUF has one mscale and one epsilon, and no choice of groups by their maximum.
     """
-    config = transformers.DeepseekV2Config(**LATENT, q_lora_rank=28, n_routed_experts=9, num_experts_per_tok=3,
-                                           topk_method="group_limited_greedy", n_group=3, topk_group=2, routed_scaling_factor=2.5,
+    config = transformers.DeepseekV2Config(**LATENT, q_lora_rank=28, n_routed_experts=12, num_experts_per_tok=3,
+                                           topk_method="group_limited_greedy", n_group=4, topk_group=2, routed_scaling_factor=2.5,
                                            norm_topk_prob=True, rms_norm_eps=0.01, rope_parameters=latent_rope(1.0, 0.5))
     directory = truth.make(name, config, torch.bfloat16, gain=SURE_ROUTES)
     truth.write_old_config(directory, old_latent)
@@ -278,3 +278,43 @@ def deepseek_v3(name):
 def deepseek_v3_halves(name):
     """Pairs across halves (`rope_interleave` false), and mscales that differ."""
     return make_deepseek_v3(name, rope_parameters=latent_rope(0.5, 1.0), rope_interleave=False, rms_norm_eps=0.01)
+
+
+GEMMA4_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+               "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 10000.0}}
+
+
+def make_gemma4(name, layer_types, global_key_value_heads, **changes):
+    """An epsilon so large that factors show which a norm after them takes away otherwise (those of the inputs of layers)."""
+    sizes = {**SIZES, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": len(layer_types), **changes}
+    config = transformers.Gemma4TextConfig(**sizes, layer_types=layer_types, sliding_window=6,
+                                           global_head_dim=24, num_global_key_value_heads=global_key_value_heads,
+                                           vocab_size_per_layer_input=128, final_logit_softcapping=6.5, rope_parameters=GEMMA4_ROPE,
+                                           rms_norm_eps=1e-3)
+
+    def scalars(model, generator):
+        for layer in model.model.layers:
+            layer.layer_scalar.copy_(torch.rand(1, generator=generator) * 0.6 + 0.5)
+    directory = truth.make(name, config, torch.bfloat16, prepare=scalars,
+                           gain={"embed": 2, "router.proj": 10, "q_norm": 0.5})
+
+    def old(config, rope):
+        config.pop("per_layer_config")
+        config.update(rope_parameters=rope, global_head_dim=24, num_global_key_value_heads=global_key_value_heads)
+    truth.write_old_config(directory, old)
+    return directory
+
+
+@checkpoint(gguf="bf16")
+def gemma4(name):
+    """The form of E2B: the last layer of each type reads the keys and values of the one before it; an input for each layer."""
+    types = ["sliding_attention", "full_attention"] * 3
+    return make_gemma4(name, types, 1, hidden_size_per_layer_input=10, num_kv_shared_layers=2, use_double_wide_mlp=True)
+
+
+@checkpoint(gguf="bf16")
+def gemma4_moe(name):
+    """The form of 26B: experts beside the dense block, keys that serve as values in the full layer, which has fewer heads of them."""
+    types = ["sliding_attention", "sliding_attention", "full_attention"]
+    return make_gemma4(name, types, 1, hidden_size_per_layer_input=0, attention_k_eq_v=True, enable_moe_block=True, num_experts=5,
+                       top_k_experts=2, moe_intermediate_size=12)

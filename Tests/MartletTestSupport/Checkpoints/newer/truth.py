@@ -24,8 +24,8 @@ GREEDY_TOKENS = 8
 # A greedy token is only worth comparing if rounding cannot choose another, and so is a chosen expert.
 LEAST_MARGIN = 0.05
 LEAST_ROUTING_MARGIN = 1e-3
-# Between Transformers' float32 and the same formulas in float64.
-MOST_ROUNDING = 1e-3
+# Between Transformers' float32 and the same formulas in float64: a model that carries rounding further tells nothing.
+MOST_ROUNDING = 3e-5
 
 
 class NothingRounds(TorchDispatchMode):
@@ -91,6 +91,8 @@ def draw_parameters(model, seed, norms_add_one=False, gain={}):
             noise = torch.randn(parameter.shape, generator=generator)
             if is_norm(name):
                 values = noise * 0.2 + (0 if norms_add_one else 1)
+            elif name.endswith("scale"):
+                values = noise * 0.2 + 1
             elif parameter.ndim == 1:
                 values = noise * 0.5
             else:
@@ -142,6 +144,8 @@ def run(directory, inputs):
     with routing_margins(margins):
         for index, prompt in enumerate(inputs):
             truth[f"logits.{index}"] = logits(exact, prompt)
+            if min(margins, default=1) < LEAST_ROUTING_MARGIN:
+                return "experts are not sure"
             tokens = list(prompt)
             for _ in range(GREEDY_TOKENS):
                 last, best = torch.sort(logits(exact, tokens)[-1], descending=True)
@@ -156,7 +160,8 @@ def run(directory, inputs):
         for index, prompt in enumerate(inputs):
             rounded = model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0]
             rounding = max(rounding, float((rounded - truth[f"logits.{index}"]).abs().max()))
-    assert rounding < MOST_ROUNDING, f"{directory.name}: float32 and float64 differ by {rounding}"
+    if rounding > MOST_ROUNDING:
+        return "rounding grows"
     return truth, greedy, {"float32": rounding, "routing": min(margins, default=None)}
 
 
