@@ -9,19 +9,23 @@ from . import convert, mxfp4, truth
 ALL = {}
 
 
-def checkpoint(gguf=None):
-    """Registers a function that writes the checkpoint of its name; `gguf`: the type of matrices for llama.cpp's converter."""
+def checkpoint(gguf=None, pre=None):
+    """Registers a function that writes the checkpoint of its name.
+
+    - gguf: the type of matrices for llama.cpp's converter; None where it cannot say what the checkpoint is.
+    - pre: llama.cpp's name for the tokenizer's pattern, where the vocabulary is converted too.
+    """
     def register(function):
-        ALL[function.__name__.replace("_", "-")] = (function, gguf)
+        ALL[function.__name__.replace("_", "-")] = (function, gguf, pre)
         return function
     return register
 
 
 def make(name, converter):
-    function, kind = ALL[name]
+    function, kind, pre = ALL[name]
     directory = function(name)
     if kind and converter:
-        convert.convert(converter, directory, kind)
+        convert.convert(converter, directory, kind, pre)
 
 
 SIZES = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
@@ -307,9 +311,13 @@ def make_gemma4(name, layer_types, global_key_value_heads, **changes):
 
 @checkpoint(gguf="bf16")
 def gemma4(name):
-    """The form of E2B: the last layer of each type reads the keys and values of the one before it; an input for each layer."""
+    """The form of E2B: the last layer of each type reads the keys and values of the one before it; an input for each layer.
+
+    `num_global_key_value_heads` counts only where keys serve as values, so not here.
+    """
     types = ["sliding_attention", "full_attention"] * 3
-    return make_gemma4(name, types, 1, hidden_size_per_layer_input=10, num_kv_shared_layers=2, use_double_wide_mlp=True)
+    return make_gemma4(name, types, 3, num_attention_heads=3, num_key_value_heads=1, intermediate_size=24,
+                       hidden_size_per_layer_input=10, num_kv_shared_layers=2, use_double_wide_mlp=True)
 
 
 @checkpoint(gguf="bf16")

@@ -1,5 +1,5 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
-"""Formulas read the obvious way: how far a log-probability of each checkpoint moves.
+"""Formulas read the obvious way: how far a log-probability of each checkpoint moves, or an element of its embedding.
 
 A mistake is a function that spoils a model in float64 and yields what must be patched while it runs, as (object, name, value).
 """
@@ -10,8 +10,9 @@ import json
 import math
 
 import torch
+import transformers
 
-from . import truth
+from . import encoders, truth
 
 ALL = []
 
@@ -23,24 +24,32 @@ def mistake(sentence, *names):
     return register
 
 
+def answer(directory, model, tokens):
+    """Log-probabilities, or an embedding of length 1."""
+    if (directory / "modules.json").exists():
+        return encoders.embedding(directory, encoders.pool(directory, encoders.hidden(model, tokens)))
+    return torch.log_softmax(truth.logits(model, tokens), -1)
+
+
 def measure(name):
     directory = truth.HERE / name
     inputs = json.loads((directory / "expected.json").read_text())["prompts"]
-    model = truth.load(directory)
+    kind = transformers.AutoModel if (directory / "modules.json").exists() else transformers.AutoModelForCausalLM
+    model = truth.load(directory, kind)
     module = importlib.import_module(type(model).__module__)
-    right = [torch.log_softmax(truth.logits(truth.in_float64(model), tokens), -1) for tokens in inputs]
+    right = [answer(directory, truth.in_float64(model), tokens) for tokens in inputs]
     for sentence, names, spoil in ALL:
         if name not in names:
             continue
         wrong = truth.in_float64(model)
         places = list(spoil(wrong, module) or [])
         with truth.patched(*places):
-            deltas = [float((torch.log_softmax(truth.logits(wrong, tokens), -1) - log).abs().max()) for tokens, log in zip(inputs, right)]
+            deltas = [float((answer(directory, wrong, tokens) - values).abs().max()) for tokens, values in zip(inputs, right)]
         print(f"{name}: {sentence}: " + ", ".join(f"{delta:.2g}" for delta in deltas))
 
 
 def layers(model):
-    return model.model.layers
+    return getattr(model, "model", model).layers
 
 
 def attentions(model):
@@ -710,3 +719,79 @@ def _(model, module):
 def _(model, module):
     for layer in layers(model):
         layer.post_feedforward_layernorm_1.forward = layer.post_feedforward_layernorm_2.forward = lambda hidden: hidden
+
+
+# Encoders
+
+
+@mistake("GELU by tanh, not by erf", "bert")
+def _(model, module):
+    for layer in model.encoder.layer:
+        layer.intermediate.intermediate_act_fn = torch.nn.GELU(approximate="tanh")
+
+
+@mistake("no token types", "bert")
+def _(model, module):
+    model.embeddings.token_type_embeddings.weight.data.zero_()
+
+
+@mistake("variance over n − 1", "bert")
+def _(model, module):
+    norms = [each for each in model.modules() if isinstance(each, torch.nn.LayerNorm)]
+    for norm in norms:
+        norm.forward = lambda hidden, norm=norm: (hidden - hidden.mean(-1, keepdim=True)) / hidden.std(-1, keepdim=True) * norm.weight + norm.bias
+
+
+@mistake("attention is causal", "bert")
+def _(model, module):
+    yield module, "create_bidirectional_mask", lambda config, inputs_embeds, **_: torch.full(
+        (1, 1, inputs_embeds.shape[1], inputs_embeds.shape[1]), -1e30).triu(1)
+
+
+def pool_with(function):
+    return encoders, "pool", lambda directory, states: function(states)
+
+
+@mistake("the first token's state", "bert", "gemma3-embedding")
+def _(model, module):
+    yield pool_with(lambda states: states[0])
+
+
+@mistake("the mean without the first and the last token", "bert")
+def _(model, module):
+    yield pool_with(lambda states: states[1:-1].mean(0))
+
+
+@mistake("the mean of all tokens", "qwen3-embedding")
+def _(model, module):
+    yield pool_with(lambda states: states.mean(0))
+
+
+@mistake("no norm at the end", "qwen3-embedding", "gemma3-embedding")
+def _(model, module):
+    model.norm.forward = lambda hidden: hidden
+
+
+@mistake("attention is causal", "gemma3-embedding")
+def _(model, module):
+    model.config.use_bidirectional_attention = False
+
+
+@mistake("the window is not halved", "gemma3-embedding")
+def _(model, module):
+    model.config.sliding_window = 9
+
+
+@mistake("the window is halved without + 1", "gemma3-embedding")
+def _(model, module):
+    model.config.sliding_window -= 1
+
+
+@mistake("the window counts |q − k| ≤ w//2 + 1", "gemma3-embedding")
+def _(model, module):
+    model.config.sliding_window += 1
+
+
+@mistake("the layers behind the pooling are not read", "gemma3-embedding")
+def _(model, module):
+    yield encoders, "embedding", lambda directory, pooled: pooled / pooled.norm()
