@@ -118,6 +118,34 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
     #expect(output.floats == chosen.flatMap { b[Int($0) * columns..<(Int($0) + 1) * columns] })
   }
 
+  /// One rounding in a fused product and sum, two without; a tanh is right to 1.1e-7 of 1 and is rounded twice more.
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `scaled sums, scales, caps and factors agree with float64`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 6)
+    let rows = 7, shape = Shape(rows, columns)
+    let a = random.floats(rows * columns), b = random.floats(rows * columns)
+    let accumulator = try device.tensor(a, shape)
+    device.tensorKernels.add(try device.tensor(b, shape), scaledBy: 0.22, to: accumulator, on: queue)
+    for (i, value) in accumulator.floats.enumerated() {
+      let product = Double(Float(0.22)) * Double(b[i]), sum = Double(a[i]) + product
+      #expect(abs(Double(value) - sum) <= 6e-8 * (abs(sum) + abs(product)))
+    }
+    let scaled = try device.tensor(a, shape)
+    device.tensorKernels.scale(scaled, by: 0.3, softCap: nil, on: queue)
+    #expect(scaled.floats == a.map { $0 * 0.3 })
+    let capped = try device.tensor(a, shape)
+    device.tensorKernels.scale(capped, by: 7, softCap: 2.5, on: queue)
+    for (i, value) in capped.floats.enumerated() {
+      #expect(abs(Double(value) - 2.5 * tanh(7 * Double(a[i]) / 2.5)) <= 2.5 * 4e-7)
+    }
+    let factors: [Float] = [1, -2, 0.5, 1.25], chosen: [Int32] = [3, 0, 0, 2, 1, 1, 3], few = max(columns - 5, 1)
+    let turned = try device.tensor(a, shape)
+    device.tensorKernels.scaleRows(
+      turned, columns: few, by: try device.tensor(factors, Shape(4)), rows: try device.tensor(chosen, Shape(rows), .i32), on: queue)
+    #expect(turned.floats == a.indices.map { $0 % columns < few ? a[$0] * factors[Int(chosen[$0 / columns])] : a[$0] })
+  }
+
   // MARK: One arithmetic for every row
 
   /// Every kernel over the same rows: alone, among others, with 1, 2 and 3 threads. 700 rows are enough to be shared out.
@@ -149,6 +177,9 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
         gathered += output.floats
         kernels.add(try device.tensor(Array(y[elements]), shape), to: input, on: queue)
         kernels.addRow(weight, to: input, on: queue)
+        kernels.add(try device.tensor(Array(y[elements]), shape), scaledBy: 0.7, to: input, on: queue)
+        kernels.scaleRows(input, columns: columns - 3, by: weight, rows: order, on: queue)
+        kernels.scale(input, by: 0.9, softCap: 4, on: queue)
         sums += input.floats
       }
       results.append([normed, sums, silu, gelu, gathered])

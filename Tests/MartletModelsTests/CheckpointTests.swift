@@ -11,35 +11,63 @@ import Testing
 /// Hugging Face directories against what Transformers computed with them in float32.
 @Suite("A Hugging Face directory")
 struct CheckpointTests {
-  static let backends = ["VANILLA", "TRTLLM"]
+  static let backends = ["VANILLA", "FLASHINFER", "TRTLLM"]
 
   private func source(_ path: String) throws -> any ModelSource { try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: path)) }
 
-  /// Both sides compute in float32 with exact weights and differ in the order of sums: over a few layers of at most 128 terms that moves
-  /// logits of about 3 by up to 4e-6 here. 2e-5 leaves room for another processor, and is far below what a wrong base, window, norm or bias does.
+  /// The model for a prompt. Transformers takes LongRoPE's long list for a sequence that passes the original 16 tokens; here the longest sequence that an
+  /// engine may hold decides, once for all its sequences.
+  private func harness(_ source: any ModelSource, _ name: String, backend: String, for prompt: [Int32]) throws -> ModelHarness {
+    try ModelHarness(source, backend: backend, maxSequenceLength: name == "phi3-long" && prompt.count < 16 ? 16 : 64)
+  }
+
+  /// Both sides compute in float32, or Transformers in float64, with exact weights, and differ in the order of sums: over a few layers of at most 128 terms
+  /// that moves logits by up to a few 1e-6 of the largest here. 1e-5 leaves room for another processor, and is far below what a wrong base, window, norm, cap
+  /// or bias does.
+  private func expectLogits(_ checkpoint: TinyCheckpoint, _ name: String, _ source: any ModelSource, _ backend: String) throws {
+    for (prompt, expected) in zip(checkpoint.prompts, checkpoint.logits) {
+      let found = try harness(source, name, backend: backend, for: prompt).logits(prompt)
+      #expect(found.count == expected.count && found[0].count == expected[0].count)
+      let largest = expected.joined().reduce(0) { max($0, abs($1)) }
+      let worst = zip(found.joined(), expected.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) }
+      #expect(
+        worst < 1e-5 * largest, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst) where the largest is \(largest)")
+    }
+  }
+
   @Test("gives the logits that Transformers gives", arguments: TinyCheckpoint.names, backends)
   func logits(name: String, backend: String) throws {
     let checkpoint = try TinyCheckpoint(name)
-    let harness = try ModelHarness(source(checkpoint.path), backend: backend)
-    for (prompt, expected) in zip(checkpoint.prompts, checkpoint.logits) {
-      let found = try harness.logits(prompt)
-      #expect(found.count == expected.count && found[0].count == expected[0].count)
-      let worst = zip(found.joined(), expected.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) }
-      #expect(worst < 2e-5, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst)")
-    }
+    try expectLogits(checkpoint, name, source(checkpoint.path), backend)
+  }
+
+  @Test("gives them as the GGUF file that llama.cpp's converter makes of it, too", arguments: TinyCheckpoint.converted, backends)
+  func converted(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    try expectLogits(checkpoint, name, GGUFCheckpoint(path: checkpoint.path + "/model.gguf"), backend)
   }
 
   @Test("continues prompts with the tokens with which Transformers does", arguments: TinyCheckpoint.names, backends)
   func greedy(name: String, backend: String) throws {
     let checkpoint = try TinyCheckpoint(name)
-    let harness = try ModelHarness(source(checkpoint.path), backend: backend)
     for (prompt, expected) in zip(checkpoint.prompts, checkpoint.greedy) {
+      let harness = try harness(source(checkpoint.path), name, backend: backend, for: prompt)
       var tokens = prompt
       for _ in expected {
         let last = try harness.logits(tokens).last!
         tokens.append(Int32(last.indices.max { last[$0] < last[$1] }!))
       }
       #expect(Array(tokens[prompt.count...]) == expected)
+    }
+  }
+
+  @Test("gives the same bits in whatever chunks a prompt comes", arguments: TinyCheckpoint.names, backends)
+  func chunks(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name), prompt = checkpoint.prompts[0]
+    let harness = try ModelHarness(source(checkpoint.path), backend: backend)
+    let whole = try harness.logits(prompt).joined().map(\.bitPattern)
+    for chunks in [[1, 2, 3, 4, 5], Array(repeating: 1, count: prompt.count), [prompt.count - 1]] {
+      #expect(try harness.logits(prompt, chunks: chunks).joined().map(\.bitPattern) == whole, "\(chunks)")
     }
   }
 
@@ -113,15 +141,19 @@ struct CheckpointTests {
   /// `defaults.json` says what Transformers' classes make of a config.json that says nothing.
   @Test(
     "takes for settings that are missing what Transformers' class takes",
-    arguments: ["llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text"])
+    arguments: ModelRegistry.builtIn.architectures.flatMap { $0.checkpoints.filter { !$0.needsRopeSettings }.map(\.modelType) })
   func defaults(modelType: String) throws {
     let all = try JSONValue(path: TinyCheckpoint.file("defaults.json"))
     for (what, extra) in [("", [:]), (" with windows", ["use_sliding_window": true])] as [(String, [String: Any])] {
-      guard let expected = all[modelType + what] else { continue }
-      let checkpoint = try EditedCheckpoint(modelType == "gemma3_text" ? "gemma3" : modelType.hasPrefix("qwen") ? modelType : "llama")
+      guard let expected = all[modelType + what] else {
+        #expect(!what.isEmpty, "defaults.json has no \(modelType): add it to make_checkpoints.py")
+        continue
+      }
+      let others = ["gemma3_text": "gemma3", "mistral": "llama", "ministral": "llama"]
+      let checkpoint = try EditedCheckpoint(others[modelType] ?? modelType)
       try checkpoint.edit { $0 = extra.merging(["model_type": modelType]) { $1 } }
       // Untied models have an output matrix.
-      if expected["tie_word_embeddings"]!.bool! == false && modelType == "qwen3" { try checkpoint.repeatEmbedding() }
+      if !expected["tie_word_embeddings"]!.bool!, ["qwen3", "granite"].contains(modelType) { try checkpoint.repeatEmbedding() }
       let source = try source(checkpoint.path)
       let architecture = try #require(try source.string(ifPresent: "general.architecture"))
       func integer(_ key: String) throws -> Int? { try source.integer(ifPresent: "\(architecture).\(key)") }
@@ -139,10 +171,20 @@ struct CheckpointTests {
       let rope = expected["rope_parameters"]!
       let theta = (rope["full_attention"] ?? rope)["rope_theta"]!.double!
       #expect(try source.float(ifPresent: "\(architecture).rope.freq_base") == Float(theta))
-      if let scalar = expected["query_pre_attn_scalar"] {
-        #expect(try source.float(ifPresent: "gemma3.attention.query_pre_attn_scalar") == Float(scalar.double!))
-        #expect(
-          try source.float(ifPresent: "gemma3.rope.freq_base_swa") ?? 10000 == Float(rope["sliding_attention"]!["rope_theta"]!.double!))
+      if let local = rope["sliding_attention"] {
+        #expect(try source.float(ifPresent: "\(architecture).rope.freq_base_swa") ?? 10000 == Float(local["rope_theta"]!.double!))
+      }
+      for (name, key) in [
+        ("query_pre_attn_scalar", "attention.query_pre_attn_scalar"), ("attn_logit_softcapping", "attn_logit_softcapping"),
+        ("final_logit_softcapping", "final_logit_softcapping"), ("embedding_multiplier", "embedding_scale"),
+        ("residual_multiplier", "residual_scale"), ("attention_multiplier", "attention.scale"), ("logits_scaling", "logit_scale"),
+      ] {
+        guard let value = expected[name], !value.isNull else { continue }
+        #expect(try source.float(ifPresent: "\(architecture).\(key)") == Float(value.double!), "\(modelType): \(name)")
+      }
+      if let rotates = expected["no_rope_layers"] {
+        let interval = try #require(try integer("rope.layer_interval"))
+        #expect(rotates.elements.map { $0.integer == 1 } == (1...rotates.count).map { $0 % interval != 0 })
       }
       // Windows: the size, and the layers that have one.
       let count = expected["num_hidden_layers"]!.integer!
@@ -425,7 +467,10 @@ struct CheckpointTests {
 
   /// The setting, its value (nil: none), a checkpoint, and what the message must say.
   static let settings: [(String, String, (any Sendable)?, String)] = [
-    ("llama", "model_type", "mamba", "\"mamba\" is unknown (known: llama, mistral, ministral, gemma3_text, qwen2, qwen3)"),
+    (
+      "llama", "model_type", "mamba",
+      "\"mamba\" is unknown (known: \(ModelRegistry.builtIn.architectures.flatMap { $0.checkpoints.map(\.modelType) }.joined(separator: ", "))"
+    ),
     ("llama", "model_type", nil, "no \"model_type\""), ("llama", "hidden_size", NSNull(), "no \"hidden_size\""),
     ("llama", "hidden_size", nil, "\"model.embed_tokens.weight\" has shape [128, 64] where [any, 4096] is needed"),
     ("llama", "num_hidden_layers", NSNull(), "no \"num_hidden_layers\""), ("llama", "num_hidden_layers", nil, "num_hidden_layers = 32"),
@@ -435,7 +480,8 @@ struct CheckpointTests {
     ("llama", "hidden_size", "64", "hidden_size = \"64\": an integer is needed"),
     ("llama", "hidden_size", 0, "hidden_size = 0: it must be"),
     ("llama", "num_key_value_heads", 3, "num_key_value_heads = 3: it must divide"), ("llama", "vocab_size", 127, "vocab_size = 127"),
-    ("llama", "hidden_act", "gelu", "this build computes \"silu\" only"), ("llama", "attention_bias", true, "attention_bias = true"),
+    ("llama", "hidden_act", "gelu", "this build computes \"silu\" only"),
+    ("llama", "attention_bias", true, "\"model.layers.0.self_attn.q_proj.bias\""),
     ("llama", "mlp_bias", true, "mlp_bias = true"), ("llama", "tie_word_embeddings", "yes", "true or false is needed"),
     ("qwen3", "tie_word_embeddings", false, "there is none"),
     ("llama", "use_sliding_window", true, "this model type has no windows"), ("llama", "is_causal", false, "computes true only"),
@@ -459,6 +505,14 @@ struct CheckpointTests {
     ("gemma3", "sliding_window", NSNull(), "no \"sliding_window\""),
     ("gemma3", "layer_types", ["full_attention", "chunked_attention", "full_attention"], "layer_types = chunked_attention"),
     ("gemma3", "query_pre_attn_scalar", -1, "query_pre_attn_scalar = -1"),
+    ("ministral3", "rope_parameters", nil, "no \"rope_parameters\""), ("granite", "attention_multiplier", -1, "attention_multiplier = -1"),
+    ("granite", "logits_scaling", "8", "logits_scaling = \"8\""), ("phi3", "partial_rotary_factor", 1.5, "keep one"),
+    ("smollm3-window", "no_rope_layers", [0, 1], "no_rope_layers = a list of 2: there are 3 layers"),
+    ("smollm3-window", "no_rope_layers", [0, 1, 2], "a list of Booleans, or of zeros and ones, is needed"),
+    ("smollm3-window", "no_rope_layer_interval", 0, "no_rope_layer_interval = 0"),
+    ("smollm3-window", "layer_types", nil, "layer_types must then say which layers have the window"),
+    ("gemma2", "final_logit_softcapping", -3, "final_logit_softcapping = -3.0: it must be above 0"),
+    ("gemma2", "sliding_window", NSNull(), "no \"sliding_window\""),
     ("qwen2-window", "sliding_window", -3, "sliding_window = -3: it must be at least 1"),
   ]
 

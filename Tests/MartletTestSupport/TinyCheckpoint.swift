@@ -3,9 +3,15 @@
 package import Foundation
 package import MartletFormats
 
-/// The tiny Hugging Face directories that `Checkpoints/make_checkpoints.py` wrote, and what Transformers computed with them.
+/// The tiny Hugging Face directories that `make_checkpoints.py` and `make_newer.py` wrote, and what Transformers computed with them.
 package struct TinyCheckpoint: Sendable {
-  package static let names = ["llama", "gemma3", "qwen2", "qwen3", "qwen2-window"]
+  /// Of decoders.
+  package static let names = [
+    "llama", "gemma3", "qwen2", "qwen3", "qwen2-window", "gemma2", "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3",
+    "smollm3-window",
+  ]
+  /// Those of them that llama.cpp's converter wrote as GGUF, too.
+  package static let converted = ["gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3"]
 
   /// Of the directory.
   package let path: String

@@ -9,6 +9,7 @@ public enum Ministral3: DecoderArchitecture {
   public static let checkpoints = [
     CheckpointTranslation(
       modelType: "ministral3", settings: [.fixed("hidden_act", .string("silu"))], windows: .all, ropeTheta: 1_000_000,
+      needsRopeSettings: true,
       ropeSettings: [.float("llama_4_scaling_beta", as: "attention.temperature_scale")],
       defaults: [
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 34, "num_attention_heads": 32, "num_key_value_heads": 8,

@@ -10,7 +10,7 @@ public enum SmolLM3: DecoderArchitecture {
     CheckpointTranslation(
       modelType: "smollm3",
       settings: [
-        .fixed("hidden_act", .string("silu")), .fixed("attention_bias", .bool(false)), .fixed("mlp_bias", .bool(false)),
+        .fixed("hidden_act", .string("silu")), .bool("attention_bias", as: "attention.bias"), .fixed("mlp_bias", .bool(false)),
         // The list counts, in which 1 means with rotation; without it the interval.
         .flags("no_rope_layers", as: "rope.layers"), .integer("no_rope_layer_interval", as: "rope.layer_interval"),
       ],
@@ -18,7 +18,8 @@ public enum SmolLM3: DecoderArchitecture {
       defaults: [
         "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4,
         "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "no_rope_layer_interval": 4,
-      ])
+      ],
+      layerTensors: CheckpointTranslation.decoderLayer.merging(CheckpointTranslation.attentionBiases) { $1 })
   ]
 
   public static func describe(_ reader: inout DecoderReader) throws -> DecoderDescription {
@@ -31,9 +32,10 @@ public enum SmolLM3: DecoderArchitecture {
     guard rotates.count >= numLayers else {
       throw reader.invalid("rope.layers", "a list of \(rotates.count)", "there are \(numLayers) layers")
     }
+    let biases = try reader.attentionBiases()
     return try DecoderDescription(reader.configuration) { layer in
       DecoderLayer(
-        attention: try reader.attention(layer, window: windows[layer], rope: rotates[layer] ? rope : nil, isNeoX: isNeoX))
+        attention: try reader.attention(layer, window: windows[layer], rope: rotates[layer] ? rope : nil, isNeoX: isNeoX), biases: biases)
     }
   }
 }

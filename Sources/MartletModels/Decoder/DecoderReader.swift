@@ -74,6 +74,16 @@ public struct DecoderReader {
     try loader.headNorm("blk.\(layer).\(name).weight", count: configuration.headDim, epsilon: configuration.normEpsilon)
   }
 
+  /// Which of attention's projections have biases: all or none, where the file says it, and otherwise those of which there are tensors.
+  public func attentionBiases() throws -> ProjectionBiases {
+    let all: ProjectionBiases = [.queryKeyValue, .output]
+    if let hasThem = try bool(ifPresent: "attention.bias") { return hasThem ? all : [] }
+    var biases: ProjectionBiases = []
+    if hasTensor("blk.0.attn_q.bias") || hasTensor("blk.0.attn_qkv.bias") { biases.insert(.queryKeyValue) }
+    if hasTensor("blk.0.attn_output.bias") { biases.insert(.output) }
+    return biases
+  }
+
   // MARK: Descriptions
 
   /// A layer's attention, with the configuration's heads.

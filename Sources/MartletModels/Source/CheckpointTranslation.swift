@@ -29,6 +29,8 @@ public struct CheckpointTranslation: Sendable {
     case integer(String, as: String)
     /// The same for a number that may have a fraction.
     case float(String, as: String)
+    /// The same for a Boolean.
+    case bool(String, as: String)
     /// The same for a list of Booleans, or of zeros and ones, with one for each layer.
     case flags(String, as: String)
     /// A setting for which this build computes one value only; it may be missing, or null.
@@ -74,6 +76,8 @@ public struct CheckpointTranslation: Sendable {
   public var ropeTheta: Double
   /// Whether `partial_rotary_factor` may be below 1: the share of a head's dims, the first ones, that RoPE turns.
   public var rotatesPart: Bool
+  /// Whether RoPE's settings must be there, because no usual ones stand for this model type.
+  public var needsRopeSettings: Bool
   /// What stands beside RoPE's own settings in `rope_parameters` or `rope_scaling`.
   public var ropeSettings: [Setting]
   /// Kinds of RoPE that this model type calls by another name than others do.
@@ -87,7 +91,7 @@ public struct CheckpointTranslation: Sendable {
 
   public init(
     modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
-    rotatesPart: Bool = false, ropeSettings: [Setting] = [], ropeTypes: [String: String] = [:],
+    rotatesPart: Bool = false, needsRopeSettings: Bool = false, ropeSettings: [Setting] = [], ropeTypes: [String: String] = [:],
     defaults: [String: Double] = [:], tensors: [String: TensorName] = decoderTensors,
     layerTensors: [String: TensorName] = decoderLayer
   ) {
@@ -97,6 +101,7 @@ public struct CheckpointTranslation: Sendable {
     self.tiesEmbeddings = tiesEmbeddings
     self.ropeTheta = ropeTheta
     self.rotatesPart = rotatesPart
+    self.needsRopeSettings = needsRopeSettings
     self.ropeSettings = ropeSettings
     self.ropeTypes = ropeTypes
     self.defaults = defaults
@@ -127,6 +132,12 @@ public struct CheckpointTranslation: Sendable {
     "self_attn.v_proj.weight": "attn_v.weight", "self_attn.o_proj.weight": "attn_output.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight", "mlp.gate_proj.weight": "ffn_gate.weight", "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
+  ]
+
+  /// Biases of attention's projections, which some models have where `attention_bias` is true.
+  public static let attentionBiases: [String: TensorName] = [
+    "self_attn.q_proj.bias": "attn_q.bias", "self_attn.k_proj.bias": "attn_k.bias", "self_attn.v_proj.bias": "attn_v.bias",
+    "self_attn.o_proj.bias": "attn_output.bias",
   ]
 
   /// Settings that do not change what a model computes from its tokens: how it was trained, how it is sampled, who wrote it.

@@ -25,6 +25,7 @@ extension TranslatedCheckpoint {
       case .float(let name, let key):
         let value = reader.has(name) ? try reader.double(name) : translation.defaults[name]
         set("\(architecture).\(key)", value.map { .float(Float($0)) }, spelling: name)
+      case .bool(let name, let key): set("\(architecture).\(key)", try reader.bool(name).map { .bool($0) }, spelling: name)
       case .flags(let name, let key):
         set("\(architecture).\(key)", try reader.flags(name).map { .bools($0) }, spelling: name)
       case .fixed(let name, let value): try Self.check(name, value, reader)
@@ -144,6 +145,7 @@ extension TranslatedCheckpoint {
       throw reader.invalid("rope_scaling", "an object", "there is rope_parameters, too, which says something else: keep one of them")
     }
     let group = new ?? old
+    if group == nil, translation.needsRopeSettings { throw ModelError.missingSetting("rope_parameters") }
     let nested = try group?.object("full_attention")
     let global = nested ?? group
     let local = try nested == nil ? nil : group?.object("sliding_attention")
