@@ -97,7 +97,7 @@ package struct CPUTensorKernels: TensorKernels {
 }
 
 /// The rows of a tensor, dealt to tasks.
-private struct RowTasks {
+struct RowTasks {
   let count: Int
   let columns: Int
   let perTask: Int

@@ -27,7 +27,7 @@ extension CPUTensorKernels {
     }
   }
 
-  private func code(_ input: UnsafePointer<Float>, tokens: Int, columns: Int, into slabs: UnsafeMutablePointer<martlet_input_slab>) {
+  func code(_ input: UnsafePointer<Float>, tokens: Int, columns: Int, into slabs: UnsafeMutablePointer<martlet_input_slab>) {
     // To code 4096 values takes about a microsecond, less than to call another thread.
     let rowsPerTask = max(1, 4096 / columns)
     let isInline = tokens * columns <= 4 * 4096 || pool.threadCount == 1
@@ -45,7 +45,8 @@ extension CPUTensorKernels {
     let arguments = martlet_product_arguments(
       parts: weight.parts.baseAddress, input: input, slabs: slabs, output: output,
       part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(weight.columns), rows: Int32(weight.rows),
-      group_count: Int32(weight.groupCount), groups_per_task: Int32(plan.groupsPerTask), tokens_per_task: Int32(plan.tokensPerTask))
+      slab_stride: Int32(tokens), group_count: Int32(weight.groupCount), groups_per_task: Int32(plan.groupsPerTask),
+      tokens_per_task: Int32(plan.tokensPerTask))
     pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
   }
 
@@ -65,7 +66,7 @@ extension CPUTensorKernels {
     pool.run(taskCount: (count + tokensPerTask - 1) / tokensPerTask, function: products.embed, with: arguments)
   }
 
-  private var products: martlet_product_kernels { instructionSet.table.pointee.product }
+  var products: martlet_product_kernels { instructionSet.table.pointee.product }
 }
 
 /// How one product is dealt to tasks. It decides speed only, never a bit.

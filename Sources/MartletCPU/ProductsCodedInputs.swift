@@ -11,7 +11,30 @@ import Synchronization
 final class CodedInputs: Sendable {
   private struct Storage: ~Copyable {
     var slabs = UnsafeMutableBufferPointer<martlet_input_slab>(start: nil, count: 0)
-    deinit { slabs.deallocate() }
+    /// Where several products are one run: what they are, and their first tasks.
+    var products = UnsafeMutableBufferPointer<martlet_product_arguments>(start: nil, count: 0)
+    var firstTasks = UnsafeMutableBufferPointer<Int32>(start: nil, count: 0)
+
+    deinit {
+      slabs.deallocate()
+      products.deallocate()
+      firstTasks.deallocate()
+    }
+
+    mutating func reserve(slabs count: Int, products productCount: Int) {
+      if slabs.count < count || slabs.count == 0 {
+        slabs.deallocate()
+        let capacity = max(count, 64)
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity * MemoryLayout<martlet_input_slab>.stride, alignment: 64)
+        slabs = UnsafeMutableBufferPointer(start: memory.bindMemory(to: martlet_input_slab.self, capacity: capacity), count: capacity)
+      }
+      if products.count < productCount {
+        products.deallocate()
+        firstTasks.deallocate()
+        products = .allocate(capacity: productCount)
+        firstTasks = .allocate(capacity: productCount)
+      }
+    }
   }
 
   private let storage = Mutex(Storage())
@@ -19,14 +42,19 @@ final class CodedInputs: Sendable {
   /// Calls `body` with memory for at least `count` slabs, aligned to a cache line, contents unspecified.
   func withSlabs(count: Int, _ body: (UnsafeMutablePointer<martlet_input_slab>) -> Void) {
     storage.withLock { storage in
-      if storage.slabs.count < count {
-        storage.slabs.deallocate()
-        let capacity = max(count, 64)
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity * MemoryLayout<martlet_input_slab>.stride, alignment: 64)
-        storage.slabs = UnsafeMutableBufferPointer(
-          start: memory.bindMemory(to: martlet_input_slab.self, capacity: capacity), count: capacity)
-      }
+      storage.reserve(slabs: count, products: 0)
       body(storage.slabs.baseAddress!)
+    }
+  }
+
+  /// The same, with memory for the arguments of several products and for their first tasks.
+  func withSlabs(
+    count: Int, products: Int,
+    _ body: (UnsafeMutablePointer<martlet_input_slab>, UnsafeMutablePointer<martlet_product_arguments>, UnsafeMutablePointer<Int32>) -> Void
+  ) {
+    storage.withLock { storage in
+      storage.reserve(slabs: count, products: products)
+      body(storage.slabs.baseAddress!, storage.products.baseAddress!, storage.firstTasks.baseAddress!)
     }
   }
 }

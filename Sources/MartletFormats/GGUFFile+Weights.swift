@@ -22,6 +22,21 @@ extension GGUFFile {
     return Weight(name: name, format: format, rows: tensor.dims[1], columns: tensor.dims[0], bytes: bytes, owner: file)
   }
 
+  /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
+  ///
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
+    let tensor = try requiredTensor(name)
+    guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
+      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: WeightFormat.allCases.map(\.rawValue))
+    }
+    guard tensor.dims.count >= 3, Array(tensor.dims.prefix(3)) == [columns, rows, count], tensor.dims.dropFirst(3).allSatisfy({ $0 == 1 }) else {
+      throw .wrongShape(tensor: name, found: tensor.shape, expected: "[\(count), \(rows), \(columns)]")
+    }
+    let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + byteCount])
+    return Weight(name: name, format: format, rows: count * rows, columns: columns, bytes: bytes, owner: file).split(into: count)
+  }
+
   /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16 or BF16, widened exactly.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.

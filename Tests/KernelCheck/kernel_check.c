@@ -308,7 +308,7 @@ static void multiply(
   martlet_input_slab *slabs = zeroed(sizeof *slabs * (size_t)tokens * (size_t)((columns + 255) / 256));
   martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3};
   run(table->product.code_inputs, &code, (tokens + 2) / 3);
-  martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, groups, groups_per_task, tokens_per_task};
+  martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, tokens, groups, groups_per_task, tokens_per_task};
   run_with_scratch(table->product.product, &a,
       (groups + groups_per_task - 1) / groups_per_task * ((tokens + tokens_per_task - 1) / tokens_per_task));
   release(slabs);

@@ -93,11 +93,19 @@ typedef struct martlet_product_part {
 typedef struct martlet_product_arguments {
   const martlet_product_part *parts;
   const float *input;                // [tokens, columns]; read by F32, F16 and BF16
-  const martlet_input_slab *slabs;   // [slabs of a row, tokens]; read by the integer formats
+  const martlet_input_slab *slabs;   // [slabs of a row, slab_stride], the first `tokens` of each; read by the integer formats
   float *output;                     // [tokens, rows]
   int32_t part_count, tokens, columns, rows;
+  int32_t slab_stride;               // tokens, or more where others' slabs lie between
   int32_t group_count, groups_per_task, tokens_per_task;
 } martlet_product_arguments;
+
+// Several products in one run: product i has the tasks first_tasks[i] ..< first_tasks[i + 1].
+typedef struct martlet_grouped_product_arguments {
+  const martlet_product_arguments *products;
+  const int32_t *first_tasks;  // [count], ascending, the first 0
+  int32_t count;
+} martlet_grouped_product_arguments;
 
 // output[t, :] = scale · weight[tokens[t], :], dequantised as the format says.
 typedef struct martlet_embed_arguments {
@@ -118,7 +126,7 @@ typedef struct martlet_pack_arguments {
 
 typedef struct martlet_product_kernels {
   int32_t rows_of_a_tile;  // tokens_per_task is best a multiple of it
-  martlet_task_function pack, code_inputs, product, embed;
+  martlet_task_function pack, code_inputs, product, grouped_product, embed;
 } martlet_product_kernels;
 
 // Bytes of one packed group of 16 rows.

@@ -70,6 +70,38 @@ typedef struct martlet_gather_rows_arguments {
   int32_t rows, columns, rows_per_task;
 } martlet_gather_rows_arguments;
 
+enum martlet_expert_scoring {
+  martlet_expert_softmax = 0,
+  martlet_expert_sigmoid = 1,
+};
+
+enum { martlet_most_experts = 1024 };
+
+// For each row the `used` experts of the highest choice, highest first and of equals the lower number, and what each counts.
+//
+// A score is the softmax or sigmoid of the router's output, the choice the score plus the bias. With more than one group of neighbouring experts,
+// only those of the `used_groups` groups of the highest best choice count, or of the highest sum of the best two.
+typedef struct martlet_route_arguments {
+  const float *outputs;  // [rows, experts]
+  const float *bias;     // [experts], for the choice only; NULL for none
+  int32_t *chosen;       // [rows, used]
+  float *weights;        // [rows, used]: scale · score, or scale · score / the sum of the chosen scores
+  int32_t rows, experts, used, rows_per_task;
+  int32_t scoring;       // enum martlet_expert_scoring
+  int32_t normalizes;
+  int32_t groups, used_groups, sums_best_two;
+  float scale;
+} martlet_route_arguments;
+
+// output[r, :] = Σⱼ weights[r, j] · input[places[r, j], :], in the order of j
+typedef struct martlet_combine_arguments {
+  const float *input;     // [_, columns]
+  const int32_t *places;  // [rows, used]
+  const float *weights;   // [rows, used]
+  float *output;          // [rows, columns]
+  int32_t rows, columns, used, rows_per_task;
+} martlet_combine_arguments;
+
 typedef struct martlet_tensor_kernels {
   martlet_task_function rms_norm;
   martlet_task_function add;
@@ -78,6 +110,8 @@ typedef struct martlet_tensor_kernels {
   martlet_task_function scale_rows;
   martlet_task_function gated_activation;
   martlet_task_function gather_rows;
+  martlet_task_function route;
+  martlet_task_function combine;
 } martlet_tensor_kernels;
 
 #endif

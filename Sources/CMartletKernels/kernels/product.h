@@ -106,7 +106,7 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
   const martlet_input_slab *in = a->slabs + token;
   const uint8_t *block = group;
-  for (int32_t left = a->columns / 32; left > 0; left -= 8, in += a->tokens) {
+  for (int32_t left = a->columns / 32; left > 0; left -= 8, in += a->slab_stride) {
     const uint8_t *slab = block;
     block += slab_header_bytes(format);
     f32x16 p[MARTLET_FEW_ROWS];
@@ -278,7 +278,7 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
         tiles_of_floats(w, inputs, a->input + (int64_t)token * a->columns + start, a->columns, count, y);
       } else {
         unpack_slab(format, slab, inputs / 32, unpacked);
-        const martlet_input_slab *in = a->slabs + (int64_t)index * a->tokens + token;
+        const martlet_input_slab *in = a->slabs + (int64_t)index * a->slab_stride + token;
         if (scale_count(format) == 2 && has_minimum(format)) tiles_with_two_of_both(unpacked, inputs / 32, in, count, y);
         else if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
         else if (has_minimum(format)) tiles_with_minimum(unpacked, inputs / 32, in, count, y);
@@ -324,4 +324,15 @@ static void product(const void *arguments, int32_t task, int32_t worker, void *s
       MARTLET_EACH_FORMAT(MARTLET_PRODUCT)
     }
   }
+}
+
+static void grouped_product(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_grouped_product_arguments *a = arguments;
+  int32_t first = 0, end = a->count;  // the last product whose first task is not behind this one
+  while (end - first > 1) {
+    int32_t middle = (first + end) / 2;
+    if (a->first_tasks[middle] <= task) first = middle;
+    else end = middle;
+  }
+  product(a->products + first, task - a->first_tasks[first], worker, scratch);
 }

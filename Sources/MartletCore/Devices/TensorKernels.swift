@@ -37,6 +37,22 @@ public protocol TensorKernels: Sendable {
 
   /// `output[i, :] = input[rows[i], :]`, rows int32 `[n]`.
   func gatherRows(_ input: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+
+  /// Chooses each row's experts by the router's outputs `[n, numExperts]`, and sorts what they must compute by expert: fills the plan.
+  ///
+  /// - Parameters:
+  ///   - bias: float32 `[numExperts]`, added to scores for the choice only; nil = none.
+  ///   - plan: of `n` rows, with the routing's experts.
+  func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, on queue: any DeviceQueue)
+
+  /// `output[i, n] = Σₖ input[i, k] · weights[e][n, k]` for every entry i of expert e, as the plan has sorted them; input `[entries, columns]`, output
+  /// `[entries, rows of a weight]`. What a row gets does not depend on who shares its expert.
+  /// - Precondition: one weight for each expert, all of one shape.
+  func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
+
+  /// `output[r, :] = Σⱼ weight(r, j) · input[place(r, j), :]` over the experts of row r, by the plan, in the order of their choice; input
+  /// `[entries, columns]`, output `[n, columns]`.
+  func combineExperts(_ input: Tensor, plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
 }
 
 extension TensorKernels {

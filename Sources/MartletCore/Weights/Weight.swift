@@ -29,6 +29,18 @@ public struct Weight: @unchecked Sendable {
     self.bytes = bytes
     self.owner = owner
   }
+
+  /// The rows in so many equal parts, each a view.
+  /// - Precondition: the rows divide into them.
+  public func split(into count: Int) -> [Weight] {
+    enforce(count > 0 && rows % count == 0, "weight \(name): \(rows) rows do not divide into \(count) parts")
+    let size = bytes.count / count
+    return (0..<count).map {
+      Weight(
+        name: count == 1 ? name : "\(name)[\($0)]", format: format, rows: rows / count, columns: columns,
+        bytes: UnsafeRawBufferPointer(rebasing: bytes[$0 * size..<($0 + 1) * size]), owner: owner)
+    }
+  }
 }
 
 /// Weights in the form that a device's kernels read, made once by ``Device/prepare(_:)``.

@@ -107,6 +107,13 @@ public final class GGUFCheckpoint: Sendable {
     try part(of: name).weight(name, rows: rows, columns: columns)
   }
 
+  /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
+  ///
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
+    try part(of: name).weights(name, count: count, rows: rows, columns: columns)
+  }
+
   /// The values of a small tensor, widened exactly to float32.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.

@@ -55,6 +55,13 @@ public final class HuggingFaceDirectory: Sendable {
     try file(of: name).weight(name, rows: rows, columns: columns)
   }
 
+  /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
+  ///
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(CheckpointError) -> [Weight] {
+    try file(of: name).weights(name, count: count, rows: rows, columns: columns)
+  }
+
   /// The values of a small tensor, widened exactly to float32.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.

@@ -89,6 +89,20 @@ public final class SafetensorsFile: Sendable {
     return Weight(name: name, format: format, rows: tensor.shape[0], columns: tensor.shape[1], bytes: bytes(of: tensor), owner: file)
   }
 
+  /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
+  ///
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(CheckpointError) -> [Weight] {
+    guard let tensor = tensor(name) else { throw .missingTensor(name) }
+    guard let format = tensor.weightFormat else {
+      throw .unreadableFormat(tensor: name, format: tensor.type, readable: ["F32", "F16", "BF16"])
+    }
+    guard tensor.shape == [count, rows, columns], tensor.count > 0 else {
+      throw .wrongShape(tensor: name, found: tensor.shape, expected: "[\(count), \(rows), \(columns)]")
+    }
+    return Weight(name: name, format: format, rows: count * rows, columns: columns, bytes: bytes(of: tensor), owner: file).split(into: count)
+  }
+
   /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16 or BF16, widened exactly.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
