@@ -43,7 +43,8 @@ extension CPUTensorKernels {
     offsets[0] = 0
   }
 
-  package func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue) {
+  package func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
+  {
     enforce(!weights.isEmpty, "expertProduct: no weights")
     let first = CPUPreparedWeight.of(weights[0], "expertProduct")
     let entries = plan.rows.shape[0], columns = first.columns
@@ -51,7 +52,8 @@ extension CPUTensorKernels {
     let source: UnsafePointer<Float> = input.pointer(.f32, Shape(entries, columns), "expertProduct: input")
     let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), "expertProduct: output")
     guard entries > 0 else { return }
-    codedInputs.withSlabs(count: first.readsCodedInputs ? entries * first.slabCount : 0, products: weights.count) { slabs, groups, firstTasks in
+    codedInputs.withSlabs(count: first.readsCodedInputs ? entries * first.slabCount : 0, products: weights.count) {
+      slabs, groups, firstTasks in
       if first.readsCodedInputs { code(source, tokens: entries, columns: columns, into: slabs) }
       var count = 0, taskCount = 0
       for (expert, weight) in weights.enumerated() {
@@ -59,7 +61,8 @@ extension CPUTensorKernels {
         let weight = CPUPreparedWeight.of(weight, "expertProduct")
         enforce(
           weight.columns == columns && weight.rows == first.rows && weight.readsCodedInputs == first.readsCodedInputs,
-          "expertProduct: expert \(expert) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format")
+          "expertProduct: expert \(expert) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
+        )
         guard tokens > 0 else { continue }
         let dealt = ProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
         groups[count] = martlet_product_arguments(

@@ -30,7 +30,8 @@ extension GGUFFile {
     guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
       throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: WeightFormat.allCases.map(\.rawValue))
     }
-    guard tensor.dims.count >= 3, Array(tensor.dims.prefix(3)) == [columns, rows, count], tensor.dims.dropFirst(3).allSatisfy({ $0 == 1 }) else {
+    guard tensor.dims.count >= 3, Array(tensor.dims.prefix(3)) == [columns, rows, count], tensor.dims.dropFirst(3).allSatisfy({ $0 == 1 })
+    else {
       throw .wrongShape(tensor: name, found: tensor.shape, expected: "[\(count), \(rows), \(columns)]")
     }
     let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + byteCount])

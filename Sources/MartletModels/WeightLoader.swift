@@ -54,6 +54,27 @@ public struct WeightLoader {
     try projection([(name, rows)], columns: columns)
   }
 
+  /// The matrices of every expert, those of one stacked by rows into one product.
+  ///
+  /// A part is either one tensor of three dims, `<part>_exps.weight`, or one matrix for each expert, `<part>.<expert>.weight`.
+  public mutating func experts(_ parts: [String], count: Int, rows: Int, columns: Int) throws -> [any PreparedWeight] {
+    let weights: [[Weight]] = try parts.map { part in
+      let whole = "\(part)_exps.weight"
+      if has(whole) || !has("\(part).0.weight") {
+        let weights = try source.weights(whole, count: count, rows: rows, columns: columns)
+        try note(whole)
+        return weights
+      }
+      return try (0..<count).map { expert in
+        let name = "\(part).\(expert).weight"
+        let weight = try source.weight(name, rows: rows, columns: columns)
+        try note(name)
+        return weight
+      }
+    }
+    return try (0..<count).map { expert in try device.prepare(weights.map { $0[expert] }) }
+  }
+
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
     RMSNorm(weight: try vector(name, count: count), epsilon: epsilon)
   }

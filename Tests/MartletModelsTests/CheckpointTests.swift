@@ -149,7 +149,7 @@ struct CheckpointTests {
         #expect(!what.isEmpty, "defaults.json has no \(modelType): add it to make_checkpoints.py")
         continue
       }
-      let others = ["gemma3_text": "gemma3", "mistral": "llama", "ministral": "llama"]
+      let others = ["gemma3_text": "gemma3", "mistral": "llama", "ministral": "llama", "qwen3_moe": "qwen3-moe"]
       let checkpoint = try EditedCheckpoint(others[modelType] ?? modelType)
       try checkpoint.edit { $0 = extra.merging(["model_type": modelType]) { $1 } }
       // Untied models have an output matrix.
@@ -181,6 +181,16 @@ struct CheckpointTests {
       ] {
         guard let value = expected[name], !value.isNull else { continue }
         #expect(try source.float(ifPresent: "\(architecture).\(key)") == Float(value.double!), "\(modelType): \(name)")
+      }
+      for (name, key) in [
+        ("num_experts_per_tok", "expert_used_count"), ("num_experts", "expert_count"), ("num_local_experts", "expert_count"),
+        ("moe_intermediate_size", "expert_feed_forward_length"), ("decoder_sparse_step", "expert_layer_step"),
+      ] {
+        guard let value = expected[name] else { continue }
+        #expect(try integer(key) == value.integer, "\(modelType): \(name)")
+      }
+      if let normalizes = expected["norm_topk_prob"]?.bool {
+        #expect(try source.bool(ifPresent: "\(architecture).expert_weights_norm") == normalizes)
       }
       if let rotates = expected["no_rope_layers"] {
         let interval = try #require(try integer("rope.layer_interval"))

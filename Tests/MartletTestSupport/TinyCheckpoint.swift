@@ -8,10 +8,10 @@ package struct TinyCheckpoint: Sendable {
   /// Of decoders.
   package static let names = [
     "llama", "gemma3", "qwen2", "qwen3", "qwen2-window", "gemma2", "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3",
-    "smollm3-window",
+    "smollm3-window", "qwen3-moe", "qwen3-moe-mixed", "mixtral",
   ]
   /// Those of them that llama.cpp's converter wrote as GGUF, too.
-  package static let converted = ["gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3"]
+  package static let converted = ["gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3", "qwen3-moe", "mixtral"]
 
   /// Of the directory.
   package let path: String

@@ -100,7 +100,8 @@ public final class SafetensorsFile: Sendable {
     guard tensor.shape == [count, rows, columns], tensor.count > 0 else {
       throw .wrongShape(tensor: name, found: tensor.shape, expected: "[\(count), \(rows), \(columns)]")
     }
-    return Weight(name: name, format: format, rows: count * rows, columns: columns, bytes: bytes(of: tensor), owner: file).split(into: count)
+    return Weight(name: name, format: format, rows: count * rows, columns: columns, bytes: bytes(of: tensor), owner: file).split(
+      into: count)
   }
 
   /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16 or BF16, widened exactly.

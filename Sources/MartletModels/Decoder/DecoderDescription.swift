@@ -60,6 +60,30 @@ public struct ProjectionBiases: OptionSet, Sendable {
 public enum FeedForward: Sendable {
   /// W_down · (activation(W_gate · x) ⊙ (W_up · x)), of the configuration's `feedForwardSize`.
   case gated(GatedActivation)
+  /// Several such blocks, of which a router chooses a few for each row.
+  case experts(ExpertDescription)
+}
+
+/// A feed-forward block of experts.
+public struct ExpertDescription: Sendable {
+  public var routing: ExpertRouting
+  /// Values between the two products of an expert.
+  public var width: Int
+  public var activation: GatedActivation
+  /// The same of an expert that computes every row; nil = there is none.
+  public var sharedWidth: Int?
+  /// Whether a bias is added to scores for the choice (`exp_probs_b`).
+  public var hasChoiceBias: Bool
+
+  public init(
+    routing: ExpertRouting, width: Int, activation: GatedActivation = .silu, sharedWidth: Int? = nil, hasChoiceBias: Bool = false
+  ) {
+    self.routing = routing
+    self.width = width
+    self.activation = activation
+    self.sharedWidth = sharedWidth
+    self.hasChoiceBias = hasChoiceBias
+  }
 }
 
 /// Queries grow with their position, so that attention stays sharp over more keys: q · (1 + β · ln(1 + ⌊position / originalLength⌋)), after rotation.

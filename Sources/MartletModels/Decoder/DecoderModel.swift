@@ -21,7 +21,7 @@ public final class DecoderModel: LanguageModel {
     let attention: SelfAttention
     let postAttentionNorm: RMSNorm?
     let feedForwardNorm: RMSNorm
-    let feedForward: GatedMLP
+    let feedForward: FeedForwardBlock
     let postFeedForwardNorm: RMSNorm?
   }
 
@@ -67,9 +67,13 @@ public final class DecoderModel: LanguageModel {
       func norm(_ name: String) throws -> RMSNorm {
         try loader.norm("\(prefix).\(name).weight", count: configuration.hiddenSize, epsilon: configuration.normEpsilon)
       }
-      func gatedMLP() throws -> GatedMLP {
+      func feedForward() throws -> FeedForwardBlock {
         switch layer.feedForward {
-        case .gated(let activation): try GatedMLP(&loader, prefix: prefix, configuration: configuration, activation: activation)
+        case .gated(let activation):
+          .gated(
+            try GatedMLP(
+              &loader, prefix: prefix, hiddenSize: configuration.hiddenSize, width: configuration.feedForwardSize, activation: activation))
+        case .experts(let experts): .experts(try ExpertMLP(&loader, prefix: prefix, hiddenSize: configuration.hiddenSize, experts))
         }
       }
       return Layer(
@@ -78,7 +82,7 @@ public final class DecoderModel: LanguageModel {
           &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context),
         postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
         feedForwardNorm: try norm("ffn_norm"),
-        feedForward: try gatedMLP(),
+        feedForward: try feedForward(),
         postFeedForwardNorm: layer.hasPostNorms ? try norm("post_ffw_norm") : nil)
     }
     vocabulary = try Vocabulary(
@@ -87,8 +91,25 @@ public final class DecoderModel: LanguageModel {
     try loader.finish()
     self.configuration = configuration
     residualScale = description.residualScale
-    memory = try StepMemory(configuration, layers: description.layers.map(\.attention), in: context)
+    let experts = description.layers.compactMap { if case .experts(let experts) = $0.feedForward { experts } else { nil } }
+    let isDense = experts.count < description.layers.count
+    memory = try StepMemory(
+      configuration, layers: description.layers.map(\.attention),
+      widths: (isDense ? [configuration.feedForwardSize] : []) + experts.compactMap(\.sharedWidth), experts: experts, in: context)
     kernels = context.device.tensorKernels
+  }
+}
+
+/// What a layer computes behind attention.
+enum FeedForwardBlock {
+  case gated(GatedMLP)
+  case experts(ExpertMLP)
+
+  func callAsFunction(_ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+    switch self {
+    case .gated(let mlp): mlp(input, into: output, memory, on: queue, kernels)
+    case .experts(let mlp): mlp(input, into: output, memory, on: queue, kernels)
+    }
   }
 }
 

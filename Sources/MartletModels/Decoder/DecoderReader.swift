@@ -84,6 +84,24 @@ public struct DecoderReader {
     return biases
   }
 
+  /// The experts of a file, by the keys that all architectures have in common; nil where it has none.
+  ///
+  /// - Parameters:
+  ///   - normalizes: whether the weights of the chosen are divided by their sum, where the file does not say.
+  ///   - usualWidth: of an expert, where the file does not say; nil: the file must.
+  public func experts(scoring: ExpertRouting.Scoring = .softmax, normalizes: Bool, usualWidth: Int? = nil) throws -> ExpertDescription? {
+    guard let count = try integer(ifPresent: "expert_count"), count > 0 else { return nil }
+    let width = try integer(ifPresent: "expert_feed_forward_length") ?? usualWidth ?? integer("expert_feed_forward_length")
+    guard width >= 1, width <= ModelConfiguration.largestSize else {
+      throw invalid("expert_feed_forward_length", width, "it must be within 1…\(ModelConfiguration.largestSize)")
+    }
+    let routing = ExpertRouting(
+      numExperts: count, numUsed: try integer("expert_used_count"), scoring: scoring,
+      normalizes: try bool(ifPresent: "expert_weights_norm") ?? normalizes, scale: try positive(ifPresent: "expert_weights_scale") ?? 1)
+    if let problem = routing.problem { throw invalid("expert_used_count", routing.numUsed, problem) }
+    return ExpertDescription(routing: routing, width: width)
+  }
+
   // MARK: Descriptions
 
   /// A layer's attention, with the configuration's heads.

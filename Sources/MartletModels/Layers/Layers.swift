@@ -29,24 +29,29 @@ public struct Projection {
 /// y = W_down · (activation(W_gate · x) ⊙ (W_up · x)).
 public struct GatedMLP {
   public let activation: GatedActivation
+  /// Values between the two products.
+  public let width: Int
   public let gateUp: Projection
   public let down: Projection
 
-  /// Reads `<prefix>.ffn_gate`, `.ffn_up` and `.ffn_down`. A file whose `ffn_up` has the rows of both and no `ffn_gate` has the gate's first.
-  public init(_ loader: inout WeightLoader, prefix: String, configuration: ModelConfiguration, activation: GatedActivation) throws {
-    let width = configuration.feedForwardSize, hiddenSize = configuration.hiddenSize
+  /// Reads `<prefix>.ffn_gate`, `.ffn_up` and `.ffn_down`, each with the suffix. A file whose `ffn_up` has the rows of both and no `ffn_gate` has the
+  /// gate's first.
+  public init(
+    _ loader: inout WeightLoader, prefix: String, suffix: String = "", hiddenSize: Int, width: Int, activation: GatedActivation
+  ) throws {
     self.activation = activation
+    self.width = width
     gateUp = try loader.projection(
-      ["\(prefix).ffn_gate", "\(prefix).ffn_up"].map { (name: $0, rows: width) }, orOne: "\(prefix).ffn_up", columns: hiddenSize)
-    down = try loader.projection("\(prefix).ffn_down", rows: hiddenSize, columns: width)
+      ["gate", "up"].map { (name: "\(prefix).ffn_\($0)\(suffix)", rows: width) }, orOne: "\(prefix).ffn_up\(suffix)", columns: hiddenSize)
+    down = try loader.projection("\(prefix).ffn_down\(suffix)", rows: hiddenSize, columns: width)
   }
 
   public func callAsFunction(
     _ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
   ) {
     let n = input.shape[0]
-    let gateUp = memory.gateUp.prefix(n)  // [n, 2·feedForwardSize]
-    let activated = memory.activated.prefix(n)  // [n, feedForwardSize]
+    let gateUp = memory.gateUp(n, columns: 2 * width)  // [n, 2·width]
+    let activated = memory.activated(n, columns: width)  // [n, width]
     self.gateUp(input, into: gateUp, on: queue, kernels)
     kernels.gatedActivation(activation, gateUp: gateUp, output: activated, on: queue)
     down(activated, into: output, on: queue, kernels)
@@ -152,12 +157,20 @@ public struct StepMemory {
   public let added: Tensor
   private let qkv: Tensor
   private let attended: Tensor
-  let gateUp: Tensor
-  let activated: Tensor
+  private let gateUp: Tensor
+  private let activated: Tensor
   /// `[maxLogitRows, hiddenSize]`.
   let chosen: Tensor
+  /// For layers with experts.
+  let experts: ExpertMemory?
 
-  public init(_ configuration: ModelConfiguration, layers: [AttentionLayerSpec], in context: ModelContext) throws {
+  /// - Parameters:
+  ///   - widths: of the feed-forward blocks that compute every row.
+  ///   - experts: the layers with experts, of which one is computed at a time.
+  public init(
+    _ configuration: ModelConfiguration, layers: [AttentionLayerSpec], widths: [Int], experts: [ExpertDescription] = [],
+    in context: ModelContext
+  ) throws {
     let n = context.maxNumTokens
     func make(_ columns: Int, rows: Int? = nil) throws -> Tensor { try context.device.makeTensor(Shape(rows ?? n, columns), .f32) }
     hidden = try make(configuration.hiddenSize)
@@ -165,16 +178,23 @@ public struct StepMemory {
     added = try make(configuration.hiddenSize)
     qkv = try make(layers.map(\.fusedWidth).max() ?? 1)
     attended = try make(layers.map(\.outputWidth).max() ?? 1)
-    gateUp = try make(2 * configuration.feedForwardSize)
-    activated = try make(configuration.feedForwardSize)
+    gateUp = try make(2 * (widths.max() ?? 1))
+    activated = try make(widths.max() ?? 1)
     chosen = try make(configuration.hiddenSize, rows: context.maxLogitRows)
+    self.experts = try experts.isEmpty ? nil : ExpertMemory(experts, hiddenSize: configuration.hiddenSize, in: context)
   }
 
   /// The first n rows of a layer's queries, keys and values, whose widths may differ from layer to layer.
   func qkv(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: qkv) }
   func attended(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: attended) }
 
-  private func rows(_ n: Int, _ columns: Int, of memory: Tensor) -> Tensor {
-    memory.reshaped(Shape(memory.count)).prefix(n * columns).reshaped(Shape(n, columns))
-  }
+  func gateUp(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: gateUp) }
+  func activated(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: activated) }
+
+  private func rows(_ n: Int, _ columns: Int, of memory: Tensor) -> Tensor { memory.rows(n, columns: columns) }
+}
+
+extension Tensor {
+  /// The beginning of this memory as n rows.
+  func rows(_ n: Int, columns: Int) -> Tensor { reshaped(Shape(count)).prefix(n * columns).reshaped(Shape(n, columns)) }
 }

@@ -29,8 +29,10 @@ public struct CheckpointTranslation: Sendable {
     case integer(String, as: String)
     /// The same for a number that may have a fraction.
     case float(String, as: String)
-    /// The same for a Boolean.
-    case bool(String, as: String)
+    /// The same for a Boolean; `default` is what Transformers' class takes without it.
+    case bool(String, as: String, default: Bool? = nil)
+    /// The same for a list of integers.
+    case integers(String, as: String)
     /// The same for a list of Booleans, or of zeros and ones, with one for each layer.
     case flags(String, as: String)
     /// A setting for which this build computes one value only; it may be missing, or null.
@@ -86,7 +88,7 @@ public struct CheckpointTranslation: Sendable {
   public var defaults: [String: Double]
   /// Tensors outside layers.
   public var tensors: [String: TensorName]
-  /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`.
+  /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`. `#` in both is an expert's number.
   public var layerTensors: [String: TensorName]
 
   public init(
@@ -139,6 +141,17 @@ public struct CheckpointTranslation: Sendable {
     "self_attn.q_proj.bias": "attn_q.bias", "self_attn.k_proj.bias": "attn_k.bias", "self_attn.v_proj.bias": "attn_v.bias",
     "self_attn.o_proj.bias": "attn_output.bias",
   ]
+
+  /// A name with `#` in place of the number that it has as one of its parts, and the number; a name without one as it is, and "".
+  static func pattern(of name: Substring) -> (name: String, expert: String) {
+    var expert = ""
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map { part in
+      guard expert.isEmpty, let number = Int(part), number >= 0, String(number) == part else { return part }
+      expert = String(part)
+      return "#"
+    }
+    return (parts.joined(separator: "."), expert)
+  }
 
   /// Settings that do not change what a model computes from its tokens: how it was trained, how it is sampled, who wrote it.
   static let withoutEffect: Set<String> = [

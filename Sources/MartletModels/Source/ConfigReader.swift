@@ -40,6 +40,7 @@ final class ConfigReader {
   func doubles(_ name: String) throws -> [Double]? { try list(name, "a list of numbers") { $0.double } }
   func strings(_ name: String) throws -> [String]? { try list(name, "a list of strings") { $0.string } }
 
+  func integers(_ name: String) throws -> [Int]? { try list(name, "a list of integers") { $0.integer } }
   /// A list of Booleans, or of zeros and ones.
   func flags(_ name: String) throws -> [Bool]? {
     try list(name, "a list of Booleans, or of zeros and ones") { $0.bool ?? ($0.integer == 0 ? false : $0.integer == 1 ? true : nil) }

@@ -37,6 +37,9 @@ public protocol ModelSource: Sendable {
   /// A matrix as it lies in its file.
   /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
   func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight
+  /// The matrices of a tensor with three dims, in order, each as it lies in its file.
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  func weights(_ name: String, count: Int, rows: Int, columns: Int) throws -> [Weight]
   /// The values of a small tensor, widened exactly to float32 (Gemma's norms of a directory: 1 added).
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
   func floats(_ name: String, count: Int?) throws -> [Float]

@@ -25,7 +25,10 @@ extension TranslatedCheckpoint {
       case .float(let name, let key):
         let value = reader.has(name) ? try reader.double(name) : translation.defaults[name]
         set("\(architecture).\(key)", value.map { .float(Float($0)) }, spelling: name)
-      case .bool(let name, let key): set("\(architecture).\(key)", try reader.bool(name).map { .bool($0) }, spelling: name)
+      case .bool(let name, let key, let usual):
+        set("\(architecture).\(key)", try (reader.bool(name) ?? usual).map { .bool($0) }, spelling: name)
+      case .integers(let name, let key):
+        set("\(architecture).\(key)", try reader.integers(name).map { .integers($0) }, spelling: name)
       case .flags(let name, let key):
         set("\(architecture).\(key)", try reader.flags(name).map { .bools($0) }, spelling: name)
       case .fixed(let name, let value): try Self.check(name, value, reader)

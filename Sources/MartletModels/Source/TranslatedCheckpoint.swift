@@ -20,7 +20,7 @@ public struct TranslatedCheckpoint: ModelSource {
   private let tensors: [String: (original: String, addend: Float)]
 
   enum MetadataValue {
-    case string(String), integer(Int), float(Float), bool(Bool), floats([Float]), bools([Bool])
+    case string(String), integer(Int), float(Float), bool(Bool), floats([Float]), bools([Bool]), integers([Int])
   }
 
   /// - Throws: ``ModelError`` naming the setting.
@@ -85,7 +85,7 @@ public struct TranslatedCheckpoint: ModelSource {
 
   public func isList(_ key: String) -> Bool {
     switch values[key] {
-    case .floats, .bools: true
+    case .floats, .bools, .integers: true
     default: false
     }
   }
@@ -100,6 +100,12 @@ public struct TranslatedCheckpoint: ModelSource {
     guard let value = values[key] else { return nil }
     guard case .bools(let bools) = value else { throw invalid(key, value, "a list of Booleans is needed") }
     return bools
+  }
+
+  public func integerList(ifPresent key: String) throws -> [Int]? {
+    guard let value = values[key] else { return nil }
+    guard case .integers(let integers) = value else { throw invalid(key, value, "a list of integers is needed") }
+    return integers
   }
 
   public func missingKey(_ key: String) -> any Error { ModelError.missingSetting(spelling(of: key)) }
@@ -118,8 +124,11 @@ public struct TranslatedCheckpoint: ModelSource {
     // A tensor that is missing: what it would be called.
     if let (original, _) = translation.tensors.first(where: { $0.value.name == name }) { return original }
     let parts = name.split(separator: ".", maxSplits: 2)
-    if parts.count == 3, parts[0] == "blk", let (original, _) = translation.layerTensors.first(where: { $0.value.name == parts[2] }) {
-      return "model.layers.\(parts[1]).\(original)"
+    if parts.count == 3, parts[0] == "blk" {
+      let (pattern, expert) = CheckpointTranslation.pattern(of: parts[2])
+      if let (original, _) = translation.layerTensors.first(where: { $0.value.name == pattern }) {
+        return "model.layers.\(parts[1]).\(original.replacing("#", with: expert))"
+      }
     }
     return name
   }
@@ -127,6 +136,11 @@ public struct TranslatedCheckpoint: ModelSource {
   public func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight {
     guard let tensor = tensors[name] else { throw CheckpointError.missingTensor(spelling(of: name)) }
     return try directory.weight(tensor.original, rows: rows, columns: columns)
+  }
+
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws -> [Weight] {
+    guard let tensor = tensors[name] else { throw CheckpointError.missingTensor(spelling(of: name)) }
+    return try directory.weights(tensor.original, count: count, rows: rows, columns: columns)
   }
 
   public func floats(_ name: String, count: Int?) throws -> [Float] {
@@ -140,8 +154,8 @@ public struct TranslatedCheckpoint: ModelSource {
     if let target = translation.tensors[name] { return target }
     let parts = name.split(separator: ".", maxSplits: 3)
     guard parts.count == 4, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]), String(layer) == parts[2],
-      let target = translation.layerTensors[String(parts[3])]
+      case let (pattern, expert) = CheckpointTranslation.pattern(of: parts[3]), let target = translation.layerTensors[pattern]
     else { return nil }
-    return CheckpointTranslation.TensorName("blk.\(layer).\(target.name)", addend: target.addend)
+    return CheckpointTranslation.TensorName("blk.\(layer).\(target.name.replacing("#", with: expert))", addend: target.addend)
   }
 }
