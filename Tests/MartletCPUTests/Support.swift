@@ -42,6 +42,8 @@ extension Device {
 extension Tensor {
   /// The float32 elements, copied.
   package var floats: [Float] { Array(unsafeHostPointer(to: Float.self)!) }
+  /// The int32 elements, copied.
+  package var integers: [Int32] { Array(unsafeHostPointer(to: Int32.self)!) }
 }
 
 /// The names of the instruction sets that this machine can run, the portable one and the bf16 model always among them.
