@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// Qwen 3 with experts (`general.architecture = qwen3moe`; arXiv 2505.09388).
 ///
 /// ``Qwen3``, whose feed-forward blocks are experts chosen by softmax. Some layers may have one block for all rows: those that `mlp_only_layers` names, and all but every

@@ -15,7 +15,7 @@ public struct ExpertMLP {
   let shared: GatedMLP?
 
   /// Reads `<prefix>.ffn_gate_inp`, the experts' `ffn_gate`, `ffn_up` and `ffn_down`, and those of the shared expert, with the suffix `_shexp`.
-  init(_ loader: inout WeightLoader, prefix: String, hiddenSize: Int, _ description: ExpertDescription) throws {
+  public init(_ loader: inout WeightLoader, prefix: String, hiddenSize: Int, _ description: ExpertDescription) throws {
     let count = description.routing.numExperts, width = description.width
     self.description = description
     router = try loader.projection("\(prefix).ffn_gate_inp", rows: count, columns: hiddenSize)
@@ -27,7 +27,9 @@ public struct ExpertMLP {
     }
   }
 
-  func callAsFunction(_ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+  public func callAsFunction(
+    _ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
+  ) {
     guard let experts = memory.experts else { fatalError("a layer with experts, and no memory for them") }
     let n = input.shape[0], entries = n * description.routing.numUsed, width = description.width, hiddenSize = input.shape[1]
     let scores = experts.scores.rows(n, columns: description.routing.numExperts)

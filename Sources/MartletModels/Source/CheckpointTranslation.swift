@@ -168,7 +168,8 @@ public struct CheckpointTranslation: Sendable {
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "return_dict_in_generate",
     "output_scores", "is_llama_config", "transformers.js_config", "unsloth_version", "unsloth_fixed",
     "max_sequence_length", "max_seq_len", "max_seq_length", "seq_length", "model_max_length", "max_new_tokens", "use_flash_attn",
-    "use_flash_attention", "use_flash_attention_2", "ffn_dim_multiplier", "multiple_of", "neftune_noise_alpha", "router_aux_loss_coef", "router_jitter_noise",
+    "use_flash_attention", "use_flash_attention_2", "ffn_dim_multiplier", "multiple_of", "neftune_noise_alpha", "router_aux_loss_coef",
+    "router_jitter_noise",
     "bos_token", "eos_token", "pad_token", "unk_token", "license", "language", "model_name", "base_model",
   ]
 
