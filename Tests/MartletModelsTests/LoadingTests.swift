@@ -163,7 +163,7 @@ struct LoadingTests {
     let device = try CPUDevice(threads: 1)
     var shares: [Double] = []
     let context = AttentionContext(device: device, kvCache: nil, maxNumRequests: 1, maxNumTokens: 8)
-    _ = try Gemma3(
+    _ = try Gemma3.load(
       file, in: ModelContext(attention: context, attentionBackend: VanillaAttention.self, maxLogitRows: 1) { shares.append($0) })
     #expect(shares == shares.sorted() && shares.count > 10 && shares.last == 1, "\(shares)")
   }
