@@ -9,23 +9,22 @@ from . import convert, mxfp4, truth
 ALL = {}
 
 
-def checkpoint(gguf=None, pre=None):
+def checkpoint(gguf=None, **options):
     """Registers a function that writes the checkpoint of its name.
 
-    - gguf: the type of matrices for llama.cpp's converter; None where it cannot say what the checkpoint is.
-    - pre: llama.cpp's name for the tokenizer's pattern, where the vocabulary is converted too.
+    `gguf`: the type of matrices for llama.cpp's converter, None where it cannot say what the checkpoint is; `options` of `convert.convert`.
     """
     def register(function):
-        ALL[function.__name__.replace("_", "-")] = (function, gguf, pre)
+        ALL[function.__name__.replace("_", "-")] = (function, gguf, options)
         return function
     return register
 
 
 def make(name, converter):
-    function, kind, pre = ALL[name]
+    function, kind, options = ALL[name]
     directory = function(name)
     if kind and converter:
-        convert.convert(converter, directory, kind, pre)
+        convert.convert(converter, directory, kind, **options)
 
 
 SIZES = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
@@ -229,6 +228,9 @@ def old_latent(config, rope):
     plain_theta(config, rope)
     config["rope_scaling"] = {"type" if key == "rope_type" else key: value for key, value in rope.items() if key != "rope_theta"}
     config.pop("head_dim", None)
+    if config["model_type"] == "deepseek_v3":
+        # Transformers knows no other; llama.cpp's converter does, and takes softmax where nothing is said.
+        config.update(scoring_func="sigmoid", topk_method="noaux_tc")
     for new, old in (("num_experts", "n_routed_experts"), ("num_local_experts", "n_routed_experts"),
                      ("num_mtp_layers", "num_nextn_predict_layers")):
         if new in config:
