@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 
-from newer import checkpoints, mistakes
+from newer import checkpoints, encoders, fp8, mistakes  # encoders and fp8 register their checkpoints
 
 
 def main():

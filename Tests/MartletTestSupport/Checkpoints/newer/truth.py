@@ -112,11 +112,18 @@ def prompts(vocabulary, seed, lengths=(24, 5)):
 EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 
+# For weights that Transformers does not expand by itself: quant_method → a function of the directory.
+LOADERS = {}
+
+
 def load(directory, kind=AutoModelForCausalLM):
     """The directory as Transformers reads it, in float32; experts in MXFP4 expanded by Transformers' own table."""
     options = dict(EAGER)
     quantization = json.loads((directory / "config.json").read_text()).get("quantization_config", {})
-    if quantization.get("quant_method") == "mxfp4":
+    method = quantization.get("quant_method")
+    if method in LOADERS:
+        return LOADERS[method](directory)
+    if method == "mxfp4":
         options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
     return kind.from_pretrained(directory, dtype=torch.float32, **options).eval()
 
