@@ -10,6 +10,7 @@ import json
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
 
 from . import truth
 from .checkpoints import SIZES, checkpoint
@@ -22,10 +23,14 @@ def few_bits(scale, dtype):
     return scale.bfloat16() if dtype == torch.bfloat16 else (scale.float().view(torch.int32) & ~31).view(torch.float32)
 
 
+def is_block(scale, shape):
+    return scale.ndim == 2 and (scale.shape[1] > 1 or scale.shape[0] not in (1, shape[0]))
+
+
 def expand(scale, shape):
     """A scale for each weight: scale [], [1], [out, 1] or [out / 128, in / 128], rounded up."""
     scale = scale.double()
-    if scale.ndim == 2 and scale.shape[1] > 1 or scale.ndim == 2 and scale.shape[0] not in (1, shape[0]):
+    if is_block(scale, shape):
         scale = scale.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)[:shape[0], :shape[1]]
     return scale.expand(shape)
 
@@ -74,9 +79,9 @@ def store(strategy, suffix, dtype, settings, cache=None, scalars=False):
                 if scalars:
                     tensors[name.replace("weight", "input_scale")] = scale_near(0.02).reshape([])
             if cache is not None and "k_proj" in name:
-                # So small that a few keys and values are beyond 448 and are clipped.
-                tensors[name.replace("k_proj.weight", "k_scale")] = scale_near(0.004).reshape(cache)
-                tensors[name.replace("k_proj.weight", "v_scale")] = scale_near(0.003).reshape(cache)
+                # Keys and values are within a few units: almost all are below 448 times this.
+                tensors[name.replace("k_proj.weight", "k_scale")] = scale_near(0.01).reshape(cache)
+                tensors[name.replace("k_proj.weight", "v_scale")] = scale_near(0.006).reshape(cache)
         save_file(tensors, directory / "model.safetensors", {"format": "pt"})
         config = json.loads((directory / "config.json").read_text())
         config["quantization_config"] = settings
@@ -93,8 +98,13 @@ def load(directory):
         scale = next(tensors.pop(name.replace("weight", suffix)) for suffix in ("weight_scale", "weight_scale_inv")
                      if name.replace("weight", suffix) in tensors)
         exact = tensors[name].double() * expand(scale, tensors[name].shape)
+        blocks = [BLOCK, BLOCK] if is_block(scale, exact.shape) else None
+        # The formula of Transformers' kernels. (What it has for loading, Fp8Dequantize, divides a side by its number of scales instead: wrong
+        # where 128 does not divide the side, as here.)
+        theirs = _dequantize_fp8_weight(tensors[name], scale, blocks, torch.float32)
         tensors[name] = exact.float()
         assert torch.equal(tensors[name].double(), exact), f"{name}: a product is not exact"
+        assert torch.equal(tensors[name], theirs), f"{name}: the scales' layout is not Transformers'"
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **truth.EAGER).eval()
     missing, _ = model.load_state_dict({name: values.float() for name, values in tensors.items()}, strict=False)
     assert not missing
