@@ -61,6 +61,17 @@ def make_gemma2(name, **changes):
     return directory
 
 
+@checkpoint()
+def gemma3_caps(name):
+    """A cap on scores in the settings, which Gemma 3 does not read, and one on logits, which it does."""
+    config = transformers.Gemma3TextConfig(
+        **dict(SIZES, hidden_size=32, intermediate_size=48), sliding_window=7, query_pre_attn_scalar=24, attn_logit_softcapping=1.5,
+        final_logit_softcapping=3.5, layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+                         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}})
+    return truth.make(name, config, torch.bfloat16, norms_add_one=True, gain={"embed": 3})
+
+
 def phi_config(rope, **changes):
     sizes = dict(SIZES, hidden_size=64, intermediate_size=72, **changes)
     sizes.pop("head_dim")
@@ -220,8 +231,9 @@ LATENT = dict(hidden_size=36, intermediate_size=56, num_hidden_layers=3, num_att
 
 
 def latent_rope(mscale, mscale_all_dim):
-    return {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
+    rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
             "beta_slow": 0.5, "mscale": mscale, "mscale_all_dim": mscale_all_dim}
+    return {key: value for key, value in rope.items() if value is not None}
 
 
 def old_latent(config, rope):
@@ -282,8 +294,8 @@ def deepseek_v3(name):
 
 @checkpoint()
 def deepseek_v3_halves(name):
-    """Pairs across halves (`rope_interleave` false), and mscales that differ."""
-    return make_deepseek_v3(name, rope_parameters=latent_rope(0.5, 1.0), rope_interleave=False, rms_norm_eps=0.01)
+    """Pairs across halves (`rope_interleave` false), and one mscale alone: scores take it, cos and sin 0.1 · ln f + 1."""
+    return make_deepseek_v3(name, rope_parameters=latent_rope(None, 0.5), rope_interleave=False, rms_norm_eps=0.01)
 
 
 GEMMA4_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},

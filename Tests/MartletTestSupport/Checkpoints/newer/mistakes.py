@@ -85,7 +85,7 @@ def _(model, module):
         attention.attn_logit_softcapping = None
 
 
-@mistake("logits are not capped", "gemma2", "gemma2-9b")
+@mistake("logits are not capped", "gemma2", "gemma2-9b", "gemma3-caps")
 def _(model, module):
     model.config.final_logit_softcapping = None
 
@@ -123,6 +123,16 @@ def _(model, module):
 def _(model, module):
     for layer in layers(model):
         layer.mlp.act_fn = torch.nn.GELU()
+
+
+@mistake("scores are capped", "gemma3-caps")
+def _(model, module):
+    yield module, "eager_attention_forward", functools.partial(module.eager_attention_forward, softcap=model.config.attn_logit_softcapping)
+
+
+@mistake("RoPE of window layers in all layers", "gemma3-caps")
+def _(model, module):
+    model.model.rotary_emb.full_attention_inv_freq.copy_(model.model.rotary_emb.sliding_attention_inv_freq)
 
 
 # Phi 3
@@ -444,12 +454,12 @@ def _(model, module):
         attention.scaling = attention.qk_head_dim ** -0.5
 
 
-@mistake("cos and sin are not scaled by mscale/mscale_all_dim", "deepseek-v2-groups", "deepseek-v3-halves")
+@mistake("cos and sin are not scaled", "deepseek-v2-groups", "deepseek-v3-halves")
 def _(model, module):
     model.model.rotary_emb.attention_scaling = 1.0
 
 
-@mistake("cos and sin × (0.1·ln f + 1)", *LATENTS)
+@mistake("cos and sin × (0.1·ln f + 1)", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3")
 def _(model, module):
     model.model.rotary_emb.attention_scaling = 0.1 * math.log(model.config.rope_parameters["factor"]) + 1
 
