@@ -1,6 +1,8 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """The checkpoints: a function each, in small and odd sizes, with every switch of its architecture somewhere."""
 
+import shutil
+
 import torch
 import transformers
 
@@ -146,6 +148,17 @@ def granite(name):
         plain_theta(config, rope)
         config["rope_scaling"] = None
     truth.write_old_config(directory, old)
+    return directory
+
+
+@checkpoint()
+def ernie(name):
+    """For the example that adds its architecture from outside, which needs a tokenizer to run an engine: Qwen 3's tiny one."""
+    config = transformers.Ernie4_5Config(**dict(SIZES, vocab_size=300), tie_word_embeddings=True,
+                                         rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    directory = truth.make(name, config, torch.bfloat16)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(truth.HERE / "qwen3" / file, directory)
     return directory
 
 
