@@ -35,6 +35,7 @@ let package = Package(
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
+    .library(name: "MartletModels", targets: ["MartletModels"]),
     .library(name: "MartletServer", targets: ["MartletServer"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
   ],

@@ -32,6 +32,15 @@ for name in "${names[@]}"; do
         && grep -q '^crowd: some answered: true, some refused: true, prefix hits: true' .build-examples/output.txt \
         && grep -q '^the service has ended' .build-examples/output.txt || { echo "the service did not do what it is for" >&2; exit 1; }
       ;;
+    custom-model)
+      # A seeded model, and what transformers writes behind its first prompt.
+      checkpoint=Tests/MartletTestSupport/Checkpoints/ernie
+      truth() { python3 -c "import json; print(*json.load(open('$checkpoint/expected.json'))['$1'][0])"; }
+      # shellcheck disable=SC2046
+      .build-examples/release/custom-model $checkpoint $(truth prompts) | tee .build-examples/output.txt
+      grep -qx "tokens: $(truth greedy)" .build-examples/output.txt \
+        || { echo "the model from outside does not write what transformers writes: $(truth greedy)" >&2; exit 1; }
+      ;;
     hummingbird-app)
       python3 - "$models/smollm2-135m.gguf" <<'PYTHON' | tee .build-examples/output.txt
 import json, signal, subprocess, sys, time, urllib.request

@@ -2,13 +2,14 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Writes the tiny checkpoints of newer models, and what Transformers computes with them.
 
-    pip install torch transformers tokenizers gguf
+    pip install torch transformers tokenizers accelerate gguf
     python3 make_newer.py [--converter convert_hf_to_gguf.py] [NAME…]
     python3 make_newer.py --mistakes [NAME…]
 
 The files are those of `make_checkpoints.py`. Truth is float64 throughout (`newer/truth.py` tells how), written in float32. `model.gguf` comes
 from llama.cpp's converter, which is run from where the argument says. With `--mistakes` nothing is written: each checkpoint is computed once
-more with one formula read the obvious way, and the greatest change of a log-probability says whether the checkpoint can tell it.
+more with one formula read the obvious way, and the greatest change of a log-probability says whether the checkpoint can tell it (of an
+embedding's element, where the answer is a vector), for each prompt. accelerate is what Transformers asks for to expand MXFP4.
 
 Made with torch 2.13.0 (the build for CPUs alone), transformers 5.24.0, tokenizers 0.23.3, safetensors 0.8.0 and llama.cpp b11434. A torch with
 CUDA cannot be imported without CUDA's libraries.
@@ -24,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 
-from newer import checkpoints, mistakes
+from newer import checkpoints, encoders, fp8, mistakes  # encoders and fp8 register their checkpoints
 
 
 def main():

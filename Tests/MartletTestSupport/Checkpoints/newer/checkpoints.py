@@ -1,6 +1,8 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """The checkpoints: a function each, in small and odd sizes, with every switch of its architecture somewhere."""
 
+import shutil
+
 import torch
 import transformers
 
@@ -9,23 +11,22 @@ from . import convert, mxfp4, truth
 ALL = {}
 
 
-def checkpoint(gguf=None, pre=None):
+def checkpoint(gguf=None, **options):
     """Registers a function that writes the checkpoint of its name.
 
-    - gguf: the type of matrices for llama.cpp's converter; None where it cannot say what the checkpoint is.
-    - pre: llama.cpp's name for the tokenizer's pattern, where the vocabulary is converted too.
+    `gguf`: the type of matrices for llama.cpp's converter, None where it cannot say what the checkpoint is; `options` of `convert.convert`.
     """
     def register(function):
-        ALL[function.__name__.replace("_", "-")] = (function, gguf, pre)
+        ALL[function.__name__.replace("_", "-")] = (function, gguf, options)
         return function
     return register
 
 
 def make(name, converter):
-    function, kind, pre = ALL[name]
+    function, kind, options = ALL[name]
     directory = function(name)
     if kind and converter:
-        convert.convert(converter, directory, kind, pre)
+        convert.convert(converter, directory, kind, **options)
 
 
 SIZES = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
@@ -60,6 +61,17 @@ def make_gemma2(name, **changes):
         config.pop("layer_types")
     truth.write_old_config(directory, old)
     return directory
+
+
+@checkpoint()
+def gemma3_caps(name):
+    """A cap on scores in the settings, which Gemma 3 does not read, and one on logits, which it does."""
+    config = transformers.Gemma3TextConfig(
+        **dict(SIZES, hidden_size=32, intermediate_size=48), sliding_window=7, query_pre_attn_scalar=24, attn_logit_softcapping=1.5,
+        final_logit_softcapping=3.5, layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+                         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}})
+    return truth.make(name, config, torch.bfloat16, norms_add_one=True, gain={"embed": 3})
 
 
 def phi_config(rope, **changes):
@@ -136,6 +148,17 @@ def granite(name):
         plain_theta(config, rope)
         config["rope_scaling"] = None
     truth.write_old_config(directory, old)
+    return directory
+
+
+@checkpoint()
+def ernie(name):
+    """For the example that adds its architecture from outside, which needs a tokenizer to run an engine: Qwen 3's tiny one."""
+    config = transformers.Ernie4_5Config(**dict(SIZES, vocab_size=300), tie_word_embeddings=True,
+                                         rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    directory = truth.make(name, config, torch.bfloat16)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(truth.HERE / "qwen3" / file, directory)
     return directory
 
 
@@ -221,14 +244,18 @@ LATENT = dict(hidden_size=36, intermediate_size=56, num_hidden_layers=3, num_att
 
 
 def latent_rope(mscale, mscale_all_dim):
-    return {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
+    rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 4.0,
             "beta_slow": 0.5, "mscale": mscale, "mscale_all_dim": mscale_all_dim}
+    return {key: value for key, value in rope.items() if value is not None}
 
 
 def old_latent(config, rope):
     plain_theta(config, rope)
     config["rope_scaling"] = {"type" if key == "rope_type" else key: value for key, value in rope.items() if key != "rope_theta"}
     config.pop("head_dim", None)
+    if config["model_type"] == "deepseek_v3":
+        # Transformers knows no other; llama.cpp's converter does, and takes softmax where nothing is said.
+        config.update(scoring_func="sigmoid", topk_method="noaux_tc")
     for new, old in (("num_experts", "n_routed_experts"), ("num_local_experts", "n_routed_experts"),
                      ("num_mtp_layers", "num_nextn_predict_layers")):
         if new in config:
@@ -280,8 +307,8 @@ def deepseek_v3(name):
 
 @checkpoint()
 def deepseek_v3_halves(name):
-    """Pairs across halves (`rope_interleave` false), and mscales that differ."""
-    return make_deepseek_v3(name, rope_parameters=latent_rope(0.5, 1.0), rope_interleave=False, rms_norm_eps=0.01)
+    """Pairs across halves (`rope_interleave` false), and one mscale alone: scores take it, cos and sin 0.1 · ln f + 1."""
+    return make_deepseek_v3(name, rope_parameters=latent_rope(None, 0.5), rope_interleave=False, rms_norm_eps=0.01)
 
 
 GEMMA4_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},

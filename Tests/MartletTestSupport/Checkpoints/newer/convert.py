@@ -31,20 +31,27 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def convert(converter, directory, kind, pre=None):
-    """Writes `model.gguf` into the directory, matrices in the type `kind` of the converter ("bf16", "f32")."""
+def convert(converter, directory, kind, pre=None, arguments=()):
+    """Writes `model.gguf` into the directory, from the settings as published where `config-old.json` has them.
+
+    - kind: of matrices, as the converter calls it ("bf16", "f32").
+    - pre: the converter's name for the tokenizer's pattern, where the vocabulary is converted too.
+    - arguments: more for the converter.
+    """
     output = directory / "model.gguf"
     output.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / directory.name
         shutil.copytree(directory, source, ignore=shutil.ignore_patterns("expected.*", "config-old.json"))
+        if (directory / "config-old.json").exists():
+            shutil.copy(directory / "config-old.json", source / "config.json")
         if not (source / "tokenizer.json").exists():
             # Gemma's converter counts the entries, to cut the embedding.
             size = json.loads((source / "config.json").read_text())["vocab_size"]
             vocabulary = {str(token): token for token in range(size)}
             (source / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
         command = [sys.executable, "-c", PROGRAM, str(pathlib.Path(converter).resolve().parent), str(source), pre or "",
-                   "--outfile", str(output), "--outtype", kind, "--model-name", f"tiny {directory.name}"]
+                   "--outfile", str(output), "--outtype", kind, "--model-name", f"tiny {directory.name}", *arguments]
         result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         output.unlink(missing_ok=True)

@@ -66,7 +66,8 @@ def make(name, config, dtype, mode, architecture=None, norms_add_one=False, gain
         settings["architectures"] = [architecture]
         (directory / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     generator = torch.Generator().manual_seed(1)
-    write_modules(directory, mode, config.hidden_size, [torch.randn(shape, generator=generator) / shape[1] ** 0.5 for shape in dense])
+    write_modules(directory, mode, config.hidden_size, [
+        (torch.randn(shape, generator=generator) / shape[1] ** 0.5).bfloat16().float() for shape in dense])
     if tokenizer:
         tokenizer.save_pretrained(directory)
     inputs = tokens or truth.prompts(config.vocab_size, 0, lengths)
@@ -124,12 +125,15 @@ def qwen3_embedding(name):
     return make(name, config, torch.bfloat16, "lasttoken", architecture="Qwen3ForCausalLM")
 
 
-@checkpoint(gguf="bf16")
+@checkpoint(gguf="bf16", arguments=["--sentence-transformers-dense-modules"])
 def gemma3_embedding(name):
-    """The form of EmbeddingGemma: attention to both sides, in a window of 9 that reaches 4 tokens either way; two dense layers behind."""
+    """The form of EmbeddingGemma: attention to both sides, in a window of 9 that reaches 4 tokens either way; two dense layers behind.
+
+    Layers and scale as GGUF has them: every sixth layer is full, and scores are scaled by the head's dimension.
+    """
+    sizes = dict(SIZES, hidden_size=32, intermediate_size=28, num_hidden_layers=6, num_attention_heads=2, num_key_value_heads=1)
     config = transformers.Gemma3TextConfig(
-        **{**SIZES, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}, sliding_window=9, query_pre_attn_scalar=24,
-        use_bidirectional_attention=True, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        **sizes, sliding_window=9, query_pre_attn_scalar=16, use_bidirectional_attention=True,
         rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
                          "full_attention": {"rope_type": "default", "rope_theta": 1000000.0}})
     return make(name, config, torch.bfloat16, "mean_tokens", norms_add_one=True, dense=((72, 32), (32, 72)))

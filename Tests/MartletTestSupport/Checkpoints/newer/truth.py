@@ -112,11 +112,18 @@ def prompts(vocabulary, seed, lengths=(24, 5)):
 EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 
+# For weights that Transformers does not expand by itself: quant_method → a function of the directory.
+LOADERS = {}
+
+
 def load(directory, kind=AutoModelForCausalLM):
     """The directory as Transformers reads it, in float32; experts in MXFP4 expanded by Transformers' own table."""
     options = dict(EAGER)
     quantization = json.loads((directory / "config.json").read_text()).get("quantization_config", {})
-    if quantization.get("quant_method") == "mxfp4":
+    method = quantization.get("quant_method")
+    if method in LOADERS:
+        return LOADERS[method](directory)
+    if method == "mxfp4":
         options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
     return kind.from_pretrained(directory, dtype=torch.float32, **options).eval()
 
@@ -125,7 +132,6 @@ def in_float64(model):
     """The same model built again within `float64()`: what it computes when it is made (RoPE's frequencies) is float64 too."""
     with float64():
         exact = type(model)._from_config(copy.deepcopy(model.config), dtype=torch.double, **EAGER).eval()
-    # Not strict: tied weights have one of their two names.
     exact.load_state_dict({name: values.double() if values.is_floating_point() else values
                            for name, values in model.state_dict().items()})
     return exact
@@ -187,6 +193,8 @@ def make(name, config, dtype, lengths=(24, 5), norms_add_one=False, gain={}, pre
         result = run(directory, inputs)
         if not isinstance(result, str):
             break
+    else:
+        raise SystemExit(f"{name}: no seed is sure: {result}")
     truth, greedy, found = result
     save_file({key: values.float() for key, values in truth.items()}, directory / "expected.safetensors")
     write(directory / "expected.json", {"seed": seed, "prompts": inputs, "greedy": greedy})

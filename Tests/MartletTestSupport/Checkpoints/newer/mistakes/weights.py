@@ -1,0 +1,42 @@
+# Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
+"""Of weights in FP8."""
+
+import torch
+
+from .. import fp8, truth
+from . import mistake
+
+
+def scale_with(model, expanded):
+    """Weights with other scales: a function of the right scales, expanded, gives others."""
+    for name, parameter in model.named_parameters():
+        if "proj" in name:
+            tensors = fp8.load_file(truth.HERE / model.checkpoint / "model.safetensors")
+            scale = next(tensors[name.replace("weight", suffix)] for suffix in ("weight_scale", "weight_scale_inv")
+                         if name.replace("weight", suffix) in tensors)
+            parameter.data = tensors[name].double() * expanded(scale.double(), parameter.shape)
+
+
+@mistake("weight_scale_inv divides", "fp8-block")
+def _(model, module):
+    scale_with(model, lambda scale, shape: 1 / fp8.expand(scale, shape))
+
+
+@mistake("scales are not read", "fp8-tensor", "fp8-static", "fp8-channel", "fp8-block", "fp8-block-compressed")
+def _(model, module):
+    scale_with(model, lambda scale, shape: torch.ones(shape, dtype=torch.double))
+
+
+@mistake("blocks are transposed", "fp8-block", "fp8-block-compressed")
+def _(model, module):
+    scale_with(model, lambda scale, shape: fp8.expand(scale.T.contiguous(), shape) if scale.shape[0] == scale.shape[1] else fp8.expand(scale, shape))
+
+
+@mistake("the last block's scale is the first's", "fp8-block", "fp8-block-compressed")
+def _(model, module):
+    scale_with(model, lambda scale, shape: scale[0, 0].expand(shape))
+
+
+@mistake("the first row's scale for all", "fp8-channel")
+def _(model, module):
+    scale_with(model, lambda scale, shape: scale[0].expand(shape))
