@@ -25,7 +25,7 @@ struct LoadingTests {
     var model = TinyModel(.llama, seed: 1)
     model.overrides["general.architecture"] = .string("mamba")
     let message = try message(model)
-    #expect(message.contains("\"mamba\"") && message.contains("llama, gemma3, qwen2, qwen3"), "\(message)")
+    #expect(message.contains("\"mamba\"") && message.contains(ModelRegistry.builtIn.names.joined(separator: ", ")), "\(message)")
   }
 
   @Test(
@@ -74,8 +74,13 @@ struct LoadingTests {
     #expect(try message(model).contains("blk.0.attn_norm.weight"))
 
     model = TinyModel(.llama, seed: 1)
+    model.addVector("blk.0.attn_q_norm.weight", Array(repeating: 0.5, count: 32))
+    #expect(try message(model).contains("blk.0.attn_q_norm.weight"))
+
+    // One bias alone: the others are missing.
+    model = TinyModel(.llama, seed: 1)
     model.addVector("blk.0.attn_q.bias", Array(repeating: 0.5, count: 128))
-    #expect(try message(model).contains("blk.0.attn_q.bias"))
+    #expect(try message(model).contains("blk.0.attn_k.bias"))
   }
 
   /// As llama.cpp reads them: lists of sizes of layers, a `vocab_size` beside the tokens, a pattern of windows in numbers.

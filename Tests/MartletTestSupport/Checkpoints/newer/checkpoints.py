@@ -133,8 +133,8 @@ def smollm3_window(name):
 
 
 def dense_sizes():
-    """For classes that take the head's dimension from hidden size and heads."""
-    return {key: value for key, value in SIZES.items() if key != "head_dim"}
+    """For classes that take the head's dimension, 16, from hidden size and heads."""
+    return {**{key: value for key, value in SIZES.items() if key != "head_dim"}, "hidden_size": 64}
 
 
 @checkpoint(gguf="bf16")
@@ -167,7 +167,7 @@ def ministral3(name):
     """Queries of the long prompt pass the original 8 tokens three times; as published, both mscales are 1: YaRN leaves cos and sin alone."""
     rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 8, "beta_fast": 4.0,
             "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.4}
-    config = transformers.Ministral3Config(**dict(SIZES, head_dim=20), tie_word_embeddings=False, rope_parameters=rope)
+    config = transformers.Ministral3Config(**dict(SIZES, head_dim=24), tie_word_embeddings=False, rope_parameters=rope)
     return truth.make(name, config, torch.bfloat16, lengths=(30, 7))
 
 
