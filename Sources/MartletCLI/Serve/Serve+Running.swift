@@ -32,24 +32,24 @@ extension Serve {
     engineConfiguration.metricsFactory = registry
     let final = engineConfiguration
     if let path = server.uds { try UnixSocketPath.check(path) }
-    // What is not there is found out before anybody is told that there is a server.
-    let path = try await ModelFile.path(of: model)
+    // A name that nobody knows, or a file that is not there, is found out before anybody is told that there is a server.
+    _ = try ModelFile.store().locate(model)
     let place = server.uds.map { "unix:\($0)" }
     let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
     let address = Mutex(place ?? base)
     let (hasKeys, hosts) = (!configuration.apiKeys.isEmpty, configuration.hosts)
+    // For people; where the log is JSON, for programs too.
+    let note: @Sendable (String) -> Void = { [format = server.logFormat] text in
+      switch format {
+      case .text: Terminal.note(text)
+      case .json: logger.notice("\(text)")
+      }
+    }
     let runner = ServerRunner(
       martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
       gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
       tls: server.tlsCertificate.flatMap { certificate in server.tlsKey.map { TLSFiles(certificates: certificate, key: $0) } }
     ) { [server, model] event in
-      // For people; where the log is JSON, for programs too.
-      func note(_ text: String) {
-        switch server.logFormat {
-        case .text: Terminal.note(text)
-        case .json: logger.notice("\(text)")
-        }
-      }
       switch event {
       case .listening(let port):
         let url = place ?? "\(base):\(port ?? server.port)"
@@ -66,11 +66,21 @@ extension Serve {
         note("Ending: what runs may finish. Once more ends it at once.")
         SystemdNotification.send("STOPPING=1")
       }
-    } load: { progress in
-      try await LLM.load(model: path, configuration: final, progress: progress)
+    } load: { [model] progress in
+      let path = try await Self.fetched(model, for: martlet, note)
+      return try await LLM.load(model: path, configuration: final, progress: progress)
     }
     do { try await run(runner) } catch let error as ListenError {
       throw CommandError("cannot listen at \(place ?? "\(base):\(server.port)"): \(error.reason)")
+    }
+  }
+
+  /// The path of a model; one that has to be fetched is, while the server answers that it is loading.
+  private static func fetched(_ model: String, for server: ModelServer, _ note: @escaping (String) -> Void) async throws -> String {
+    var share = 0.0
+    return try await ModelFile.path(of: model, note: note, line: ProgressLine(log: note)) { step in
+      if case .downloading(let received, let total) = step { share = Double(received) / Double(max(1, total)) }
+      server.setState(.fetching(share))
     }
   }
 
