@@ -883,6 +883,35 @@ def _(_server):
     expect(server.end() == 0, "the server ended with", server.process.returncode, server.text()[-500:])
 
 
+@check("a reader who takes nothing loses the connection, and a slow one stays", own=True)
+def _(_server):
+    path = os.path.join(scratch, "readers")
+    for options, address in [([], None), (["--uds", path], path)]:
+        server = start("--write-timeout", "2", "--batch-size", "4", *options, address=address)
+        # Every token brings its alternatives: some hundred kilobytes a second, which the buffers do not hold for long.
+        fields = dict(messages=user("Tell a story."), max_tokens=6000, temperature=0, ignore_eos=True, logprobs=True, top_logprobs=20)
+        dead = server.stream(CHAT, fields, receive_buffer=4096)
+        slow = server.stream(CHAT, fields, receive_buffer=4096)
+        slow.socket.settimeout(PATIENCE)
+        began = time.monotonic()
+        # Three times as long as the dead one has, a little now and then.
+        while time.monotonic() - began < 6 or pressures(server)["vllm:num_requests_running"] > 1:
+            expect(slow.socket.recv(2048), "the slow reader's connection ended")
+            time.sleep(0.1)
+            expect(time.monotonic() - began < PATIENCE, "the dead reader's request goes on:", pressures(server))
+        expect(pressures(server)["vllm:num_requests_running"] == 1, "a slow reader's request ended too:", pressures(server))
+        expect(slow.socket.recv(2048), "the slow reader's connection ended")
+        dead.socket.settimeout(10)
+        # What the kernels hold may still come; then it ends.
+        expect(dead.ends(), "the dead reader's connection is open")
+        slow.close()
+        is_idle(server, SOON)
+        # Who waits long for an answer has taken everything that there was.
+        reply = server.post(TEXT, dict(ENDLESS, max_tokens=300))
+        expect(reply.status == 200, "an answer that takes its time:", reply)
+        expect(server.end() == 0, "it ended with", server.process.returncode, server.text()[-300:])
+
+
 # --- Who may ask
 
 

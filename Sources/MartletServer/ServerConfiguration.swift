@@ -28,6 +28,11 @@ public struct ServerConfiguration: Sendable {
   public var maxBodyBytes: Int
   /// How long a body may take to arrive.
   public var bodyTimeout: Duration
+  /// How long a reader may take nothing of what there is for it, as far as the network shows: then its connection ends, and its request with it. A slow
+  /// reader stays. Nil waits without end.
+  ///
+  /// The connections of an application of yours have what `HTTP1Channel.Configuration.martlet(writeTimeout:)` was told.
+  public var writeTimeout: Duration?
   /// How long an answer may take, waiting included; nil sets no limit.
   public var requestTimeout: Duration?
   /// How often a stream that has nothing to say says so.
@@ -47,7 +52,7 @@ public struct ServerConfiguration: Sendable {
     modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
     sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
     corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, bodyTimeout: Duration = .seconds(60),
-    requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
+    writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
     logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
   ) {
@@ -61,6 +66,7 @@ public struct ServerConfiguration: Sendable {
     self.hosts = hosts
     self.maxBodyBytes = maxBodyBytes
     self.bodyTimeout = bodyTimeout
+    self.writeTimeout = writeTimeout
     self.requestTimeout = requestTimeout
     self.keepAliveInterval = keepAliveInterval
     self.livePrompts = livePrompts

@@ -127,6 +127,11 @@ struct ServeOptions: ParsableArguments {
   var bodyTimeout = 60.0
 
   @Option(
+    name: .customLong("write-timeout"), parsing: .unconditional,
+    help: ArgumentHelp("Seconds that a reader may take nothing of its answer before its connection ends.", valueName: "seconds"))
+  var writeTimeout = 60.0
+
+  @Option(
     name: .customLong("request-timeout"), parsing: .unconditional,
     help: ArgumentHelp("End an answer this many seconds after it was asked for, with what there is.", valueName: "seconds"))
   var requestTimeout: Double?
@@ -169,8 +174,8 @@ struct ServeOptions: ParsableArguments {
     if let requestTimeout, !(requestTimeout > 0 && requestTimeout <= SamplingOptions.longestTimeout) {
       throw ValidationError("--request-timeout is \(requestTimeout); it must be above 0 and at most 1e9")
     }
-    if !(bodyTimeout > 0 && bodyTimeout <= 86400) {
-      throw ValidationError("--body-timeout is \(bodyTimeout); it must be above 0 and at most 86400 seconds")
+    for (name, value) in [("--body-timeout", bodyTimeout), ("--write-timeout", writeTimeout)] where !(value > 0 && value <= 86400) {
+      throw ValidationError("\(name) is \(value); it must be above 0 and at most 86400 seconds")
     }
     for (name, value) in [("--grace", grace), ("--drain-timeout", drainTimeout)] where !(0...86400).contains(value) {
       throw ValidationError("\(name) is \(value); it must be from 0 to 86400 seconds")

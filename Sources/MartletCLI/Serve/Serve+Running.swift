@@ -21,6 +21,7 @@ extension Serve {
       livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
     if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
     configuration.bodyTimeout = .seconds(server.bodyTimeout)
+    configuration.writeTimeout = .seconds(server.writeTimeout)
     if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }
     let names = try PrometheusNames(server.metricsNames)
     let modelName = configuration.modelName ?? model
