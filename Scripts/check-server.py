@@ -981,6 +981,38 @@ def _(_server):
     expect("secret-1" not in server.text() and "schlüssel" not in server.text(), "a key stands in the log")
 
 
+@check("bodies of all connections together have a bound", own=True)
+def _(_server):
+    server = start("--max-body", "1M", "--max-bodies", "1M")
+    large = json.dumps(chat(metadata={"a": "x" * 900_000})).encode()
+    fields = {"Content-Type": "application/json", "Content-Length": str(len(large))}
+    with server.wire() as first, server.wire() as gone:
+        # What is announced does not count, what has come does.
+        gone.send(message("POST", CHAT, headers=fields))
+        first.send(message("POST", CHAT, headers=fields) + large[:-1])
+        second = chat(metadata={"a": "x" * 300_000})
+        deadline = time.monotonic() + PATIENCE
+        while (reply := server.post(CHAT, second)).status == 200 and time.monotonic() < deadline:
+            time.sleep(0.05)  # the first body is still on its way
+        error = is_error(reply, 503, "overloaded")
+        expect("--max-bodies" in error["message"] and reply.headers.get("retry-after"), "the refusal:", reply)
+        expect(server.post(CHAT, chat()).status == 200, "a small body beside a large one")
+        first.send(large[-1:])
+        expect(first.reply().status == 200, "the body that was there first")
+        expect(server.post(CHAT, second).status == 200, "the same body, once there is room")
+        # A client who goes takes its bytes along.
+        gone.send(large[:-1])
+        while server.post(CHAT, second).status == 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        gone.reset()
+        while (reply := server.post(CHAT, second)).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        expect(reply.status == 200, "after its client has gone a body still counts:", reply)
+    is_error(server.post(CHAT, b" " * (2 << 20)), 413)
+    expect("--max-body)" in server.post(CHAT, b" " * (2 << 20)).json["error"]["message"], "the limit's option is not named")
+    server.end()
+
+
 # --- The process
 
 

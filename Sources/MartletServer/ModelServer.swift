@@ -42,6 +42,7 @@ public final class ModelServer: Sendable {
   let started: Int
   private let lifetime: Mutex<Lifetime>
   let meters: ServerMeters
+  let bodies: BodyBudget
 
   /// A server whose model is there.
   public convenience init(_ llm: LLM, configuration: ServerConfiguration = ServerConfiguration()) {
@@ -55,6 +56,8 @@ public final class ModelServer: Sendable {
     started = UnixTime.now
     lifetime = Mutex(Lifetime(state: .loading(0)))
     meters = ServerMeters(configuration.metricsFactory)
+    let most = configuration.maxBodyBytes
+    bodies = BodyBudget(limit: max(most, configuration.maxBodyBytesInFlight ?? 2 * min(most, .max / 2)))
   }
 
   public var state: State { lifetime.withLock { $0.state } }

@@ -26,6 +26,11 @@ public struct ServerConfiguration: Sendable {
   public var hosts: [String]?
   /// The largest body, in bytes.
   public var maxBodyBytes: Int
+  /// The most bytes of bodies that are read at once, over all connections; what goes beyond is refused with 503. Nil is twice ``maxBodyBytes``, and less
+  /// than that one counts as that one.
+  ///
+  /// FACTOR
+  public var maxBodyBytesInFlight: Int?
   /// How long a body may take to arrive.
   public var bodyTimeout: Duration
   /// How long a reader may take nothing of what there is for it, as far as the network shows: then its connection ends, and its request with it. A slow
@@ -51,7 +56,8 @@ public struct ServerConfiguration: Sendable {
   public init(
     modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
     sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
-    corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, bodyTimeout: Duration = .seconds(60),
+    corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, maxBodyBytesInFlight: Int? = nil,
+    bodyTimeout: Duration = .seconds(60),
     writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
     logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
@@ -65,6 +71,7 @@ public struct ServerConfiguration: Sendable {
     self.corsOrigins = corsOrigins
     self.hosts = hosts
     self.maxBodyBytes = maxBodyBytes
+    self.maxBodyBytesInFlight = maxBodyBytesInFlight
     self.bodyTimeout = bodyTimeout
     self.writeTimeout = writeTimeout
     self.requestTimeout = requestTimeout

@@ -122,6 +122,13 @@ struct ServeOptions: ParsableArguments {
   var maxBody: ByteCountArgument?
 
   @Option(
+    name: .customLong("max-bodies"), parsing: .unconditional,
+    help: ArgumentHelp(
+      "The most bytes of bodies that are read at once; more are refused with 503. Each may take FACTOR of memory meanwhile (default: twice --max-body).",
+      valueName: "bytes"))
+  var maxBodies: ByteCountArgument?
+
+  @Option(
     name: .customLong("body-timeout"), parsing: .unconditional,
     help: ArgumentHelp("Seconds that the body of a request may take to arrive.", valueName: "seconds"))
   var bodyTimeout = 60.0
@@ -182,6 +189,10 @@ struct ServeOptions: ParsableArguments {
     }
     if (tlsCertificate == nil) != (tlsKey == nil) { throw ValidationError("--tls-certificate and --tls-key go together") }
     if let maxBody, maxBody.byteCount > 1 << 30 { throw ValidationError("--max-body is \(maxBody.byteCount) bytes; it must be at most 1G") }
+    if let maxBodies, maxBodies.byteCount < maxBody?.byteCount ?? 32 << 20 {
+      throw ValidationError(
+        "--max-bodies is \(maxBodies.byteCount) bytes; it must hold one of --max-body, \(maxBody?.byteCount ?? 32 << 20) bytes")
+    }
     for key in apiKeys where key.isEmpty { throw ValidationError("--api-key is empty") }
     for (name, value) in [("--served-name", servedName), ("--host", host), ("--uds", uds)] where value?.isEmpty == true {
       throw ValidationError("\(name) is empty")

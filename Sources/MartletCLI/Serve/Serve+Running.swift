@@ -20,6 +20,7 @@ extension Serve {
       apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
       livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
     if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
+    configuration.maxBodyBytesInFlight = server.maxBodies?.byteCount
     configuration.bodyTimeout = .seconds(server.bodyTimeout)
     configuration.writeTimeout = .seconds(server.writeTimeout)
     if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }

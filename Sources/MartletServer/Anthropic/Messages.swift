@@ -11,8 +11,7 @@ package import MartletTemplates
 extension ModelServer {
   func messages(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "msg_" + RandomName.make()
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in try MessagesRequest(body, id: id, server: configuration) }
+    let asked = try await read(request) { [configuration] in try MessagesRequest($0, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     exchange.note { $0.promptTokens = answers.promptTokens }
     let writer = MessageWriter(id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens)
@@ -36,9 +35,8 @@ extension ModelServer {
   }
 
   func countMessageTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in
-      try MessagesRequest(body, id: exchange.id, server: configuration, onlyCounts: true)
+    let asked = try await read(request) { [configuration] in
+      try MessagesRequest($0, id: exchange.id, server: configuration, onlyCounts: true)
     }
     return Response(json: ["input_tokens": .integer(try await promptTokens(of: asked.chat))])
   }

@@ -12,8 +12,7 @@ import MartletTemplates
 extension ModelServer {
   func chatCompletions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "chatcmpl-" + RandomName.make()
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in try ChatCompletionRequest(body, id: id, server: configuration) }
+    let asked = try await read(request) { [configuration] in try ChatCompletionRequest($0, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     let head = CompletionHead(id: id, created: UnixTime.now, model: modelName(answers.llm), seed: asked.chat.sampling.seed)
     exchange.note { $0.promptTokens = answers.promptTokens }
