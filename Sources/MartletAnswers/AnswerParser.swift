@@ -43,6 +43,10 @@ public struct AnswerParser: Sendable {
   var input: [UInt8] = []
   var start = 0
   var scan = 0
+  /// How many bytes of the text stood before `input`.
+  private var before = 0
+  /// Where in the text the content stands that the last piece made certain, in bytes from the text's beginning.
+  package private(set) var contentRanges: [Range<Int>] = []
   /// No more text comes.
   var isFinal = false
   var output = Output()
@@ -127,10 +131,12 @@ public struct AnswerParser: Sendable {
   }
 
   private mutating func run() -> [AnswerPart] {
+    contentRanges = []
     while step() {}
     // Moved only if that is less than what was given out: the time stays in proportion to the text.
     if start > input.count / 2 {
       input.removeFirst(start)
+      before += start
       scan -= start
       solid -= start
       headed.begin -= start
@@ -300,7 +306,10 @@ public struct AnswerParser: Sendable {
 
   /// Gives what is not given out yet, up to a place.
   mutating func give(_ kind: Output.Kind, to end: Int) {
-    if end > start { output.append(kind, input[start..<end]) }
+    if end > start {
+      output.append(kind, input[start..<end])
+      if kind == .content { contentRanges.append(before + start..<before + end) }
+    }
     start = max(start, end)
   }
 

@@ -14,7 +14,8 @@ extension ModelServer {
     let asked = try await read(request) { [configuration] in try MessagesRequest($0, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     exchange.note { $0.promptTokens = answers.promptTokens }
-    let writer = MessageWriter(id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens)
+    let writer = MessageWriter(
+      id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens, seed: asked.chat.sampling.seed)
     if asked.chat.isStream {
       return stream(exchange) { [configuration] events in
         try await answers.write(writer, to: &events, exchange, silence: configuration.keepAliveInterval)

@@ -144,6 +144,8 @@ extension HTTPField.Name {
   static let apiKey = HTTPField.Name("X-Api-Key")!
   /// Tells OpenAI's clients whether trying again helps, whatever the status says.
   static let shouldRetry = HTTPField.Name("X-Should-Retry")!
+  /// Which of the offered tools the model did not see.
+  static let leftOutTools = HTTPField.Name("Martlet-Left-Out-Tools")!
   static let accelBuffering = HTTPField.Name("X-Accel-Buffering")!
 }
 #endif

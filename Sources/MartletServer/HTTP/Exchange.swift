@@ -23,6 +23,8 @@ final class Exchange: Sendable {
     var firstToken: Duration?
     var finish: String?
     var isStream = false
+    /// The types of tools that were offered and that the model did not see: fixed words.
+    var leftOutTools: [String] = []
     /// The code of what went wrong, and the field; no text of the request.
     var error: String?
   }
@@ -57,6 +59,8 @@ final class Exchange: Sendable {
       id: "req_" + RandomName.make(), route: route, server: server, watcher: nil, keyName: nil,
       span: startSpan(route, context: ServiceContext.current ?? .topLevel, ofKind: .internal))
   }
+
+  var leftOutTools: [String] { book.withLock { $0.numbers.leftOutTools } }
 
   func note(_ change: (inout Numbers) -> Void) { book.withLock { change(&$0.numbers) } }
 
@@ -101,6 +105,7 @@ final class Exchange: Sendable {
     if let finish = numbers.finish { metadata["finish"] = "\(finish)" }
     if let error = numbers.error { metadata["error"] = "\(error)" }
     if numbers.isStream { metadata["stream"] = "true" }
+    if !numbers.leftOutTools.isEmpty { metadata["left_out"] = "\(numbers.leftOutTools.joined(separator: ","))" }
     logger.log(level: status >= 500 && status != 503 ? .error : .info, "request", metadata: metadata)
   }
 
@@ -193,6 +198,8 @@ extension ModelServer {
     }
     response.headers[.requestID] = id
     response.headers[.anthropicRequestID] = id
+    let leftOut = exchange.leftOutTools
+    if !leftOut.isEmpty { response.headers[.leftOutTools] = leftOut.joined(separator: ", ") }
     addCORS(to: &response, request)
     // A stream is booked by its writer, at its end.
     if request.method == .head || !(response.headers[.contentType]?.hasPrefix("text/event-stream") ?? false) {

@@ -84,8 +84,12 @@ struct CompletionHead: Sendable {
     ["id": .string(id), "object": .string(kind), "created": .integer(created), "model": .string(model), "system_fingerprint": .null]
   }
 
-  /// As the request would have to have it.
-  var seedJSON: JSON { .integer(Int(Int64(bitPattern: seed))) }
+  var seedJSON: JSON { seed.seedJSON }
+}
+
+extension UInt64 {
+  /// A seed as a request would have to have it.
+  var seedJSON: JSON { .integer(Int(Int64(bitPattern: self))) }
 }
 
 extension Usage {
@@ -211,15 +215,12 @@ struct ChatLogprobs {
 
   init(_ tokenizer: any Tokenizer) { self.tokenizer = tokenizer }
 
-  func json(_ tokens: [TokenLogprob]) -> JSON {
-    [
-      "content": .array(
-        tokens.map { token in
-          var entry = self.entry(token.tokenID, token.logprob)
-          entry["top_logprobs"] = .array(token.top.map { .object(self.entry($0.tokenID, $0.logprob)) })
-          return .object(entry)
-        }), "refusal": .null,
-    ]
+  func json(_ tokens: [TokenLogprob]) -> JSON { ["content": .array(tokens.map { json($0) }), "refusal": .null] }
+
+  func json(_ token: TokenLogprob) -> JSON {
+    var entry = self.entry(token.tokenID, token.logprob)
+    entry["top_logprobs"] = .array(token.top.map { .object(self.entry($0.tokenID, $0.logprob)) })
+    return .object(entry)
   }
 
   /// The bytes are the token's own, also where they are half a character; the text then has U+FFFD.

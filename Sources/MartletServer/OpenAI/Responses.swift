@@ -12,6 +12,7 @@ extension ModelServer {
   func responses(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "resp_" + RandomName.make()
     let asked = try await read(request) { [configuration] in try ResponseRequest($0, id: id, server: configuration) }
+    exchange.note { $0.leftOutTools = asked.leftOut }
     let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
     exchange.note { $0.promptTokens = answers.promptTokens }
     let writer = ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo)
