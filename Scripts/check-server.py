@@ -1126,7 +1126,8 @@ def _(_server):
     for model, options, words in [
         ("no-such-model", [], "no-such-model"), ("/nowhere/m.gguf", [], "/nowhere/m.gguf"), (__file__, [], "check-server"),
         (None, ["--host", "203.0.113.1"], "203.0.113.1"), (None, ["--port", "70000"], "70000"), (None, ["--uds", "/nowhere/s"], "/nowhere"),
-        (None, ["--uds", "/tmp/" + "x" * 200], "too long"), (None, ["--api-key-file", "/nowhere/keys"], "/nowhere/keys"), (None, ["--nonsense"], "nonsense"),
+        (None, ["--uds", "/tmp/" + "x" * 200], "too long"), (None, ["--uds", "s", "--host", "::1"], "--uds and --host"),
+        (None, ["--max-bodies", "1M"], "--max-bodies"), (None, ["--write-timeout", "-1"], "--write-timeout"), (None, ["--api-key-file", "/nowhere/keys"], "/nowhere/keys"), (None, ["--nonsense"], "nonsense"),
     ]:
         server = start(*options, model=model, address=("127.0.0.1", 9), wait=False)
         server.process.wait(PATIENCE)

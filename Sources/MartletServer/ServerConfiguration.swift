@@ -46,6 +46,9 @@ public struct ServerConfiguration: Sendable {
   public var livePrompts: Bool
   /// The most answers to one request, over all of its prompts.
   public var maxSamples: Int
+  /// What messages to clients call the settings of server and engine, by their names here: `["ServerConfiguration.maxBodyBytes": "--max-body"]` for
+  /// whoever sets that by an option. Without a word the names here.
+  public var settingNames: [String: String]
   /// Receives a line for every request. No text of prompts or answers.
   public var logger: Logger?
   /// Receives `martlet_http_*`; nil is none.
@@ -58,8 +61,9 @@ public struct ServerConfiguration: Sendable {
     sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
     corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, maxBodyBytesInFlight: Int? = nil,
     bodyTimeout: Duration = .seconds(60),
-    writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
-    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
+    writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10),
+    livePrompts: Bool = false, maxSamples: Int = 128,
+    settingNames: [String: String] = [:], logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
   ) {
     self.modelName = modelName
@@ -78,6 +82,7 @@ public struct ServerConfiguration: Sendable {
     self.keepAliveInterval = keepAliveInterval
     self.livePrompts = livePrompts
     self.maxSamples = maxSamples
+    self.settingNames = settingNames
     self.logger = logger
     self.metricsFactory = metricsFactory
     self.metricsText = metricsText

@@ -131,7 +131,10 @@ import Testing
       (3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "tool_choice": ["type": "any"]], "tool_choice"),
       (
         3,
-        ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "tools": [["type": "web_search_20250305", "name": "web_search"]]],
+        [
+          "max_tokens": 1, "messages": [["role": "user", "content": "x"]],
+          "tools": [["type": "web_search_20250305", "name": "web_search"]],
+        ],
         "tools[0]"
       ), (3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "mcp_servers": [["type": "url"]]], "mcp_servers"),
     ]

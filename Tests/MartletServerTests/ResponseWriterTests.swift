@@ -74,7 +74,10 @@ import Testing
     #expect(logprobs("response.output_text.delta") == [["a"], ["b", "c"]])
     #expect(logprobs("response.output_text.done") == [["a", "b", "c"]])
     // The package openai has no place for bytes in events.
-    #expect(events.allSatisfy { $0["logprobs"]?.array?.allSatisfy { $0["bytes"] == nil && $0["top_logprobs"]?.array?[0]["bytes"] == nil } ?? true })
+    #expect(
+      events.allSatisfy {
+        $0["logprobs"]?.array?.allSatisfy { $0["bytes"] == nil && $0["top_logprobs"]?.array?[0]["bytes"] == nil } ?? true
+      })
     #expect(writer.reply["output"]?.array?.last?["content"]?.array?.first?["logprobs"]?.array == entries)
   }
 

@@ -60,11 +60,17 @@ struct Serve: AsyncParsableCommand {
 
 /// Where and to whom a model is served.
 struct ServeOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("The address to listen at; 0.0.0.0 or :: is all.", valueName: "address"))
-  var host = "127.0.0.1"
+  static let standardHost = "127.0.0.1"
+  static let standardPort = 8080
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("The port; 0 takes a free one and says which.", valueName: "n"))
-  var port = 8080
+  @Option(
+    help: ArgumentHelp("The address to listen at; 0.0.0.0 or :: is all (default: \(ServeOptions.standardHost)).", valueName: "address"))
+  var host: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The port; 0 takes a free one and says which (default: \(ServeOptions.standardPort)).", valueName: "n"))
+  var port: Int?
 
   @Option(help: ArgumentHelp("Listen at a Unix socket instead.", valueName: "path"))
   var uds: String?
@@ -174,7 +180,10 @@ struct ServeOptions: ParsableArguments {
   var config: String?
 
   func validate() throws {
-    if !(0...65535).contains(port) { throw ValidationError("--port is \(port); it must be from 0 to 65535") }
+    if let other = [("--port", port != nil), ("--host", host != nil)].first(where: { $0.1 })?.0, uds != nil {
+      throw ValidationError("--uds and \(other) do not go together: a server listens at a socket or at a port")
+    }
+    if let port, !(0...65535).contains(port) { throw ValidationError("--port is \(port); it must be from 0 to 65535") }
     try validatePositive(context, "--context")
     try validatePositive(maxQueue, "--max-queue")
     try validatePositive(maxQueueTokens, "--max-queue-tokens")

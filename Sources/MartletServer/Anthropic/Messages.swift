@@ -27,12 +27,13 @@ extension ModelServer {
   /// The reply to a body, for which no connection is needed.
   package func message(to body: JSON) async throws -> JSON {
     let id = "msg_" + RandomName.make()
-    let asked = try await Exchange.offload { [configuration] in try MessagesRequest(body, id: id, server: configuration) }
-    let answers = try await ChatAnswers.begin(asked.chat, server: self)
-    let exchange = Exchange(inProcess: "/v1/messages", server: self)
-    defer { exchange.end(status: 200) }
-    return try await answers.reply(
-      MessageWriter(id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens), exchange)
+    return try await inProcess("/v1/messages") { exchange in
+      let asked = try MessagesRequest(body, id: id, server: configuration)
+      let answers = try await ChatAnswers.begin(asked.chat, server: self)
+      return try await answers.reply(
+        MessageWriter(
+          id: id, model: modelName(answers.llm), promptTokens: answers.promptTokens, seed: asked.chat.sampling.seed), exchange)
+    }
   }
 
   func countMessageTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {

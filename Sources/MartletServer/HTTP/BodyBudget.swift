@@ -35,7 +35,8 @@ final class BodyShare: Sendable {
   func add(_ bytes: Int) throws {
     if !budget.take(bytes) {
       throw APIError(
-        .serviceUnavailable, "the server reads as many bytes of requests as it may at once, \(budget.limit); try again soon",
+        .serviceUnavailable,
+        "the server reads as many bytes of requests as it may at once, \(budget.limit) (ServerConfiguration.maxBodyBytesInFlight); try again soon",
         code: "overloaded", headers: APIError.retry(after: 1))
     }
     count.withLock { $0 += bytes }

@@ -73,6 +73,12 @@ final class Exchange: Sendable {
   /// A client may go before the head of an answer is sent; then nobody writes its body.
   deinit { end(status: 499) }
 
+  /// Books the exchange as failed.
+  func end(_ error: APIError) {
+    note { $0.error = [error.code ?? error.type, error.param].compactMap(\.self).joined(separator: " ") }
+    end(status: Int(error.status.code))
+  }
+
   /// Books the exchange, once; what comes later says nothing more.
   func end(status: Int) {
     let time = ContinuousClock.now - began
@@ -188,11 +194,11 @@ extension ModelServer {
       if needsKey { try checkKey(key) }
       response = try await handler(request, context, exchange)
     } catch {
-      let error = APIError(error, retryAfter: retryAfter(try? model()))
+      let error = inSettings(APIError(error, retryAfter: retryAfter(try? model())))
       if error.status.code == 500 {
         configuration.logger?.error("a request failed", metadata: ["id": "\(id)", "route": "\(route)", "error": "\(error)"])
       }
-      exchange.note { $0.error = [error.code ?? error.type, error.param].compactMap(\.self).joined(separator: " ") }
+      exchange.end(error)
       response = form.response(error)
       if request.method == .head { response = response.createHeadResponse() }
     }
@@ -206,6 +212,26 @@ extension ModelServer {
       exchange.end(status: Int(response.status.code))
     }
     return response
+  }
+
+  /// Does `body` as a request that came over no connection, and books how it ended.
+  func inProcess<Reply>(_ route: String, _ body: (Exchange) async throws -> Reply) async throws -> Reply {
+    let exchange = Exchange(inProcess: route, server: self)
+    do {
+      let reply = try await body(exchange)
+      exchange.end(status: 200)
+      return reply
+    } catch {
+      exchange.end(APIError(error, retryAfter: retryAfter(try? model())))
+      throw error
+    }
+  }
+
+  /// An error whose message calls settings what whoever runs the server calls them.
+  private func inSettings(_ error: APIError) -> APIError {
+    var error = error
+    error.message = error.message.replacingNames(configuration.settingNames)
+    return error
   }
 
   /// The client's name for its request where it is short and clean, else one of ours.

@@ -64,7 +64,9 @@ extension ModelServer {
       }
       group.addTask {
         try await Task.sleep(for: timeout)
-        throw APIError(.requestTimeout, "the body did not arrive within \(timeout.components.seconds) s", code: "body_timeout")
+        throw APIError(
+          .requestTimeout, "the body did not arrive within \(timeout.components.seconds) s (ServerConfiguration.bodyTimeout)",
+          code: "body_timeout")
       }
       defer { group.cancelAll() }
       guard let buffer = try await group.next() else { throw CancellationError() }
@@ -74,7 +76,9 @@ extension ModelServer {
 
   private func tooLarge(_ bytes: String) -> APIError {
     APIError(
-      .contentTooLarge, "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken", code: "body_too_large")
+      .contentTooLarge,
+      "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken (ServerConfiguration.maxBodyBytes)",
+      code: "body_too_large")
   }
 }
 #endif

@@ -23,8 +23,8 @@ public struct ResponseRequest: Sendable {
     "tools",
     "Functions that the model may call. Tools of other types are refused, but those that Codex offers in every request beside its functions (\(standing.joined(separator: ", "))), which are left out: the header Martlet-Left-Out-Tools names them, and they are not in the answer's list.",
     of: ConversationSchemas.flatTool, atMost: 1024, further: ConversationSchemas.standingRule)
-  /// What Codex sends whether or not a server has it (ggml-org/llama.cpp#20156, #23465), and works without. Where nothing else is offered somebody wants
-  /// just that.
+  /// What Codex offers in every request whether or not a server has it, and works without: servers that refused it were of no use to it. Where nothing
+  /// else is offered somebody wants just that.
   static let standing = ["web_search", "web_search_preview", "image_generation", "custom", "local_shell"]
   static let text = Field<JSON.Object>.object(
     "text", "Only {\"format\": {\"type\": \"text\"}}: a form cannot be enforced yet.",
@@ -45,7 +45,8 @@ public struct ResponseRequest: Sendable {
   static let truncation = Field<String>.string(
     "truncation", "Ignored: a conversation that is too long is an error.", in: ["auto", "disabled"])
   static let include = Field<[String]>.strings(
-    "include", "message.output_text.logprobs: the log-probabilities of the text's tokens, the model's, before temperature. All else is ignored.",
+    "include",
+    "message.output_text.logprobs: the log-probabilities of the text's tokens, the model's, before temperature. All else is ignored.",
     atMost: 64)
   static let topLogprobs = Field<Int>.integer(
     "top_logprobs", "How many alternatives to each token; for those who include log-probabilities.", in: 0...20)
@@ -120,7 +121,8 @@ public struct ResponseRequest: Sendable {
       "max_tool_calls": .null, "metadata": .object(metadata), "parallel_tool_calls": .bool(chat.callsInParallel),
       "previous_response_id": .null, "reasoning": ["effort": effort, "summary": .null], "service_tier": "default", "store": false,
       "temperature": chat.sampling.temperature.shortestJSON, "text": ["format": ["type": "text"]], "tool_choice": choice ?? "auto",
-      "tools": .array(tools.map(Self.flat)), "top_logprobs": .integer(top), "top_p": chat.sampling.topP.shortestJSON, "truncation": "disabled",
+      "tools": .array(tools.map(Self.flat)), "top_logprobs": .integer(top), "top_p": chat.sampling.topP.shortestJSON,
+      "truncation": "disabled",
       "user": try fields(SamplingFields.user).map { .string($0) } ?? .null, "seed": chat.sampling.seed.seedJSON,
     ]
   }

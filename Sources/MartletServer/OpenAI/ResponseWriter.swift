@@ -56,7 +56,7 @@ package struct ResponseWriter: AnswerWriter {
     for part in parts {
       switch part {
       case .content(let text):
-        add(text, to: .message, logprobs, &events)
+        add(text, to: .message, logprobs: logprobs, &events)
         logprobs = []
       case .reasoning(let text): add(text, to: .reasoning, &events)
       case .callBegan(let index, let name):
@@ -95,7 +95,7 @@ package struct ResponseWriter: AnswerWriter {
   }
 
   /// Adds to the open item, or to a new one.
-  private mutating func add(_ text: String, to kind: Kind, _ logprobs: [JSON] = [], _ events: inout [JSON]) {
+  private mutating func add(_ text: String, to kind: Kind, logprobs: [JSON] = [], _ events: inout [JSON]) {
     let place: Int
     switch (open.map { items[$0].kind }, kind) {
     case (.message?, .message), (.reasoning?, .reasoning): place = open ?? 0

@@ -27,12 +27,12 @@ extension ModelServer {
   /// The reply to a body, for which no connection is needed.
   package func response(to body: JSON) async throws -> JSON {
     let id = "resp_" + RandomName.make()
-    let asked = try await Exchange.offload { [configuration] in try ResponseRequest(body, id: id, server: configuration) }
-    let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
-    let exchange = Exchange(inProcess: "/v1/responses", server: self)
-    defer { exchange.end(status: 200) }
-    return try await answers.reply(
-      ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo), exchange)
+    return try await inProcess("/v1/responses") { exchange in
+      let asked = try ResponseRequest(body, id: id, server: configuration)
+      let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
+      return try await answers.reply(
+        ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo), exchange)
+    }
   }
 
   /// How many tokens the prompt of a body for `/v1/responses` has.

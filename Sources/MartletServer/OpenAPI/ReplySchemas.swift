@@ -124,7 +124,8 @@ enum ReplySchemas {
         ]), S.null),
     ],
     optional: [
-      "seed": S.integer, "completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer, "max_tool_calls": S.null,
+      "seed": S.integer, "completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer,
+      "max_tool_calls": S.null,
     ])
 
   /// An event of the live view.
