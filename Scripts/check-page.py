@@ -5,7 +5,8 @@
     Scripts/check-page.py [--url http://127.0.0.1:8080/] [--key KEY] [--screenshots FOLDER]
 
 Without --url it starts Tests/Page/stub_server.py and checks more: broken streams, hostile answers, a server that loads, goes and comes back,
-a prefix, a key. Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one line per check that fails, and exits with
+a prefix, a key. With it a model answers, and every request is given a limit: short ones end soon, and one that is to be stopped does not end by itself.
+Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one line per check that fails, and exits with
 1 if there is any.
 """
 
@@ -38,6 +39,27 @@ def check(sentence, is_right, seen=""):
 
 def wait(browser, sentence, script, *arguments):
     return check(sentence, browser.until(script, *arguments, patience=PATIENCE), browser.run("return document.body.innerText.slice(0, 400)"))
+
+
+# What requests to a model are given beyond what the page sends.
+SHORT = {"temperature": 0, "max_tokens": 40}
+ENDLESS = {"temperature": 0, "max_tokens": 100_000, "ignore_eos": True}
+# In the page before its own scripts. What it keeps lives as long as the page's own storage.
+LIMITS = """
+const ask = window.fetch;
+window.fetch = (address, options) => {
+  const limits = localStorage.getItem("check.limits");
+  if (!limits || !String(address).endsWith("chat/completions")) return ask(address, options);
+  return ask(address, { ...options, body: JSON.stringify({ ...JSON.parse(options.body), ...JSON.parse(limits) }) });
+};
+"""
+has_model = False
+
+
+def limit(browser, fields):
+    """What the requests from now on have besides: nothing where the stub answers, which knows when to end."""
+    if has_model:
+        browser.run("localStorage.setItem('check.limits', arguments[0])", json.dumps(fields))
 
 
 READY = "return document.querySelector('#server').dataset.kind === 'ready'"
@@ -90,6 +112,7 @@ def look_around(browser, url, expected_errors=()):
 
 def check_chat(browser, url):
     open_page(browser, url)
+    limit(browser, SHORT)
     check("the model's name is shown", browser.text("#server-name") not in ("", "Connecting …"), browser.text("#server-name"))
     check("the title is the model's", browser.text("#server-name") in browser.run("return document.title"))
     check("an empty chat says what to do", browser.count(".example") == 3)
@@ -126,24 +149,21 @@ def check_chat(browser, url):
 
 def check_stop(browser, url, prompt):
     open_page(browser, url)
-    # A model may give a short answer to any question, and it has then ended before it can be stopped: it is asked again.
-    for _ in range(8):
-        browser.click("#new-chat")
-        ask(browser, prompt)
-        ended = "document.querySelectorAll('.message.is-running').length === 0"
-        if not browser.until(f"return document.querySelector('.message.is-running .markdown')?.innerText.length > 30 || {ended}", patience=PATIENCE):
-            return check("an answer can be stopped while it is written", False, last(browser))
-        browser.keys(ESCAPE)
-        wait(browser, "Esc stops the answer", QUIET)
-        said = last(browser)
-        if "You stopped it" in said:
-            break
+    limit(browser, ENDLESS)
+    browser.click("#new-chat")
+    ask(browser, prompt)
+    wait(browser, "an answer comes", "return document.querySelector('.message.is-running .markdown')?.innerText.length > 30")
+    browser.keys(ESCAPE)
+    wait(browser, "Esc stops the answer", QUIET)
+    said = last(browser)
+    limit(browser, SHORT)
     check("a stopped answer keeps its text and says so", len(said) > 30 and "You stopped it" in said, said)
     check("one may go on from there", browser.count(".message:last-child .note button") == 1)
 
 
 def check_keyboard(browser, url):
     open_page(browser, url)
+    limit(browser, SHORT)
     browser.run("document.querySelector('#new-chat').click()")
     browser.run("document.querySelector('.skip').focus()")
     names = []
@@ -187,7 +207,9 @@ def check_live(browser, url, busy=None):
     open_page(browser, url)
     browser.run("document.querySelector('#new-chat').click()")
     if busy:
+        limit(browser, ENDLESS)
         ask(browser, busy)
+        limit(browser, SHORT)
     browser.click("#tab-live")
     wait(browser, "the view is live", "return document.querySelector('#live-state').innerText === 'live'")
     wait(browser, "requests are in the table", "return document.querySelectorAll('.requests tbody tr').length > 0")
@@ -204,6 +226,7 @@ def check_live(browser, url, busy=None):
     if busy:
         browser.run("document.querySelector('#send.is-stop')?.click()")
         wait(browser, "the busy answer is over", QUIET)
+        check("and was stopped", "You stopped it" in last(browser), last(browser))
 
 
 CONTRAST = r"""
@@ -678,6 +701,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.screenshots:
         arguments.screenshots.mkdir(parents=True, exist_ok=True)
+    global has_model
+    has_model = bool(arguments.url)
     stub = None if arguments.url else stub_server.Stub().start()
     url = arguments.url or stub.url
     busy = None if stub else "Count from one to five hundred, in words, one number after the other."
@@ -713,6 +738,8 @@ def main():
     try:
         with Browser() as browser:
             browser.size(1440, 900)
+            if has_model:
+                browser.cdp("Page.addScriptToEvaluateOnNewDocument", source=LIMITS)
             if arguments.key:
                 browser.open(url)
                 browser.run("sessionStorage.setItem('martlet.key', arguments[0])", arguments.key)
