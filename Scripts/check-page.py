@@ -13,6 +13,7 @@ Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one
 import argparse
 import json
 import pathlib
+import re
 import sys
 import time
 import traceback
@@ -115,6 +116,8 @@ def check_chat(browser, url):
     limit(browser, SHORT)
     check("the model's name is shown", browser.text("#server-name") not in ("", "Connecting …"), browser.text("#server-name"))
     check("the title is the model's", browser.text("#server-name") in browser.run("return document.title"))
+    about = browser.run("return document.querySelector('#server').title")
+    check("what is served is said beside its name", re.search(r"\(\w+, [\d,]+ tokens of context\)$", about), about)
     check("an empty chat says what to do", browser.count(".example") == 3)
     answer(browser, "Write one sentence about the sea.")
     said = last(browser)
@@ -190,6 +193,23 @@ def check_keyboard(browser, url):
     browser.keys(ENTER)
     wait(browser, "Enter sends", QUIET)
     check("both lines are sent", browser.text(".message.user .said") == "first line\nsecond line", browser.text(".message.user .said"))
+
+
+def check_alone(browser, url):
+    """The same request once more, with the seed of the first."""
+    open_page(browser, url)
+    limit(browser, {"max_tokens": 40})  # drawn, so that a seed has something to say
+    browser.click("#new-chat")
+    answer(browser, "Write one sentence about the sea.")
+    said = last(browser)
+    browser.click(".message.assistant:last-child .actions button[title^='Run it again alone']")
+    wait(browser, "it is run again alone", "return /every one of/.test(document.querySelector('.message.assistant:last-child .again').innerText)")
+    told = browser.text(".message.assistant:last-child .again")
+    check("with nobody beside it, it is the same", "Run again with nobody beside it, it is the same" in told, told)
+    browser.reload()
+    wait(browser, "a reload keeps that", "return /every one of/.test(document.querySelector('.message.assistant:last-child .again')?.innerText)")
+    check("and the answer", last(browser).startswith(said), [said, last(browser)])
+    limit(browser, SHORT)
 
 
 def pixels(browser, selector):
@@ -369,6 +389,18 @@ def check_answers(browser, stub):
     check("it runs nothing", "broken" not in browser.run("return document.title"), browser.run("return document.title"))
     links = browser.run("return [...document.querySelectorAll('.message .markdown a')].map((link) => link.href)")
     check("only good links are links", links == ["https://example.org/", "https://elsewhere.example/pixel.png"], links)
+
+
+def check_not_the_same(browser):
+    """An answer that says how it was asked for is another one the second time, since its seed is given."""
+    quiet = stub_server.Stub(engine=stub_server.Engine(is_quiet=True)).start()
+    fresh(browser, quiet.url)
+    answer(browser, "echo")
+    first = quiet.requests[-1]
+    browser.click(".message.assistant:last-child .actions button[title^='Run it again alone']")
+    wait(browser, "a difference is told", "return /it differs from character \\d/.test(document.querySelector('.message:last-child .again').innerText)")
+    check("it is the same request, with its seed", quiet.requests[-1] == {**first, "seed": 7}, quiet.requests[-1])
+    quiet.stop()
 
 
 def check_requests(browser, stub):
@@ -704,11 +736,13 @@ def main():
     global has_model
     has_model = bool(arguments.url)
     stub = None if arguments.url else stub_server.Stub().start()
+    quiet = None if arguments.url else stub_server.Stub(engine=stub_server.Engine(is_quiet=True)).start()
     url = arguments.url or stub.url
     busy = None if stub else "Count from one to five hundred, in words, one number after the other."
     parts = [
         ("chat", lambda: check_chat(browser, url)),
         ("stop", lambda: check_stop(browser, url, busy or "slow")),
+        ("alone", lambda: check_alone(browser, url if arguments.url else quiet.url)),
         ("keyboard", lambda: check_keyboard(browser, url)),
         ("live", lambda: check_live(browser, url, busy)),
         ("look around", lambda: look_around(browser, url)),
@@ -717,6 +751,7 @@ def main():
         parts += [
             ("answers", lambda: check_answers(browser, stub)),
             ("requests", lambda: check_requests(browser, stub)),
+            ("not the same", lambda: check_not_the_same(browser)),
             ("failures", lambda: check_failures(browser, stub)),
             ("files", lambda: check_files(browser, stub)),
             ("watching", lambda: check_watching(browser, stub)),
