@@ -2,10 +2,10 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Checks the page of `martlet serve` in a real browser, without a display: chat, history, the live view, and what it must not do.
 
-    Scripts/check-page.py [--url http://127.0.0.1:8080/] [--key KEY] [--screenshots FOLDER]
+    Scripts/check-page.py [--martlet .build/release/martlet | --url http://127.0.0.1:8080/] [--key KEY] [--screenshots FOLDER]
 
-Without --url it starts Tests/Page/stub_server.py and checks more: broken streams, hostile answers, a server that loads, goes and comes back,
-a prefix, a key. With it a model answers, and every request is given a limit: short ones end soon, and one that is to be stopped does not end by itself.
+Without --martlet, which is served with its default model, and --url it starts Tests/Page/stub_server.py and checks more: broken streams, hostile answers, a server that loads, goes and comes back,
+a prefix, a key. With one of them a model answers, and every request is given a limit: short ones end soon, and one that is to be stopped does not end by itself.
 Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one line per check that fails, and exits with
 1 if there is any.
 """
@@ -14,10 +14,13 @@ import argparse
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import urllib.parse
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Tests/Page"))
@@ -724,13 +727,42 @@ def check_long(browser, stub):
     check("with every line of code", code == 3000, code)
 
 
+class Served:
+    """A server with the default model, for as long as it is looked at."""
+
+    def __init__(self, martlet):
+        log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([martlet, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+        line = self.process.stdout.readline()
+        if not line:
+            log.seek(0)
+            sys.exit(f"check-page: {martlet} serve does not start: {log.read()[-1000:]}")
+        self.url = "http://127.0.0.1:%d/" % json.loads(line)["port"]
+        # A browser's console tells of every 503.
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(self.url + "health").close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit(f"check-page: {martlet} serve is not ready after {PATIENCE} s")
+
+    def end(self):
+        self.process.terminate()
+        check("the server ends in order", self.process.wait(PATIENCE) == 0, self.process.returncode)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--url", help="the page of a server that runs")
     parser.add_argument("--key", help="its API key, where it has one")
     parser.add_argument("--only", help="of the parts only those whose names have this in them")
     parser.add_argument("--screenshots", type=pathlib.Path, help="a folder for pictures, light and dark, 390 and 1440 wide")
+    parser.add_argument("--martlet", help="a binary whose page it is")
     arguments = parser.parse_args()
+    served = Served(arguments.martlet) if arguments.martlet else None
+    arguments.url = arguments.url or served and served.url
     if arguments.screenshots:
         arguments.screenshots.mkdir(parents=True, exist_ok=True)
     global has_model
@@ -792,6 +824,9 @@ def main():
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
     except BrowserError as error:
         sys.exit(f"check-page: {error}")
+    finally:
+        if served:
+            served.end()
     print(f"page: {checks} checks, {failures} failed")
     sys.exit(failures != 0)
 
