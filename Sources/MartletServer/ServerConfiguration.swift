@@ -29,7 +29,7 @@ public struct ServerConfiguration: Sendable {
   /// The most bytes of bodies that are read at once, over all connections; what goes beyond is refused with 503. Nil is twice ``maxBodyBytes``, and less
   /// than that one counts as that one.
   ///
-  /// FACTOR
+  /// Meanwhile a byte takes three bytes of memory in a text, and up to 23 in an array of short numbers (measured: 16 MiB of `[1,1,…]` took 353 MiB).
   public var maxBodyBytesInFlight: Int?
   /// How long a body may take to arrive.
   public var bodyTimeout: Duration

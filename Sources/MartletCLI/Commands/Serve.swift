@@ -130,7 +130,7 @@ struct ServeOptions: ParsableArguments {
   @Option(
     name: .customLong("max-bodies"), parsing: .unconditional,
     help: ArgumentHelp(
-      "The most bytes of bodies that are read at once; more are refused with 503. Each may take FACTOR of memory meanwhile (default: twice --max-body).",
+      "The most bytes of bodies that are read at once; more are refused with 503. Each takes 3 to 23 bytes of memory meanwhile (default: twice --max-body).",
       valueName: "bytes"))
   var maxBodies: ByteCountArgument?
 
