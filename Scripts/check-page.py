@@ -153,6 +153,31 @@ def check_chat(browser, url):
     wait(browser, "an answer is made again", QUIET + " && document.querySelector('.message.assistant .versions')?.innerText.includes('2 / 2')")
 
 
+def check_quick(browser, url):
+    """Who sends before the browser has found its chats keeps what was sent."""
+    limit(browser, SHORT)
+    slow = """
+const open = indexedDB.open.bind(indexedDB);
+indexedDB.open = (...rest) => {
+  const request = open(...rest);
+  Object.defineProperty(request, "onsuccess", { set(then) { request.addEventListener("success", (event) => setTimeout(() => then(event), 1500)); } });
+  return request;
+};
+"""
+    script = browser.cdp("Page.addScriptToEvaluateOnNewDocument", source=slow)["identifier"]
+    browser.open("about:blank")
+    open_page(browser, url)
+    ask(browser, "Am I too early?")
+    time.sleep(2)
+    check("a message that was sent early stays", "Am I too early?" in browser.text(".message.user .said"), browser.text("#messages"))
+    wait(browser, "and is answered", QUIET)
+    wait(browser, "and is kept", "return document.querySelector('#chat-list').innerText.includes('Am I too early?')")
+    browser.cdp("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    browser.open("about:blank")
+    open_page(browser, url)
+    check("a reload finds it", "Am I too early?" in browser.text(".message.user .said"), browser.text("#messages"))
+
+
 def check_stop(browser, url, prompt):
     open_page(browser, url)
     limit(browser, ENDLESS)
@@ -773,6 +798,7 @@ def main():
     busy = None if stub else "Count from one to five hundred, in words, one number after the other."
     parts = [
         ("chat", lambda: check_chat(browser, url)),
+        ("quick", lambda: check_quick(browser, url)),
         ("stop", lambda: check_stop(browser, url, busy or "slow")),
         ("alone", lambda: check_alone(browser, url if arguments.url else quiet.url)),
         ("keyboard", lambda: check_keyboard(browser, url)),

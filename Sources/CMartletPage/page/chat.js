@@ -41,6 +41,7 @@ export class ChatPage {
   constructor(settings, watch) {
     this.#settings = settings;
     this.#watch = watch;
+    this.#chat = newChat(settings.defaultSystem);
   }
 
   async start() {
@@ -50,7 +51,9 @@ export class ChatPage {
     await this.#takeRescued();
     const current = recall("chat");
     const chat = current ? await this.#store.chat(current) : null;
-    this.#open(chat ?? newChat(this.#settings.defaultSystem));
+    // Whoever was quicker than the browser's disk has begun a chat already, and keeps it.
+    if (Object.keys(this.#chat.messages).length) remember("chat", this.#chat.id);
+    else this.#open(chat ?? newChat(this.#settings.defaultSystem));
     await this.#showTitles();
   }
 
