@@ -2,20 +2,25 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Checks the page of `martlet serve` in a real browser, without a display: chat, history, the live view, and what it must not do.
 
-    Scripts/check-page.py [--url http://127.0.0.1:8080/] [--key KEY] [--screenshots FOLDER]
+    Scripts/check-page.py [--martlet .build/release/martlet | --url http://127.0.0.1:8080/] [--key KEY] [--screenshots FOLDER]
 
-Without --url it starts Tests/Page/stub_server.py and checks more: broken streams, hostile answers, a server that loads, goes and comes back,
-a prefix, a key. Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one line per check that fails, and exits with
+Without --martlet, which is served with its default model, and --url it starts Tests/Page/stub_server.py and checks more: broken streams, hostile answers, a server that loads, goes and comes back,
+a prefix, a key. With one of them a model answers, and every request is given a limit: short ones end soon, and one that is to be stopped does not end by itself.
+Needs Python and Debian's chromium and chromium-driver, nothing else. Prints one line per check that fails, and exits with
 1 if there is any.
 """
 
 import argparse
 import json
 import pathlib
+import re
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import urllib.parse
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Tests/Page"))
@@ -38,6 +43,27 @@ def check(sentence, is_right, seen=""):
 
 def wait(browser, sentence, script, *arguments):
     return check(sentence, browser.until(script, *arguments, patience=PATIENCE), browser.run("return document.body.innerText.slice(0, 400)"))
+
+
+# What requests to a model are given beyond what the page sends.
+SHORT = {"temperature": 0, "max_tokens": 40}
+ENDLESS = {"temperature": 0, "max_tokens": 100_000, "ignore_eos": True}
+# In the page before its own scripts. What it keeps lives as long as the page's own storage.
+LIMITS = """
+const ask = window.fetch;
+window.fetch = (address, options) => {
+  const limits = localStorage.getItem("check.limits");
+  if (!limits || !String(address).endsWith("chat/completions")) return ask(address, options);
+  return ask(address, { ...options, body: JSON.stringify({ ...JSON.parse(options.body), ...JSON.parse(limits) }) });
+};
+"""
+has_model = False
+
+
+def limit(browser, fields):
+    """What the requests from now on have besides: nothing where the stub answers, which knows when to end."""
+    if has_model:
+        browser.run("localStorage.setItem('check.limits', arguments[0])", json.dumps(fields))
 
 
 READY = "return document.querySelector('#server').dataset.kind === 'ready'"
@@ -90,8 +116,11 @@ def look_around(browser, url, expected_errors=()):
 
 def check_chat(browser, url):
     open_page(browser, url)
+    limit(browser, SHORT)
     check("the model's name is shown", browser.text("#server-name") not in ("", "Connecting …"), browser.text("#server-name"))
     check("the title is the model's", browser.text("#server-name") in browser.run("return document.title"))
+    about = browser.run("return document.querySelector('#server').title")
+    check("what is served is said beside its name", re.search(r"\(\w+, [\d,]+ tokens of context\)$", about), about)
     check("an empty chat says what to do", browser.count(".example") == 3)
     answer(browser, "Write one sentence about the sea.")
     said = last(browser)
@@ -124,26 +153,48 @@ def check_chat(browser, url):
     wait(browser, "an answer is made again", QUIET + " && document.querySelector('.message.assistant .versions')?.innerText.includes('2 / 2')")
 
 
+def check_quick(browser, url):
+    """Who sends before the browser has found its chats keeps what was sent."""
+    limit(browser, SHORT)
+    slow = """
+const open = indexedDB.open.bind(indexedDB);
+indexedDB.open = (...rest) => {
+  const request = open(...rest);
+  Object.defineProperty(request, "onsuccess", { set(then) { request.addEventListener("success", (event) => setTimeout(() => then(event), 1500)); } });
+  return request;
+};
+"""
+    script = browser.cdp("Page.addScriptToEvaluateOnNewDocument", source=slow)["identifier"]
+    browser.open("about:blank")
+    open_page(browser, url)
+    ask(browser, "Am I too early?")
+    time.sleep(2)
+    check("a message that was sent early stays", "Am I too early?" in browser.text(".message.user .said"), browser.text("#messages"))
+    wait(browser, "and is answered", QUIET)
+    wait(browser, "and is kept", "return document.querySelector('#chat-list').innerText.includes('Am I too early?')")
+    browser.cdp("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    browser.open("about:blank")
+    open_page(browser, url)
+    check("a reload finds it", "Am I too early?" in browser.text(".message.user .said"), browser.text("#messages"))
+
+
 def check_stop(browser, url, prompt):
     open_page(browser, url)
-    # A model may give a short answer to any question, and it has then ended before it can be stopped: it is asked again.
-    for _ in range(8):
-        browser.click("#new-chat")
-        ask(browser, prompt)
-        ended = "document.querySelectorAll('.message.is-running').length === 0"
-        if not browser.until(f"return document.querySelector('.message.is-running .markdown')?.innerText.length > 30 || {ended}", patience=PATIENCE):
-            return check("an answer can be stopped while it is written", False, last(browser))
-        browser.keys(ESCAPE)
-        wait(browser, "Esc stops the answer", QUIET)
-        said = last(browser)
-        if "You stopped it" in said:
-            break
+    limit(browser, ENDLESS)
+    browser.click("#new-chat")
+    ask(browser, prompt)
+    wait(browser, "an answer comes", "return document.querySelector('.message.is-running .markdown')?.innerText.length > 30")
+    browser.keys(ESCAPE)
+    wait(browser, "Esc stops the answer", QUIET)
+    said = last(browser)
+    limit(browser, SHORT)
     check("a stopped answer keeps its text and says so", len(said) > 30 and "You stopped it" in said, said)
     check("one may go on from there", browser.count(".message:last-child .note button") == 1)
 
 
 def check_keyboard(browser, url):
     open_page(browser, url)
+    limit(browser, SHORT)
     browser.run("document.querySelector('#new-chat').click()")
     browser.run("document.querySelector('.skip').focus()")
     names = []
@@ -172,6 +223,23 @@ def check_keyboard(browser, url):
     check("both lines are sent", browser.text(".message.user .said") == "first line\nsecond line", browser.text(".message.user .said"))
 
 
+def check_alone(browser, url):
+    """The same request once more, with the seed of the first."""
+    open_page(browser, url)
+    limit(browser, {"max_tokens": 40})  # drawn, so that a seed has something to say
+    browser.click("#new-chat")
+    answer(browser, "Write one sentence about the sea.")
+    said = last(browser)
+    browser.click(".message.assistant:last-child .actions button[title^='Run it again alone']")
+    wait(browser, "it is run again alone", "return /every one of/.test(document.querySelector('.message.assistant:last-child .again').innerText)")
+    told = browser.text(".message.assistant:last-child .again")
+    check("with nobody beside it, it is the same", "Run again with nobody beside it, it is the same" in told, told)
+    browser.reload()
+    wait(browser, "a reload keeps that", "return /every one of/.test(document.querySelector('.message.assistant:last-child .again')?.innerText)")
+    check("and the answer", last(browser).startswith(said), [said, last(browser)])
+    limit(browser, SHORT)
+
+
 def pixels(browser, selector):
     """How many colours a canvas shows."""
     return browser.run(
@@ -187,7 +255,9 @@ def check_live(browser, url, busy=None):
     open_page(browser, url)
     browser.run("document.querySelector('#new-chat').click()")
     if busy:
+        limit(browser, ENDLESS)
         ask(browser, busy)
+        limit(browser, SHORT)
     browser.click("#tab-live")
     wait(browser, "the view is live", "return document.querySelector('#live-state').innerText === 'live'")
     wait(browser, "requests are in the table", "return document.querySelectorAll('.requests tbody tr').length > 0")
@@ -204,6 +274,7 @@ def check_live(browser, url, busy=None):
     if busy:
         browser.run("document.querySelector('#send.is-stop')?.click()")
         wait(browser, "the busy answer is over", QUIET)
+        check("and was stopped", "You stopped it" in last(browser), last(browser))
 
 
 CONTRAST = r"""
@@ -346,6 +417,18 @@ def check_answers(browser, stub):
     check("it runs nothing", "broken" not in browser.run("return document.title"), browser.run("return document.title"))
     links = browser.run("return [...document.querySelectorAll('.message .markdown a')].map((link) => link.href)")
     check("only good links are links", links == ["https://example.org/", "https://elsewhere.example/pixel.png"], links)
+
+
+def check_not_the_same(browser):
+    """An answer that says how it was asked for is another one the second time, since its seed is given."""
+    quiet = stub_server.Stub(engine=stub_server.Engine(is_quiet=True)).start()
+    fresh(browser, quiet.url)
+    answer(browser, "echo")
+    first = quiet.requests[-1]
+    browser.click(".message.assistant:last-child .actions button[title^='Run it again alone']")
+    wait(browser, "a difference is told", "return /it differs from character \\d/.test(document.querySelector('.message:last-child .again').innerText)")
+    check("it is the same request, with its seed", quiet.requests[-1] == {**first, "seed": 7}, quiet.requests[-1])
+    quiet.stop()
 
 
 def check_requests(browser, stub):
@@ -669,21 +752,55 @@ def check_long(browser, stub):
     check("with every line of code", code == 3000, code)
 
 
+class Served:
+    """A server with the default model, for as long as it is looked at."""
+
+    def __init__(self, martlet):
+        log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([martlet, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
+        line = self.process.stdout.readline()
+        if not line:
+            log.seek(0)
+            sys.exit(f"check-page: {martlet} serve does not start: {log.read()[-1000:]}")
+        self.url = "http://127.0.0.1:%d/" % json.loads(line)["port"]
+        # A browser's console tells of every 503.
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(self.url + "health").close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit(f"check-page: {martlet} serve is not ready after {PATIENCE} s")
+
+    def end(self):
+        self.process.terminate()
+        check("the server ends in order", self.process.wait(PATIENCE) == 0, self.process.returncode)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--url", help="the page of a server that runs")
     parser.add_argument("--key", help="its API key, where it has one")
     parser.add_argument("--only", help="of the parts only those whose names have this in them")
     parser.add_argument("--screenshots", type=pathlib.Path, help="a folder for pictures, light and dark, 390 and 1440 wide")
+    parser.add_argument("--martlet", help="a binary whose page it is")
     arguments = parser.parse_args()
+    served = Served(arguments.martlet) if arguments.martlet else None
+    arguments.url = arguments.url or served and served.url
     if arguments.screenshots:
         arguments.screenshots.mkdir(parents=True, exist_ok=True)
+    global has_model
+    has_model = bool(arguments.url)
     stub = None if arguments.url else stub_server.Stub().start()
+    quiet = None if arguments.url else stub_server.Stub(engine=stub_server.Engine(is_quiet=True)).start()
     url = arguments.url or stub.url
     busy = None if stub else "Count from one to five hundred, in words, one number after the other."
     parts = [
         ("chat", lambda: check_chat(browser, url)),
+        ("quick", lambda: check_quick(browser, url)),
         ("stop", lambda: check_stop(browser, url, busy or "slow")),
+        ("alone", lambda: check_alone(browser, url if arguments.url else quiet.url)),
         ("keyboard", lambda: check_keyboard(browser, url)),
         ("live", lambda: check_live(browser, url, busy)),
         ("look around", lambda: look_around(browser, url)),
@@ -692,6 +809,7 @@ def main():
         parts += [
             ("answers", lambda: check_answers(browser, stub)),
             ("requests", lambda: check_requests(browser, stub)),
+            ("not the same", lambda: check_not_the_same(browser)),
             ("failures", lambda: check_failures(browser, stub)),
             ("files", lambda: check_files(browser, stub)),
             ("watching", lambda: check_watching(browser, stub)),
@@ -713,6 +831,8 @@ def main():
     try:
         with Browser() as browser:
             browser.size(1440, 900)
+            if has_model:
+                browser.cdp("Page.addScriptToEvaluateOnNewDocument", source=LIMITS)
             if arguments.key:
                 browser.open(url)
                 browser.run("sessionStorage.setItem('martlet.key', arguments[0])", arguments.key)
@@ -730,6 +850,9 @@ def main():
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
     except BrowserError as error:
         sys.exit(f"check-page: {error}")
+    finally:
+        if served:
+            served.end()
     print(f"page: {checks} checks, {failures} failed")
     sys.exit(failures != 0)
 

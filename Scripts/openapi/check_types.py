@@ -132,6 +132,7 @@ def main():
     flat = {"type": "function", **tool, "strict": False}
     for body in (
         {"input": "Say hello.", "max_output_tokens": 5},
+        {"input": "Say hello.", "max_output_tokens": 5, "include": ["message.output_text.logprobs"], "top_logprobs": 2},
         {"input": user, "instructions": "Be short.", "max_output_tokens": 400, "tools": [flat], "metadata": {"a": "b"}, "temperature": 0},
         {
             "input": [

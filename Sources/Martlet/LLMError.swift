@@ -144,3 +144,18 @@ extension LLMError {
         + "values above 65504 become infinite; keep them in bfloat16, the default (kvCache.dataType)", property: "kvCache.dataType")
   }
 }
+
+extension String {
+  /// A message that calls settings by other names, for whoever sets them by these: names are words of letters and full stops.
+  package func replacingNames(_ names: [String: String]) -> String {
+    var text = ""
+    var rest = self[...]
+    while !rest.isEmpty {
+      var word = rest.prefix { $0.isLetter || $0 == "." }
+      while word.last == "." { word.removeLast() }  // of a sentence
+      text += word.isEmpty ? String(rest.removeFirst()) : names[String(word)] ?? String(word)
+      rest.removeFirst(word.count)
+    }
+    return text
+  }
+}

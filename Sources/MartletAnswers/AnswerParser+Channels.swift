@@ -34,7 +34,6 @@ struct Channels: Sendable {
   /// What the prompt says of the header already.
   var header: [UInt8] = []
   var parsesReasoning = true
-  var scanner = JSONScanner()
 
   init() {}
 
@@ -99,7 +98,10 @@ extension AnswerParser {
     case .body(let kind): return stepMessage(kind, isRaw: false)
     case .raw: return stepMessage(.content, isRaw: true)
     case .call(let name): return stepCall(name)
-    case .arguments: return stepChannelArguments()
+    case .arguments:
+      if let goesOn = stepArguments(closes: Channels.ends) { return goesOn }
+      channels.phase = .after
+      return true
     case .after:
       guard nextSolid() != nil else { return false }
       // Whatever stands behind the arguments is no part of them.
@@ -193,7 +195,7 @@ extension AnswerParser {
     if byte == UInt8(ascii: "{") || ends.contains(.whole) {
       begin(offered(name) ?? name)
       start = scan
-      channels.scanner = JSONScanner()
+      arguments = JSONScanner()
       channels.phase = .arguments
       if byte != UInt8(ascii: "{") {
         giveArguments("{}".utf8)
@@ -205,29 +207,6 @@ extension AnswerParser {
     if ends.contains(.part) { return false }
     channels.phase = .raw
     return true
-  }
-
-  private mutating func stepChannelArguments() -> Bool {
-    var arguments: [UInt8] = []
-    while scan < input.count {
-      guard channels.scanner.push(input[scan], into: &arguments) else {
-        giveArguments(arguments)
-        return breakOff(closes: Channels.ends)
-      }
-      scan += 1
-      if channels.scanner.isDone {
-        giveArguments(arguments)
-        end()
-        start = scan
-        channels.phase = .after
-        return true
-      }
-    }
-    giveArguments(arguments)
-    start = scan
-    guard isFinal else { return false }
-    output.append(.callBroke(index: callCount - 1))
-    return endCalls()
   }
 
   /// The next message may begin.

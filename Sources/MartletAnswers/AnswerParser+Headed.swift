@@ -20,7 +20,6 @@ struct HeadedCall: Sendable {
   var phase = Phase.section
   /// Of the header.
   var begin = 0
-  var scanner = JSONScanner()
 
   init(phase: Phase = .section, begin: Int = 0) {
     self.phase = phase
@@ -64,36 +63,14 @@ extension AnswerParser {
       guard tools.offers(name) else { return fail(at: scan) }
       begin(name)
       start = scan
-      headed.scanner = JSONScanner()
+      arguments = JSONScanner()
       headed.phase = .arguments
-    case .arguments: return stepArguments(closes: syntax.close.map { [$0] } ?? [])
+    case .arguments:
+      if let goesOn = stepArguments(closes: syntax.close.map { [$0] } ?? []) { return goesOn }
+      headed.phase = .after
     case .after: return stepAfter(syntax)
     }
     return true
-  }
-
-  /// Gives the arguments as far as they are there.
-  private mutating func stepArguments(closes: [Mark]) -> Bool {
-    var arguments: [UInt8] = []
-    while scan < input.count {
-      guard headed.scanner.push(input[scan], into: &arguments) else {
-        giveArguments(arguments)
-        return breakOff(closes: closes)
-      }
-      scan += 1
-      if headed.scanner.isDone {
-        giveArguments(arguments)
-        end()
-        start = scan
-        headed.phase = .after
-        return true
-      }
-    }
-    giveArguments(arguments)
-    start = scan
-    guard isFinal else { return false }
-    output.append(.callBroke(index: callCount - 1))
-    return endCalls()
   }
 
   private mutating func stepAfter(_ syntax: CallSyntax.Headed) -> Bool {

@@ -43,6 +43,10 @@ public struct AnswerParser: Sendable {
   var input: [UInt8] = []
   var start = 0
   var scan = 0
+  /// How many bytes of the text stood before `input`.
+  private var before = 0
+  /// Where in the text the content stands that the last piece made certain, in bytes from the text's beginning.
+  package private(set) var contentRanges: [Range<Int>] = []
   /// No more text comes.
   var isFinal = false
   var output = Output()
@@ -64,6 +68,8 @@ public struct AnswerParser: Sendable {
   var headed = HeadedCall()
   var markup = MarkupCall()
   var channels = Channels()
+  /// Of the JSON behind a call's name, where it is given as it stands.
+  var arguments = JSONScanner()
   /// Where a broken call ends.
   var brokenCloses: [Mark] = []
 
@@ -127,10 +133,12 @@ public struct AnswerParser: Sendable {
   }
 
   private mutating func run() -> [AnswerPart] {
+    contentRanges = []
     while step() {}
     // Moved only if that is less than what was given out: the time stays in proportion to the text.
     if start > input.count / 2 {
       input.removeFirst(start)
+      before += start
       scan -= start
       solid -= start
       headed.begin -= start
@@ -300,7 +308,10 @@ public struct AnswerParser: Sendable {
 
   /// Gives what is not given out yet, up to a place.
   mutating func give(_ kind: Output.Kind, to end: Int) {
-    if end > start { output.append(kind, input[start..<end]) }
+    if end > start {
+      output.append(kind, input[start..<end])
+      if kind == .content { contentRanges.append(before + start..<before + end) }
+    }
     start = max(start, end)
   }
 
@@ -337,6 +348,32 @@ public struct AnswerParser: Sendable {
   mutating func giveArguments(_ bytes: some Sequence<UInt8>) { output.append(.arguments(callCount - 1), bytes) }
 
   mutating func end() { output.append(.callEnded(index: callCount - 1)) }
+
+  /// Gives the arguments of the call as far as they are there.
+  ///
+  /// - Parameter closes: the marks at which the call ends where they turn out to be no JSON.
+  /// - Returns: nil where they are whole; else whether there may be more to do without more text.
+  mutating func stepArguments(closes: [Mark]) -> Bool? {
+    var bytes: [UInt8] = []
+    while scan < input.count {
+      guard arguments.push(input[scan], into: &bytes) else {
+        giveArguments(bytes)
+        return breakOff(closes: closes)
+      }
+      scan += 1
+      if arguments.isDone {
+        giveArguments(bytes)
+        end()
+        start = scan
+        return nil
+      }
+    }
+    giveArguments(bytes)
+    start = scan
+    guard isFinal else { return false }
+    output.append(.callBroke(index: callCount - 1))
+    return endCalls()
+  }
 
   /// The calls are over, up to `scan`, or for now: what is not given out yet is text.
   mutating func endCalls() -> Bool {

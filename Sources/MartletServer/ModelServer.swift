@@ -19,6 +19,8 @@ import Synchronization
 public final class ModelServer: Sendable {
   /// Whether there is a model.
   public enum State: Sendable {
+    /// It is not on this machine, and is being fetched: the share that is there, 0…1. Loading comes after.
+    case fetching(Double)
     /// The share that is loaded, 0…1.
     case loading(Double)
     case ready(LLM)
@@ -40,6 +42,7 @@ public final class ModelServer: Sendable {
   let started: Int
   private let lifetime: Mutex<Lifetime>
   let meters: ServerMeters
+  let bodies: BodyBudget
 
   /// A server whose model is there.
   public convenience init(_ llm: LLM, configuration: ServerConfiguration = ServerConfiguration()) {
@@ -53,6 +56,8 @@ public final class ModelServer: Sendable {
     started = UnixTime.now
     lifetime = Mutex(Lifetime(state: .loading(0)))
     meters = ServerMeters(configuration.metricsFactory)
+    let most = configuration.maxBodyBytes
+    bodies = BodyBudget(limit: max(most, configuration.maxBodyBytesInFlight ?? 2 * min(most, .max / 2)))
   }
 
   public var state: State { lifetime.withLock { $0.state } }
@@ -117,13 +122,17 @@ public final class ModelServer: Sendable {
       if llm.isRunning { return llm }
       throw APIError(
         .serviceUnavailable, "the server is shutting down", code: "service_unavailable", headers: APIError.retry(after: 5))
-    case .loading(let share):
-      throw APIError(
-        .serviceUnavailable, "the model is being loaded (\(Int(share * 100)) %); try again soon", type: "unavailable_error",
-        code: "loading", headers: APIError.retry(after: 2), further: ["progress": .number(share)])
+    case .fetching(let share): throw unready("fetched", share, retryAfter: 10)
+    case .loading(let share): throw unready("loaded", share, retryAfter: 2)
     case .failed(let reason):
       throw APIError(.serviceUnavailable, "the model could not be loaded: \(reason)", type: "unavailable_error", code: "load_failed")
     }
+  }
+
+  private func unready(_ what: String, _ share: Double, retryAfter seconds: Int) -> APIError {
+    APIError(
+      .serviceUnavailable, "the model is being \(what) (\(Int(share * 100)) %); try again soon", type: "unavailable_error",
+      code: "loading", headers: APIError.retry(after: seconds), further: ["progress": .number(share)])
   }
 
   /// The model, if the request means it.

@@ -26,8 +26,18 @@ public struct ServerConfiguration: Sendable {
   public var hosts: [String]?
   /// The largest body, in bytes.
   public var maxBodyBytes: Int
+  /// The most bytes of bodies that are read at once, over all connections; what goes beyond is refused with 503. Nil is twice ``maxBodyBytes``, and less
+  /// than that one counts as that one.
+  ///
+  /// Meanwhile a byte takes three bytes of memory in a text, and up to 23 in an array of short numbers (measured: 16 MiB of `[1,1,…]` took 353 MiB).
+  public var maxBodyBytesInFlight: Int?
   /// How long a body may take to arrive.
   public var bodyTimeout: Duration
+  /// How long a reader may take nothing of what there is for it, as far as the network shows: then its connection ends, and its request with it. A slow
+  /// reader stays. Nil waits without end.
+  ///
+  /// The connections of an application of yours have what `HTTP1Channel.Configuration.martlet(writeTimeout:)` was told.
+  public var writeTimeout: Duration?
   /// How long an answer may take, waiting included; nil sets no limit.
   public var requestTimeout: Duration?
   /// How often a stream that has nothing to say says so.
@@ -36,6 +46,9 @@ public struct ServerConfiguration: Sendable {
   public var livePrompts: Bool
   /// The most answers to one request, over all of its prompts.
   public var maxSamples: Int
+  /// What messages to clients call the settings of server and engine, by their names here: `["ServerConfiguration.maxBodyBytes": "--max-body"]` for
+  /// whoever sets that by an option. Without a word the names here.
+  public var settingNames: [String: String]
   /// Receives a line for every request. No text of prompts or answers.
   public var logger: Logger?
   /// Receives `martlet_http_*`; nil is none.
@@ -46,9 +59,11 @@ public struct ServerConfiguration: Sendable {
   public init(
     modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
     sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
-    corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, bodyTimeout: Duration = .seconds(60),
-    requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10), livePrompts: Bool = false, maxSamples: Int = 128,
-    logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
+    corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, maxBodyBytesInFlight: Int? = nil,
+    bodyTimeout: Duration = .seconds(60),
+    writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10),
+    livePrompts: Bool = false, maxSamples: Int = 128,
+    settingNames: [String: String] = [:], logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     metricsText: (@Sendable (_ statistics: EngineStatistics?) -> String)? = nil
   ) {
     self.modelName = modelName
@@ -60,11 +75,14 @@ public struct ServerConfiguration: Sendable {
     self.corsOrigins = corsOrigins
     self.hosts = hosts
     self.maxBodyBytes = maxBodyBytes
+    self.maxBodyBytesInFlight = maxBodyBytesInFlight
     self.bodyTimeout = bodyTimeout
+    self.writeTimeout = writeTimeout
     self.requestTimeout = requestTimeout
     self.keepAliveInterval = keepAliveInterval
     self.livePrompts = livePrompts
     self.maxSamples = maxSamples
+    self.settingNames = settingNames
     self.logger = logger
     self.metricsFactory = metricsFactory
     self.metricsText = metricsText

@@ -29,8 +29,15 @@ struct Reading: Hashable, CustomStringConvertible {
     _ pieces: [String], _ format: AnswerFormat, tools: [JSON] = Tools.all, promptEnd: String = "", parsesReasoning: Bool = true
   ) {
     var parser = AnswerParser(format: format, tools: tools, promptEnd: promptEnd, parsesReasoning: parsesReasoning)
-    for piece in pieces { parser.append(piece).forEach { append($0) } }
+    var ranges: [Range<Int>] = []
+    for piece in pieces {
+      parser.append(piece).forEach { append($0) }
+      ranges += parser.contentRanges
+    }
     parser.finish().forEach { append($0) }
+    ranges += parser.contentRanges
+    let text = Array(pieces.joined().utf8)
+    if ranges.flatMap({ text[$0] }) != Array(content.utf8) { faults.append("the content is not where it is said to stand: \(ranges)") }
     if calls.contains(where: { $0.end == .open }) { faults.append("a call has no end") }
   }
 

@@ -51,6 +51,16 @@ import Testing
     #expect("\(error.map { "\($0)" } ?? "")".contains("settings.json") && "\(error.map { "\($0)" } ?? "")".contains(problem))
   }
 
+  @Test(arguments: [
+    (["--uds", "s", "--port", "0"], "--uds and --port"), (["--host=::1", "--uds=s"], "--uds and --host"),
+    (["--max-body", "2M", "--max-bodies", "1M"], "--max-bodies"), (["--write-timeout", "0"], "--write-timeout"),
+    (["--write-timeout", "nan"], "--write-timeout"), (["--body-timeout", "86401"], "--body-timeout"), (["--port", "65536"], "--port"),
+  ]) func `options that do not go together, or are out of their range, are errors that name them`(arguments: [String], words: String) throws
+  {
+    let result = try CommandLine.run(["serve", "no-such-model"] + arguments)
+    #expect(result.status == 64 && result.error.contains(words), "\(result.error)")
+  }
+
   @Test func `an option that counts once may not be given twice`() {
     #expect(throws: (any Error).self) { try merged(["--port", "1", "--port=2"]) }
   }

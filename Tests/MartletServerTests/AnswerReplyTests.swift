@@ -57,6 +57,64 @@ import Testing
     #expect(reply["stop_sequence"]?.string == String(scalar))
   }
 
+  @Test func `the tokens of a response's text come with their log-probabilities, those of chat`() async throws {
+    let server = try Self.server()
+    let asked: JSON.Object = ["input": "abc", "max_output_tokens": 40, "include": ["message.output_text.logprobs"], "top_logprobs": 2]
+    let reply = try await server.response(to: Self.asking(asked))
+    let part = reply["output"]?.array?.first?["content"]?.array?.first
+    let entries = part?["logprobs"]?.array ?? []
+    // The model writes bytes, half of which are no character by themselves: what their tokens are named for is looked at by the bytes.
+    let bytes = entries.flatMap { $0["bytes"]?.array?.compactMap(\.wholeNumber).map { UInt8($0) } ?? [] }
+    #expect(!entries.isEmpty && String(decoding: bytes, as: UTF8.self) == part?["text"]?.string)
+    for entry in entries {
+      #expect((entry["logprob"]?.anyNumber ?? 1) <= 0)
+      #expect(entry["top_logprobs"]?.array?.count == 2)
+    }
+    #expect(reply["top_logprobs"] == 2)
+    let plain = try await server.response(to: Self.asking(["input": "abc", "max_output_tokens": 40]))
+    #expect(plain["output"]?.array?.first?["content"]?.array?.first?["logprobs"] == [])
+  }
+
+  @Test func `the seed that was drawn gives the same answer again, in every API`() async throws {
+    let server = try Self.server()
+    let noise: JSON.Object = ["temperature": 1.0, "ignore_eos": true, "logit_bias": ["256": -100, "257": -100, "258": -100]]
+    func text(_ members: JSON.Object, _ reply: (JSON) async throws -> JSON) async throws -> (JSON?, [JSON]) {
+      let reply = try await reply(.object(JSON.Object(members.members + noise.members)))
+      return (reply["seed"], (reply["output"]?.array?.first ?? reply)["content"]?.array?.compactMap { $0["text"] } ?? [])
+    }
+    let input: JSON.Object = ["input": "abc", "max_output_tokens": 30]
+    let (seed, answer) = try await text(input) { try await server.response(to: $0) }
+    #expect(seed?.wholeNumber != nil && !answer.isEmpty)
+    let again = try await text(JSON.Object(input.members + [(key: "seed", value: seed ?? .null)])) { try await server.response(to: $0) }
+    #expect(again.1 == answer)
+    let conversation: JSON.Object = ["messages": [["role": "user", "content": "abc"]], "max_tokens": 30]
+    let first = try await text(conversation) { try await server.message(to: $0) }
+    #expect(first.0?.wholeNumber != nil && first.0 != seed)
+    let second = try await text(JSON.Object(conversation.members + [(key: "seed", value: first.0 ?? .null)])) {
+      try await server.message(to: $0)
+    }
+    #expect(second.1 == first.1)
+  }
+
+  @Test func `what came over no connection is booked as what it became`() async throws {
+    let registry = PrometheusRegistry()
+    let llm = try LLM(file: TinyModel(.llama, seed: 3) { $0.hasOutput = true }.file())
+    let server = ModelServer(llm, configuration: ServerConfiguration(metricsFactory: registry))
+    _ = try await server.response(to: Self.asking(["input": "abc", "max_output_tokens": 2]))
+    await #expect(throws: APIError.self) { _ = try await server.response(to: ["input": []]) }
+    await #expect(throws: APIError.self) { _ = try await server.message(to: ["messages": []]) }
+    await #expect(throws: APIError.self) {
+      _ = try await server.message(to: ["model": "x", "max_tokens": 1, "messages": [["role": "user", "content": "a"]]])
+    }
+    await llm.shutdown(gracePeriod: .zero)
+    await #expect(throws: APIError.self) { _ = try await server.response(to: ["input": "abc"]) }
+    let text = registry.text(names: try PrometheusNames("martlet"), modelName: "m", statistics: nil)
+    for (route, status, count) in [("responses", "2xx", 1), ("responses", "4xx", 1), ("messages", "4xx", 2), ("responses", "5xx", 1)] {
+      #expect(text.contains("martlet_http_requests_total{route=\"/v1/\(route)\",status=\"\(status)\"} \(count)"), "\(text)")
+    }
+    #expect(!text.contains("route=\"/v1/messages\",status=\"2xx\""))
+  }
+
   @Test func `a prompt that has no room is refused in every API's words`() async throws {
     let server = try Self.server()
     let long = JSON.string(String(repeating: "x", count: 400))

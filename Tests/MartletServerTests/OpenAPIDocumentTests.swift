@@ -67,6 +67,13 @@ import Testing
     #expect(Self.body("/v1/chat/completions", of: document)?["properties"]?["n"]?["maximum"] == 4)
   }
 
+  @Test func `the live view is a stream of snapshots`() {
+    let content = Self.document()["paths"]?["/martlet/live"]?["get"]?["responses"]?["200"]?["content"]
+    #expect(content?.object?.members.map(\.key) == ["text/event-stream"])
+    #expect(
+      content?["text/event-stream"]?["schema"]?["properties"]?["data"]?["contentSchema"] == ["$ref": "#/components/schemas/LiveSnapshot"])
+  }
+
   @Test func `keys are asked for where the server wants them`() {
     let (open, closed) = (Self.document(), Self.document(ServerConfiguration(apiKeys: ["k"])))
     func operation(_ document: JSON, _ path: String, _ method: String) -> JSON? { document["paths"]?[path]?[method] }

@@ -117,7 +117,11 @@ import Testing
       (2, ["input": "x", "text": ["format": ["type": "json_schema"]]], "text.format"),
       (2, ["input": "x", "previous_response_id": "resp_1"], "previous_response_id"),
       (2, ["input": "x", "conversation": "conv_1"], "conversation"), (2, ["input": "x", "background": true], "background"),
-      (2, ["input": "x", "tool_choice": "required"], "tool_choice"),
+      (2, ["input": "x", "tool_choice": "required"], "tool_choice"), (2, ["input": "x", "tools": [["type": "web_search"]]], "tools[0]"),
+      (2, ["input": "x", "tools": [["type": "function", "name": "f"], ["type": "file_search"]]], "tools[1]"),
+      (2, ["input": "x", "tools": [["type": "mcp"], ["type": "function", "name": "f"]]], "tools[0]"),
+      (2, ["input": "x", "top_logprobs": 3], "top_logprobs"),
+      (2, ["input": "x", "include": ["message.output_text.logprobs"], "top_logprobs": 21], "top_logprobs"),
       (3, ["max_tokens": 1, "messages": [["role": "user", "content": [["type": "image", "source": [:]]]]]], "messages[0].content[0]"),
       (
         3, ["max_tokens": 1, "messages": [["role": "user", "content": [["type": "tool_result"]]]]], "messages[0].content[0].tool_use_id"
@@ -125,12 +129,32 @@ import Testing
       (3, ["messages": [["role": "user", "content": "x"]]], "max_tokens"),
       (3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "tools": [["name": "f"]]], "tools[0].input_schema"),
       (3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "tool_choice": ["type": "any"]], "tool_choice"),
+      (
+        3,
+        [
+          "max_tokens": 1, "messages": [["role": "user", "content": "x"]],
+          "tools": [["type": "web_search_20250305", "name": "web_search"]],
+        ],
+        "tools[0]"
+      ), (3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "mcp_servers": [["type": "url"]]], "mcp_servers"),
     ]
     for (route, body, param) in cases {
       let error = #expect(throws: APIError.self, "\(param)") { try Self.routes[route].read(body) }
       #expect(error?.param == param)
       #expect(error?.status == .badRequest)
     }
+  }
+
+  @Test func `a tool that the server has not is named, with the way out`() {
+    let tools: JSON = [["type": "code_interpreter", "container": ["type": "auto"]]]
+    let response = #expect(throws: APIError.self) { try Self.routes[2].read(["input": "x", "tools": tools]) }
+    #expect(response?.message.contains("\"code_interpreter\"") == true && response?.message.contains("take it out") == true)
+    let message = #expect(throws: APIError.self) {
+      try Self.routes[3].read([
+        "max_tokens": 1, "messages": [["role": "user", "content": "x"]], "tools": [["type": "computer_20250124", "name": "computer"]],
+      ])
+    }
+    #expect(message?.message.contains("\"computer_20250124\"") == true && message?.message.contains("input_schema") == true)
   }
 }
 
@@ -165,12 +189,16 @@ import Testing
       ])
   }
 
-  @Test func `flat tools become those that templates read, and tools of OpenAI's servers are left out`() throws {
+  @Test func `flat tools become those that templates read, and what an agent offers beside them is left out, and named`() throws {
     let asked = try ResponseRequest(
       [
         "input": "x",
-        "tools": [["type": "web_search"], ["type": "function", "name": "f", "parameters": ["type": "object"], "strict": true]],
+        "tools": [
+          ["type": "web_search"], ["type": "function", "name": "f", "parameters": ["type": "object"], "strict": true],
+          ["type": "custom", "name": "apply_patch"], ["type": "web_search"],
+        ],
       ], id: "r", server: ServerConfiguration())
+    #expect(asked.leftOut == ["web_search", "custom"])
     #expect(
       asked.chat.tools == [["type": "function", "function": ["name": "f", "parameters": ["type": "object"], "strict": true]]])
     #expect(asked.echo["tools"] == [["type": "function", "name": "f", "parameters": ["type": "object"], "strict": true]])

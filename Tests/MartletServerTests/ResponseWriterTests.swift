@@ -60,6 +60,27 @@ import Testing
     #expect(Self.types(events).filter { $0 == "response.function_call_arguments.done" }.count == 2)
   }
 
+  @Test func `log-probabilities come with the text that they are of, and whole at its end`() {
+    let entries: [JSON] = ["a", "b", "c"].map { token in
+      ["token": token, "logprob": -1, "bytes": [97], "top_logprobs": [["token": token, "logprob": -1, "bytes": [97]]]]
+    }
+    var writer = Self.writer()
+    var events = writer.begin() + writer.add([.reasoning("Hm."), .content("a")], logprobs: [entries[0]])
+    events += writer.add([.content("bc")], logprobs: Array(entries[1...]))
+    events += writer.end(AnswerEnd(finish: .endToken, usage: Usage(promptTokens: 1)))
+    func logprobs(_ type: String) -> [[String]] {
+      events.filter { $0["type"]?.string == type }.map { $0["logprobs"]?.array?.compactMap { $0["token"]?.string } ?? [] }
+    }
+    #expect(logprobs("response.output_text.delta") == [["a"], ["b", "c"]])
+    #expect(logprobs("response.output_text.done") == [["a", "b", "c"]])
+    // The package openai has no place for bytes in events.
+    #expect(
+      events.allSatisfy {
+        $0["logprobs"]?.array?.allSatisfy { $0["bytes"] == nil && $0["top_logprobs"]?.array?[0]["bytes"] == nil } ?? true
+      })
+    #expect(writer.reply["output"]?.array?.last?["content"]?.array?.first?["logprobs"]?.array == entries)
+  }
+
   /// Laws that hold for whatever comes, in whatever order.
   private static func check(_ events: [JSON], _ words: Comment) {
     #expect(events.enumerated().allSatisfy { $1["sequence_number"]?.wholeNumber == $0 }, words)

@@ -27,4 +27,13 @@ struct ErrorTests {
     ]
     for (name, size) in sizes { #expect(size <= words || size > 4 * words, "\(name) has \(size) bytes") }
   }
+
+  @Test("call settings what whoever sets them calls them")
+  func names() {
+    let error = LLMError.overloaded(requests: 1, waitingRequests: 3, limit: 3)
+    #expect(error.description.contains("(maxWaitingRequests);"))
+    #expect(error.description.replacingNames(["maxWaitingRequests": "--max-queue", "max": "x"]).contains("(--max-queue);"))
+    #expect("Lower A.b, not b.A or A.b.".replacingNames(["A.b": "c"]) == "Lower c, not b.A or c.")
+    #expect("Ä\u{FFFD} .".replacingNames(["A": "b"]) == "Ä\u{FFFD} .")
+  }
 }

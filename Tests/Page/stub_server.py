@@ -420,7 +420,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(200, {"status": "ok"})
         elif path == "v1/models":
             if self.is_let_in():
-                self.reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "martlet"}]})
+                about = {"max_model_len": 8192, "meta": {"architecture": "stub"}}
+                self.reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "martlet", **about}]})
         elif path == "martlet/live":
             if self.is_let_in():
                 self.live("text=1" in self.path)
@@ -492,7 +493,8 @@ class Handler(BaseHTTPRequestHandler):
         def chunk(delta, finish=None, logprobs=None):
             self.event({**shared, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}], "usage": None})
 
-        chunk({"role": "assistant", "content": ""})
+        first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None, "logprobs": None}
+        self.event({**shared, "choices": [first], "usage": None, "seed": request.get("seed", 7)})
         self.wfile.write(b": keep-alive\n\n")
         time.sleep(0.15)
         rng = random.Random(1)

@@ -5,11 +5,13 @@
 
 import { byID, element, icon, iconButton, tell } from "./dom.js";
 import { AnswerView, UserView } from "./message-view.js";
-import { ServerError, streamChat } from "./server.js";
+import { ServerError, streamChat, streamLive } from "./server.js";
 import { recall, remember } from "./settings.js";
 import { ChatStore, addMessage, exported, imported, newChat, pathOf, versionsOf } from "./store.js";
 import { tokenOf } from "./tokens.js";
 
+/// How long an answer that is to be alone waits for the others to be done.
+const PATIENCE = 10000;
 const NEAR = 48; // pixels from the end that count as being there
 
 /// A phone has no such keys to speak of.
@@ -39,6 +41,7 @@ export class ChatPage {
   constructor(settings, watch) {
     this.#settings = settings;
     this.#watch = watch;
+    this.#chat = newChat(settings.defaultSystem);
   }
 
   async start() {
@@ -48,7 +51,9 @@ export class ChatPage {
     await this.#takeRescued();
     const current = recall("chat");
     const chat = current ? await this.#store.chat(current) : null;
-    this.#open(chat ?? newChat(this.#settings.defaultSystem));
+    // Whoever was quicker than the browser's disk has begun a chat already, and keeps it.
+    if (Object.keys(this.#chat.messages).length) remember("chat", this.#chat.id);
+    else this.#open(chat ?? newChat(this.#settings.defaultSystem));
     await this.#showTitles();
   }
 
@@ -412,6 +417,7 @@ export class ChatPage {
       const asked = this.#chat.messages[message.parent];
       if (asked) this.#answer(asked, true);
     },
+    alone: (message) => this.#runAlone(message),
     goOn: (message) => {
       if (!this.#mayAnswer()) return;
       this.#run(message, true, () => this.#show());
@@ -445,7 +451,9 @@ export class ChatPage {
     const chat = this.#chat;
     const abort = new AbortController();
     this.#runs.set(message.id, { chat, message, abort });
-    if (goesOn) Object.assign(message, { isBroken: true, error: null, finish: null });
+    // Of an answer that went on no single request is the whole.
+    if (goesOn) Object.assign(message, { isBroken: true, error: null, finish: null, asked: null, seed: null, again: null });
+    else message.asked = { system: chat.system, sampling: this.#settings.sampling };
     this.#follows = true;
     const writer = new AnswerWriter(message, goesOn);
     show();
@@ -496,6 +504,64 @@ export class ChatPage {
     }
   }
 
+  /// The same request once more, with the seed that the first answer had: whoever was served beside that, the second must be the same. It begins when
+  /// nobody else is served, or after a while, and says who was.
+  async #runAlone(message) {
+    if (!this.#mayAnswer()) return;
+    const chat = this.#chat;
+    const abort = new AbortController();
+    const key = "alone " + message.id;
+    this.#runs.set(key, { chat, message, abort });
+    this.#showComposer();
+    const say = (words) => this.#views.get(message.id)?.showAgain(words);
+    say("It waits until nobody else is served …");
+
+    let others = null;
+    let isAsked = false;
+    const watching = new AbortController();
+    await new Promise((resolve) => {
+      setTimeout(resolve, PATIENCE);
+      abort.signal.addEventListener("abort", resolve);
+      const look = (snapshot) => {
+        const beside = snapshot.running_requests + snapshot.waiting_requests - (isAsked ? 1 : 0);
+        if (isAsked) others = Math.max(others ?? 0, beside);
+        else if (beside === 0) resolve();
+      };
+      // Where the live view is not to be had, nobody knows.
+      streamLive(false, watching.signal, look).catch(() => resolve());
+    });
+
+    const again = { content: "", reasoning: "", calls: null };
+    let error = null;
+    try {
+      abort.signal.throwIfAborted();
+      isAsked = true;
+      const writer = new AnswerWriter(again, false);
+      const { system, sampling } = message.asked;
+      const isDone = await streamChat(this.#body(chat, message, false, system, { ...sampling, seed: message.seed }), abort.signal, (chunk) => {
+        writer.take(chunk);
+        say("It is written again: " + again.content.length + " of " + message.content.length + " characters …");
+      });
+      if (!isDone) throw new ServerError("the connection ended before the answer did", 0);
+    } catch (thrown) {
+      error = thrown;
+    }
+    watching.abort();
+    this.#runs.delete(key);
+    this.#markTitle();
+    this.#showComposer();
+    if (!error) {
+      const whole = ({ reasoning, content, calls }) =>
+        [reasoning, content, ...(calls ?? []).flatMap((call) => [call.name, call.arguments])].join("\n");
+      const [first, second] = [whole(message), whole(again)];
+      let at = 0;
+      while (at < first.length && first[at] === second[at]) at += 1;
+      message.again = { others, differsAt: first === second ? null : at, count: first.length };
+    }
+    say(error && !abort.signal.aborted ? "It could not be run again: " + error.message + "." : null);
+    if (abort.signal.reason !== "deleted") await this.#saveNow(chat);
+  }
+
   /// Once a frame, however many chunks came.
   #draw() {
     this.#frame ??= requestAnimationFrame(() => {
@@ -510,16 +576,16 @@ export class ChatPage {
     });
   }
 
-  #body(chat, answer, goesOn) {
+  #body(chat, answer, goesOn, system = chat.system, sampling = this.#settings.sampling) {
     const messages = [];
-    if (chat.system.trim()) messages.push({ role: "system", content: chat.system });
+    if (system.trim()) messages.push({ role: "system", content: system });
     for (const message of pathOf(chat)) {
       if (message === answer) break;
       const content = message.content || (message.calls ?? []).map((call) => call.name + "(" + call.arguments + ")").join("\n");
       // An answer of which nothing came has nothing to say in the next.
       if (content) messages.push({ role: message.role, content });
     }
-    const body = { model: this.#watch.state.models[0], messages, stream: true, stream_options: { include_usage: true }, ...this.#settings.sampling };
+    const body = { model: this.#watch.state.models[0], messages, stream: true, stream_options: { include_usage: true }, ...sampling };
     if (this.#settings.wantsLogprobs) Object.assign(body, { logprobs: true, top_logprobs: 5 });
     if (goesOn) {
       messages.push({ role: "assistant", content: answer.content });
@@ -551,6 +617,7 @@ class AnswerWriter {
     const message = this.#message;
     if (chunk.model) message.model = String(chunk.model);
     if (chunk.usage) this.#usage = chunk.usage;
+    if (Number.isSafeInteger(chunk.seed) && !this.#goesOn) message.seed = chunk.seed;
     const choice = chunk.choices?.[0];
     if (!choice) return;
     const delta = choice.delta ?? {};

@@ -3,7 +3,7 @@
 // Puts the page together: the two views, the drawers at the sides, the theme, and what is said of the server.
 
 import { ChatPage } from "./chat.js";
-import { byID } from "./dom.js";
+import { byID, count } from "./dom.js";
 import { LivePage } from "./live.js";
 import { ServerWatch } from "./server.js";
 import { Settings, recall, remember } from "./settings.js";
@@ -103,12 +103,13 @@ systemIsDark.addEventListener("change", showTheme);
 
 // MARK: The server
 
-watch.onchange(({ kind, progress, message, models }) => {
+watch.onchange(({ kind, progress, message, models, about }) => {
   const model = models[0] ?? "";
   const words = { ready: model || "Ready", loading: "Loading …", down: "Not there", locked: "Locked", unknown: "Connecting …" }[kind];
   byID("server").dataset.kind = kind;
   byID("server-name").textContent = words;
-  byID("server").title = kind === "ready" ? "The model that answers: " + model : "";
+  const facts = [about?.architecture, about?.context && count(about.context) + " tokens of context"].filter(Boolean).join(", ");
+  byID("server").title = kind === "ready" ? "The model that answers: " + model + (facts ? " (" + facts + ")" : "") : "";
   document.title = kind === "ready" && model ? model + " · Martlet" : "Martlet";
 
   const sentence = {

@@ -7,7 +7,7 @@ import { MarkdownView, renderMarkdown } from "./markdown-view.js";
 import { TokenView } from "./tokens.js";
 
 /// What can be done with messages; the chat fills it in.
-/// { edit(message, text), again(message), goOn(message), show(message), isRunning(message) }
+/// { edit(message, text), again(message), alone(message), goOn(message), show(message), isRunning(message) }
 
 function versionsControl(versions, message, actions) {
   if (versions.length < 2) return null;
@@ -101,6 +101,7 @@ export class AnswerView {
   #calls = element("div.calls");
   #tokens = null;
   #status = element("div.status");
+  #again = element("div.status.again", { role: "status" });
   #facts = element("div.facts");
   #body;
   #bar;
@@ -111,7 +112,7 @@ export class AnswerView {
     this.message = message;
     this.#actions = actions;
     this.#versions = versions;
-    this.#body = element("div.body", null, this.#text, this.#calls, this.#status);
+    this.#body = element("div.body", null, this.#text, this.#calls, this.#status, this.#again);
     this.#bar = element("div.actions");
     this.node = element(
       "article.message.assistant",
@@ -162,6 +163,7 @@ export class AnswerView {
     if (this.#tokens) this.#tokens.update();
     else this.#updateText(true);
     this.#showStatus();
+    this.showAgain(null);
     this.#showFacts();
     this.#showActions();
   }
@@ -261,6 +263,21 @@ export class AnswerView {
     }
   }
 
+  /// What became of it when it was run again alone; `words` while that is under way, or where it failed.
+  showAgain(words) {
+    const { again } = this.message;
+    if (!words && again) {
+      const beside =
+        again.others === null ? "" : again.others === 0 ? " with nobody beside it" : " with up to " + plural(again.others, "other request") + " beside it";
+      words =
+        "Run again" + beside + (again.differsAt === null
+          ? ", it is the same, every one of " + plural(again.count, "character") + "."
+          : ", it differs from character " + count(again.differsAt + 1) + " on.");
+    }
+    const isDifferent = Boolean(again) && again.differsAt !== null;
+    this.#again.replaceChildren(...(words ? [element(isDifferent ? "div.note.is-error" : "div.note", null, element("span", null, words))] : []));
+  }
+
   #showFacts() {
     const { numbers } = this.message;
     this.#facts.replaceChildren();
@@ -289,10 +306,13 @@ export class AnswerView {
           this.#bar.querySelector("[aria-pressed]").focus();
         } }, this.#tokens ? "Show as text" : "Show tokens")
       : null;
+    const isWhole = !message.error && !message.isBroken && message.finish !== "stopped" && message.finish !== "deadline";
+    const mayRunAlone = isWhole && message.asked && Number.isSafeInteger(message.seed);
     this.#bar.replaceChildren(
       ...[
         versionsControl(this.#versions, message, this.#actions),
         iconButton("again", "Answer again", () => this.#actions.again(message)),
+        mayRunAlone && iconButton("alone", "Run it again alone: the same request must give the same answer", () => this.#actions.alone(message)),
         copyButton("Copy the answer", () => message.content),
         swap,
       ].filter(Boolean),

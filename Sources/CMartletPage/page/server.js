@@ -79,7 +79,8 @@ export async function streamLive(withText, signal, onSnapshot) {
   });
 }
 
-/// Watches the server's health. `state` is { kind: "unknown" | "ready" | "loading" | "down" | "locked", progress, message, models }.
+/// Watches the server's health. `state` is { kind: "unknown" | "ready" | "loading" | "down" | "locked", progress, message, models }, and where it is ready
+/// `about`: the first model's architecture and context, where the server tells them.
 export class ServerWatch {
   state = { kind: "unknown", progress: null, message: "", models: [] };
   #listeners = [];
@@ -143,7 +144,9 @@ export class ServerWatch {
       }
       if (!response.ok) return { kind: "down", progress: null, message: (await errorOf(response)).message, models };
       const list = await response.json();
-      return { kind: "ready", progress: null, message: "", models: (list.data ?? []).map((model) => String(model.id)) };
+      const all = list.data ?? [];
+      const about = { architecture: all[0]?.meta?.architecture ?? null, context: all[0]?.max_model_len ?? null };
+      return { kind: "ready", progress: null, message: "", models: all.map((model) => String(model.id)), about };
     } catch {
       return { kind: "down", progress: null, message: "", models };
     }

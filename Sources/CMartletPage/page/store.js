@@ -40,6 +40,9 @@ export class ChatStore {
       };
       this.#database = await asPromise(request);
       this.#database.onversionchange = () => this.#database.close();
+      // What was sent before the browser had it open.
+      for (const chat of this.#memory.values()) await this.put(chat);
+      this.#memory.clear();
     } catch {
       tell("This browser keeps nothing for this page: chats are gone when the tab closes. Export what you need.");
     }

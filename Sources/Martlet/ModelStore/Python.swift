@@ -95,7 +95,9 @@ struct Python {
       // An interrupt at a terminal reaches the program too, which then fails before this task hears of it.
       try Task.checkCancellation()
     } catch {
-      process.terminate()
+      // Not SIGTERM: whoever waits for that as an event has it ignored, as `martlet serve` does, and a child inherits what is ignored. What a killed
+      // program leaves half done is what a killed pull leaves.
+      kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
       throw error
     }

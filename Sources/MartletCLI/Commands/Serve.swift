@@ -60,11 +60,17 @@ struct Serve: AsyncParsableCommand {
 
 /// Where and to whom a model is served.
 struct ServeOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("The address to listen at; 0.0.0.0 or :: is all.", valueName: "address"))
-  var host = "127.0.0.1"
+  static let standardHost = "127.0.0.1"
+  static let standardPort = 8080
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("The port; 0 takes a free one and says which.", valueName: "n"))
-  var port = 8080
+  @Option(
+    help: ArgumentHelp("The address to listen at; 0.0.0.0 or :: is all (default: \(ServeOptions.standardHost)).", valueName: "address"))
+  var host: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("The port; 0 takes a free one and says which (default: \(ServeOptions.standardPort)).", valueName: "n"))
+  var port: Int?
 
   @Option(help: ArgumentHelp("Listen at a Unix socket instead.", valueName: "path"))
   var uds: String?
@@ -122,9 +128,21 @@ struct ServeOptions: ParsableArguments {
   var maxBody: ByteCountArgument?
 
   @Option(
+    name: .customLong("max-bodies"), parsing: .unconditional,
+    help: ArgumentHelp(
+      "The most bytes of bodies that are read at once; more are refused with 503. Each takes 3 to 23 bytes of memory meanwhile (default: twice --max-body).",
+      valueName: "bytes"))
+  var maxBodies: ByteCountArgument?
+
+  @Option(
     name: .customLong("body-timeout"), parsing: .unconditional,
     help: ArgumentHelp("Seconds that the body of a request may take to arrive.", valueName: "seconds"))
   var bodyTimeout = 60.0
+
+  @Option(
+    name: .customLong("write-timeout"), parsing: .unconditional,
+    help: ArgumentHelp("Seconds that a reader may take nothing of its answer before its connection ends.", valueName: "seconds"))
+  var writeTimeout = 60.0
 
   @Option(
     name: .customLong("request-timeout"), parsing: .unconditional,
@@ -162,21 +180,28 @@ struct ServeOptions: ParsableArguments {
   var config: String?
 
   func validate() throws {
-    if !(0...65535).contains(port) { throw ValidationError("--port is \(port); it must be from 0 to 65535") }
+    if let other = [("--port", port != nil), ("--host", host != nil)].first(where: { $0.1 })?.0, uds != nil {
+      throw ValidationError("--uds and \(other) do not go together: a server listens at a socket or at a port")
+    }
+    if let port, !(0...65535).contains(port) { throw ValidationError("--port is \(port); it must be from 0 to 65535") }
     try validatePositive(context, "--context")
     try validatePositive(maxQueue, "--max-queue")
     try validatePositive(maxQueueTokens, "--max-queue-tokens")
     if let requestTimeout, !(requestTimeout > 0 && requestTimeout <= SamplingOptions.longestTimeout) {
       throw ValidationError("--request-timeout is \(requestTimeout); it must be above 0 and at most 1e9")
     }
-    if !(bodyTimeout > 0 && bodyTimeout <= 86400) {
-      throw ValidationError("--body-timeout is \(bodyTimeout); it must be above 0 and at most 86400 seconds")
+    for (name, value) in [("--body-timeout", bodyTimeout), ("--write-timeout", writeTimeout)] where !(value > 0 && value <= 86400) {
+      throw ValidationError("\(name) is \(value); it must be above 0 and at most 86400 seconds")
     }
     for (name, value) in [("--grace", grace), ("--drain-timeout", drainTimeout)] where !(0...86400).contains(value) {
       throw ValidationError("\(name) is \(value); it must be from 0 to 86400 seconds")
     }
     if (tlsCertificate == nil) != (tlsKey == nil) { throw ValidationError("--tls-certificate and --tls-key go together") }
     if let maxBody, maxBody.byteCount > 1 << 30 { throw ValidationError("--max-body is \(maxBody.byteCount) bytes; it must be at most 1G") }
+    if let maxBodies, maxBodies.byteCount < maxBody?.byteCount ?? 32 << 20 {
+      throw ValidationError(
+        "--max-bodies is \(maxBodies.byteCount) bytes; it must hold one of --max-body, \(maxBody?.byteCount ?? 32 << 20) bytes")
+    }
     for key in apiKeys where key.isEmpty { throw ValidationError("--api-key is empty") }
     for (name, value) in [("--served-name", servedName), ("--host", host), ("--uds", uds)] where value?.isEmpty == true {
       throw ValidationError("\(name) is empty")

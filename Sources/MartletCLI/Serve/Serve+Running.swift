@@ -18,9 +18,11 @@ extension Serve {
     var configuration = ServerConfiguration(
       modelName: server.servedName ?? model, modelAliases: server.aliases, acceptsAnyModel: server.acceptsAnyModel,
       apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
-      livePrompts: server.livePrompts, logger: logger, metricsFactory: registry)
+      livePrompts: server.livePrompts, settingNames: PropertyNames.ofServer, logger: logger, metricsFactory: registry)
     if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
+    configuration.maxBodyBytesInFlight = server.maxBodies?.byteCount
     configuration.bodyTimeout = .seconds(server.bodyTimeout)
+    configuration.writeTimeout = .seconds(server.writeTimeout)
     if let seconds = server.requestTimeout { configuration.requestTimeout = .seconds(seconds) }
     let names = try PrometheusNames(server.metricsNames)
     let modelName = configuration.modelName ?? model
@@ -32,30 +34,31 @@ extension Serve {
     engineConfiguration.metricsFactory = registry
     let final = engineConfiguration
     if let path = server.uds { try UnixSocketPath.check(path) }
-    // What is not there is found out before anybody is told that there is a server.
-    let path = try await ModelFile.path(of: model)
+    // A name that nobody knows, or a file that is not there, is found out before anybody is told that there is a server.
+    _ = try ModelFile.store().locate(model)
     let place = server.uds.map { "unix:\($0)" }
-    let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (server.host.contains(":") ? "[\(server.host)]" : server.host)
+    let (host, port) = (server.host ?? ServeOptions.standardHost, server.port ?? ServeOptions.standardPort)
+    let base = (server.tlsCertificate == nil ? "http" : "https") + "://" + (host.contains(":") ? "[\(host)]" : host)
     let address = Mutex(place ?? base)
     let (hasKeys, hosts) = (!configuration.apiKeys.isEmpty, configuration.hosts)
+    // For people; where the log is JSON, for programs too.
+    let note: @Sendable (String) -> Void = { [format = server.logFormat] text in
+      switch format {
+      case .text: Terminal.note(text)
+      case .json: logger.notice("\(text)")
+      }
+    }
     let runner = ServerRunner(
-      martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(server.host, port: server.port),
+      martlet, address: server.uds.map { .unixDomainSocket(path: $0) } ?? .hostname(host, port: port),
       gracePeriod: .seconds(server.grace), drainTimeout: .seconds(server.drainTimeout),
       tls: server.tlsCertificate.flatMap { certificate in server.tlsKey.map { TLSFiles(certificates: certificate, key: $0) } }
-    ) { [server, model] event in
-      // For people; where the log is JSON, for programs too.
-      func note(_ text: String) {
-        switch server.logFormat {
-        case .text: Terminal.note(text)
-        case .json: logger.notice("\(text)")
-        }
-      }
+    ) { [model] event in
       switch event {
-      case .listening(let port):
-        let url = place ?? "\(base):\(port ?? server.port)"
+      case .listening(let actual):
+        let url = place ?? "\(base):\(actual ?? port)"
         address.withLock { $0 = url }
         // For programs that asked for any port.
-        if server.port == 0, let port { try? Terminal.write("{\"port\": \(port)}\n") }
+        if port == 0, let actual { try? Terminal.write("{\"port\": \(actual)}\n") }
         note("Listening at \(url); loading \(model).")
         if !hasKeys, hosts == nil, place == nil { note("Everybody who reaches it may ask: there is no --api-key.") }
         SystemdNotification.send("STATUS=Loading \(model)")
@@ -66,11 +69,21 @@ extension Serve {
         note("Ending: what runs may finish. Once more ends it at once.")
         SystemdNotification.send("STOPPING=1")
       }
-    } load: { progress in
-      try await LLM.load(model: path, configuration: final, progress: progress)
+    } load: { [model] progress in
+      let path = try await Self.fetched(model, for: martlet, note)
+      return try await LLM.load(model: path, configuration: final, progress: progress)
     }
     do { try await run(runner) } catch let error as ListenError {
-      throw CommandError("cannot listen at \(place ?? "\(base):\(server.port)"): \(error.reason)")
+      throw CommandError("cannot listen at \(place ?? "\(base):\(port)"): \(error.reason)")
+    }
+  }
+
+  /// The path of a model; one that has to be fetched is, while the server answers that it is loading.
+  private static func fetched(_ model: String, for server: ModelServer, _ note: @escaping (String) -> Void) async throws -> String {
+    var share = 0.0
+    return try await ModelFile.path(of: model, note: note, line: ProgressLine(log: note)) { step in
+      if case .downloading(let received, let total) = step { share = Double(received) / Double(max(1, total)) }
+      server.setState(.fetching(share))
     }
   }
 
@@ -111,7 +124,7 @@ extension Serve {
   private var hosts: [String]? {
     if !server.allowedHosts.isEmpty { return server.allowedHosts.map { $0.lowercased() } }
     let loopback = ["127.0.0.1", "localhost", "[::1]"]
-    return server.uds == nil && (loopback + ["::1"]).contains(server.host) ? loopback : nil
+    return server.uds == nil && (loopback + ["::1"]).contains(server.host ?? ServeOptions.standardHost) ? loopback : nil
   }
 }
 #endif

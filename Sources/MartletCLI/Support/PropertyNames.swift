@@ -17,25 +17,27 @@ func words(of error: any Error) -> String {
 
 /// The library's messages name its properties; whoever reads them on a terminal knows options.
 enum PropertyNames {
-  /// Every property that an option sets.
-  private static let options = [
+  /// Properties of the engine that an option sets.
+  private static let engine = [
     "kvCache.budget": "--kv-cache-memory", "kvCache.pageSize": "--page-size", "kvCache.dataType": "--kv-cache-dtype",
     "maxSequenceLength": "--context", "maxBatchSize": "--batch-size", "maxNumTokens": "--step-tokens", "chunkSize": "--chunk",
-    "targetStepTime": "--step-time", "maxTokens": "--max-tokens", "topK": "--top-k", "topP": "--top-p", "minP": "--min-p",
-    "repetitionPenalty": "--repetition-penalty", "presencePenalty": "--presence-penalty", "frequencyPenalty": "--frequency-penalty",
-    "logitBias": "--logit-bias", "chatTemplate": "--chat-template", "attentionBackend": "--attention-backend",
+    "targetStepTime": "--step-time", "chatTemplate": "--chat-template", "attentionBackend": "--attention-backend",
+    "maxWaitingRequests": "--max-queue", "maxWaitingTokens": "--max-queue-tokens",
   ]
+  /// Properties of one request.
+  private static let sampling = [
+    "maxTokens": "--max-tokens", "topK": "--top-k", "topP": "--top-p", "minP": "--min-p", "repetitionPenalty": "--repetition-penalty",
+    "presencePenalty": "--presence-penalty", "frequencyPenalty": "--frequency-penalty", "logitBias": "--logit-bias",
+  ]
+  private static let options = engine.merging(sampling) { $1 }
+
+  /// What a server tells its clients: those settings that are of `martlet serve`. What is of a request is a field there.
+  static let ofServer = engine.merging([
+    "ServerConfiguration.hosts": "--allowed-host", "ServerConfiguration.livePrompts": "--live-prompts",
+    "ServerConfiguration.bodyTimeout": "--body-timeout", "ServerConfiguration.maxBodyBytes": "--max-body",
+    "ServerConfiguration.maxBodyBytesInFlight": "--max-bodies", "maxTokens": "max_tokens",
+  ]) { $1 }
 
   /// A message with options in the place of properties.
-  static func asOptions(_ message: String) -> String {
-    var text = ""
-    var rest = message[...]
-    while !rest.isEmpty {
-      var word = rest.prefix { $0.isLetter || $0 == "." }
-      while word.last == "." { word.removeLast() }  // of a sentence
-      text += word.isEmpty ? String(rest.removeFirst()) : options[String(word)] ?? String(word)
-      rest.removeFirst(word.count)
-    }
-    return text
-  }
+  static func asOptions(_ message: String) -> String { message.replacingNames(options) }
 }

@@ -38,12 +38,24 @@ enum Terminal {
 /// What goes on, on standard error, once it takes longer than a second: one line that is written over on a terminal, and elsewhere a line
 /// every few seconds.
 final class ProgressLine {
-  private let isTerminal = isatty(2) == 1
+  private let isTerminal: Bool
+  private let write: (String) -> Void
   private let start = ContinuousClock.now
   private var nextLine: ContinuousClock.Instant
   private var isShown = false
 
-  init() { nextLine = start + .seconds(1) }
+  convenience init() {
+    self.init(isTerminal: isatty(2) == 1) { try? FileHandle.standardError.write(contentsOf: Data($0.utf8)) }
+  }
+
+  /// Lines for a log, which others write to as well.
+  convenience init(log: @escaping (String) -> Void) { self.init(isTerminal: false) { log(String($0.dropLast())) } }
+
+  private init(isTerminal: Bool, write: @escaping (String) -> Void) {
+    self.isTerminal = isTerminal
+    self.write = write
+    nextLine = start + .seconds(1)
+  }
 
   func show(_ text: @autoclosure () -> String) {
     let now = ContinuousClock.now
@@ -51,14 +63,14 @@ final class ProgressLine {
     nextLine = now + (isTerminal ? .milliseconds(100) : .seconds(5))
     isShown = true
     let line = text()
-    try? FileHandle.standardError.write(contentsOf: Data((isTerminal ? "\r\u{1B}[K\(line)" : "\(line)\n").utf8))
+    write(isTerminal ? "\r\u{1B}[K\(line)" : "\(line)\n")
   }
 
   /// Takes the line away before something else is written.
   func clear() {
     guard isShown, isTerminal else { return }
     isShown = false
-    try? FileHandle.standardError.write(contentsOf: Data("\r\u{1B}[K".utf8))
+    write("\r\u{1B}[K")
   }
 }
 

@@ -19,6 +19,7 @@ package struct MessageWriter: AnswerWriter {
   private let id: String
   private let model: String
   private let promptTokens: Int
+  private let seed: UInt64?
   private var blocks: [Block] = []
   private var isOpen = false
   /// Where calls stand among the blocks, by their number.
@@ -31,15 +32,17 @@ package struct MessageWriter: AnswerWriter {
 
   package static let silence: String? = "ping"
 
-  package init(id: String, model: String, promptTokens: Int) {
+  /// - Parameter seed: with which the same request gives the same answer; this API has no member for it, and clients pass over those that they do not know.
+  package init(id: String, model: String, promptTokens: Int, seed: UInt64? = nil) {
     self.id = id
     self.model = model
     self.promptTokens = promptTokens
+    self.seed = seed
   }
 
   package mutating func begin() -> [JSON] { [["type": "message_start", "message": reply], ["type": "ping"]] }
 
-  package mutating func add(_ parts: [AnswerPart]) -> [JSON] {
+  package mutating func add(_ parts: [AnswerPart], logprobs: [JSON]) -> [JSON] {
     var events: [JSON] = []
     for part in parts {
       switch part {
@@ -120,10 +123,12 @@ package struct MessageWriter: AnswerWriter {
   }
 
   package var reply: JSON {
-    [
+    var message: JSON.Object = [
       "id": .string(id), "type": "message", "role": "assistant", "model": .string(model), "content": .array(blocks.map { Self.json($0) }),
       "stop_reason": json(stopReason), "stop_sequence": json(stopSequence), "usage": usageJSON,
     ]
+    if let seed { message["seed"] = seed.seedJSON }
+    return .object(message)
   }
 
   /// What was in the cache is no input in this API, but a count of its own.

@@ -19,20 +19,13 @@ public struct MessagesRequest: Sendable {
   static let stopSequences = Field<[String]>.array(
     ofTexts: "stop_sequences", "The answer ends before the first of these texts.", atMost: 64)
   static let tools = Field<[JSON]>.array(
-    "tools", "What the model may call. Tools that Anthropic's servers run themselves are left out.",
+    "tools", "What the model may call. Tools that Anthropic defines, or runs itself, are refused.",
     of: [
-      "anyOf": [
-        [
-          "type": "object", "required": ["name", "input_schema"],
-          "properties": [
-            "type": ["enum": ["custom", .null]], "name": ["type": "string", "minLength": 1], "description": ["type": ["string", "null"]],
-            "input_schema": ["type": "object"],
-          ],
-        ],
-        [
-          "type": "object", "required": ["type"], "properties": ["type": ["type": "string", "not": ["const": "custom"]]],
-        ],
-      ]
+      "type": "object", "required": ["name", "input_schema"],
+      "properties": [
+        "type": ["enum": ["custom", .null]], "name": ["type": "string", "minLength": 1], "description": ["type": ["string", "null"]],
+        "input_schema": ["type": "object"],
+      ],
     ], atMost: 1024)
   static let toolChoice = Field<JSON.Object>.object(
     "tool_choice", "Of the type auto or none; a call cannot be forced yet.",
@@ -49,6 +42,14 @@ public struct MessagesRequest: Sendable {
   static let refused: [Field<JSON>] = [
     .refused("output_format", "a form cannot be enforced yet"), .refused("container"), .refused("speculative_decoding"),
   ]
+  static let mcpServers = Field<Void>(
+    name: "mcp_servers", schema: ["type": "array", "maxItems": 0], about: "Only none: this server calls no other."
+  ) { value, param in
+    guard let servers = value.array else { throw APIError.invalid(param, "\(param) must be an array; it is \(value.shown)") }
+    if !servers.isEmpty {
+      throw APIError.unsupported(param, "\(param) is not supported: describe the servers' tools as tools, which the client runs")
+    }
+  }
   static let outputConfig = Field<JSON.Object>.object(
     "output_config", "Its effort is handed to the chat template; its format is not supported.",
     schema: ["type": "object", "properties": ["effort": ["type": ["string", "null"]], "format": ["type": "null"]]])
@@ -59,7 +60,7 @@ public struct MessagesRequest: Sendable {
   ]
   package static let table: [any AnyField] =
     countTable + [
-      maxTokens, stopSequences, metadata, ChatCompletionRequest.stream, SamplingFields.temperature, SamplingFields.topP,
+      maxTokens, stopSequences, metadata, mcpServers, ChatCompletionRequest.stream, SamplingFields.temperature, SamplingFields.topP,
       SamplingFields.topK,
       SamplingFields.minP, SamplingFields.seed, SamplingFields.repetitionPenalty, SamplingFields.ignoreEOS, SamplingFields.priority,
     ] + refused as [any AnyField]
@@ -114,7 +115,10 @@ public struct MessagesRequest: Sendable {
         guard type.string != nil else {
           throw APIError.invalid("tools[\(index)].type", "tools[\(index)].type must be a string; it is \(type.shown)")
         }
-        return nil
+        throw APIError.unsupported(
+          "tools[\(index)]",
+          "tools[\(index)] is of the type \(type.shown), which this model does not know and this server cannot run: take it out, or describe a tool that the client runs, with name and input_schema"
+        )
       }
       guard let name = tool["name"]?.string, !name.isEmpty else {
         throw APIError.invalid("tools[\(index)].name", "tools[\(index)] must be {\"name\": …, \"description\": …, \"input_schema\": …}")

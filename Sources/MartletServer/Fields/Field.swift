@@ -139,9 +139,13 @@ extension Field where Value == JSON {
 }
 
 extension Field where Value == [JSON] {
-  static func array(_ name: String, _ about: String, of items: JSON, atLeast: Int = 0, atMost: Int = 1 << 20) -> Field {
+  /// - Parameter further: what else the schema says; whoever reads the field sees to it.
+  static func array(
+    _ name: String, _ about: String, of items: JSON, atLeast: Int = 0, atMost: Int = 1 << 20, further: JSON.Object = [:]
+  ) -> Field {
     var schema: JSON.Object = ["type": "array", "items": items, "maxItems": .integer(atMost)]
     if atLeast > 0 { schema["minItems"] = .integer(atLeast) }
+    for (key, value) in further.members { schema[key] = value }
     return Field(name: name, schema: .object(schema), about: about) { value, param in
       guard let elements = value.array else { throw APIError.invalid(param, "\(param) must be an array; it is \(value.shown)") }
       if elements.count < atLeast { throw APIError.invalid(param, "\(param) is empty") }

@@ -118,7 +118,7 @@ extension APIError {
     APIError(
       .badRequest,
       "This model's maximum context length is \(context) tokens. However, your prompt is too long: \(isLowerBound ? "at least " : "")"
-        + "\(promptTokens) tokens, which leave no room for an answer. Shorten it; the server's --context goes up to what the model was made for.",
+        + "\(promptTokens) tokens, which leave no room for an answer. Shorten it; what the server takes (maxSequenceLength) goes up to what the model was made for.",
       code: "context_length_exceeded", param: param, further: ["n_prompt_tokens": .integer(promptTokens), "n_ctx": .integer(context)])
   }
 
@@ -144,6 +144,8 @@ extension HTTPField.Name {
   static let apiKey = HTTPField.Name("X-Api-Key")!
   /// Tells OpenAI's clients whether trying again helps, whatever the status says.
   static let shouldRetry = HTTPField.Name("X-Should-Retry")!
+  /// Which of the offered tools the model did not see.
+  static let leftOutTools = HTTPField.Name("Martlet-Left-Out-Tools")!
   static let accelBuffering = HTTPField.Name("X-Accel-Buffering")!
 }
 #endif

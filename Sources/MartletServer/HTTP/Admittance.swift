@@ -51,7 +51,8 @@ extension ModelServer {
     guard let hosts = configuration.hosts, let name = hostName(request) else { return }
     if !hosts.contains(name) {
       throw APIError(
-        .forbidden, "this server does not answer to the host \(JSON.string(name).shown); have it started with --allowed-host and the name",
+        .forbidden,
+        "this server does not answer to the host \(JSON.string(name).shown); whoever runs it may add the name (ServerConfiguration.hosts)",
         code: "host_not_allowed")
     }
   }

@@ -161,10 +161,15 @@ extension HTTP1Channel.Configuration {
   /// - Parameters:
   ///   - maxBodyBytes: as ``ServerConfiguration/maxBodyBytes``; a connection that sends four times as much is closed.
   ///   - idleTimeout: how long a connection may be silent while nothing is answered on it.
-  public static func martlet(maxBodyBytes: Int = 32 << 20, idleTimeout: TimeAmount = .seconds(75)) -> HTTP1Channel.Configuration {
-    HTTP1Channel.Configuration(
+  ///   - writeTimeout: as ``ServerConfiguration/writeTimeout``.
+  public static func martlet(
+    maxBodyBytes: Int = 32 << 20, idleTimeout: TimeAmount = .seconds(75), writeTimeout: Duration? = .seconds(60)
+  ) -> HTTP1Channel.Configuration {
+    let writeTimeout = writeTimeout.map { TimeAmount(min(max($0, .milliseconds(1)), .seconds(86400))) }
+    return HTTP1Channel.Configuration(
       additionalChannelHandlers: [
-        FlushBeforeClose(), BodyLimitHandler(limit: 4 * min(max(0, maxBodyBytes), 1 << 30)), ContinueHandler(), DisconnectWatcher(),
+        WriteDeadline(writeTimeout), FlushBeforeClose(), BodyLimitHandler(limit: 4 * min(max(0, maxBodyBytes), 1 << 30)), ContinueHandler(),
+        DisconnectWatcher(),
       ],
       idleTimeout: idleTimeout)
   }

@@ -23,6 +23,8 @@ final class Exchange: Sendable {
     var firstToken: Duration?
     var finish: String?
     var isStream = false
+    /// The types of tools that were offered and that the model did not see: fixed words.
+    var leftOutTools: [String] = []
     /// The code of what went wrong, and the field; no text of the request.
     var error: String?
   }
@@ -58,6 +60,8 @@ final class Exchange: Sendable {
       span: startSpan(route, context: ServiceContext.current ?? .topLevel, ofKind: .internal))
   }
 
+  var leftOutTools: [String] { book.withLock { $0.numbers.leftOutTools } }
+
   func note(_ change: (inout Numbers) -> Void) { book.withLock { change(&$0.numbers) } }
 
   /// The first token of the answer is there.
@@ -68,6 +72,12 @@ final class Exchange: Sendable {
 
   /// A client may go before the head of an answer is sent; then nobody writes its body.
   deinit { end(status: 499) }
+
+  /// Books the exchange as failed.
+  func end(_ error: APIError) {
+    note { $0.error = [error.code ?? error.type, error.param].compactMap(\.self).joined(separator: " ") }
+    end(status: Int(error.status.code))
+  }
 
   /// Books the exchange, once; what comes later says nothing more.
   func end(status: Int) {
@@ -101,6 +111,7 @@ final class Exchange: Sendable {
     if let finish = numbers.finish { metadata["finish"] = "\(finish)" }
     if let error = numbers.error { metadata["error"] = "\(error)" }
     if numbers.isStream { metadata["stream"] = "true" }
+    if !numbers.leftOutTools.isEmpty { metadata["left_out"] = "\(numbers.leftOutTools.joined(separator: ","))" }
     logger.log(level: status >= 500 && status != 503 ? .error : .info, "request", metadata: metadata)
   }
 
@@ -183,22 +194,44 @@ extension ModelServer {
       if needsKey { try checkKey(key) }
       response = try await handler(request, context, exchange)
     } catch {
-      let error = APIError(error, retryAfter: retryAfter(try? model()))
+      let error = inSettings(APIError(error, retryAfter: retryAfter(try? model())))
       if error.status.code == 500 {
         configuration.logger?.error("a request failed", metadata: ["id": "\(id)", "route": "\(route)", "error": "\(error)"])
       }
-      exchange.note { $0.error = [error.code ?? error.type, error.param].compactMap(\.self).joined(separator: " ") }
+      exchange.end(error)
       response = form.response(error)
       if request.method == .head { response = response.createHeadResponse() }
     }
     response.headers[.requestID] = id
     response.headers[.anthropicRequestID] = id
+    let leftOut = exchange.leftOutTools
+    if !leftOut.isEmpty { response.headers[.leftOutTools] = leftOut.joined(separator: ", ") }
     addCORS(to: &response, request)
     // A stream is booked by its writer, at its end.
     if request.method == .head || !(response.headers[.contentType]?.hasPrefix("text/event-stream") ?? false) {
       exchange.end(status: Int(response.status.code))
     }
     return response
+  }
+
+  /// Does `body` as a request that came over no connection, and books how it ended.
+  func inProcess<Reply>(_ route: String, _ body: (Exchange) async throws -> Reply) async throws -> Reply {
+    let exchange = Exchange(inProcess: route, server: self)
+    do {
+      let reply = try await body(exchange)
+      exchange.end(status: 200)
+      return reply
+    } catch {
+      exchange.end(APIError(error, retryAfter: retryAfter(try? model())))
+      throw error
+    }
+  }
+
+  /// An error whose message calls settings what whoever runs the server calls them.
+  private func inSettings(_ error: APIError) -> APIError {
+    var error = error
+    error.message = error.message.replacingNames(configuration.settingNames)
+    return error
   }
 
   /// The client's name for its request where it is short and clean, else one of ours.

@@ -9,11 +9,13 @@ import MartletTokenizers
 import NIOCore
 
 extension ModelServer {
-  /// The JSON of a request's body.
+  /// What `read` makes of the JSON of a request's body, on a thread that may take its time for it. Meanwhile the body counts as one that is read.
   ///
-  /// - Throws: ``APIError``: 415 for another type, 413 above ``ServerConfiguration/maxBodyBytes``, 408 where it does not arrive in
-  ///   ``ServerConfiguration/bodyTimeout``, 400 for what is no JSON.
-  func json(of request: Request) async throws -> JSON {
+  /// - Throws: ``APIError``: 415 for another type, 413 above ``ServerConfiguration/maxBodyBytes``, 503 where all bodies together go beyond
+  ///   ``ServerConfiguration/maxBodyBytesInFlight``, 408 where it does not arrive in ``ServerConfiguration/bodyTimeout``, 400 for what is no JSON.
+  func read<Asked: Sendable>(
+    _ request: Request, _ read: @escaping @Sendable (_ body: JSON) throws -> Asked
+  ) async throws -> Asked {
     let type = request.headers[.contentType]?.split(separator: ";").first.map { $0.lowercased().filter { $0 != " " } }
     guard type == "application/json" else {
       // A page of another origin may post anything else without asking first.
@@ -27,22 +29,23 @@ extension ModelServer {
     }
     let most = configuration.maxBodyBytes
     if let length = request.headers[.contentLength].flatMap({ Int($0) }), length > most { throw tooLarge("\(length)") }
-    let buffer = try await collect(request.body)
-    return try await Exchange.offload {
-      let bytes = Array(buffer.readableBytesView)
-      guard String(validating: bytes, as: UTF8.self) != nil else {
-        throw APIError.invalid(nil, "the body is not UTF-8", code: "invalid_json")
-      }
-      do {
-        return JSON(try JSONValue(parsing: bytes))
-      } catch let error as JSONError {
-        throw APIError.invalid(
-          nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
-      }
+    let share = BodyShare(of: bodies)
+    defer { share.end() }
+    let buffer = try await collect(request.body, share)
+    return try await Exchange.offload { try read(Self.json(in: buffer)) }
+  }
+
+  /// - Parameter buffer: read where it lies, since a copy of it would live as long as what is made of it.
+  private static func json(in buffer: ByteBuffer) throws -> JSON {
+    do {
+      return JSON(try buffer.withUnsafeReadableBytes { bytes in try JSONValue(parsing: bytes.bytes) })
+    } catch let error as JSONError {
+      throw APIError.invalid(
+        nil, "the body is not JSON: \(error.offset.map { "byte \($0): \(error.reason)" } ?? error.description)", code: "invalid_json")
     }
   }
 
-  private func collect(_ body: RequestBody) async throws -> ByteBuffer {
+  private func collect(_ body: RequestBody, _ share: BodyShare) async throws -> ByteBuffer {
     let (most, timeout) = (configuration.maxBodyBytes, configuration.bodyTimeout)
     return try await withThrowingTaskGroup(of: ByteBuffer.self) { group in
       group.addTask {
@@ -50,6 +53,7 @@ extension ModelServer {
         do {
           for try await var part in body {
             if whole.readableBytes + part.readableBytes > most { throw self.tooLarge("more") }
+            try share.add(part.readableBytes)
             whole.writeBuffer(&part)
           }
         } catch let error where !(error is APIError || error is CancellationError) {
@@ -60,7 +64,9 @@ extension ModelServer {
       }
       group.addTask {
         try await Task.sleep(for: timeout)
-        throw APIError(.requestTimeout, "the body did not arrive within \(timeout.components.seconds) s", code: "body_timeout")
+        throw APIError(
+          .requestTimeout, "the body did not arrive within \(timeout.components.seconds) s (ServerConfiguration.bodyTimeout)",
+          code: "body_timeout")
       }
       defer { group.cancelAll() }
       guard let buffer = try await group.next() else { throw CancellationError() }
@@ -70,7 +76,9 @@ extension ModelServer {
 
   private func tooLarge(_ bytes: String) -> APIError {
     APIError(
-      .contentTooLarge, "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken", code: "body_too_large")
+      .contentTooLarge,
+      "the body has \(bytes) bytes; at most \(configuration.maxBodyBytes) are taken (ServerConfiguration.maxBodyBytes)",
+      code: "body_too_large")
   }
 }
 #endif

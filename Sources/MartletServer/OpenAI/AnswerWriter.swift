@@ -13,7 +13,8 @@ import MartletTokenizers
 package protocol AnswerWriter: Sendable {
   /// What is said before anything is known of the answer.
   mutating func begin() -> [JSON]
-  mutating func add(_ parts: [AnswerPart]) -> [JSON]
+  /// - Parameter logprobs: of the tokens of the text in these parts, as chat has them; none where nobody asked, and in APIs without them.
+  mutating func add(_ parts: [AnswerPart], logprobs: [JSON]) -> [JSON]
   mutating func end(_ end: AnswerEnd) -> [JSON]
   /// The answer breaks off. Nothing comes after it.
   mutating func fail(_ error: APIError) -> [JSON]
@@ -21,6 +22,10 @@ package protocol AnswerWriter: Sendable {
   var reply: JSON { get }
   /// The name of the event that says that there is nothing to say; nil is a comment.
   static var silence: String? { get }
+}
+
+extension AnswerWriter {
+  package mutating func add(_ parts: [AnswerPart]) -> [JSON] { add(parts, logprobs: []) }
 }
 
 /// How an answer ended, and what it took.
@@ -40,13 +45,16 @@ package struct AnswerEnd: Sendable {
 extension ChatAnswers {
   /// Reads the first of the answers, part by part, to its end.
   private func read(
-    _ exchange: Exchange, silence: Duration, _ body: ([AnswerPart]?) async throws -> Void
+    _ exchange: Exchange, silence: Duration, _ body: (_ parts: [AnswerPart]?, _ logprobs: [JSON]) async throws -> Void
   ) async throws -> AnswerEnd {
     var reader = reader()
+    let (tokenizer, shows) = (llm.tokenizer, request.sampling.showsControlTokens)
+    let logprobs = ChatLogprobs(tokenizer)
+    var contents = ContentLogprobs { tokenizer.bytes(of: Int32($0), showsControlTokens: shows).count }
     var usage = Usage(promptTokens: promptTokens)
     var (tokens, textCount) = ([Int32](), 0)
     try await exchange.read(generations, silence: silence) { event in
-      guard case .chunk(_, let chunk) = event else { return try await body(nil) }
+      guard case .chunk(_, let chunk) = event else { return try await body(nil, []) }
       let wasSatisfied = reader.isSatisfied
       usage.add(chunk)
       if !request.sampling.stop.isEmpty {
@@ -55,7 +63,8 @@ extension ChatAnswers {
       }
       let parts = reader.read(chunk)
       if reader.isSatisfied && !wasSatisfied { generations[0].cancel() }
-      if !parts.isEmpty { try await body(parts) }
+      let found = request.sampling.logprobs == nil ? [] : contents.read(chunk, at: reader.contentRanges).map { logprobs.json($0) }
+      if !parts.isEmpty { try await body(parts, found) }
     }
     if !reader.reasoning.isEmpty { usage.reasoningTokens = reader.reasoningTokens }
     let finish = reader.finish ?? .length
@@ -72,8 +81,8 @@ extension ChatAnswers {
   func reply(_ writer: some AnswerWriter, _ exchange: Exchange) async throws -> JSON {
     var writer = writer
     _ = writer.begin()
-    let end = try await read(exchange, silence: .seconds(3600)) { parts in
-      if let parts { _ = writer.add(parts) }
+    let end = try await read(exchange, silence: .seconds(3600)) { parts, logprobs in
+      if let parts { _ = writer.add(parts, logprobs: logprobs) }
     }
     _ = writer.end(end)
     return writer.reply
@@ -87,9 +96,9 @@ extension ChatAnswers {
     do {
       events.add(writer.begin())
       try await events.flush()
-      let end = try await read(exchange, silence: silence) { parts in
+      let end = try await read(exchange, silence: silence) { parts, logprobs in
         if let parts {
-          events.add(writer.add(parts))
+          events.add(writer.add(parts, logprobs: logprobs))
           try await events.flush()
         } else if ContinuousClock.now - events.lastWrite >= silence {
           try await events.keepAlive(named: Writer.silence)

@@ -103,8 +103,10 @@ struct AnswerReader: Sendable {
   /// What a chunk adds. Where one call is all that is wanted, the parts end with it.
   mutating func read(_ chunk: GenerationChunk) -> [AnswerPart] {
     var parts = parser.append(chunk.text)
+    contentRanges = parser.contentRanges
     if let reason = chunk.finishReason {
       parts += parser.finish()
+      contentRanges += parser.contentRanges
       finish = reason
     }
     var kept: [AnswerPart] = []
@@ -140,6 +142,9 @@ struct AnswerReader: Sendable {
       toolCalls: calls.map { ToolCall(id: $0.id, name: $0.name, arguments: .string($0.arguments)) },
       reasoning: reasoning.isEmpty ? nil : reasoning)
   }
+
+  /// Where the content that the last chunk made certain stands in the text.
+  private(set) var contentRanges: [Range<Int>] = []
 
   /// Whether the one call that was wanted is there, so that nothing more is.
   private(set) var isSatisfied = false

@@ -12,8 +12,7 @@ import MartletTemplates
 extension ModelServer {
   func chatCompletions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "chatcmpl-" + RandomName.make()
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in try ChatCompletionRequest(body, id: id, server: configuration) }
+    let asked = try await read(request) { [configuration] in try ChatCompletionRequest($0, id: id, server: configuration) }
     let answers = try await ChatAnswers.begin(asked.chat, server: self)
     let head = CompletionHead(id: id, created: UnixTime.now, model: modelName(answers.llm), seed: asked.chat.sampling.seed)
     exchange.note { $0.promptTokens = answers.promptTokens }
@@ -85,8 +84,12 @@ struct CompletionHead: Sendable {
     ["id": .string(id), "object": .string(kind), "created": .integer(created), "model": .string(model), "system_fingerprint": .null]
   }
 
-  /// As the request would have to have it.
-  var seedJSON: JSON { .integer(Int(Int64(bitPattern: seed))) }
+  var seedJSON: JSON { seed.seedJSON }
+}
+
+extension UInt64 {
+  /// A seed as a request would have to have it.
+  var seedJSON: JSON { .integer(Int(Int64(bitPattern: self))) }
 }
 
 extension Usage {
@@ -212,15 +215,12 @@ struct ChatLogprobs {
 
   init(_ tokenizer: any Tokenizer) { self.tokenizer = tokenizer }
 
-  func json(_ tokens: [TokenLogprob]) -> JSON {
-    [
-      "content": .array(
-        tokens.map { token in
-          var entry = self.entry(token.tokenID, token.logprob)
-          entry["top_logprobs"] = .array(token.top.map { .object(self.entry($0.tokenID, $0.logprob)) })
-          return .object(entry)
-        }), "refusal": .null,
-    ]
+  func json(_ tokens: [TokenLogprob]) -> JSON { ["content": .array(tokens.map { json($0) }), "refusal": .null] }
+
+  func json(_ token: TokenLogprob) -> JSON {
+    var entry = self.entry(token.tokenID, token.logprob)
+    entry["top_logprobs"] = .array(token.top.map { .object(self.entry($0.tokenID, $0.logprob)) })
+    return .object(entry)
   }
 
   /// The bytes are the token's own, also where they are half a character; the text then has U+FFFD.

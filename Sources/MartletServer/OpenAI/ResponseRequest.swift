@@ -10,6 +10,8 @@ public struct ResponseRequest: Sendable {
   public var chat: ChatRequest
   /// What the request says of itself, which the answer says back.
   package var echo = JSON.Object()
+  /// The types of offered tools that the model does not see.
+  package var leftOut: [String] = []
 
   static let input = Field<JSON>.any(
     "input", "The conversation: a text, or items.",
@@ -19,8 +21,11 @@ public struct ResponseRequest: Sendable {
     "max_output_tokens", "The most tokens of an answer, thoughts included; what does not fit the context is cut.", in: 1...Int.max)
   static let tools = Field<[JSON]>.array(
     "tools",
-    "Functions that the model may call. Tools that OpenAI's servers run themselves are left out, and are not in the answer's list.",
-    of: ConversationSchemas.flatTool, atMost: 1024)
+    "Functions that the model may call. Tools of other types are refused, but those that Codex offers in every request beside its functions (\(standing.joined(separator: ", "))), which are left out: the header Martlet-Left-Out-Tools names them, and they are not in the answer's list.",
+    of: ConversationSchemas.flatTool, atMost: 1024, further: ConversationSchemas.standingRule)
+  /// What Codex offers in every request whether or not a server has it, and works without: servers that refused it were of no use to it. Where nothing
+  /// else is offered somebody wants just that.
+  static let standing = ["web_search", "web_search_preview", "image_generation", "custom", "local_shell"]
   static let text = Field<JSON.Object>.object(
     "text", "Only {\"format\": {\"type\": \"text\"}}: a form cannot be enforced yet.",
     schema: [
@@ -39,8 +44,12 @@ public struct ResponseRequest: Sendable {
     "background", "Only false: an answer is given while the client waits.", schema: ["const": false])
   static let truncation = Field<String>.string(
     "truncation", "Ignored: a conversation that is too long is an error.", in: ["auto", "disabled"])
-  static let include = Field<[String]>.strings("include", "Ignored, but for log-probabilities, which are not supported.", atMost: 64)
-  static let topLogprobs = Field<Int>.integer("top_logprobs", "Not supported above 0.", in: 0...0)
+  static let include = Field<[String]>.strings(
+    "include",
+    "message.output_text.logprobs: the log-probabilities of the text's tokens, the model's, before temperature. All else is ignored.",
+    atMost: 64)
+  static let topLogprobs = Field<Int>.integer(
+    "top_logprobs", "How many alternatives to each token; for those who include log-probabilities.", in: 0...20)
 
   static let refused: [Field<JSON>] = [
     .refused("previous_response_id", "nothing is kept here: send the whole conversation as input"),
@@ -85,11 +94,11 @@ public struct ResponseRequest: Sendable {
       throw APIError.unsupported(
         "text.format", "text.format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
     }
+    let top = try fields(Self.topLogprobs) ?? 0
     if try fields(Self.include)?.contains("message.output_text.logprobs") ?? false {
-      throw APIError.unsupported("include", "log-probabilities are not in /v1/responses; /v1/chat/completions has them")
-    }
-    if try (fields(Self.topLogprobs) ?? 0) > 0 {
-      throw APIError.unsupported("top_logprobs", "log-probabilities are not in /v1/responses; /v1/chat/completions has them")
+      chat.sampling.logprobs = top
+    } else if top > 0 {
+      throw APIError.invalid("top_logprobs", "top_logprobs needs include to have message.output_text.logprobs")
     }
     let effort = try fields(Self.reasoning)?["effort"] ?? .null
     if !effort.isNull, effort.string == nil {
@@ -97,7 +106,7 @@ public struct ResponseRequest: Sendable {
     }
     try chat.readTemplateVariables(fields, effort: effort.string)
 
-    let tools = try Self.functions(try fields(Self.tools) ?? [])
+    let tools = try readFunctions(try fields(Self.tools) ?? [])
     let choice = try fields(ChatCompletionRequest.toolChoice)
     chat.tools = try choice.map { try ChatCompletionRequest.offered(tools, $0) } ?? tools
     chat.callsInParallel = try fields(ChatCompletionRequest.parallelToolCalls) ?? true
@@ -112,18 +121,31 @@ public struct ResponseRequest: Sendable {
       "max_tool_calls": .null, "metadata": .object(metadata), "parallel_tool_calls": .bool(chat.callsInParallel),
       "previous_response_id": .null, "reasoning": ["effort": effort, "summary": .null], "service_tier": "default", "store": false,
       "temperature": chat.sampling.temperature.shortestJSON, "text": ["format": ["type": "text"]], "tool_choice": choice ?? "auto",
-      "tools": .array(tools.map(Self.flat)), "top_logprobs": 0, "top_p": chat.sampling.topP.shortestJSON, "truncation": "disabled",
-      "user": try fields(SamplingFields.user).map { .string($0) } ?? .null,
+      "tools": .array(tools.map(Self.flat)), "top_logprobs": .integer(top), "top_p": chat.sampling.topP.shortestJSON,
+      "truncation": "disabled",
+      "user": try fields(SamplingFields.user).map { .string($0) } ?? .null, "seed": chat.sampling.seed.seedJSON,
     ]
   }
 
   /// The functions among tools, in the form that chat templates read.
-  private static func functions(_ tools: [JSON]) throws -> [JSON] {
-    try tools.enumerated().compactMap { index, tool in
+  private mutating func readFunctions(_ tools: [JSON]) throws -> [JSON] {
+    let offersFunctions = tools.contains { $0["type"] == "function" }
+    var leftOut: [String] = []
+    defer { self.leftOut = leftOut }
+    return try tools.enumerated().compactMap { index, tool in
       guard let type = tool["type"]?.string else {
         throw APIError.invalid("tools[\(index)]", "tools[\(index)] must be {\"type\": \"function\", \"name\": …, \"parameters\": …}")
       }
-      if type != "function" { return nil }
+      if type != "function" {
+        guard offersFunctions, Self.standing.contains(type) else {
+          throw APIError.unsupported(
+            "tools[\(index)]",
+            "tools[\(index)] is of the type \(JSON.string(type).shown), which this server cannot run: take it out, or offer a function that the client runs"
+          )
+        }
+        if !leftOut.contains(type) { leftOut.append(type) }
+        return nil
+      }
       // Chat's form, which some send here too.
       if let function = tool["function"] {
         try ChatCompletionRequest.check(function: function, "tools[\(index)].function")

@@ -15,6 +15,8 @@ package struct ResponseWriter: AnswerWriter {
     let kind: Kind
     /// The answer's text, the thoughts, or the arguments of the call.
     var text = ""
+    /// Of the tokens of a message's text.
+    var logprobs: [JSON] = []
     var status = "in_progress"
   }
 
@@ -48,11 +50,14 @@ package struct ResponseWriter: AnswerWriter {
     [event("response.created", ["response": reply]), event("response.in_progress", ["response": reply])]
   }
 
-  package mutating func add(_ parts: [AnswerPart]) -> [JSON] {
+  package mutating func add(_ parts: [AnswerPart], logprobs: [JSON]) -> [JSON] {
     var events: [JSON] = []
+    var logprobs = logprobs
     for part in parts {
       switch part {
-      case .content(let text): add(text, to: .message, &events)
+      case .content(let text):
+        add(text, to: .message, logprobs: logprobs, &events)
+        logprobs = []
       case .reasoning(let text): add(text, to: .reasoning, &events)
       case .callBegan(let index, let name):
         closeText("completed", &events)
@@ -90,7 +95,7 @@ package struct ResponseWriter: AnswerWriter {
   }
 
   /// Adds to the open item, or to a new one.
-  private mutating func add(_ text: String, to kind: Kind, _ events: inout [JSON]) {
+  private mutating func add(_ text: String, to kind: Kind, logprobs: [JSON] = [], _ events: inout [JSON]) {
     let place: Int
     switch (open.map { items[$0].kind }, kind) {
     case (.message?, .message), (.reasoning?, .reasoning): place = open ?? 0
@@ -104,8 +109,9 @@ package struct ResponseWriter: AnswerWriter {
     }
     if text.isEmpty { return }
     items[place].text += text
+    items[place].logprobs += logprobs
     var delta: JSON.Object = ["content_index": 0, "delta": .string(text)]
-    if case .message = kind { delta["logprobs"] = [] }
+    if case .message = kind { delta["logprobs"] = Self.withoutBytes(logprobs) }
     events.append(event("response.\(Self.textName(kind)).delta", of: place, delta))
   }
 
@@ -126,7 +132,7 @@ package struct ResponseWriter: AnswerWriter {
     switch item.kind {
     case .message, .reasoning:
       var done: JSON.Object = ["content_index": 0, "text": .string(item.text)]
-      if case .message = item.kind { done["logprobs"] = [] }
+      if case .message = item.kind { done["logprobs"] = Self.withoutBytes(item.logprobs) }
       events.append(event("response.\(Self.textName(item.kind)).done", of: place, done))
       events.append(event("response.content_part.done", of: place, ["content_index": 0, "part": Self.part(item)]))
     case .call(_, let name):
@@ -154,8 +160,21 @@ package struct ResponseWriter: AnswerWriter {
   private static func textName(_ kind: Kind) -> String { if case .message = kind { "output_text" } else { "reasoning_text" } }
 
   private static func part(_ item: Item) -> JSON {
-    if case .message = item.kind { return ["type": "output_text", "text": .string(item.text), "annotations": [], "logprobs": []] }
+    if case .message = item.kind {
+      return ["type": "output_text", "text": .string(item.text), "annotations": [], "logprobs": .array(item.logprobs)]
+    }
     return ["type": "reasoning_text", "text": .string(item.text)]
+  }
+
+  /// In the events of a text OpenAI leaves the bytes out, which the part has.
+  private static func withoutBytes(_ logprobs: [JSON]) -> JSON {
+    .array(
+      logprobs.map { entry in
+        var entry = entry.object ?? [:]
+        entry["bytes"] = nil
+        if let top = entry["top_logprobs"]?.array { entry["top_logprobs"] = withoutBytes(top) }
+        return .object(entry)
+      })
   }
 
   /// - Parameter added: as it is when it is added, before its first part.

@@ -11,8 +11,8 @@ package import MartletTemplates
 extension ModelServer {
   func responses(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "resp_" + RandomName.make()
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in try ResponseRequest(body, id: id, server: configuration) }
+    let asked = try await read(request) { [configuration] in try ResponseRequest($0, id: id, server: configuration) }
+    exchange.note { $0.leftOutTools = asked.leftOut }
     let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
     exchange.note { $0.promptTokens = answers.promptTokens }
     let writer = ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo)
@@ -27,28 +27,28 @@ extension ModelServer {
   /// The reply to a body, for which no connection is needed.
   package func response(to body: JSON) async throws -> JSON {
     let id = "resp_" + RandomName.make()
-    let asked = try await Exchange.offload { [configuration] in try ResponseRequest(body, id: id, server: configuration) }
-    let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
-    let exchange = Exchange(inProcess: "/v1/responses", server: self)
-    defer { exchange.end(status: 200) }
-    return try await answers.reply(
-      ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo), exchange)
+    return try await inProcess("/v1/responses") { exchange in
+      let asked = try ResponseRequest(body, id: id, server: configuration)
+      let answers = try await naming("input") { try await ChatAnswers.begin(asked.chat, server: self) }
+      return try await answers.reply(
+        ResponseWriter(id: id, created: UnixTime.now, model: modelName(answers.llm), echo: asked.echo), exchange)
+    }
   }
 
   /// How many tokens the prompt of a body for `/v1/responses` has.
   package func inputTokens(of body: JSON) async throws -> Int {
-    let asked = try await Exchange.offload { [configuration] in try ResponseRequest(body, id: RandomName.make(), server: configuration) }
+    let asked = try ResponseRequest(body, id: RandomName.make(), server: configuration)
     return try await naming("input") { try await promptTokens(of: asked.chat) }
   }
 
   func responsesInputTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let count = try await inputTokens(of: try await json(of: request))
+    let asked = try await read(request) { [configuration] in try ResponseRequest($0, id: exchange.id, server: configuration) }
+    let count = try await naming("input") { try await promptTokens(of: asked.chat) }
     return Response(json: ["object": "response.input_tokens", "input_tokens": .integer(count)])
   }
 
   func chatInputTokens(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let body = try await json(of: request)
-    let asked = try await Exchange.offload { [configuration] in try ChatCompletionRequest(body, id: exchange.id, server: configuration) }
+    let asked = try await read(request) { [configuration] in try ChatCompletionRequest($0, id: exchange.id, server: configuration) }
     return Response(json: ["object": "response.input_tokens", "input_tokens": .integer(try await promptTokens(of: asked.chat))])
   }
 

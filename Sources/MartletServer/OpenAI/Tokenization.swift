@@ -28,52 +28,71 @@ package enum TokenizeFields {
   package static let detokenizeTable: [any AnyField] = [ChatCompletionRequest.model, tokens]
 }
 
-extension ModelServer {
-  /// Of one text: what takes a processor for seconds keeps others waiting.
-  private static let mostTokenizedBytes = 1 << 20
+/// The body of `/tokenize`.
+private struct TokenizeRequest: Sendable {
+  enum What: Sendable {
+    case messages([ChatMessage])
+    case text(String, addsBOS: Bool, parsesSpecialTokens: Bool)
+  }
 
-  func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let fields = try Fields(try await json(of: request))
+  let model: String?
+  let what: What
+  let tools: [JSON]?
+  var options = ChatOptions()
+  let wantsStrings: Bool
+  let wantsPieces: Bool
+
+  /// Of one text: what takes a processor for seconds keeps others waiting.
+  private static let mostBytes = 1 << 20
+
+  init(_ json: JSON) throws {
+    let fields = try Fields(json)
     try fields.check(TokenizeFields.table)
-    let llm = try model(named: try fields(ChatCompletionRequest.model))
-    let tokenizer = llm.tokenizer
+    model = try fields(ChatCompletionRequest.model)
     let messages = try fields(ChatCompletionRequest.messages).map(ChatCompletionRequest.messages)
     let (prompt, content) = (try fields(TokenizeFields.prompt), try fields(TokenizeFields.content))
-    guard [messages != nil, prompt != nil, content != nil].filter({ $0 }).count == 1 else {
-      throw APIError.invalid("prompt", "one of prompt, content and messages must be there")
+    let (addsBOS, adds) = (try fields(TokenizeFields.addSpecialTokens) ?? true, try fields(TokenizeFields.addSpecial) ?? false)
+    let parses = try fields(TokenizeFields.parseSpecial) ?? true
+    switch (messages, prompt, content) {
+    case (let messages?, nil, nil): what = .messages(messages)
+    case (nil, let prompt?, nil): what = .text(prompt, addsBOS: addsBOS, parsesSpecialTokens: false)
+    case (nil, nil, let content?): what = .text(content, addsBOS: adds, parsesSpecialTokens: parses)
+    default: throw APIError.invalid("prompt", "one of prompt, content and messages must be there")
     }
-    if let count = (prompt ?? content)?.utf8.count, count > Self.mostTokenizedBytes {
+    if let count = (prompt ?? content)?.utf8.count, count > Self.mostBytes {
       throw APIError.invalid(
         prompt == nil ? "content" : "prompt",
-        "a text of \(count) bytes is taken apart in pieces: send at most \(Self.mostTokenizedBytes) at a time")
+        "a text of \(count) bytes is taken apart in pieces: send at most \(Self.mostBytes) at a time")
     }
-    let addsBOS = try fields(TokenizeFields.addSpecialTokens) ?? true
-    let (addsSpecial, parses) = (try fields(TokenizeFields.addSpecial) ?? false, try fields(TokenizeFields.parseSpecial) ?? true)
-    let strings = try fields(TokenizeFields.returnTokenStrings) ?? false
-    let pieces = try fields(TokenizeFields.withPieces) ?? false
-    let tools = try fields(ChatCompletionRequest.tools)
+    wantsStrings = try fields(TokenizeFields.returnTokenStrings) ?? false
+    wantsPieces = try fields(TokenizeFields.withPieces) ?? false
+    tools = try fields(ChatCompletionRequest.tools)
     for (index, tool) in (tools ?? []).enumerated() {
       try ChatCompletionRequest.check(function: tool["function"], "tools[\(index)].function")
     }
-    var options = ChatOptions()
     options.addsGenerationPrompt = try fields(ChatCompletionRequest.addGenerationPrompt) ?? true
     options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]
-    let chatOptions = options
+  }
+}
+
+extension ModelServer {
+  func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
+    let asked = try await read(request) { try TokenizeRequest($0) }
+    let llm = try model(named: asked.model)
+    let tokenizer = llm.tokenizer
     let tokens: [Int] = try await Exchange.offload {
-      if let messages {
+      switch asked.what {
+      case .messages(let messages):
         return try self.prepare(llm, param: "messages") {
-          try llm.prepare(.chat(messages, tools: tools, options: chatOptions), mostTextBytes: $0)
+          try llm.prepare(.chat(messages, tools: asked.tools, options: asked.options), mostTextBytes: $0)
         }.tokenIDs
-      }
-      if let prompt {
-        let tokens = tokenizer.encode(prompt, parsesSpecialTokens: false)
+      case .text(let text, let addsBOS, let parsesSpecialTokens):
+        let tokens = tokenizer.encode(text, parsesSpecialTokens: parsesSpecialTokens)
         return (addsBOS ? tokenizer.beginning(tokens) : tokens).map(Int.init)
       }
-      let tokens = tokenizer.encode(content ?? "", parsesSpecialTokens: parses)
-      return (addsSpecial ? tokenizer.beginning(tokens) : tokens).map(Int.init)
     }
     func text(_ id: Int) -> String { String(decoding: tokenizer.bytes(of: Int32(id), showsControlTokens: true), as: UTF8.self) }
-    if pieces {
+    if asked.wantsPieces {
       // llama.cpp's: a piece that is no text is its bytes.
       return Response(
         json: [
@@ -88,14 +107,16 @@ extension ModelServer {
     var reply: JSON.Object = [
       "tokens": .array(tokens.map { .integer($0) }), "count": .integer(tokens.count), "max_model_len": .integer(llm.maxSequenceLength),
     ]
-    if strings { reply["token_strs"] = .array(tokens.map { .string(text($0)) }) }
+    if asked.wantsStrings { reply["token_strs"] = .array(tokens.map { .string(text($0)) }) }
     return Response(json: .object(reply))
   }
 
   func detokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let fields = try Fields(try await json(of: request))
-    let llm = try model(named: try fields(ChatCompletionRequest.model))
-    let tokens = try fields.require(TokenizeFields.tokens)
+    let (name, tokens) = try await read(request) { body in
+      let fields = try Fields(body)
+      return (try fields(ChatCompletionRequest.model), try fields.require(TokenizeFields.tokens))
+    }
+    let llm = try model(named: name)
     for token in tokens where token < 0 || token >= llm.model.vocabularySize {
       throw APIError.invalid("tokens", "token \(token) is not in the vocabulary (0 to \(llm.model.vocabularySize - 1))")
     }

@@ -40,7 +40,7 @@ enum ConversationSchemas {
   /// A tool of chat.
   static let tool: JSON = S.object(["function": function])
 
-  /// A tool of responses: flat, in chat's form, or one that is left out.
+  /// A tool of responses: flat, in chat's form, or one that is left out beside them.
   static let flatTool: JSON = S.any(
     [
       "type": "object", "required": ["type", "name"],
@@ -50,7 +50,12 @@ enum ConversationSchemas {
       ], "not": ["required": ["function"]],
     ],
     S.object(["type": S.const("function"), "function": function]),
-    S.object(["type": ["type": "string", "not": S.const("function")]]))
+    S.object(["type": ["enum": .array(ResponseRequest.standing.map { .string($0) })]]))
+
+  /// Of the tools of responses: what is left out is so beside a function.
+  static let standingRule: JSON.Object = [
+    "allOf": [["anyOf": [["maxItems": 0], ["contains": S.object(["type": S.const("function")])]]]]
+  ]
 
   private static let allowed: JSON = S.object(["tools": S.array(.object([:]))], optional: ["mode": S.const("auto")])
 

@@ -20,6 +20,8 @@ package struct OpenAPIDocument {
     /// The name of the reply's schema; nil is text.
     var reply: String?
     var streams = false
+    /// Whether there is no reply but events, whose data are of the reply's schema.
+    var onlyStreams = false
     var needsKey = true
     var form = ErrorForm.openAI
     /// Statuses besides those of its kind.
@@ -102,6 +104,16 @@ package struct OpenAPIDocument {
         method: "get", path: "/metrics", summary: "Counters and times, in Prometheus' text format.",
         needsKey: !configuration.metricsAreOpen,
         further: [404]),
+      Operation(
+        method: "get", path: "/martlet/live",
+        summary: "The engine between its steps: a snapshot an event, at most ten a second, for as long as somebody reads.",
+        reply: "LiveSnapshot", onlyStreams: true,
+        parameter: [
+          "name": "text", "in": "query", "required": false,
+          "description": .string(
+            "1 for the beginnings of prompts" + (configuration.livePrompts ? "." : ", which this server does not show: 403.")),
+          "schema": ["type": "string"],
+        ]),
       Operation(method: "get", path: "/openapi.json", summary: "This document.", reply: "Document", needsKey: false),
     ]
   }
@@ -115,6 +127,12 @@ package struct OpenAPIDocument {
       switch operation.reply {
       case nil: content["text/plain"] = ["schema": Schema.text]
       case "Document": content["application/json"] = ["schema": Schema.anyObject]
+      case let name? where operation.onlyStreams:
+        content["text/event-stream"] = [
+          "schema": Schema.object([
+            "data": ["type": "string", "contentMediaType": "application/json", "contentSchema": Schema.ref(name)]
+          ])
+        ]
       case let name?: content["application/json"] = ["schema": Schema.ref(name)]
       }
       if operation.streams {

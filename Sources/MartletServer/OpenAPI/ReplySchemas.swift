@@ -69,18 +69,19 @@ enum ReplySchemas {
         ])),
       "Response": response,
       "InputTokens": S.object(["object": S.const("response.input_tokens"), "input_tokens": S.count]),
-      "Message": S.object([
-        "id": S.text, "type": S.const("message"), "role": S.const("assistant"), "model": S.text,
-        "content": S.array(
-          S.any(
-            S.object(["type": S.const("text"), "text": S.text]),
-            S.object(["type": S.const("thinking"), "thinking": S.text, "signature": S.text]),
-            S.object(["type": S.const("tool_use"), "id": S.text, "name": S.text, "input": S.anyObject]))),
-        "stop_reason": S.oneOf("end_turn", "max_tokens", "stop_sequence", "tool_use"), "stop_sequence": S.nullable(S.text),
-        "usage": S.object([
-          "input_tokens": S.count, "output_tokens": S.count, "cache_creation_input_tokens": S.count, "cache_read_input_tokens": S.count,
-        ]),
-      ]),
+      "Message": S.object(
+        [
+          "id": S.text, "type": S.const("message"), "role": S.const("assistant"), "model": S.text,
+          "content": S.array(
+            S.any(
+              S.object(["type": S.const("text"), "text": S.text]),
+              S.object(["type": S.const("thinking"), "thinking": S.text, "signature": S.text]),
+              S.object(["type": S.const("tool_use"), "id": S.text, "name": S.text, "input": S.anyObject]))),
+          "stop_reason": S.oneOf("end_turn", "max_tokens", "stop_sequence", "tool_use"), "stop_sequence": S.nullable(S.text),
+          "usage": S.object([
+            "input_tokens": S.count, "output_tokens": S.count, "cache_creation_input_tokens": S.count, "cache_read_input_tokens": S.count,
+          ]),
+        ], optional: ["seed": S.integer]),
       "MessageTokens": S.object(["input_tokens": S.count]),
       "Tokens": S.any(
         S.object(["tokens": S.array(S.count), "count": S.count, "max_model_len": S.count], optional: ["token_strs": S.array(S.text)]),
@@ -92,6 +93,7 @@ enum ReplySchemas {
       ]),
       "Status": S.object(["status": S.const("ok")]),
       "Version": S.object(["version": S.text, "name": S.const("martlet")]),
+      "LiveSnapshot": liveSnapshot,
     ]
   }
 
@@ -99,7 +101,7 @@ enum ReplySchemas {
   private static let itemStatus = Schema.oneOf("in_progress", "completed", "incomplete")
   private static let outputText = Schema.object([
     "type": Schema.const("output_text"), "text": Schema.text, "annotations": Schema.array(Schema.anyObject),
-    "logprobs": Schema.array(Schema.anyObject),
+    "logprobs": Schema.array(Schema.ref("TokenLogprob")),
   ])
   private static let completionLogprobs = Schema.object([
     "tokens": S.array(S.text), "token_logprobs": S.array(S.nullable(S.number)), "top_logprobs": S.array(S.nullable(S.anyObject)),
@@ -122,8 +124,47 @@ enum ReplySchemas {
         ]), S.null),
     ],
     optional: [
-      "completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer, "max_tool_calls": S.null,
+      "seed": S.integer, "completed_at": S.integer, "user": S.nullable(S.text), "service_tier": S.text, "top_logprobs": S.integer,
+      "max_tool_calls": S.null,
     ])
+
+  /// An event of the live view.
+  private static let liveSnapshot: JSON = S.object([
+    "time": S.number, "model": S.nullable(S.text), "is_running": S.flag, "max_batch_size": S.count, "max_num_tokens": S.count,
+    "max_sequence_length": S.count, "waiting_requests": S.count, "waiting_tokens": S.count, "running_requests": S.count,
+    "paused_requests": S.count,
+    "totals": S.object([
+      "steps": S.count, "prompt_tokens": S.count, "cached_prompt_tokens": S.count, "generated_tokens": S.count, "pauses": S.count,
+      "requests": S.count,
+    ]),
+    "pools": S.array(
+      S.object([
+        "page_size": S.count, "page_bytes": S.count, "window": S.nullable(S.count), "pages": S.count, "free": S.count, "kept": S.count,
+        "held": S.count,
+        // Count, kind, request.
+        "runs": S.array(row(S.count, S.count, S.integer)),
+      ])),
+    "prefix_tree": S.object([
+      // Parent, tokens, pages, holders, idle seconds, retention.
+      "nodes": S.array(row(S.integer, S.count, S.count, S.count, S.number, S.integer)), "is_cut": S.flag,
+    ]),
+    "steps": S.array(
+      S.object([
+        "number": S.count, "start": S.number, "context_requests": S.count, "context_tokens": S.count, "generation_requests": S.count,
+        "model_time": S.number, "sampling_time": S.number, "overhead_time": S.number,
+      ])),
+    "requests": S.array(
+      S.object([
+        "number": S.count, "id": S.text, "state": S.text, "waits_for": S.nullable(S.text), "priority": S.integer, "prompt_tokens": S.count,
+        "cached_prompt_tokens": S.count, "computed_prompt_tokens": S.count, "generated_tokens": S.count, "pages": S.array(S.count),
+        "age": S.number, "time_to_first_token": S.nullable(S.number), "pauses": S.count, "text": S.nullable(S.text),
+      ])), "requests_left_out": S.count,
+  ])
+
+  /// An array of so many elements, each of its schema.
+  private static func row(_ elements: JSON...) -> JSON {
+    ["type": "array", "prefixItems": .array(elements), "minItems": .integer(elements.count), "maxItems": .integer(elements.count)]
+  }
 
   /// What both kinds of completions begin with.
   private static func head(_ kind: String, _ members: JSON.Object) -> JSON.Object {

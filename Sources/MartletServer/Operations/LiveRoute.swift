@@ -16,7 +16,8 @@ extension ModelServer {
     let showsText = request.uri.queryParameters["text"] == "1"
     if showsText, !configuration.livePrompts {
       throw APIError(
-        .forbidden, "this server shows no prompts; have it started with --live-prompts", code: "prompts_not_shown", param: "text")
+        .forbidden, "this server shows no prompts; whoever runs it may let it (ServerConfiguration.livePrompts)", code: "prompts_not_shown",
+        param: "text")
     }
     let name = modelName(llm)
     return stream(exchange) { events in

@@ -67,7 +67,8 @@ public struct ServerRunner: Service {
     server.addPage(to: router)
     addFurtherRoutes(router)
     let (listening, listens) = AsyncStream<Int?>.makeStream()
-    let channel = HTTP1Channel.Configuration.martlet(maxBodyBytes: server.configuration.maxBodyBytes)
+    let channel = HTTP1Channel.Configuration.martlet(
+      maxBodyBytes: server.configuration.maxBodyBytes, writeTimeout: server.configuration.writeTimeout)
     // Hummingbird tells of every connection that ends early; what matters is in our own lines.
     let quiet = Logger(label: "http") { _ in SwiftLogNoOpLogHandler() }
     let app = Application(

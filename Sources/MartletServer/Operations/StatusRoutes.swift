@@ -32,7 +32,8 @@ extension ModelServer {
   func metrics(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     if !configuration.metricsAreOpen { try checkKey(Self.key(in: request.headers)) }
     guard let text = configuration.metricsText else {
-      throw APIError(.notFound, "this server has no metrics; hand it a ServerConfiguration.metricsText", code: "no_metrics")
+      throw APIError(
+        .notFound, "this server has no metrics; whoever runs it may add them (ServerConfiguration.metricsText)", code: "no_metrics")
     }
     return Response(text: text((try? model())?.statistics), type: "text/plain; version=0.0.4; charset=utf-8")
   }
