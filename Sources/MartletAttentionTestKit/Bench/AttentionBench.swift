@@ -47,7 +47,10 @@ public final class AttentionBench {
     public var maxNumTokens = 1024
     /// nil = as many as queries.
     public var maxNumKVTokens: Int?
+    /// nil = as many as a step has.
     public var maxSequenceLength: Int?
+    /// The most sequences in the cache; nil = `maxNumRequests`.
+    public var maxSequences: Int?
     /// The workers that the planner is told of; a hint that never changes a result.
     public var workerCount = 1
     public var masks: Set<AttentionMask> = [.causal]
@@ -59,7 +62,11 @@ public final class AttentionBench {
     /// Whether pages that no request holds are filled with NaN before each step.
     public var poisonsFreePages = true
 
-    public init(cache: KVCacheConfig?) { self.cache = cache }
+    public init(cache: KVCacheConfig?, maxSequenceLength: Int? = nil, maxSequences: Int? = nil) {
+      self.cache = cache
+      self.maxSequenceLength = maxSequenceLength
+      self.maxSequences = maxSequences
+    }
   }
 
   /// Rows of one layer, in the order in which a request's queries were computed.
@@ -112,7 +119,9 @@ public final class AttentionBench {
       maxSequenceLength: options.maxSequenceLength, workerCount: options.workerCount,
       flashInferLayout: options.flashInferLayout)
     layers = try specs.map { try AttentionLayer($0, backend: backend, in: context) }
-    manager = try options.cache.map { [layers] in try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: $0, on: device) }
+    manager =
+      options.cache == nil
+      ? nil : try KVCacheManager(layers: layers.map(\.kvLayerSpec), in: context, maxSequences: options.maxSequences)
     self.device = device
     self.options = options
     self.requests = requests

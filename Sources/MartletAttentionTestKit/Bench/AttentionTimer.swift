@@ -52,12 +52,11 @@ public final class AttentionTimer {
     // Pages enough for every request, whatever their lengths: each takes its own.
     let pages = workload.steps.last?.reduce(0) { $0 + ($1.length + options.pageSize - 1) / options.pageSize } ?? 1
     var cache = KVCacheConfig(
-      dataType: options.dataType, pageSize: .tokens(options.pageSize), maxSequenceLength: length, maxSequences: requests,
-      reusesPrefixes: false)
+      dataType: options.dataType, pageSize: .tokens(options.pageSize), reusesPrefixes: false)
     func context() -> AttentionContext {
       AttentionContext(
-        device: device, kvCache: cache, maxNumRequests: requests, maxNumTokens: max(tokens, requests), workerCount: options.workerCount,
-        flashInferLayout: options.flashInferLayout)
+        device: device, kvCache: cache, maxNumRequests: requests, maxNumTokens: max(tokens, requests), maxSequenceLength: length,
+        workerCount: options.workerCount, flashInferLayout: options.flashInferLayout)
     }
     let probe = try AttentionLayer(spec, backend: backend, in: context())
     cache.budget = .bytes(probe.kvLayerSpec.layout.pageByteCount * max(pages, length / options.pageSize))
@@ -65,7 +64,7 @@ public final class AttentionTimer {
     self.workload = workload
     clock = options.clock
     layer = try AttentionLayer(spec, backend: backend, in: context)
-    manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: cache, on: device)
+    manager = try KVCacheManager(layers: [layer.kvLayerSpec], in: context)
     queue = device.makeQueue()
     metadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: queue))

@@ -71,16 +71,13 @@ extension ConformanceSubject {
       }
     var options = AttentionBench.Options(
       cache: hasCache
-        ? KVCacheConfig(
-          dataType: scenario.layer.kvType, pageSize: pageSize, maxSequenceLength: scenario.maxSequenceLength,
-          // One more than there are, so that some pages are always free, and poisoned.
-          maxSequences: scenario.requests.count + 1)
-        : nil)
+        ? KVCacheConfig(dataType: scenario.layer.kvType, pageSize: pageSize) : nil, maxSequenceLength: scenario.maxSequenceLength,
+      // One more than there are, so that some pages are always free, and poisoned.
+      maxSequences: scenario.requests.count + 1)
     options.usesCache = scenario.usesCache
     options.maxNumRequests = scenario.requests.count + 1
     options.maxNumTokens = max(scenario.steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1, options.maxNumRequests)
     if scenario.isCross { options.maxNumKVTokens = scenario.steps.map { $0.reduce(0) { $0 + $1.keyCount } }.max() }
-    options.maxSequenceLength = scenario.maxSequenceLength
     options.workerCount = target.workerCount
     options.flashInferLayout = scenario.seed % 2 == 0 ? .nhd : .hnd
     options.masks = [scenario.mask]

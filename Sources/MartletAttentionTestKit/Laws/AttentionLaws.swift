@@ -50,7 +50,7 @@ public enum AttentionLaws {
       let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
       func run(chunk: Int) throws -> LawRun.Outcome {
         var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: count, maxSequences: 1))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: count, maxSequences: 1)
         options.masks = [.custom]
         let bench = try AttentionBench(setting.backend, specs, requests: requests, on: setting.devices[0], options)
         bench.mask = .custom
@@ -98,7 +98,7 @@ public enum AttentionLaws {
       let requests = [Dictionary(uniqueKeysWithValues: past.map { ($0, LawRun.rows(spec, $0, count: $1 + 3)) })]
       func run(_ steps: [[AttentionBench.Piece]]) throws -> LawRun.Outcome {
         let options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(128), maxSequenceLength: 128, maxSequences: 4))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(128)), maxSequenceLength: 128, maxSequences: 4)
         let bench = try AttentionBench(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
         try bench.step(past.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
         for step in steps { try bench.step(step) }
@@ -122,7 +122,7 @@ public enum AttentionLaws {
       let requests = [[1: LawRun.rows(spec, 1, count: count)]]
       func run(_ keys: Range<Int>) throws -> AttentionBench.Rows {
         var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32), maxSequenceLength: 160, maxSequences: 2))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32)), maxSequenceLength: 160, maxSequences: 2)
         options.masks = [.custom]
         let bench = try AttentionBench(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
         bench.mask = .custom
@@ -167,7 +167,7 @@ public enum AttentionLaws {
       let bench = try AttentionBench(
         setting.backend, specs, requests: requests, on: setting.devices[0],
         AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1)))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 1))
       var before: KVContents?
       try bench.step([.context(1, count)]) {
         before = try bench.contents(layer: 0, of: 1)
@@ -197,7 +197,7 @@ public enum AttentionLaws {
       let bench = try AttentionBench(
         setting.backend, [spec], requests: [[1: rows]], on: setting.devices[0],
         AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1)))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 1))
       try bench.step([.context(1, 20)])
       guard let contents = try bench.contents(layer: 0, of: 1) else { return }
       let reference = ReferenceAttention(
@@ -232,7 +232,7 @@ public enum AttentionLaws {
         let bench = try AttentionBench(
           setting.backend, specs, requests: requests, on: setting.devices[0],
           AttentionBench.Options(
-            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 80, maxSequences: 4)))
+            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 80, maxSequences: 4))
         try bench.step(prompts.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
         if isGraph { try bench.useGraphMetadata(maxBatchSize: 5) }
         try bench.step([.generation(1), .generation(2), .generation(3)])
@@ -262,7 +262,7 @@ public enum AttentionLaws {
         })
       func run(isShared: Bool, workers: Int) throws -> [Int: AttentionBench.Rows] {
         var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32), maxSequenceLength: common + 64, maxSequences: 4))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32)), maxSequenceLength: common + 64, maxSequences: 4)
         options.maxNumTokens = 3 * (common + 64)
         options.workerCount = workers
         let bench = try AttentionBench(setting.backend, specs, requests: [requests], on: setting.devices[0], options)
@@ -302,7 +302,7 @@ public enum AttentionLaws {
       let bench = try AttentionBench(
         setting.backend, specs, requests: requests, on: setting.devices[0],
         AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 2)))
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 2))
       guard let metadata = bench.metadata as? FlashInferMetadata else { return }
       counts = true
       result.expect(metadata.planParams.count == 3, "\(metadata.planParams.count) layer shapes among 5 layers, not 3")

@@ -75,7 +75,7 @@ struct LawRun {
     }
     for group in groups {
       var options = AttentionBench.Options(
-        cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(pageSize), maxSequenceLength: most, maxSequences: 8))
+        cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(pageSize)), maxSequenceLength: most, maxSequences: 8)
       options.maxNumTokens = prompts.values.reduce(prompts.count, +)
       options.workerCount = workers
       options.input = input

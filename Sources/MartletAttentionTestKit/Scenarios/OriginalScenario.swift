@@ -148,9 +148,8 @@ struct OriginalScenario: Sendable {
     _ subject: ConformanceSubject, _ truth: Truth, _ ids: [Int], on target: ConformanceTarget, isGraph: Bool = false, mostRows: Int? = nil
   ) throws -> (rows: [[Int: AttentionBench.Rows]], contents: [[Int: KVContents]], firstQueries: [Int: Int]) {
     var options = AttentionBench.Options(
-      cache: KVCacheConfig(
-        dataType: kvType, pageSize: .tokens(pageSize), maxSequenceLength: (maxSequenceLength + pageSize - 1) / pageSize * pageSize,
-        maxSequences: sequences.count + 1))
+      cache: KVCacheConfig(dataType: kvType, pageSize: .tokens(pageSize)),
+      maxSequenceLength: (maxSequenceLength + pageSize - 1) / pageSize * pageSize, maxSequences: sequences.count + 1)
     options.maxNumRequests = sequences.count + 2
     options.maxNumTokens = max(sequences.reduce(0) { $0 + $1.queries }, options.maxNumRequests)
     if isCross { options.maxNumKVTokens = max(1, sequences.reduce(0) { $0 + $1.keys - $1.cached }) }

@@ -32,7 +32,9 @@ struct Inspect: AsyncParsableCommand {
     try await interruptible { [self] in
       let path = try await ModelFile.path(of: model)
       let inspection = try ModelFile.reading(path) {
-        try Inspection(ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+        try Inspection(
+          ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, quantConfig: cache.quantConfig,
+          contextLength: context)
       }
       if json { try Terminal.writeJSON(inspection) } else { try Terminal.write(inspection.text) }
     }
