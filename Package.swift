@@ -121,7 +121,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCLITests",
-      dependencies: ["MartletCLI", "Martlet", "MartletTemplates", "MartletTokenizers", "MartletAttentionTestKit", "MartletTestSupport"],
+      dependencies: [
+        "MartletCLI", "Martlet", "MartletTemplates", "MartletTokenizers", "MartletAttention", "MartletCPU", "MartletCore",
+        "MartletTestSupport",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
