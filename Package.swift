@@ -162,7 +162,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletAttentionTestKitTests",
-      dependencies: ["MartletAttentionTestKit", "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU"],
+      dependencies: ["MartletAttentionTestKit", "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "CMartletLibc"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletModelsTests",

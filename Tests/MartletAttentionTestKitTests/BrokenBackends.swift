@@ -5,6 +5,7 @@
 import MartletAttention
 import MartletCore
 import MartletKVCache
+import Synchronization
 
 /// A fault, as changes of what the golden backend is given and of what it gives.
 protocol Fault {
@@ -176,4 +177,25 @@ enum UnroundedKeys: Fault {
 /// Refuses what its table does not name.
 enum UnexpectedObstacle: Fault {
   static func obstacles(_ layer: AttentionLayerSpec) -> [String] { layer.headDim == 96 ? ["it cannot do heads of 96; choose another"] : [] }
+}
+
+/// Refuses all.
+enum AllRefused: Fault {
+  static func obstacles(_ layer: AttentionLayerSpec) -> [String] { ["it does nothing; choose another"] }
+}
+
+/// Ends the process in one forward, if nobody has said before that it did.
+enum EndsOnce: Fault {
+  /// Forwards until then; nil never ends.
+  static let remaining = Mutex<Int?>(nil)
+
+  /// The small ones are enough.
+  static func obstacles(_ layer: AttentionLayerSpec) -> [String] { layer.headDim > 96 ? ["it has no heads above 96"] : [] }
+  static func change(_ inputs: inout AttentionInputs) {
+    let isEnd = remaining.withLock { remaining in
+      remaining = remaining.map { $0 - 1 }
+      return remaining == 0
+    }
+    if isEnd { fatalError("a forward too many") }
+  }
 }

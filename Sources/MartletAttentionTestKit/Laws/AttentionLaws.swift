@@ -8,12 +8,15 @@ import MartletKVCache
 /// The laws of attention, as plain functions of a backend and devices: each runs requests in two ways that must not differ.
 public enum AttentionLaws {
   /// Every law, asked one after another.
-  public static func all(_ setting: LawSetting) -> [LawResult] {
-    [
-      independence(setting), customChunks(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting),
-      mergeFolding(setting), queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
-    ] + [plans(setting)].compactMap(\.self)
-  }
+  public static func all(_ setting: LawSetting) -> [LawResult] { table.compactMap { $0.ask(setting) } }
+
+  /// Each law by a short name; nil of one that is none of the backend's.
+  static let table: [(name: String, ask: @Sendable (LawSetting) -> LawResult?)] = [
+    ("independence", { independence($0) }), ("custom chunks", { customChunks($0) }), ("page permutation", { pagePermutation($0) }),
+    ("split consistency", { splitConsistency($0) }), ("long splits", { longSplits($0) }), ("merge folding", { mergeFolding($0) }),
+    ("queries alone", { queriesAlone($0) }), ("saturation", { saturation($0) }), ("graphs", { graphs($0) }),
+    ("shared prefix", { sharedPrefix($0) }), ("plans", { plans($0) }),
+  ]
 
   /// A request's rows and what the cache stores have the same bits alone or among others, whole or in chunks, whatever the pages, the threads,
   /// the workers, the drafts and the form of input.

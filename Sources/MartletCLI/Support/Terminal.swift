@@ -38,12 +38,16 @@ enum Terminal {
 /// What goes on, on standard error, once it takes longer than a second: one line that is written over on a terminal, and elsewhere a line
 /// every few seconds.
 final class ProgressLine {
-  private let isTerminal = isatty(2) == 1
+  private let isTerminal: Bool
   private let start = ContinuousClock.now
   private var nextLine: ContinuousClock.Instant
   private var isShown = false
 
-  init() { nextLine = start + .seconds(1) }
+  /// - Parameter isTerminal: whether standard error is one, or is passed on to one.
+  init(isTerminal: Bool = isatty(2) == 1) {
+    self.isTerminal = isTerminal
+    nextLine = start + .seconds(1)
+  }
 
   func show(_ text: @autoclosure () -> String) {
     let now = ContinuousClock.now
