@@ -65,7 +65,7 @@ struct Doctor: AsyncParsableCommand {
     }
     let isWritable = Self.isWritable(store.directory)
     if !isWritable { problems.append("\(store.directory) cannot be written; name another folder in MARTLET_CACHE.") }
-    let limits = HostLimits()
+    let limits = CPULimits()
     let device = try CPUDevice(threads: 1)
     return Report(
       version: MartletCommand.configuration.version, processor: Self.processor(), processors: limits.processorCount,
