@@ -67,6 +67,19 @@ struct BrokenBackendTests {
     #expect(ConformanceSubject(FaultyAttention<NoFault>.self, obstacles: named).run(example, on: target).verdict.isFailure)
   }
 
+  @Test("nothing to blame where a metadata refuses masks that its setup names")
+  func masks() throws {
+    let target = try target()
+    let subject = ConformanceSubject(CausalAttention.self)
+    for mask in ConformanceCase.Mask.allCases where mask == .custom || mask == .full {
+      let result = subject.run(ConformanceCase(backend: subject.name, phase: .context, mask: mask), on: target)
+      #expect(result.verdict == .refused(["it has causal masks alone; choose another attention backend"]), "\(result)")
+    }
+    // What it takes, it must compute.
+    let result = subject.run(ConformanceCase(backend: subject.name, phase: .context), on: target)
+    #expect(result.verdict.isFailure)
+  }
+
   @Test("results that depend on the place in the batch or on the page size by one bit")
   func laws() throws {
     let devices: [any Device] = [try CPUDevice(threads: 1)]

@@ -199,3 +199,26 @@ enum EndsOnce: Fault {
     if isEnd { fatalError("a forward too many") }
   }
 }
+
+/// Refuses masks when its metadata is made; computes nothing.
+final class CausalAttention: AttentionBackend {
+  final class Metadata: AttentionMetadata {
+    required init(_ setup: Setup) throws {
+      guard setup.masks == [.causal] else {
+        throw AttentionError.obstacles(
+          backend: CausalAttention.name, layer: setup.layers[0].layerIndex,
+          reasons: ["it has causal masks alone; choose another attention backend"])
+      }
+      try super.init(setup)
+    }
+  }
+
+  static let name = "CausalAttention"
+  static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
+  static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] { [] }
+  static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
+    VanillaAttention.kvLayout(for: layer, in: context)
+  }
+  init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {}
+  func forward(_ inputs: AttentionInputs, metadata: Metadata, output: AttentionOutput, on queue: any DeviceQueue) throws {}
+}
