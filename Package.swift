@@ -122,7 +122,10 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletCLITests",
-      dependencies: ["MartletCLI", "Martlet", "MartletTemplates", "MartletTokenizers", "MartletAttentionTestKit", "MartletTestSupport"],
+      dependencies: [
+        "MartletCLI", "Martlet", "MartletTemplates", "MartletTokenizers", "MartletAttention", "MartletCPU", "MartletCore",
+        "MartletTestSupport",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(name: "MartletCoreTests", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .testTarget(
@@ -160,7 +163,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletAttentionTestKitTests",
-      dependencies: ["MartletAttentionTestKit", "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU"],
+      dependencies: ["MartletAttentionTestKit", "MartletAttention", "MartletKVCache", "MartletCore", "MartletCPU", "CMartletLibc"],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletModelsTests",

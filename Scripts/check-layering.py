@@ -70,6 +70,8 @@ IMPORT = re.compile(
     r"import\s+(?:(?:struct|class|enum|protocol|func|var|let|typealias)\s+)?(\w+)"
 )
 CLOCK = re.compile(r"\b(?:ContinuousClock|SuspendingClock|DispatchTime|Date\s*\(|clock_gettime|gettimeofday|Task\.sleep|nanosleep|usleep)")
+# Even with a clock that is handed in.
+TIMING = re.compile(r"\bClock<|\.measure\b")
 ENVIRONMENT = re.compile(r"\b(?:getenv|secure_getenv|ProcessInfo\.processInfo\.environment)\b")
 ALLOCATION = re.compile(r"\b(?:malloc|calloc|realloc|aligned_alloc|posix_memalign|alloca|free)\s*\(")
 TYPE = re.compile(r"\b(?:class|struct|enum|actor|protocol|typealias)\s+(\w+)")
@@ -100,6 +102,8 @@ def check_swift(module, file, number, line):
     code = code_of(line)
     if module not in TOP and CLOCK.search(code):
         yield f"{module} lies below Martlet and keeps no time"
+    if module == "MartletAttentionTestKit" and TIMING.search(code):
+        yield "the test kit times nothing: benchmarks are the command line's"
     if module != "MartletCLI" and ENVIRONMENT.search(code):
         yield "only the command line reads the environment: pass what you need"
     if "Bundle.module" in code:

@@ -84,7 +84,7 @@ def _():
 def score(text):
     """The log-probabilities of a text's tokens behind its first, by the command line, which prints as many digits as a float has."""
     run = subprocess.run(
-        [os.environ["MARTLET"], "perplexity", os.environ["MARTLET_MODEL"], "--whole", "--json"], input=text, capture_output=True, text=True, check=False)
+        [os.environ["MARTLET"], "perplexity", "--model", os.environ["MARTLET_MODEL"], "--whole", "--json"], input=text, capture_output=True, text=True, check=False)
     expect(run.returncode == 0, run.stderr[-500:])
     return [struct.unpack("f", struct.pack("f", value))[0] for value in json.loads(run.stdout)["logprobs"]]
 

@@ -10,39 +10,6 @@ public import Metrics
 
 /// Everything an engine needs besides the model file. Nothing is looked up elsewhere: no environment, no global.
 public struct EngineConfiguration: Sendable {
-  /// How keys and values are cached.
-  public struct KVCache: Sendable, Hashable {
-    /// nil is automatic: bf16.
-    public var dataType: DataType?
-    public var pageSize: KVCacheConfig.PageSize
-    public var budget: KVCacheConfig.Budget
-    /// What e4m3 keys and values are divided by, in every layer.
-    public var scales: KVScales
-    /// Whether queries are rounded to e4m3 too; only with an e4m3 cache.
-    public var fp8Inputs: Bool
-    /// Whether a request takes keys and values of tokens that earlier ones began with too. No token changes by it.
-    public var reusesPrefixes: Bool
-    /// Whether it takes them up to any token, by a copy of the page inside which it parts from earlier ones; else whole pages only.
-    public var reusesPartialPages: Bool
-    /// How long pages are kept of requests that do not say (``SamplingParams/cacheRetention``).
-    public var retention: KVRetention
-
-    public init(
-      dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(32), budget: KVCacheConfig.Budget = .automatic,
-      scales: KVScales = KVScales(), fp8Inputs: Bool = false, reusesPrefixes: Bool = true,
-      reusesPartialPages: Bool = true, retention: KVRetention = .normal
-    ) {
-      self.dataType = dataType
-      self.pageSize = pageSize
-      self.budget = budget
-      self.scales = scales
-      self.fp8Inputs = fp8Inputs
-      self.reusesPrefixes = reusesPrefixes
-      self.reusesPartialPages = reusesPartialPages
-      self.retention = retention
-    }
-  }
-
   /// The most tokens of one request, prompt and answer, when nobody says otherwise and the model can do more.
   public static let defaultMaxSequenceLength = 8192
   /// The most that ``maxNumTokens`` can be: rows of queries are counted in 32 bits.
@@ -54,7 +21,11 @@ public struct EngineConfiguration: Sendable {
   public var attentionBackend: String
   public var attentionBackends: AttentionBackendRegistry
   public var models: ModelRegistry
-  public var kvCache: KVCache
+  /// How keys and values are cached.
+  public var kvCache: KVCacheConfig
+  /// How attention's layers are quantised beyond that: scales of e4m3 keys and values, queries in e4m3. Models take attention's output as
+  /// floats: `fp8Output` must be false.
+  public var quantConfig: QuantConfig
   /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``.
   public var maxSequenceLength: Int?
   /// The most requests in one step.
@@ -97,7 +68,8 @@ public struct EngineConfiguration: Sendable {
 
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
-    models: ModelRegistry = .builtIn, kvCache: KVCache = KVCache(), maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
+    models: ModelRegistry = .builtIn, kvCache: KVCacheConfig = KVCacheConfig(), quantConfig: QuantConfig = QuantConfig(),
+    maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
     maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
     rememberedAnswers: Int = 1 << 24, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
@@ -108,6 +80,7 @@ public struct EngineConfiguration: Sendable {
     self.attentionBackends = attentionBackends
     self.models = models
     self.kvCache = kvCache
+    self.quantConfig = quantConfig
     self.maxSequenceLength = maxSequenceLength
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
@@ -127,6 +100,10 @@ public struct EngineConfiguration: Sendable {
   func validate() throws(LLMError) {
     func check(_ holds: Bool, _ option: String, _ value: Int, _ reason: String) throws(LLMError) {
       if !holds { throw .invalidConfiguration(option: option, value: "\(value)", reason: reason) }
+    }
+    if quantConfig.fp8Output {
+      throw .invalidConfiguration(
+        option: "quantConfig.fp8Output", value: "true", reason: "models read attention's output as floats; leave it false")
     }
     try check(maxBatchSize >= 1, "maxBatchSize", maxBatchSize, "at least one request must fit a step")
     try check(

@@ -34,7 +34,7 @@ public struct CPUCeilings: Sendable {
   public init(_ device: CPUDevice, clock: any Clock<Duration>) throws(DeviceError) {
     self.device = device
     self.clock = clock
-    cached = HostMemoryOwner(try HostMemory.allocate(byteCount: Self.cachedByteCount))
+    cached = HostMemoryOwner(try CPUMemory.allocate(byteCount: Self.cachedByteCount))
   }
 
   /// Multiplications and additions a second, counted apart: the best of `tries`, each of about `seconds`.
@@ -87,7 +87,7 @@ public struct CPUCeilings: Sendable {
       // Slices large enough to stream, small enough to share out evenly.
       taskCount = max(device.pool.threadCount, min(byteCount >> 20, 64 * device.pool.threadCount))
       bytesPerTask = max(512, byteCount / taskCount / 512 * 512)
-      owner = HostMemoryOwner(try HostMemory.allocate(byteCount: taskCount * bytesPerTask))
+      owner = HostMemoryOwner(try CPUMemory.allocate(byteCount: taskCount * bytesPerTask))
       owner.memory.baseAddress.initializeMemory(as: UInt8.self, repeating: 1, count: taskCount * bytesPerTask)
     }
 
@@ -106,8 +106,8 @@ public struct CPUCeilings: Sendable {
 
 /// Frees its memory when nobody reads it any more.
 private final class HostMemoryOwner: Sendable {
-  let memory: HostMemory
-  init(_ memory: HostMemory) { self.memory = memory }
+  let memory: CPUMemory
+  init(_ memory: CPUMemory) { self.memory = memory }
   deinit { memory.free() }
 }
 

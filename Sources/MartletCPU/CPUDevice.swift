@@ -9,14 +9,14 @@ public import MartletCore
 public final class CPUDevice: Device {
   public let instructionSet: InstructionSet
   package let pool: WorkerPool
-  private let codedInputs = CodedInputs()
+  private let codedInputs = CPUCodedInputs()
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
 
   /// - Parameters:
   ///   - instructionSet: the name of one of ``instructionSets``; nil takes the best that this machine runs.
-  ///   - threads: how many threads compute, the caller's included; nil takes ``HostLimits/processorCount``.
+  ///   - threads: how many threads compute, the caller's included; nil takes ``CPULimits/processorCount``.
   /// - Throws: ``DeviceError/Code/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
   ///   ``DeviceError/Code/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/Code/threadsUnavailable`` where the system refuses a thread, ``DeviceError/Code/outOfMemory`` for the threads' scratch.
   public init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
@@ -26,26 +26,26 @@ public final class CPUDevice: Device {
       throw .unknownInstructionSet(name: name ?? "", available: runnable.filter(\.isChosenByItself).map(\.name))
     }
     instructionSet = chosen
-    pool = try WorkerPool(threadCount: threads ?? HostLimits().processorCount)
+    pool = try WorkerPool(threadCount: threads ?? CPULimits().processorCount)
   }
 
   public var name: String { "cpu" }
   public var summary: String {
     "\(instructionSet.name) (\(instructionSet.description)), \(pool.threadCount) thread\(pool.threadCount == 1 ? "" : "s")"
   }
-  public var availableByteCount: Int { HostLimits().availableByteCount }
+  public var availableByteCount: Int { CPULimits().availableByteCount }
 
   public var tensorKernels: any TensorKernels { CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs) }
   public var attentionKernels: any AttentionKernels { CPUAttentionKernels(instructionSet: instructionSet, pool: pool) }
 
   public func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer {
-    let memory = try HostMemory.allocate(byteCount: byteCount)
+    let memory = try CPUMemory.allocate(byteCount: byteCount)
     let start = memory.baseAddress
     return DeviceBuffer(address: UInt(bitPattern: start), byteCount: byteCount, hostAddress: start) { memory.free() }
   }
 
   public func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element> {
-    let memory = try HostMemory.allocate(byteCount: count * MemoryLayout<Element>.stride)
+    let memory = try CPUMemory.allocate(byteCount: count * MemoryLayout<Element>.stride)
     let start = memory.baseAddress.bindMemory(to: Element.self, capacity: count)
     return HostBuffer(adopting: UnsafeMutableBufferPointer(start: start, count: count)) { memory.free() }
   }

@@ -9,7 +9,7 @@ package import MartletCore
 package struct CPUTensorKernels: TensorKernels {
   let instructionSet: InstructionSet
   let pool: WorkerPool
-  let codedInputs: CodedInputs
+  let codedInputs: CPUCodedInputs
 
   private var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
 

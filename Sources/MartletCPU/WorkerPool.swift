@@ -1,15 +1,14 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import CMartletKernels
+package import CMartletKernels
 import CMartletLibc
 public import MartletCore
 import Synchronization
 
 /// Threads that wait for work and share out the tasks of one kernel at a time: fork, claim, join.
 ///
-/// `run` calls a C function once for each task number, on the caller's thread (worker 0) and on the pool's own, and returns when all
-/// have finished; everything they wrote is then visible to the caller. Which worker gets which task is open: tasks must not care.
-/// It allocates nothing. A worker that finds no work spins for some tens of microseconds, about the time between two kernels of a step,
+/// `run` calls a closure once for each task number, on the caller's thread (worker 0) and on the pool's own, and returns when all
+/// have finished; everything they wrote is then visible to the caller. Which worker gets which task is open: tasks must not care. A worker that finds no work spins for some tens of microseconds, about the time between two kernels of a step,
 /// and then sleeps.
 ///
 /// `run` may be called from several threads: a lock makes them take turns. It must not be called from a task.
@@ -25,9 +24,9 @@ public final class WorkerPool: @unchecked Sendable {
   public let scratchByteCount: Int
 
   private let turn = Mutex(())
-  /// The thread inside ``run(taskCount:function:arguments:)``, 0 when there is none: to catch a task that calls it.
+  /// The thread inside `run`, 0 when there is none: to catch a task that calls it.
   private let owner = Atomic<UInt>(0)
-  private let memory: HostMemory
+  private let memory: CPUMemory
   /// One for each worker, worker 0 included.
   private let workers: UnsafeMutableBufferPointer<Worker>
   /// The pool's own threads; worker i + 1 is thread i.
@@ -41,7 +40,7 @@ public final class WorkerPool: @unchecked Sendable {
     self.threadCount = threadCount
     self.scratchByteCount = scratchByteCount
     let scratchStride = (scratchByteCount + 63) / 64 * 64
-    memory = try HostMemory.allocate(byteCount: SharedWords.byteCount + scratchStride * threadCount)
+    memory = try CPUMemory.allocate(byteCount: SharedWords.byteCount + scratchStride * threadCount)
     let shared = SharedWords(at: memory.baseAddress)
     let scratch = memory.baseAddress + SharedWords.byteCount
     workers = .allocate(capacity: threadCount)
@@ -69,11 +68,27 @@ public final class WorkerPool: @unchecked Sendable {
     memory.free()
   }
 
-  /// Calls `function(arguments, task, worker, scratch)` for every task in `0..<taskCount`.
+  /// Calls `body` for every task in `0..<taskCount`, with the worker that has it and that worker's scratch memory.
   ///
   /// One task, or a pool of one thread, runs on the caller without a word to anyone.
   /// - Precondition: at most 2³⁰ tasks; not called from a task of this pool.
-  public func run(taskCount: Int, function: martlet_task_function, arguments: UnsafeRawPointer) {
+  public func run(
+    taskCount: Int, _ body: @Sendable (_ task: Int, _ worker: Int, _ scratch: UnsafeMutableRawBufferPointer) -> Void
+  ) {
+    // All tasks have finished, and nobody has the closure, when `run` returns.
+    withoutActuallyEscaping(body) { body in
+      run(
+        taskCount: taskCount,
+        function: { arguments, task, worker, scratch in
+          let call = arguments!.assumingMemoryBound(to: ClosureCall.self)
+          let memory = UnsafeMutableRawBufferPointer(start: scratch, count: call.pointee.scratchByteCount)
+          call.pointee.body(Int(task), Int(worker), memory)
+        }, with: ClosureCall(body: body, scratchByteCount: scratchByteCount))
+    }
+  }
+
+  /// The same with a kernel: calls `function(arguments, task, worker, scratch)`. It allocates nothing.
+  package func run(taskCount: Int, function: martlet_task_function, arguments: UnsafeRawPointer) {
     enforce((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
     let caller = UInt(martlet_thread_id())
     enforce(
@@ -96,6 +111,12 @@ public final class WorkerPool: @unchecked Sendable {
   package func run<Arguments>(taskCount: Int, function: martlet_task_function, with arguments: Arguments) {
     withUnsafePointer(to: arguments) { run(taskCount: taskCount, function: function, arguments: $0) }
   }
+}
+
+/// What the tasks of ``WorkerPool/run(taskCount:_:)`` are handed.
+private struct ClosureCall {
+  var body: @Sendable (Int, Int, UnsafeMutableRawBufferPointer) -> Void
+  var scratchByteCount: Int
 }
 
 /// A call of ``WorkerPool/run(taskCount:function:arguments:)``.

@@ -28,22 +28,23 @@ enum KVCacheBudget {
   /// rest is divided in proportion to what a sequence of the greatest length takes of each pool; what a pool cannot use (more than
   /// `maxSequences` such sequences) goes to the others.
   /// - Returns: nil where the bytes do not hold one page of each pool.
-  static func pages(_ pools: [KVPoolDemand], budget: Int, config: KVCacheConfig) -> [Int]? {
-    let chunk = config.maxTokensPerStep ?? config.maxSequenceLength
+  static func pages(
+    _ pools: [KVPoolDemand], budget: Int, maxSequenceLength: Int, maxSequences: Int, chunk: Int, pageSize: Int
+  ) -> [Int]? {
     func peak(_ length: Int) -> [Int] {
-      pools.map { peakPages(length: length, chunk: chunk, window: $0.key.window, pageSize: config.tokensPerPage) }
+      pools.map { peakPages(length: length, chunk: chunk, window: $0.key.window, pageSize: pageSize) }
     }
     func bytes(_ pages: [Int]) -> Int { zip(pages, pools).reduce(0) { $0 + $1.0 * $1.1.bytesPerPage } }
     guard bytes(peak(1)) <= budget else { return nil }
     // The longest sequence, by bisection: what a sequence takes never falls with its length.
     var fits = 1
-    var tooLong = config.maxSequenceLength + 1
+    var tooLong = maxSequenceLength + 1
     while tooLong - fits > 1 {
       let middle = (fits + tooLong) / 2
       if bytes(peak(middle)) <= budget { fits = middle } else { tooLong = middle }
     }
     var pages = peak(fits)
-    let most = pools.map { $0.pagesPerSequence * config.maxSequences }
+    let most = pools.map { $0.pagesPerSequence * maxSequences }
     var remaining = budget - bytes(pages)
     var open = pools.indices.filter { pages[$0] < most[$0] }
     while !open.isEmpty {

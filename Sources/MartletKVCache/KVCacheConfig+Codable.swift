@@ -84,31 +84,25 @@ extension KVCacheConfig.Budget: Codable {
   }
 }
 
-/// An object. Only the two limits must be there; whether values can work, ``KVCacheConfig/validate()`` says.
+/// An object. What it leaves out has its default; whether values can work, ``KVCacheConfig/validate()`` says.
 extension KVCacheConfig: Codable {
   private enum CodingKeys: String, CodingKey {
     case budget, retention
     case dataType = "dtype"
     case pageSize = "page_size"
-    case maxSequenceLength = "max_sequence_length"
-    case maxSequences = "max_sequences"
-    case maxTokensPerStep = "max_tokens_per_step"
     case reusesPrefixes = "reuses_prefixes"
     case reusesPartialPages = "reuses_partial_pages"
   }
 
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
-    self.init(
-      maxSequenceLength: try container.decode(Int.self, forKey: .maxSequenceLength),
-      maxSequences: try container.decode(Int.self, forKey: .maxSequences))
+    self.init()
     func read<Value: Decodable>(_ key: CodingKeys, into property: WritableKeyPath<KVCacheConfig, Value>) throws {
       if let value = try container.decodeIfPresent(Value.self, forKey: key) { self[keyPath: property] = value }
     }
     try read(.dataType, into: \.dataType)
     try read(.pageSize, into: \.pageSize)
     try read(.budget, into: \.budget)
-    maxTokensPerStep = try container.decodeIfPresent(Int.self, forKey: .maxTokensPerStep)
     try read(.reusesPrefixes, into: \.reusesPrefixes)
     try read(.reusesPartialPages, into: \.reusesPartialPages)
     try read(.retention, into: \.retention)
@@ -119,9 +113,6 @@ extension KVCacheConfig: Codable {
     try container.encode(dataType, forKey: .dataType)
     try container.encode(pageSize, forKey: .pageSize)
     try container.encode(budget, forKey: .budget)
-    try container.encode(maxSequenceLength, forKey: .maxSequenceLength)
-    try container.encode(maxSequences, forKey: .maxSequences)
-    try container.encodeIfPresent(maxTokensPerStep, forKey: .maxTokensPerStep)
     try container.encode(reusesPrefixes, forKey: .reusesPrefixes)
     try container.encode(reusesPartialPages, forKey: .reusesPartialPages)
     try container.encode(retention, forKey: .retention)

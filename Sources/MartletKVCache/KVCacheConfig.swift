@@ -2,7 +2,10 @@
 
 public import MartletCore
 
-/// How large the key/value cache is and how it is cut into pages.
+/// How keys and values are cached: their type, their pages, how much memory they may take, and how long they stay for others to use.
+///
+/// It says nothing of requests: how long they are and how many run at one time is the engine's affair, or of whoever makes a
+/// ``KVCacheManager`` or an attention context.
 public struct KVCacheConfig: Sendable, Hashable {
   /// Tokens in a page.
   public enum PageSize: Sendable, Hashable {
@@ -17,7 +20,7 @@ public struct KVCacheConfig: Sendable, Hashable {
     case bytes(Int)
     /// A share, above 0 and at most 1, of the memory that is free on the device when the cache is made.
     case fractionOfFreeMemory(Double)
-    /// Enough for ``maxSequences`` sequences of ``maxSequenceLength`` tokens, but at most ``automaticFraction`` of the free memory.
+    /// Enough for as many sequences as there can be, each as long as it can be, but at most ``automaticFraction`` of the free memory.
     case automatic
   }
 
@@ -32,14 +35,6 @@ public struct KVCacheConfig: Sendable, Hashable {
   public var pageSize: PageSize
   /// How much memory the pages may take.
   public var budget: Budget
-  /// The most tokens of one sequence, prompt and generation together.
-  public var maxSequenceLength: Int
-  /// The most sequences that are in the cache at one time.
-  public var maxSequences: Int
-  /// The most tokens that one sequence adds in one step (its largest chunk); nil where a prompt may come whole.
-  ///
-  /// A sliding-window layer needs pages for its window and one chunk, so a bounded chunk is what makes windows save memory.
-  public var maxTokensPerStep: Int?
   /// Whether full pages whose tokens are known stay, as long as there is room, for sequences that begin with the same tokens.
   ///
   /// Keys and values of a token must depend on no later token: attention is causal. A linear cache never reuses.
@@ -51,22 +46,19 @@ public struct KVCacheConfig: Sendable, Hashable {
   public var retention: KVRetention
 
   public init(
-    dataType: DataType = .bf16, pageSize: PageSize = .tokens(32), budget: Budget = .automatic, maxSequenceLength: Int, maxSequences: Int,
-    maxTokensPerStep: Int? = nil, reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, retention: KVRetention = .normal
+    dataType: DataType = .bf16, pageSize: PageSize = .tokens(32), budget: Budget = .automatic,
+    reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, retention: KVRetention = .normal
   ) {
     self.dataType = dataType
     self.pageSize = pageSize
     self.budget = budget
-    self.maxSequenceLength = maxSequenceLength
-    self.maxSequences = maxSequences
-    self.maxTokensPerStep = maxTokensPerStep
     self.reusesPrefixes = reusesPrefixes
     self.reusesPartialPages = reusesPartialPages
     self.retention = retention
   }
 
-  /// Tokens in a page, with the linear cache's page spelled out.
-  public var tokensPerPage: Int {
+  /// Tokens in a page, with the linear cache's page spelled out: it is as long as the longest sequence.
+  public func tokensPerPage(maxSequenceLength: Int) -> Int {
     switch pageSize {
     case .tokens(let count): count
     case .linear: maxSequenceLength
@@ -78,9 +70,6 @@ public struct KVCacheConfig: Sendable, Hashable {
     func check(_ holds: Bool, _ option: String, _ value: @autoclosure () -> String, _ wanted: String) throws(KVCacheError) {
       if !holds { throw .invalidConfiguration(option: option, value: value(), wanted: wanted) }
     }
-    try check(maxSequenceLength >= 1, "maxSequenceLength", "\(maxSequenceLength)", "at least 1")
-    try check(maxSequences >= 1, "maxSequences", "\(maxSequences)", "at least 1")
-    if let most = maxTokensPerStep { try check(most >= 1, "maxTokensPerStep", "\(most)", "at least 1") }
     if case .tokens(let count) = pageSize {
       let isPower = count >= 1 && count <= Self.mostTokensPerPage && count & (count - 1) == 0
       try check(isPower, "pageSize", "\(count)", "a power of two up to \(Self.mostTokensPerPage), or linear")

@@ -22,9 +22,13 @@ public struct KVCacheDemand: Sendable, Hashable, Codable {
 }
 
 extension KVCacheConfig {
-  /// What one sequence of ``maxSequenceLength`` tokens takes of each pool that these layers form.
-  public func demand(of layers: [KVLayerSpec]) -> [KVCacheDemand] {
-    KVCacheManager.demands(layers, config: self, chunk: maxTokensPerStep ?? maxSequenceLength).map {
+  /// What one sequence of `maxSequenceLength` tokens takes of each pool that these layers form.
+  /// - Parameter maxTokensPerStep: the most of them that one step adds; nil where they may come whole.
+  public func demand(of layers: [KVLayerSpec], maxSequenceLength: Int, maxTokensPerStep: Int? = nil) -> [KVCacheDemand] {
+    KVCacheManager.demands(
+      layers, maxSequenceLength: maxSequenceLength, chunk: maxTokensPerStep ?? maxSequenceLength,
+      pageSize: tokensPerPage(maxSequenceLength: maxSequenceLength)
+    ).map {
       KVCacheDemand(
         window: $0.key.window, layerCount: $0.layers.count, bytesPerPage: $0.bytesPerPage, pages: $0.pagesPerSequence)
     }

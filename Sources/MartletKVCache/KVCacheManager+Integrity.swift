@@ -8,11 +8,11 @@ extension KVCacheManager {
   /// tree agrees with the pools and with the sequences.
   /// - Throws: ``KVCacheError/Code/integrity`` with the first thing that is wrong.
   public func checkIntegrity() throws(KVCacheError) {
-    guard slots.count + freeSlots.count == config.maxSequences, Set(slots.values).union(freeSlots).count == config.maxSequences else {
-      throw .integrity("\(slots.count) sequences and \(freeSlots.count) free slots do not make \(config.maxSequences) distinct slots")
+    guard slots.count + freeSlots.count == maxSequences, Set(slots.values).union(freeSlots).count == maxSequences else {
+      throw .integrity("\(slots.count) sequences and \(freeSlots.count) free slots do not make \(maxSequences) distinct slots")
     }
-    for (id, slot) in slots where computedLengths[slot] > lengths[slot] || lengths[slot] > config.maxSequenceLength {
-      throw .integrity("sequence \(id): \(computedLengths[slot]) computed of \(lengths[slot]) tokens, at most \(config.maxSequenceLength)")
+    for (id, slot) in slots where computedLengths[slot] > lengths[slot] || lengths[slot] > maxSequenceLength {
+      throw .integrity("sequence \(id): \(computedLengths[slot]) computed of \(lengths[slot]) tokens, at most \(maxSequenceLength)")
     }
     for index in pools.indices { try check(pools[index], name: "pool \(index)") }
     if let prefixes { try check(prefixes) }

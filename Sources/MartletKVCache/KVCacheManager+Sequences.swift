@@ -35,7 +35,7 @@ extension KVCacheManager {
     let slot = slot(of: id)
     enforce(length >= lengths[slot], "sequence \(id) has \(lengths[slot]) tokens and cannot be extended to \(length)")
     enforce(
-      length <= config.maxSequenceLength, "sequence \(id) of \(length) tokens: the longest sequence has \(config.maxSequenceLength)")
+      length <= maxSequenceLength, "sequence \(id) of \(length) tokens: the longest sequence has \(maxSequenceLength)")
     for pool in pools.indices where pools[pool].pagesNeeded(slot: slot, to: length) > pools[pool].availableCount { return false }
     for pool in pools.indices {
       evict(from: pool, untilFree: pools[pool].pagesNeeded(slot: slot, to: length))
@@ -132,11 +132,11 @@ extension KVCacheManager {
 
   /// Why a sequence of `length` tokens, computed at most `chunk` tokens a step, can never fit, in words; nil where it can.
   public func obstacle(toLength length: Int, chunk: Int? = nil) -> String? {
-    if length > config.maxSequenceLength {
-      return "\(length) tokens are more than the longest sequence of \(config.maxSequenceLength) (maxSequenceLength)"
+    if length > maxSequenceLength {
+      return "\(length) tokens are more than the longest sequence of \(maxSequenceLength) (maxSequenceLength)"
     }
     for pool in pools.indices {
-      let needed = peakPages(length: length, chunk: chunk ?? config.maxTokensPerStep ?? length, pool: pool)
+      let needed = peakPages(length: length, chunk: chunk ?? maxTokensPerStep ?? length, pool: pool)
       if needed > pools[pool].pageCount {
         let kind = pools[pool].key.window.map { "layers with a window of \($0)" } ?? "layers without a window"
         return "\(length) tokens need \(needed) pages of \(pageSize) tokens in the \(kind), and the budget of \(budgetByteCount) bytes has "

@@ -14,6 +14,14 @@ public import MartletCore
 public final class KVCacheManager {
   /// What the cache was asked to be.
   public let config: KVCacheConfig
+  /// The most tokens of one sequence, prompt and generation together.
+  public let maxSequenceLength: Int
+  /// The most sequences that are in the cache at one time.
+  public let maxSequences: Int
+  /// The most tokens that one sequence adds in one step; nil where a prompt may come whole.
+  public let maxTokensPerStep: Int?
+  /// Tokens in a page.
+  public let pageSize: Int
   /// What each layer asked for.
   public let layers: [KVLayerSpec]
   /// The bytes that the budget allows, as it was understood when the cache was made.
@@ -46,25 +54,44 @@ public final class KVCacheManager {
   var prefixCounts = KVCacheStatistics.Prefixes()
 
   /// Reserves the storage of all layers.
-  /// - Parameter queue: the queue of the kernels that will read and write the pages; nil makes one, which they must take.
-  /// - Throws: ``KVCacheError`` where the configuration or the budget cannot work, `DeviceError` where the memory is not available.
-  public init(layers: [KVLayerSpec], config: KVCacheConfig, on device: any Device, queue: (any DeviceQueue)? = nil) throws {
+  /// - Parameters:
+  ///   - layers: what each layer stores.
+  ///   - config: how it is cached.
+  ///   - maxSequenceLength: the most tokens of one sequence, prompt and generation together.
+  ///   - maxSequences: the most sequences that are in the cache at one time.
+  ///   - maxTokensPerStep: the most tokens that one sequence adds in one step (its largest chunk); nil where a prompt may come whole. A
+  ///     sliding-window layer needs pages for its window and one chunk, so a bounded chunk is what makes windows save memory.
+  ///   - device: where the pages lie.
+  ///   - queue: the queue of the kernels that will read and write the pages; nil makes one, which they must take.
+  /// - Throws: ``KVCacheError`` where the configuration, a limit or the budget cannot work, `DeviceError` where the memory is not available.
+  public init(
+    layers: [KVLayerSpec], config: KVCacheConfig, maxSequenceLength: Int, maxSequences: Int, maxTokensPerStep: Int? = nil,
+    on device: any Device, queue: (any DeviceQueue)? = nil
+  ) throws {
     try config.validate()
-    let pageSize = config.tokensPerPage
+    for (limit, value) in [
+      ("maxSequenceLength", maxSequenceLength), ("maxSequences", maxSequences), ("maxTokensPerStep", maxTokensPerStep ?? 1),
+    ] where value < 1 {
+      throw KVCacheError.invalidConfiguration(option: limit, value: "\(value)", wanted: "at least 1")
+    }
+    let pageSize = config.tokensPerPage(maxSequenceLength: maxSequenceLength)
     for (index, layer) in layers.enumerated() where layer.layout.pageSize != pageSize {
       throw KVCacheError.layerMismatch(
         layer: index, reason: "its layout has pages of \(layer.layout.pageSize) tokens, the configuration \(pageSize)")
     }
-    let chunk = config.maxTokensPerStep ?? config.maxSequenceLength
-    let demands = Self.demands(layers, config: config, chunk: chunk)
-    let wanted = demands.reduce(0) { $0 + $1.bytesPerPage * $1.pagesPerSequence * config.maxSequences }
+    let chunk = maxTokensPerStep ?? maxSequenceLength
+    let demands = Self.demands(layers, maxSequenceLength: maxSequenceLength, chunk: chunk, pageSize: pageSize)
+    let wanted = demands.reduce(0) { $0 + $1.bytesPerPage * $1.pagesPerSequence * maxSequences }
     let budget =
       switch config.budget {
       case .bytes(let bytes): bytes
       case .fractionOfFreeMemory(let fraction): Int(Double(device.availableByteCount) * fraction)
       case .automatic: min(wanted, Int(Double(device.availableByteCount) * KVCacheConfig.automaticFraction))
       }
-    guard let pages = KVCacheBudget.pages(demands, budget: budget, config: config) else {
+    guard
+      let pages = KVCacheBudget.pages(
+        demands, budget: budget, maxSequenceLength: maxSequenceLength, maxSequences: maxSequences, chunk: chunk, pageSize: pageSize)
+    else {
       throw KVCacheError.budgetTooSmall(
         budget: budget, needed: demands.reduce(0) { $0 + $1.bytesPerPage }, pageSize: pageSize, pools: demands.count)
     }
@@ -78,31 +105,35 @@ public final class KVCacheManager {
       storage.append(try device.makeTensor(Shape(pages[poolOfLayer[index]], elements), layer.layout.dataType))
     }
     self.config = config
+    self.maxSequenceLength = maxSequenceLength
+    self.maxSequences = maxSequences
+    self.maxTokensPerStep = maxTokensPerStep
+    self.pageSize = pageSize
     self.layers = layers
     self.device = device
     self.queue = queue ?? device.makeQueue()
     self.budgetByteCount = budget
     self.storage = storage
     self.poolOfLayer = poolOfLayer
-    let maxPagesPerSequence = (config.maxSequenceLength + pageSize - 1) / pageSize
+    let maxPagesPerSequence = (maxSequenceLength + pageSize - 1) / pageSize
     pools = demands.indices.map {
       KVPool(
-        demands[$0], pageCount: pages[$0], pageSize: pageSize, maxPagesPerSequence: maxPagesPerSequence, slots: config.maxSequences)
+        demands[$0], pageCount: pages[$0], pageSize: pageSize, maxPagesPerSequence: maxPagesPerSequence, slots: maxSequences)
     }
-    freeSlots = (0..<config.maxSequences).reversed()
-    lengths = Array(repeating: 0, count: config.maxSequences)
-    computedLengths = Array(repeating: 0, count: config.maxSequences)
-    cursors = Array(repeating: PrefixCursor(), count: config.maxSequences)
-    retentions = Array(repeating: config.retention, count: config.maxSequences)
-    slots.reserveCapacity(config.maxSequences)
+    freeSlots = (0..<maxSequences).reversed()
+    lengths = Array(repeating: 0, count: maxSequences)
+    computedLengths = Array(repeating: 0, count: maxSequences)
+    cursors = Array(repeating: PrefixCursor(), count: maxSequences)
+    retentions = Array(repeating: config.retention, count: maxSequences)
+    slots.reserveCapacity(maxSequences)
     if config.reusesPrefixes && config.pageSize != .linear {
       prefixes = PrefixTree(
-        capacity: Self.prefixCapacity(pools, sequencePages: maxPagesPerSequence * config.maxSequences), pageSize: pageSize,
+        capacity: Self.prefixCapacity(pools, sequencePages: maxPagesPerSequence * maxSequences), pageSize: pageSize,
         poolCount: pools.count)
     }
   }
 
-  static func demands(_ layers: [KVLayerSpec], config: KVCacheConfig, chunk: Int) -> [KVPoolDemand] {
+  static func demands(_ layers: [KVLayerSpec], maxSequenceLength: Int, chunk: Int, pageSize: Int) -> [KVPoolDemand] {
     var keys: [KVPool.Key] = []
     var members: [[Int]] = []
     for (index, layer) in layers.enumerated() {
@@ -118,7 +149,7 @@ public final class KVCacheManager {
       KVPoolDemand(
         key: key, layers: members, bytesPerPage: members.reduce(0) { $0 + layers[$1].layout.pageByteCount },
         pagesPerSequence: KVCacheBudget.peakPages(
-          length: config.maxSequenceLength, chunk: chunk, window: key.window, pageSize: config.tokensPerPage))
+          length: maxSequenceLength, chunk: chunk, window: key.window, pageSize: pageSize))
     }
   }
 }
@@ -126,10 +157,8 @@ public final class KVCacheManager {
 // MARK: - Storage and pools
 
 extension KVCacheManager {
-  /// Tokens in a page.
-  public var pageSize: Int { config.tokensPerPage }
   /// The width of a page table: pages of a sequence of the greatest length.
-  public var maxPagesPerSequence: Int { (config.maxSequenceLength + pageSize - 1) / pageSize }
+  public var maxPagesPerSequence: Int { (maxSequenceLength + pageSize - 1) / pageSize }
   /// Pools of layers that share page ids.
   public var poolCount: Int { pools.count }
 

@@ -98,7 +98,7 @@ extension KVCacheManager {
       case .bytes: "given in bytes"
       case .fractionOfFreeMemory(let fraction): "\(fraction) of the free memory"
       case .automatic:
-        "chosen: enough for \(config.maxSequences) sequences of \(config.maxSequenceLength) tokens, at most "
+        "chosen: enough for \(maxSequences) sequences of \(maxSequenceLength) tokens, at most "
           + "\(KVCacheConfig.automaticFraction) of the free memory"
       }
     return KVCacheStatistics(

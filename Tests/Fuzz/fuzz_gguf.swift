@@ -96,8 +96,9 @@ private func loadModel(of file: GGUFFile) {
     let configuration = try ModelConfiguration(file)
     // Sizes below the limits are a model's own affair, and so is the memory that it takes.
     guard configuration.contextLength <= 1024, configuration.hiddenSize <= 1024, configuration.feedForwardSize <= 1024 else { return }
-    let cache = KVCacheConfig(dataType: .f32, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1)
-    let context = AttentionContext(device: device, kvCache: cache, maxNumRequests: 1, maxNumTokens: 16, workerCount: 1)
+    let cache = KVCacheConfig(dataType: .f32, pageSize: .tokens(16))
+    let context = AttentionContext(
+      device: device, kvCache: cache, maxNumRequests: 1, maxNumTokens: 16, maxSequenceLength: 64, workerCount: 1)
     _ = try ModelRegistry.builtIn.architecture(of: file).load(
       file,
       in: ModelContext(attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: "TRTLLM"), maxLogitRows: 1))

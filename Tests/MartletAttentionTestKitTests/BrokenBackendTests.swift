@@ -67,6 +67,19 @@ struct BrokenBackendTests {
     #expect(ConformanceSubject(FaultyAttention<NoFault>.self, obstacles: named).run(example, on: target).verdict.isFailure)
   }
 
+  @Test("nothing to blame where a metadata refuses masks that its setup names")
+  func masks() throws {
+    let target = try target()
+    let subject = ConformanceSubject(CausalAttention.self)
+    for mask in ConformanceCase.Mask.allCases where mask == .custom || mask == .full {
+      let result = subject.run(ConformanceCase(backend: subject.name, phase: .context, mask: mask), on: target)
+      #expect(result.verdict == .refused(["it has causal masks alone; choose another attention backend"]), "\(result)")
+    }
+    // What it takes, it must compute.
+    let result = subject.run(ConformanceCase(backend: subject.name, phase: .context), on: target)
+    #expect(result.verdict.isFailure)
+  }
+
   @Test("results that depend on the place in the batch or on the page size by one bit")
   func laws() throws {
     let devices: [any Device] = [try CPUDevice(threads: 1)]
@@ -89,5 +102,25 @@ struct BrokenBackendTests {
     #expect(!report.isPassed && report.brokenLaws.isEmpty)
     #expect(!report.failedCells.isEmpty && report.failedCells.allSatisfy { $0.example.mask == .sinks || $0.example.mask == .all })
     #expect(report.cells.contains { $0.verdict == .passed })
+    #expect(report.unserved.isEmpty)
+  }
+
+  @Test("and a backend that refuses everything has not passed")
+  func refusal() async throws {
+    let target = try target()
+    func report(_ refused: Set<ConformanceCase.Phase> = []) async -> Verification.Report {
+      var verification = Verification(
+        [ConformanceSubject(FaultyAttention<AllRefused>.self, refusedPhases: refused)], on: target, lawDevices: [target.device],
+        concurrency: 2)
+      verification.strength = .kvTypes
+      return await verification.run()
+    }
+    let all = await report()
+    #expect(!all.isPassed && all.failedCells.isEmpty && all.brokenLaws.isEmpty)
+    #expect(all.refusedCells.count == all.cells.count)
+    #expect(all.unserved.count == ConformanceCase.Phase.allCases.count + 1)
+    #expect(all.unserved.contains { $0.hasPrefix("AllRefused phase=cross: refused in every one of ") })
+    // What the backend says that it refuses is its own affair; that no law was asked remains.
+    #expect(await report(Set(ConformanceCase.Phase.allCases)).unserved == ["AllRefused: no law could be asked of it"])
   }
 }

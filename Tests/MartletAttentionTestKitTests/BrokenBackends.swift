@@ -5,6 +5,7 @@
 import MartletAttention
 import MartletCore
 import MartletKVCache
+import Synchronization
 
 /// A fault, as changes of what the golden backend is given and of what it gives.
 protocol Fault {
@@ -176,4 +177,48 @@ enum UnroundedKeys: Fault {
 /// Refuses what its table does not name.
 enum UnexpectedObstacle: Fault {
   static func obstacles(_ layer: AttentionLayerSpec) -> [String] { layer.headDim == 96 ? ["it cannot do heads of 96; choose another"] : [] }
+}
+
+/// Refuses all.
+enum AllRefused: Fault {
+  static func obstacles(_ layer: AttentionLayerSpec) -> [String] { ["it does nothing; choose another"] }
+}
+
+/// Ends the process in one forward, if nobody has said before that it did.
+enum EndsOnce: Fault {
+  /// Forwards until then; nil never ends.
+  static let remaining = Mutex<Int?>(nil)
+
+  /// The small ones are enough.
+  static func obstacles(_ layer: AttentionLayerSpec) -> [String] { layer.headDim > 96 ? ["it has no heads above 96"] : [] }
+  static func change(_ inputs: inout AttentionInputs) {
+    let isEnd = remaining.withLock { remaining in
+      remaining = remaining.map { $0 - 1 }
+      return remaining == 0
+    }
+    if isEnd { fatalError("a forward too many") }
+  }
+}
+
+/// Refuses masks when its metadata is made; computes nothing.
+final class CausalAttention: AttentionBackend {
+  final class Metadata: AttentionMetadata {
+    required init(_ setup: Setup) throws {
+      guard setup.masks == [.causal] else {
+        throw AttentionError.obstacles(
+          backend: CausalAttention.name, layer: setup.layers[0].layerIndex,
+          reasons: ["it has causal masks alone; choose another attention backend"])
+      }
+      try super.init(setup)
+    }
+  }
+
+  static let name = "CausalAttention"
+  static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
+  static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] { [] }
+  static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
+    VanillaAttention.kvLayout(for: layer, in: context)
+  }
+  init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {}
+  func forward(_ inputs: AttentionInputs, metadata: Metadata, output: AttentionOutput, on queue: any DeviceQueue) throws {}
 }

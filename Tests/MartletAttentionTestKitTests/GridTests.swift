@@ -16,7 +16,7 @@ struct GridTests {
   }
 
   private func expectPassed(_ grid: ConformanceGrid, on target: ConformanceTarget) async {
-    let results = await grid.run(on: target, concurrency: HostLimits().processorCount)
+    let results = await grid.run(on: target, concurrency: CPULimits().processorCount)
     #expect(results.count == grid.cases.count)
     for result in results where result.verdict.isFailure { Issue.record("\(result)") }
     print("conformance grid on \(target.device.summary): \(results.count) cells")

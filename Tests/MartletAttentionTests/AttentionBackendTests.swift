@@ -13,8 +13,8 @@ struct AttentionBackendTests {
   private func context(_ pageSize: KVCacheConfig.PageSize = .tokens(32), type: DataType = .bf16) throws -> AttentionContext {
     AttentionContext(
       device: try CPUDevice(threads: 1),
-      kvCache: KVCacheConfig(dataType: type, pageSize: pageSize, maxSequenceLength: 128, maxSequences: 2),
-      maxNumRequests: 2, maxNumTokens: 64)
+      kvCache: KVCacheConfig(dataType: type, pageSize: pageSize),
+      maxNumRequests: 2, maxNumTokens: 64, maxSequenceLength: 128)
   }
 
   @Test("are found by name in any case, and unknown names list the known ones")
@@ -90,7 +90,7 @@ struct AttentionBackendTests {
     let spec = AttentionLayerSpec(
       layerIndex: 0, numHeads: 4, headDim: 64, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 64)))
     let bench = try AttentionRuntime(
-      backend, [spec], cache: KVCacheConfig(dataType: .f32, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1))
+      backend, [spec], cache: KVCacheConfig(dataType: .f32, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 1)
     bench.describe([.context(1, 21)])
     try bench.metadata.prepare()
     let all = try bench.device.makeTensor(Shape(21, spec.fusedWidth), .f32)
@@ -139,7 +139,7 @@ struct AttentionBackendTests {
     // One backend reads fused inputs as they are, the other has the layer split them.
     let type = try AttentionBackendRegistry.builtIn.backend(named: isFused ? "TRTLLM" : "VANILLA")
     let layer = try AttentionLayer(spec, backend: type, in: context)
-    let manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: context.kvCache!, on: context.device)
+    let manager = try KVCacheManager(layers: [layer.kvLayerSpec], in: context)
     #expect(manager.addSequence(0) && manager.extend(0, to: 2))
     let metadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: manager.queue))

@@ -19,7 +19,7 @@ struct AttentionMetadataTests {
 
   private func bench(_ backend: String = "VANILLA", maxRequests: Int = 4, maxTokens: Int = 64) throws -> AttentionRuntime {
     try AttentionRuntime(
-      backend, Self.specs(), cache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 4), maxRequests: maxRequests,
+      backend, Self.specs(), cache: KVCacheConfig(pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 4, maxRequests: maxRequests,
       maxTokens: maxTokens)
   }
 
@@ -168,7 +168,7 @@ struct AttentionMetadataTests {
   func planCounts() throws {
     let specs = (0..<6).map { AttentionLayerSpec(layerIndex: $0, numHeads: 4, headDim: 16, numKVHeads: 2, window: $0 % 3 == 2 ? 8 : nil) }
     let bench = try AttentionRuntime(
-      "TRTLLM", specs, cache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 4))
+      "TRTLLM", specs, cache: KVCacheConfig(pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 4)
     let metadata = try #require(bench.metadata as? TrtllmMetadata)
     #expect(Set(metadata.planKeys) == [AttentionPlanKey(specs[0], mask: .causal), AttentionPlanKey(specs[2], mask: .causal)])
     for step in 1...3 {

@@ -60,8 +60,9 @@ final class AttentionRuntime {
   private let logSumExp: [Tensor]
 
   init(
-    _ backend: String, _ specs: [AttentionLayerSpec], cache: KVCacheConfig?, maxRequests: Int = 8, maxTokens: Int = 512, threads: Int = 1,
-    workers: Int? = nil, masks: Set<AttentionMask> = [.causal], maxSequenceLength: Int? = nil, instructionSet: String? = nil,
+    _ backend: String, _ specs: [AttentionLayerSpec], cache: KVCacheConfig?, maxSequenceLength: Int? = nil, maxSequences: Int? = nil,
+    maxRequests: Int = 8, maxTokens: Int = 512, threads: Int = 1,
+    workers: Int? = nil, masks: Set<AttentionMask> = [.causal], instructionSet: String? = nil,
     flashInferLayout: FlashInferAttention.Layout = .hnd
   ) throws {
     let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
@@ -70,7 +71,8 @@ final class AttentionRuntime {
       workerCount: workers ?? threads, flashInferLayout: flashInferLayout)
     let type = try AttentionBackendRegistry.builtIn.backend(named: backend)
     let layers = try specs.map { try AttentionLayer($0, backend: type, in: context) }
-    let manager = try cache.map { try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: $0, on: device) }
+    let manager =
+      cache == nil ? nil : try KVCacheManager(layers: layers.map(\.kvLayerSpec), in: context, maxSequences: maxSequences)
     self.device = device
     self.layers = layers
     self.manager = manager

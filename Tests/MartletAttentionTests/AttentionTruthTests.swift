@@ -111,7 +111,7 @@ struct AttentionTruthTests {
   ) throws -> AttentionRuntime {
     try AttentionRuntime(
       backend, [example.spec(try CPUDevice(threads: 1))],
-      cache: KVCacheConfig(dataType: example.type, pageSize: example.pageSize, maxSequenceLength: Self.maxLength, maxSequences: 4),
+      cache: KVCacheConfig(dataType: example.type, pageSize: example.pageSize), maxSequenceLength: Self.maxLength, maxSequences: 4,
       workers: workers, masks: masks, instructionSet: instructionSet, flashInferLayout: flashInferLayout)
   }
 
@@ -243,7 +243,7 @@ struct AttentionTruthTests {
         AttentionLayerSpec(layerIndex: index, numHeads: 3, headDim: 32, numKVHeads: 1, window: window)
       }
       let bench = try AttentionRuntime(
-        backend, specs, cache: KVCacheConfig(pageSize: .tokens(64), maxSequenceLength: 1400, maxSequences: 2), maxTokens: 1300,
+        backend, specs, cache: KVCacheConfig(pageSize: .tokens(64)), maxSequenceLength: 1400, maxSequences: 2, maxTokens: 1300,
         threads: threads, workers: workers)
       try bench.step([.context(1, 1250)])
       try bench.step([.context(2, 40), .generation(1)])
@@ -318,7 +318,7 @@ struct AttentionTruthTests {
     func outputs(_ config: QuantConfig, scale: Float) throws -> AttentionRuntime {
       var spec = AttentionLayerSpec(layerIndex: 0, numHeads: 4, headDim: 32, numKVHeads: 2)
       spec.quantConfig = config
-      let bench = try AttentionRuntime(backend, [spec], cache: KVCacheConfig(maxSequenceLength: 64, maxSequences: 2))
+      let bench = try AttentionRuntime(backend, [spec], cache: KVCacheConfig(), maxSequenceLength: 64, maxSequences: 2)
       bench.outputScale = scale
       try bench.step([.context(1, 33), .context(2, 5)])
       try bench.step([.generation(1), .generation(2)])

@@ -10,11 +10,11 @@ import Testing
 
 @Suite("All backends agree")
 struct BackendAgreementTests {
-  private static let cache = KVCacheConfig(dataType: .f32, pageSize: .tokens(16), maxSequenceLength: 128, maxSequences: 4)
+  private static let cache = KVCacheConfig(dataType: .f32, pageSize: .tokens(16))
   private static let windowed = AttentionLayerSpec(layerIndex: 0, numHeads: 4, headDim: 16, numKVHeads: 2, window: 8)
 
   private func runtime(_ backend: String, _ spec: AttentionLayerSpec = windowed) throws -> AttentionRuntime {
-    try AttentionRuntime(backend, [spec], cache: Self.cache, masks: [.causal, .full, .custom])
+    try AttentionRuntime(backend, [spec], cache: Self.cache, maxSequenceLength: 128, maxSequences: 4, masks: [.causal, .full, .custom])
   }
 
   @Test("on bits within a window whose earlier pages went back")
@@ -58,7 +58,7 @@ struct BackendAgreementTests {
     let runtime = try runtime(backend, spec)
     try runtime.step([.context(1, 20)])
     let manager = try #require(runtime.manager)
-    let context = AttentionContext(device: runtime.device, kvCache: Self.cache, maxNumRequests: 4, maxNumTokens: 64)
+    let context = AttentionContext(device: runtime.device, kvCache: Self.cache, maxNumRequests: 4, maxNumTokens: 64, maxSequenceLength: 128)
     let vanilla = try AttentionLayer(spec, backend: VanillaAttention.self, in: context)
     #expect(vanilla.kvLayerSpec.layout != manager.layers[0].layout)
     let metadata = try vanilla.makeMetadata(AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager))

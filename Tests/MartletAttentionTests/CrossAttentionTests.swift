@@ -25,13 +25,13 @@ struct CrossAttentionTests {
     [DataType.f32, .bf16, .i8, nil])
   func truth(backend: String, type: DataType?) throws {
     let device = try CPUDevice(threads: 1)
-    let config = type.map { KVCacheConfig(dataType: $0, pageSize: .tokens(16), maxSequenceLength: Self.maxLength, maxSequences: 2) }
+    let config = type.map { KVCacheConfig(dataType: $0, pageSize: .tokens(16)) }
     let context = AttentionContext(
       device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: 16, maxSequenceLength: Self.maxLength, workerCount: 2)
     let spec = AttentionLayerSpec(
       layerIndex: 0, numHeads: 4, headDim: 32, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 32)))
     let layer = try AttentionLayer(spec, backend: AttentionBackendRegistry.builtIn.backend(named: backend), in: context)
-    let manager = try config.map { try KVCacheManager(layers: [layer.kvLayerSpec], config: $0, on: device) }
+    let manager = config == nil ? nil : try KVCacheManager(layers: [layer.kvLayerSpec], in: context)
     let queue = device.makeQueue()
     let metadata = try layer.makeMetadata(
       AttentionMetadata.Setup(

@@ -12,7 +12,7 @@ import Testing
 struct FlashInferTests {
   private func bench(_ specs: [AttentionLayerSpec], maxTokens: Int = 64) throws -> AttentionRuntime {
     try AttentionRuntime(
-      "FLASHINFER", specs, cache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 4), maxRequests: 4,
+      "FLASHINFER", specs, cache: KVCacheConfig(pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 4, maxRequests: 4,
       maxTokens: maxTokens)
   }
 

@@ -19,8 +19,8 @@ struct PartialPageTests {
       let specs = [nil, 20, 3, 1].enumerated().map { index, window in
         AttentionLayerSpec(layerIndex: index, numHeads: 4, headDim: 32, numKVHeads: 2, window: window)
       }
-      let config = KVCacheConfig(dataType: type, pageSize: .tokens(Self.pageSize), maxSequenceLength: 96, maxSequences: 2)
-      return try AttentionRuntime(backend, specs, cache: config, maxTokens: 96)
+      let config = KVCacheConfig(dataType: type, pageSize: .tokens(Self.pageSize))
+      return try AttentionRuntime(backend, specs, cache: config, maxSequenceLength: 96, maxSequences: 2, maxTokens: 96)
     }
     let copying = try bench()
     let plain = try bench()

@@ -18,8 +18,8 @@ struct SharedPrefixTests {
       let specs = [nil, 2000, 300].enumerated().map { index, window in
         AttentionLayerSpec(layerIndex: index, numHeads: 6, headDim: 32, numKVHeads: 2, window: window)
       }
-      let config = KVCacheConfig(dataType: type, pageSize: .tokens(32), maxSequenceLength: 1400, maxSequences: 6)
-      return try AttentionRuntime(backend, specs, cache: config, maxTokens: 1200, workers: 2)
+      let config = KVCacheConfig(dataType: type, pageSize: .tokens(32))
+      return try AttentionRuntime(backend, specs, cache: config, maxSequenceLength: 1400, maxSequences: 6, maxTokens: 1200, workers: 2)
     }
     let steps: [[Piece]] = [
       ids.map { .context($0, 3 + $0) } + [.generation(1)], ids.map { .generation($0) } + [.generation(1, 2)],

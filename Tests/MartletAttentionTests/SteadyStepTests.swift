@@ -34,8 +34,9 @@ struct SteadyStepTests {
   @Test("on graph metadata allocates nothing and moves nothing, over a thousand steps", arguments: ["TRTLLM", "FLASHINFER"])
   func thousandSteps(backend: String) throws {
     let device = try CPUDevice(threads: 1)
-    let config = KVCacheConfig(pageSize: .tokens(32), maxSequenceLength: 1700, maxSequences: 4)
-    let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 600, workerCount: 2)
+    let config = KVCacheConfig(pageSize: .tokens(32))
+    let context = AttentionContext(
+      device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 600, maxSequenceLength: 1700, workerCount: 2)
     let norm = HeadNorm(weight: try device.makeTensor(Shape(16), .f32), epsilon: 1e-6)
     let rope = PositionalEmbeddingParams(RopeParams(dim: 16))
     let specs = [
@@ -47,7 +48,7 @@ struct SteadyStepTests {
     ]
     let type = try AttentionBackendRegistry.builtIn.backend(named: backend)
     let layers = try specs.map { try AttentionLayer($0, backend: type, in: context) }
-    let manager = try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: config, on: device)
+    let manager = try KVCacheManager(layers: layers.map(\.kvLayerSpec), in: context)
     let queue = device.makeQueue()
     let setup = AttentionMetadata.Setup(context: context, layers: specs, kvCacheManager: manager, queue: queue)
     let prefill = try layers[0].makeMetadata(setup)
@@ -122,8 +123,8 @@ struct SteadyStepTests {
     // Room for about two of six texts, of which each two begin alike.
     let manager = try KVCacheManager(
       layers: layers,
-      config: KVCacheConfig(
-        pageSize: .tokens(16), budget: .bytes(3 * 30 * 16 * 32), maxSequenceLength: 200, maxSequences: 2, maxTokensPerStep: 64),
+      config: KVCacheConfig(pageSize: .tokens(16), budget: .bytes(3 * 30 * 16 * 32)), maxSequenceLength: 200, maxSequences: 2,
+      maxTokensPerStep: 64,
       on: CPUDevice(threads: 1))
     let texts: [[Int32]] = (0..<6).map { text in
       let parted = 75 + 5 * text

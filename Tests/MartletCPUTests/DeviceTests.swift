@@ -102,7 +102,7 @@ import Testing
 /// `proc` and `sys` of an imagined machine.
 private struct ImaginedMachine: ~Copyable {
   let root = NSTemporaryDirectory() + "martlet-limits-\(UUID().uuidString)"
-  var limits: HostLimits { HostLimits(root: root) }
+  var limits: CPULimits { CPULimits(root: root) }
 
   init(_ files: [String: String]) throws {
     for (path, text) in files {

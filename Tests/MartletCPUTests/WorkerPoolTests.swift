@@ -119,6 +119,21 @@ private func eventually(_ condition: () -> Bool) -> Bool {
     #expect(game.pool.scratchByteCount == 1000)
   }
 
+  @Test(arguments: [1, 3]) func `calls a closure for every task, with a worker's scratch`(threads: Int) throws {
+    let pool = try WorkerPool(threadCount: threads, scratchByteCount: 256)
+    let calls = Mutex([Int](repeating: 0, count: 100)), others = Atomic(0)
+    for _ in 0..<10 {
+      pool.run(taskCount: 100) { task, worker, scratch in
+        // Nobody else has the scratch while the task runs.
+        scratch.storeBytes(of: task, as: Int.self)
+        calls.withLock { $0[task] += 1 }
+        let isOwn = scratch.load(as: Int.self) == task && scratch.count == 256 && (0..<threads).contains(worker)
+        if !isOwn { others.wrappingAdd(1, ordering: .relaxed) }
+      }
+    }
+    #expect(calls.withLock { $0 } == [Int](repeating: 10, count: 100) && others.load(ordering: .relaxed) == 0)
+  }
+
   @Test func `lets several callers take turns`() throws {
     let pool = try WorkerPool(threadCount: 3, scratchByteCount: 64)
     let callers = 4, runs = 2000, taskCount = 7

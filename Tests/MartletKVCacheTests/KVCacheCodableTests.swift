@@ -22,31 +22,26 @@ struct KVCacheCodableTests {
   @Test("a configuration is what it says, and comes back")
   func configuration() throws {
     let config = KVCacheConfig(
-      dataType: .f8e4m3, pageSize: .tokens(64), budget: .bytes(1 << 20), maxSequenceLength: 512, maxSequences: 3, maxTokensPerStep: 128,
-      reusesPrefixes: true, reusesPartialPages: false, retention: .high)
+      dataType: .f8e4m3, pageSize: .tokens(64), budget: .bytes(1 << 20), reusesPrefixes: true, reusesPartialPages: false, retention: .high)
     let written =
-      #"{"budget":{"bytes":1048576},"dtype":"f8e4m3","max_sequence_length":512,"max_sequences":3,"max_tokens_per_step":128,"#
+      #"{"budget":{"bytes":1048576},"dtype":"f8e4m3","#
       + #""page_size":64,"retention":"high","reuses_partial_pages":false,"reuses_prefixes":true}"#
     #expect(try text(config) == written)
     #expect(try value(written) == config)
 
-    let linear = KVCacheConfig(
-      pageSize: .linear, budget: .fractionOfFreeMemory(0.25), maxSequenceLength: 8, maxSequences: 1, reusesPrefixes: false, retention: .low)
+    let linear = KVCacheConfig(pageSize: .linear, budget: .fractionOfFreeMemory(0.25), reusesPrefixes: false, retention: .low)
     let writtenLinear =
-      #"{"budget":{"fraction_of_free_memory":0.25},"dtype":"bf16","max_sequence_length":8,"max_sequences":1,"#
+      #"{"budget":{"fraction_of_free_memory":0.25},"dtype":"bf16","#
       + #""page_size":"linear","retention":"low","reuses_partial_pages":true,"reuses_prefixes":false}"#
     #expect(try text(linear) == writtenLinear)
     #expect(try value(writtenLinear) == linear)
   }
 
-  @Test("what a configuration leaves out has its default, and the limits have none")
+  @Test("what a configuration leaves out has its default")
   func defaults() throws {
-    #expect(
-      try value(#"{"max_sequence_length":8,"max_sequences":2}"#) == KVCacheConfig(maxSequenceLength: 8, maxSequences: 2))
-    #expect(
-      try value(#"{"max_sequence_length":8,"max_sequences":2,"budget":"automatic"}"#)
-        == KVCacheConfig(maxSequenceLength: 8, maxSequences: 2))
-    #expect(throws: DecodingError.self) { try value(#"{"max_sequences":2}"#, as: KVCacheConfig.self) }
+    #expect(try value("{}") == KVCacheConfig())
+    #expect(try value(#"{"budget":"automatic","dtype":"f16"}"#) == KVCacheConfig(dataType: .f16))
+    #expect(throws: DecodingError.self) { try value(#"{"dtype":"f12"}"#, as: KVCacheConfig.self) }
   }
 
   @Test("a word that is none is an error", arguments: [#""huge""#, "{}", #"{"bytes":1,"fraction_of_free_memory":1}"#, "3", "null"])
@@ -77,9 +72,10 @@ struct KVCacheCodableTests {
   @Test("statistics and demands come back")
   func reports() throws {
     let layer = KVLayerSpec(layout: .nhd(dataType: .f16, pageSize: 16, numKVHeads: 2, headDim: 8, valueHeadDim: 8), window: 32)
-    let config = KVCacheConfig(
-      pageSize: .tokens(16), budget: .bytes(4096), maxSequenceLength: 64, maxSequences: 1, maxTokensPerStep: 16)
-    let statistics = try KVCacheManager(layers: [layer], config: config, on: CPUDevice(threads: 1)).statistics
+    let config = KVCacheConfig(pageSize: .tokens(16), budget: .bytes(4096))
+    let statistics = try KVCacheManager(
+      layers: [layer], config: config, maxSequenceLength: 64, maxSequences: 1, maxTokensPerStep: 16, on: CPUDevice(threads: 1)
+    ).statistics
     let written =
       #"{"budget_bytes":4096,"budget_origin":"given in bytes","page_size":16,"pools":[{"bytes_per_page":1024,"cached_pages":0,"#
       + #""dtype":"f16","free_pages":4,"head_dim":8,"held_pages":0,"kv_heads":2,"layers":1,"pages":4,"value_head_dim":8,"window":32}],"#
@@ -87,7 +83,7 @@ struct KVCacheCodableTests {
     #expect(try text(statistics) == written)
     #expect(try value(written) == statistics)
 
-    let demand = config.demand(of: [layer])
+    let demand = config.demand(of: [layer], maxSequenceLength: 64, maxTokensPerStep: 16)
     // A chunk of 16 and 31 tokens before it lie in at most 4 pages.
     #expect(try text(demand) == #"[{"bytes_per_page":1024,"layers":1,"pages":4,"window":32}]"#)
     #expect(try value(text(demand)) == demand)

@@ -44,7 +44,7 @@ struct KVCacheContentsTests {
     let device = try CPUDevice(threads: 1)
     let manager = try KVCacheManager(
       layers: [KVLayerSpec(layout: kind.layout(type, page, heads, dim, valueDim), window: 12)],
-      config: KVCacheConfig(pageSize: .tokens(page), maxSequenceLength: 64, maxSequences: 2), on: device)
+      config: KVCacheConfig(pageSize: .tokens(page)), maxSequenceLength: 64, maxSequences: 2, on: device)
     #expect(manager.addSequence(1) && manager.addSequence(2))
     #expect(manager.extend(2, to: 20) && manager.extend(1, to: 29))
     // Small integers are exact in every type; e4m3 has them up to 16.

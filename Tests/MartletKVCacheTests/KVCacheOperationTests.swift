@@ -24,8 +24,8 @@ struct KVCacheOperationTests {
     let maxLength = 200
     let manager = try KVCacheManager(
       layers: layers(pageSize: pageSize, windows: [nil, 40, nil, 7, 40]),
-      config: KVCacheConfig(
-        pageSize: .tokens(pageSize), budget: .bytes(60_000), maxSequenceLength: maxLength, maxSequences: 12, maxTokensPerStep: 64),
+      config: KVCacheConfig(pageSize: .tokens(pageSize), budget: .bytes(60_000)), maxSequenceLength: maxLength, maxSequences: 12,
+      maxTokensPerStep: 64,
       on: CPUDevice(threads: 1))
     #expect(manager.poolCount == 3)
     var lengths: [Int: Int] = [:]
@@ -86,7 +86,7 @@ struct KVCacheOperationTests {
   func windowPools(window: Int, chunk: Int) throws {
     let manager = try KVCacheManager(
       layers: layers(pageSize: 8, windows: [window]),
-      config: KVCacheConfig(pageSize: .tokens(8), maxSequenceLength: 400, maxSequences: 1, maxTokensPerStep: chunk),
+      config: KVCacheConfig(pageSize: .tokens(8)), maxSequenceLength: 400, maxSequences: 1, maxTokensPerStep: chunk,
       on: CPUDevice(threads: 1))
     #expect(manager.pageCount(pool: 0) == manager.peakPages(length: 400, chunk: chunk, pool: 0))
     #expect(manager.addSequence(7))
@@ -107,7 +107,7 @@ struct KVCacheOperationTests {
   @Test("say −1 in a page table for pages behind the window and for those not there yet")
   func pageTables() throws {
     let manager = try KVCacheManager(
-      layers: layers(pageSize: 8, windows: [nil, 16]), config: KVCacheConfig(pageSize: .tokens(8), maxSequenceLength: 64, maxSequences: 2),
+      layers: layers(pageSize: 8, windows: [nil, 16]), config: KVCacheConfig(pageSize: .tokens(8)), maxSequenceLength: 64, maxSequences: 2,
       on: CPUDevice(threads: 1))
     #expect(manager.addSequence(1) && manager.addSequence(2))
     #expect(manager.extend(1, to: 40) && manager.extend(2, to: 9))
@@ -131,7 +131,7 @@ struct KVCacheOperationTests {
   func sharing() throws {
     let manager = try KVCacheManager(
       layers: layers(pageSize: 8, windows: [nil, 16]),
-      config: KVCacheConfig(pageSize: .tokens(8), maxSequenceLength: 64, maxSequences: 3), on: CPUDevice(threads: 1))
+      config: KVCacheConfig(pageSize: .tokens(8)), maxSequenceLength: 64, maxSequences: 3, on: CPUDevice(threads: 1))
     func table(_ id: Int, _ length: Int, pool: Int = 0) -> [Int32] {
       withUnsafeTemporaryAllocation(of: Int32.self, capacity: 8) { row in
         manager.writePageTable(id, length: length, pool: pool, into: row)
@@ -167,7 +167,7 @@ struct KVCacheOperationTests {
   @Test("of a linear cache give each sequence one page")
   func linear() throws {
     let manager = try KVCacheManager(
-      layers: layers(pageSize: 100, windows: [nil, 10]), config: KVCacheConfig(pageSize: .linear, maxSequenceLength: 100, maxSequences: 3),
+      layers: layers(pageSize: 100, windows: [nil, 10]), config: KVCacheConfig(pageSize: .linear), maxSequenceLength: 100, maxSequences: 3,
       on: CPUDevice(threads: 1))
     for id in 0..<3 {
       #expect(manager.addSequence(id) && manager.extend(id, to: 30 * (id + 1)))

@@ -17,9 +17,9 @@ func makePrefixManager(
   return try KVCacheManager(
     layers: layers,
     config: KVCacheConfig(
-      pageSize: .tokens(pageSize), budget: pages.map { .bytes($0 * pageSize * 16) } ?? .automatic, maxSequenceLength: maxLength,
-      maxSequences: maxSequences, maxTokensPerStep: chunk, reusesPrefixes: reusesPrefixes,
-      reusesPartialPages: reusesPartialPages, retention: retention),
+      pageSize: .tokens(pageSize), budget: pages.map { .bytes($0 * pageSize * 16) } ?? .automatic, reusesPrefixes: reusesPrefixes,
+      reusesPartialPages: reusesPartialPages, retention: retention), maxSequenceLength: maxLength, maxSequences: maxSequences,
+    maxTokensPerStep: chunk,
     on: CPUDevice(threads: 1))
 }
 

@@ -19,15 +19,15 @@ final class ModelHarness {
   init(_ source: any ModelSource, backend: String, dataType: DataType = .f32, pageSize: Int = 16, maxSequenceLength: Int = 64) throws {
     device = try CPUDevice(threads: 2)
     queue = device.makeQueue()
-    let config = KVCacheConfig(
-      dataType: dataType, pageSize: .tokens(pageSize), maxSequenceLength: maxSequenceLength, maxSequences: 2)
+    let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize))
     let context = AttentionContext(
-      device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: maxSequenceLength, workerCount: 2)
+      device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: maxSequenceLength, maxSequenceLength: maxSequenceLength,
+      workerCount: 2)
     model = try ModelRegistry.builtIn.architecture(of: source).load(
       source,
       in: ModelContext(
         attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: maxSequenceLength))
-    cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: config, on: device)
+    cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context)
     metadata = try model.attention[0].makeMetadata(
       AttentionMetadata.Setup(context: context, layers: model.attention.map(\.spec), kvCacheManager: cache, queue: queue))
   }

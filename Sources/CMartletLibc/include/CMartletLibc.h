@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -68,5 +69,24 @@ static inline int martlet_thread_start(uintptr_t *thread, void *(*body)(void *),
 static inline void martlet_thread_join(uintptr_t thread) { pthread_join((pthread_t)thread, NULL); }
 /// Lets the thread end when it likes: nobody will wait for it.
 static inline void martlet_thread_detach(uintptr_t thread) { pthread_detach((pthread_t)thread); }
+
+/// Opens a file for lines that are written behind what it has, and makes it where it is not there. -1 and `martlet_errno` where it fails.
+static inline int martlet_open_for_appending(const char *path) { return open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600); }
+
+/// A pipe that no other program inherits: where it is read, and where it is written. 0, or -1 and `martlet_errno`.
+static inline int martlet_pipe(int ends[2]) {
+  if (pipe(ends) != 0) return -1;
+  fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+  fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+  return 0;
+}
+
+/// Starts a program with this environment and its standard error where `standardError` is; interrupts and requests to end do there what they
+/// usually do. 0, or the error's number.
+int martlet_spawn(const char *program, char *const arguments[], int standardError, int32_t *process);
+/// Whether an interrupt (Ctrl-C) does nothing here, while another process has the terminal.
+void martlet_ignore_interrupts(bool ignored);
+/// Waits until the process has ended, and returns its status; -1 where there is none such. `endedBySignal` is 0 where it ended by itself.
+int martlet_wait(int32_t process, int *endedBySignal);
 
 #endif

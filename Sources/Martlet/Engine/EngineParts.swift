@@ -31,21 +31,17 @@ package struct EngineParts {
         option: "maxSequenceLength", value: "\(maxSequenceLength)", reason: "the model was made for contexts of at most \(trained) tokens")
     }
     let chunkSize = min(configuration.chunkSize ?? configuration.maxNumTokens, configuration.maxNumTokens)
-    let cacheConfig = KVCacheConfig(
-      dataType: configuration.kvCache.dataType ?? .bf16, pageSize: configuration.kvCache.pageSize, budget: configuration.kvCache.budget,
-      maxSequenceLength: maxSequenceLength, maxSequences: configuration.maxBatchSize, maxTokensPerStep: chunkSize,
-      reusesPrefixes: configuration.kvCache.reusesPrefixes, reusesPartialPages: configuration.kvCache.reusesPartialPages,
-      retention: configuration.kvCache.retention)
-    try cacheConfig.validate()
+    try configuration.kvCache.validate()
     let context = AttentionContext(
-      device: device, kvCache: cacheConfig, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
-      workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
-      quantConfig: QuantConfig(kvScales: configuration.kvCache.scales, fp8Inputs: configuration.kvCache.fp8Inputs))
-    try MemoryCheck.run(source, layers: architecture.attentionLayers(of: source, on: device), backend: backend, context: context)
+      device: device, kvCache: configuration.kvCache, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
+      maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
+      quantConfig: configuration.quantConfig)
+    try MemoryCheck.run(
+      source, layers: architecture.attentionLayers(of: source, on: device), backend: backend, context: context, chunkSize: chunkSize)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try architecture.load(
       source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
-    let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), config: cacheConfig, on: device)
+    let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context, maxTokensPerStep: chunkSize)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     scheduler = Scheduler(
       maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize,
@@ -54,7 +50,7 @@ package struct EngineParts {
     cacheCapacity = Self.capacity(of: cache, chunk: chunkSize)
     let books = cache.statistics
     cacheSummary =
-      "\(cacheConfig.dataType.rawValue), pages of \(books.pageSize) tokens, \(books.byteCount) bytes (\(books.budgetOrigin)), "
+      "\(cache.config.dataType.rawValue), pages of \(books.pageSize) tokens, \(books.byteCount) bytes (\(books.budgetOrigin)), "
       + "up to \(cacheCapacity) tokens of one request"
     var statistics = EngineStatistics()
     statistics.pools = books.pools.map {
@@ -68,7 +64,7 @@ package struct EngineParts {
   /// The longest sequence without an obstacle; longer ones only ever need more pages.
   private static func capacity(of cache: KVCacheManager, chunk: Int) -> Int {
     var fits = 0
-    var tooLong = cache.config.maxSequenceLength + 1
+    var tooLong = cache.maxSequenceLength + 1
     while tooLong - fits > 1 {
       let length = (fits + tooLong) / 2
       if cache.obstacle(toLength: length, chunk: chunk) == nil { fits = length } else { tooLong = length }

@@ -9,13 +9,13 @@ import MartletModels
 enum MemoryCheck {
   /// - Throws: ``LLMError/Code/modelTooLarge``.
   static func run(
-    _ source: any ModelSource, layers: [AttentionLayerSpec], backend: any AttentionBackend.Type, context: AttentionContext
+    _ source: any ModelSource, layers: [AttentionLayerSpec], backend: any AttentionBackend.Type, context: AttentionContext, chunkSize: Int
   ) throws {
     let device = context.device
     // An output matrix that is the embedding once more is not loaded twice.
     let skipped = try source.sharesEmbedding() ? "output.weight" : nil
     let weights = source.modelTensors.reduce(0) { $1.name == skipped ? $0 : saturating($0, byteCount(of: $1, on: device)) }
-    let cache = try leastCacheByteCount(layers, backend, context)
+    let cache = try leastCacheByteCount(layers, backend, context, chunkSize: chunkSize)
     let available = device.availableByteCount
     guard saturating(weights, cache) <= available else {
       throw LLMError.modelTooLarge(weights: weights, cache: cache, available: available, device: device.name)
@@ -34,16 +34,16 @@ enum MemoryCheck {
   /// What the cache takes for certain: the bytes that were asked for, but no more than all its sequences can use; or one page of each kind of
   /// layer where the cache adapts itself to what is free.
   private static func leastCacheByteCount(
-    _ layers: [AttentionLayerSpec], _ backend: any AttentionBackend.Type, _ context: AttentionContext
+    _ layers: [AttentionLayerSpec], _ backend: any AttentionBackend.Type, _ context: AttentionContext, chunkSize: Int
   ) throws -> Int {
     guard let config = context.kvCache else { return 0 }
     // A layer that the backend cannot serve is named when the model is made.
     guard layers.allSatisfy({ backend.obstacles(to: $0, in: context).isEmpty }) else { return 0 }
     let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
-    let demand = config.demand(of: specs)
+    let demand = config.demand(of: specs, maxSequenceLength: context.maxSequenceLength, maxTokensPerStep: chunkSize)
     guard case .bytes(let bytes) = config.budget else { return demand.reduce(0) { saturating($0, $1.bytesPerPage) } }
     let most = demand.reduce(0) { sum, pool in
-      let (all, overflow) = pool.byteCount.multipliedReportingOverflow(by: config.maxSequences)
+      let (all, overflow) = pool.byteCount.multipliedReportingOverflow(by: context.maxNumRequests)
       return saturating(sum, overflow ? .max : all)
     }
     return min(bytes, most)

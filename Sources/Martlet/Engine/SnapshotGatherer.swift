@@ -41,7 +41,7 @@ struct SnapshotGatherer {
     let (nodes, isCut) = cache.prefixNodes(limit: EngineSnapshot.mostNodes)
     return EngineSnapshot(
       time: Self.seconds(now), model: nil, isRunning: isRunning, maxBatchSize: scheduler.maxBatchSize, maxNumTokens: scheduler.maxNumTokens,
-      maxSequenceLength: cache.config.maxSequenceLength, waitingRequests: scheduler.waiting.count - paused.count,
+      maxSequenceLength: cache.maxSequenceLength, waitingRequests: scheduler.waiting.count - paused.count,
       waitingTokens: scheduler.waiting.tokenCount - pausedTokens, runningRequests: running.count, pausedRequests: paused.count,
       totals: EngineSnapshot.Totals(
         steps: statistics.steps, promptTokens: statistics.promptTokens, cachedPromptTokens: statistics.cachedPromptTokens,

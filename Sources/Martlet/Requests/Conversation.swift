@@ -84,6 +84,13 @@ public struct Conversation: Sendable, Hashable, Codable {
     return last
   }
 
+  /// The last message, where it is one that awaits an answer and none was asked for: of messages from elsewhere, which end with a question.
+  /// ``retry(of:sampling:requestOptions:)`` asks it.
+  public var openQuestion: ChatMessage? {
+    guard pending == nil, messages.count > forgottenCount, let last = messages.last, last.role != "assistant" else { return nil }
+    return last
+  }
+
   /// What a request for an answer is made of: the system message and what is not forgotten.
   public var prompt: Prompt { prompt(options, continuing: false) }
 
@@ -132,17 +139,23 @@ extension Conversation {
     return reply
   }
 
-  /// Drops the last answer and asks for another. With temperature 0, or the seed that the first was drawn with, it is the same again.
+  /// Drops the last answer and asks for another, or asks the ``openQuestion``. With temperature 0, or the seed that the first was drawn with, it is
+  /// the same again.
   ///
-  /// - Returns: nil where there is no ``lastAnswer``, or where it is all that there is.
+  /// - Returns: nil where there is neither, or where the answer is all that there is.
   /// - Throws: as ``ask(_:of:sampling:requestOptions:)-(String,_,_,_)``.
   public mutating func retry(of llm: LLM, sampling: SamplingParams = SamplingParams(), requestOptions: RequestOptions = RequestOptions())
     throws -> Reply?
   {
-    guard let dropped = lastAnswer, messages.count > forgottenCount + 1 else { return nil }
     var asked = self
-    asked.messages.removeLast()
-    asked.pending = .retry(dropped)
+    if openQuestion != nil {
+      // Without an answer the question stays, as it was there before.
+      asked.pending = .question(count: 0)
+    } else {
+      guard let dropped = lastAnswer, messages.count > forgottenCount + 1 else { return nil }
+      asked.messages.removeLast()
+      asked.pending = .retry(dropped)
+    }
     asked.forgottenBefore = asked.forgottenCount
     let reply = try asked.request(of: llm, sampling, requestOptions, continuing: false)
     self = asked

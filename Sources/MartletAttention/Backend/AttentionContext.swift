@@ -26,7 +26,7 @@ public final class AttentionContext {
 
   var ropeTables = RopeTableCache()
 
-  /// - Parameter maxSequenceLength: the cache's when nil, and without a cache `maxNumTokens`.
+  /// - Parameter maxSequenceLength: `maxNumTokens` when nil: no sequence is longer than one step.
   /// - Precondition: limits are positive.
   public init(
     device: any Device, kvCache: KVCacheConfig?, maxNumRequests: Int, maxNumTokens: Int, maxSequenceLength: Int? = nil,
@@ -40,7 +40,7 @@ public final class AttentionContext {
     self.kvCache = kvCache
     self.maxNumRequests = maxNumRequests
     self.maxNumTokens = maxNumTokens
-    self.maxSequenceLength = maxSequenceLength ?? kvCache?.maxSequenceLength ?? maxNumTokens
+    self.maxSequenceLength = maxSequenceLength ?? maxNumTokens
     self.workerCount = workerCount
     self.quantConfig = quantConfig
     self.flashInferLayout = flashInferLayout
@@ -56,11 +56,11 @@ public final class AttentionContext {
   }
 
   /// Tokens in a page; without a cache the longest sequence.
-  public var pageSize: Int { kvCache?.tokensPerPage ?? maxSequenceLength }
+  public var pageSize: Int { kvCache?.tokensPerPage(maxSequenceLength: maxSequenceLength) ?? maxSequenceLength }
 
   /// Tokens in a page of a step without a cache, where a backend reads pages only: the cache's, or 32.
   public var stepPageSize: Int {
-    if let kvCache, kvCache.pageSize != .linear { return kvCache.tokensPerPage }
+    if case .tokens(let count)? = kvCache?.pageSize { return count }
     return 32
   }
 

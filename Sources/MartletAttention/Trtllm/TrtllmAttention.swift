@@ -25,8 +25,8 @@ public final class TrtllmAttention: AttentionBackend {
     if layer.headDim % group != 0 {
       reasons.append("packed pages of \(type) need a head dimension that is a multiple of \(group), not \(layer.headDim)")
     }
-    if let cache = context.kvCache, cache.pageSize != .linear, cache.tokensPerPage < 16 {
-      reasons.append("its pages hold at least 16 tokens, not \(cache.tokensPerPage); raise the page size")
+    if case .tokens(let count)? = context.kvCache?.pageSize, count < 16 {
+      reasons.append("its pages hold at least 16 tokens, not \(count); raise the page size")
     }
     // Only a shape that can be packed has a packed layout.
     if !reasons.isEmpty { return layer.generalObstacles(in: context) + reasons }

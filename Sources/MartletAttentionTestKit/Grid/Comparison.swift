@@ -34,10 +34,10 @@ struct Comparison {
 
   /// Compares a request's rows, of which the truth may have some only.
   /// - Parameter firstQuery: the number of the query that `rows` begin with.
-  mutating func compare(_ id: Int, _ rows: AttentionBench.Rows?, with truth: Golden.Request, firstQuery: Int = 0) {
+  mutating func compare(_ id: Int, _ rows: AttentionHarness.Rows?, with truth: Golden.Request, firstQuery: Int = 0) {
     let spec = scenario.layer.spec
     let isFP8 = spec.quantConfig?.fp8Output ?? false
-    let rows = rows ?? AttentionBench.Rows()
+    let rows = rows ?? AttentionHarness.Rows()
     for (row, number) in truth.queries.enumerated() where number >= firstQuery {
       let query = number - firstQuery
       guard (query + 1) * spec.numHeads <= rows.logSumExp.count else {

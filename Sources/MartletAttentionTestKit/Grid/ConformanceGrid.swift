@@ -108,16 +108,28 @@ public struct ConformanceGrid: Sendable {
   public func run(
     on target: ConformanceTarget, concurrency: Int, progress: (ConformanceResult, Int) -> Void = { _, _ in }
   ) async -> [ConformanceResult] {
+    // Without a journal nothing can fail.
+    (try? await run(on: target, concurrency: concurrency, journal: nil, progress: progress)) ?? []
+  }
+
+  func run(
+    on target: ConformanceTarget, concurrency: Int, journal: VerificationJournal?, progress: (ConformanceResult, Int) -> Void
+  ) async throws(VerificationError) -> [ConformanceResult] {
     var results: [ConformanceResult] = []
+    var number = 0
+    func part(_ example: ConformanceCase, _ number: Int) -> String { "cell \(number): \(example)" }
     let byName = Dictionary(subjects.map { ($0.name, $0) }) { first, _ in first }
     var next = 0
     while next < groups.count && !Task.isCancelled {
       let batch = Array(groups[next..<min(next + 4 * concurrency, groups.count)])
       next += batch.count
+      var upcoming = number
       let wanted = batch.map { group in
         Set(
           group.examples.compactMap { example -> QueryRounding? in
+            defer { upcoming += 1 }
             guard let subject = byName[example.backend], subject.expectedObstacle(example) == nil else { return nil }
+            if journal?.knows(part(example, upcoming)) == true { return nil }
             return subject.rounding(example, on: target)
           })
       }
@@ -128,11 +140,19 @@ public struct ConformanceGrid: Sendable {
       }
       for (group, truth) in zip(batch, truths) {
         for example in group.examples {
+          defer { number += 1 }
           guard let subject = byName[example.backend] else { continue }
           let golden = truth.1[subject.rounding(example, on: target)] ?? Golden(requests: [:])
-          let result = subject.run(example, truth.0, golden, on: target)
+          func run() -> ConformanceResult { subject.run(example, truth.0, golden, on: target) }
+          let tolerance = ConformanceSubject.tolerance(example.kvType)
+          let isKnown = journal?.knows(part(example, number)) == true
+          let result =
+            try journal?.result(
+              of: part(example, number), read: { ConformanceResult(example, $0, tolerance: tolerance) },
+              broke: { ConformanceResult(example, .failed([$0]), tolerance: tolerance) }, entry: \.entry, run: run) ?? run()
           results.append(result)
-          progress(result, results.count)
+          // What an earlier process did was told by it.
+          if !isKnown { progress(result, results.count) }
         }
       }
     }

@@ -14,6 +14,11 @@ public struct ConformanceResult: Sendable {
       if case .failed = self { return true }
       return false
     }
+
+    public var isRefusal: Bool {
+      if case .refused = self { return true }
+      return false
+    }
   }
 
   public var example: ConformanceCase

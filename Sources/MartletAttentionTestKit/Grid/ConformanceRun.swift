@@ -19,13 +19,13 @@ extension ConformanceSubject {
     let expected = expectedObstacle(example)
     let verdict: ConformanceResult.Verdict
     do {
-      try run(scenario, example.page, example.input, on: target) { bench, pieces in
+      try run(scenario, example.page, example.input, on: target) { harness, pieces in
         for id in Set(pieces.map(\.id)).sorted() {
-          guard let truth = golden.requests[id], let contents = try bench.contents(layer: 0, of: id) else { continue }
+          guard let truth = golden.requests[id], let contents = try harness.contents(layer: 0, of: id) else { continue }
           comparison.compareStored(id, contents, with: truth)
         }
-      } finally: { bench in
-        for (id, truth) in golden.requests.sorted(by: { $0.key < $1.key }) { comparison.compare(id, bench.rows[0][id], with: truth) }
+      } finally: { harness in
+        for (id, truth) in golden.requests.sorted(by: { $0.key < $1.key }) { comparison.compare(id, harness.rows[0][id], with: truth) }
       }
       comparison.finish()
       if let expected {
@@ -59,7 +59,7 @@ extension ConformanceSubject {
   /// Takes the scenario's requests through its steps.
   private func run(
     _ scenario: ConformanceScenario, _ page: ConformanceCase.Page, _ input: ConformanceCase.Input, on target: ConformanceTarget,
-    step check: (AttentionBench, [AttentionBench.Piece]) throws -> Void, finally: (AttentionBench) throws -> Void
+    step check: (AttentionHarness, [AttentionHarness.Piece]) throws -> Void, finally: (AttentionHarness) throws -> Void
   ) throws {
     let hasCache = scenario.usesCache || page != .linear
     let pageSize: KVCacheConfig.PageSize =
@@ -69,31 +69,28 @@ extension ConformanceSubject {
       case .tokens64: .tokens(64)
       case .linear: .linear
       }
-    var options = AttentionBench.Options(
+    var options = AttentionHarness.Options(
       cache: hasCache
-        ? KVCacheConfig(
-          dataType: scenario.layer.kvType, pageSize: pageSize, maxSequenceLength: scenario.maxSequenceLength,
-          // One more than there are, so that some pages are always free, and poisoned.
-          maxSequences: scenario.requests.count + 1)
-        : nil)
+        ? KVCacheConfig(dataType: scenario.layer.kvType, pageSize: pageSize) : nil, maxSequenceLength: scenario.maxSequenceLength,
+      // One more than there are, so that some pages are always free, and poisoned.
+      maxSequences: scenario.requests.count + 1)
     options.usesCache = scenario.usesCache
     options.maxNumRequests = scenario.requests.count + 1
     options.maxNumTokens = max(scenario.steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1, options.maxNumRequests)
     if scenario.isCross { options.maxNumKVTokens = scenario.steps.map { $0.reduce(0) { $0 + $1.keyCount } }.max() }
-    options.maxSequenceLength = scenario.maxSequenceLength
     options.workerCount = target.workerCount
     options.flashInferLayout = scenario.seed % 2 == 0 ? .nhd : .hnd
     options.masks = [scenario.mask]
     options.isCross = scenario.isCross
     // Queries and keys of cross attention are different tokens, which no fused row holds.
     options.input = scenario.isCross ? .separate : input
-    let bench = try AttentionBench(
+    let harness = try AttentionHarness(
       backend, [scenario.spec(on: target.device)], requests: [scenario.requests], on: target.device, options)
-    bench.mask = scenario.mask
-    bench.outputScale = scenario.outputScale
-    bench.bits = { scenario.maskBits($0, firstQuery: $1, queries: $2, keys: $3) }
-    for pieces in scenario.steps { try bench.step(pieces) { try check(bench, pieces) } }
-    try bench.manager?.checkIntegrity()
-    try finally(bench)
+    harness.mask = scenario.mask
+    harness.outputScale = scenario.outputScale
+    harness.bits = { scenario.maskBits($0, firstQuery: $1, queries: $2, keys: $3) }
+    for pieces in scenario.steps { try harness.step(pieces) { try check(harness, pieces) } }
+    try harness.manager?.checkIntegrity()
+    try finally(harness)
   }
 }

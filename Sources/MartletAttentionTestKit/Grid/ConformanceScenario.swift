@@ -12,7 +12,7 @@ public struct ConformanceScenario: Sendable {
   public var layer: ReferenceLayer
   /// By id.
   public var requests: [Int: RequestRows]
-  public var steps: [[AttentionBench.Piece]]
+  public var steps: [[AttentionHarness.Piece]]
   public var mask: AttentionMask
   /// Whether keys and values are an encoder's.
   public var isCross: Bool
@@ -25,7 +25,7 @@ public struct ConformanceScenario: Sendable {
   public var seed: UInt64
 
   public init(
-    layer: ReferenceLayer, requests: [Int: RequestRows], steps: [[AttentionBench.Piece]], mask: AttentionMask = .causal,
+    layer: ReferenceLayer, requests: [Int: RequestRows], steps: [[AttentionHarness.Piece]], mask: AttentionMask = .causal,
     isCross: Bool = false, usesCache: Bool = true, maxSequenceLength: Int, outputScale: Float = 1, seed: UInt64 = 1
   ) {
     self.layer = layer
@@ -84,7 +84,7 @@ extension ConformanceScenario {
     }
   }
 
-  private static func steps(_ phase: ConformanceCase.Phase, isLong: Bool, _ random: inout SeededNumbers) -> [[AttentionBench.Piece]] {
+  private static func steps(_ phase: ConformanceCase.Phase, isLong: Bool, _ random: inout SeededNumbers) -> [[AttentionHarness.Piece]] {
     func some(_ least: Int, _ spread: Int) -> Int { least + random.index(below: spread) }
     switch phase {
     case .context:
@@ -96,7 +96,7 @@ extension ConformanceScenario {
         [.context(1, some(2, 9))],
       ]
     case .generation:
-      let first: [AttentionBench.Piece] = [.context(1, isLong ? some(508, 4) : some(60, 4)), .context(2, some(13, 3))]
+      let first: [AttentionHarness.Piece] = [.context(1, isLong ? some(508, 4) : some(60, 4)), .context(2, some(13, 3))]
       return [first] + Array(repeating: [.generation(1), .generation(2)], count: 5)
     case .mixed:
       return [
@@ -126,7 +126,7 @@ extension ConformanceScenario {
     }
   }
 
-  private static func lengths(_ steps: [[AttentionBench.Piece]]) -> (queries: [Int: Int], keys: [Int: Int]) {
+  private static func lengths(_ steps: [[AttentionHarness.Piece]]) -> (queries: [Int: Int], keys: [Int: Int]) {
     var queries: [Int: Int] = [:]
     var keys: [Int: Int] = [:]
     for piece in steps.joined() {

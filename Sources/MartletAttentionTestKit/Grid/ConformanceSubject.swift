@@ -40,16 +40,21 @@ public struct ConformanceSubject: Sendable {
   /// whose own obstacles are accepted and reported.
   public var obstacles: [ExpectedObstacle]?
 
+  /// What batches do that it refuses altogether, and says so: of any other phase some cell must have been run.
+  public var refusedPhases: Set<ConformanceCase.Phase>
+
   /// Whether it is spared rows that nobody looks at, where a scenario is large.
   public var isSlow: Bool
 
   public init(
-    _ backend: any AttentionBackend.Type, usesDotType: Bool = false, obstacles: [ExpectedObstacle]? = nil, isSlow: Bool = false
+    _ backend: any AttentionBackend.Type, usesDotType: Bool = false, obstacles: [ExpectedObstacle]? = nil,
+    refusedPhases: Set<ConformanceCase.Phase> = [], isSlow: Bool = false
   ) {
     self.backend = backend
     self.isSlow = isSlow
     self.usesDotType = usesDotType
     self.obstacles = obstacles
+    self.refusedPhases = refusedPhases
   }
 
   public var name: String { backend.name }

@@ -8,12 +8,15 @@ import MartletKVCache
 /// The laws of attention, as plain functions of a backend and devices: each runs requests in two ways that must not differ.
 public enum AttentionLaws {
   /// Every law, asked one after another.
-  public static func all(_ setting: LawSetting) -> [LawResult] {
-    [
-      independence(setting), customChunks(setting), pagePermutation(setting), splitConsistency(setting), longSplits(setting),
-      mergeFolding(setting), queriesAlone(setting), saturation(setting), graphs(setting), sharedPrefix(setting),
-    ] + [plans(setting)].compactMap(\.self)
-  }
+  public static func all(_ setting: LawSetting) -> [LawResult] { table.compactMap { $0.ask(setting) } }
+
+  /// Each law by a short name; nil of one that is none of the backend's.
+  static let table: [(name: String, ask: @Sendable (LawSetting) -> LawResult?)] = [
+    ("independence", { independence($0) }), ("custom chunks", { customChunks($0) }), ("page permutation", { pagePermutation($0) }),
+    ("split consistency", { splitConsistency($0) }), ("long splits", { longSplits($0) }), ("merge folding", { mergeFolding($0) }),
+    ("queries alone", { queriesAlone($0) }), ("saturation", { saturation($0) }), ("graphs", { graphs($0) }),
+    ("shared prefix", { sharedPrefix($0) }), ("plans", { plans($0) }),
+  ]
 
   /// A request's rows and what the cache stores have the same bits alone or among others, whole or in chunks, whatever the pages, the threads,
   /// the workers, the drafts and the form of input.
@@ -49,17 +52,17 @@ public enum AttentionLaws {
       let count = 300
       let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
       func run(chunk: Int) throws -> LawRun.Outcome {
-        var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: count, maxSequences: 1))
+        var options = AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: count, maxSequences: 1)
         options.masks = [.custom]
-        let bench = try AttentionBench(setting.backend, specs, requests: requests, on: setting.devices[0], options)
-        bench.mask = .custom
+        let harness = try AttentionHarness(setting.backend, specs, requests: requests, on: setting.devices[0], options)
+        harness.mask = .custom
         // All keys before a query but every third, so that rows see few, many and half of them.
-        bench.bits = { _, first, queries, length in
+        harness.bits = { _, first, queries, length in
           CustomAttentionMask(queryLength: queries, keyLength: length) { $1 <= first + $0 && ($1 % 3 != 1 || $1 == first + $0) }
         }
-        for start in stride(from: 0, to: count, by: chunk) { try bench.step([.context(1, min(chunk, count - start))]) }
-        return LawRun.Outcome(rows: bench.rows, contents: [[1: try bench.contents(layer: 0, of: 1)].compactMapValues { $0 }])
+        for start in stride(from: 0, to: count, by: chunk) { try harness.step([.context(1, min(chunk, count - start))]) }
+        return LawRun.Outcome(rows: harness.rows, contents: [[1: try harness.contents(layer: 0, of: 1)].compactMapValues { $0 }])
       }
       let whole = try run(chunk: count)
       for chunk in [16, 64, 100] { result.expectSameBits(whole, try run(chunk: chunk), "in chunks of \(chunk)") }
@@ -96,15 +99,15 @@ public enum AttentionLaws {
         layerIndex: 0, numHeads: 32, headDim: 128, numKVHeads: 8,
         quantConfig: setting.kvType == .f8e4m3 ? QuantConfig(kvScales: KVScales(key: 0.0231, value: 0.0173)) : nil)
       let requests = [Dictionary(uniqueKeysWithValues: past.map { ($0, LawRun.rows(spec, $0, count: $1 + 3)) })]
-      func run(_ steps: [[AttentionBench.Piece]]) throws -> LawRun.Outcome {
-        let options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(128), maxSequenceLength: 128, maxSequences: 4))
-        let bench = try AttentionBench(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
-        try bench.step(past.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
-        for step in steps { try bench.step(step) }
+      func run(_ steps: [[AttentionHarness.Piece]]) throws -> LawRun.Outcome {
+        let options = AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(128)), maxSequenceLength: 128, maxSequences: 4)
+        let harness = try AttentionHarness(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
+        try harness.step(past.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
+        for step in steps { try harness.step(step) }
         var contents: [Int: KVContents] = [:]
-        for id in past.keys { contents[id] = try bench.contents(layer: 0, of: id) }
-        return LawRun.Outcome(rows: bench.rows, contents: [contents])
+        for id in past.keys { contents[id] = try harness.contents(layer: 0, of: id) }
+        return LawRun.Outcome(rows: harness.rows, contents: [contents])
       }
       result.expectSameBits(
         try run([[.context(1, 3), .context(2, 2), .generation(3), .generation(4)]]),
@@ -120,17 +123,17 @@ public enum AttentionLaws {
         quantConfig: setting.kvType == .f8e4m3 ? QuantConfig(kvScales: KVScales(key: 0.0231, value: 0.0173)) : nil)
       let count = 150
       let requests = [[1: LawRun.rows(spec, 1, count: count)]]
-      func run(_ keys: Range<Int>) throws -> AttentionBench.Rows {
-        var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32), maxSequenceLength: 160, maxSequences: 2))
+      func run(_ keys: Range<Int>) throws -> AttentionHarness.Rows {
+        var options = AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32)), maxSequenceLength: 160, maxSequences: 2)
         options.masks = [.custom]
-        let bench = try AttentionBench(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
-        bench.mask = .custom
-        bench.bits = { _, first, queries, length in
+        let harness = try AttentionHarness(setting.backend, [spec], requests: requests, on: setting.devices[0], options)
+        harness.mask = .custom
+        harness.bits = { _, first, queries, length in
           CustomAttentionMask(queryLength: queries, keyLength: length) { $1 <= first + $0 && keys.contains($1) }
         }
-        try bench.step([.context(1, count)])
-        return bench.rows[0][1]!
+        try harness.step([.context(1, count)])
+        return harness.rows[0][1]!
       }
       let whole = try run(0..<count)
       let tolerance = 2 * ConformanceSubject.tolerance(setting.kvType)
@@ -164,18 +167,18 @@ public enum AttentionLaws {
       let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
       let count = 45
       let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
-      let bench = try AttentionBench(
+      let harness = try AttentionHarness(
         setting.backend, specs, requests: requests, on: setting.devices[0],
-        AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1)))
+        AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 1))
       var before: KVContents?
-      try bench.step([.context(1, count)]) {
-        before = try bench.contents(layer: 0, of: 1)
-        let again = try bench.attendAgain(layer: 0, [.context(1, count)])
+      try harness.step([.context(1, count)]) {
+        before = try harness.contents(layer: 0, of: 1)
+        let again = try harness.attendAgain(layer: 0, [.context(1, count)])
         result.expect(
-          bench.rows[0][1]!.hasSameBits(as: again), "the second pass differs: \(bench.rows[0][1]!.firstDifference(from: again))")
+          harness.rows[0][1]!.hasSameBits(as: again), "the second pass differs: \(harness.rows[0][1]!.firstDifference(from: again))")
       }
-      let after = try bench.contents(layer: 0, of: 1)
+      let after = try harness.contents(layer: 0, of: 1)
       result.expect(before != nil && after != nil && before!.firstDifference(from: after!) == nil, "the second pass wrote to the cache")
     }
   }
@@ -194,12 +197,12 @@ public enum AttentionLaws {
         rows.k[5 * 64 + dim] = 0
         rows.v[5 * 64 + dim] = 0
       }
-      let bench = try AttentionBench(
+      let harness = try AttentionHarness(
         setting.backend, [spec], requests: [[1: rows]], on: setting.devices[0],
-        AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 1)))
-      try bench.step([.context(1, 20)])
-      guard let contents = try bench.contents(layer: 0, of: 1) else { return }
+        AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 1))
+      try harness.step([.context(1, 20)])
+      guard let contents = try harness.contents(layer: 0, of: 1) else { return }
       let reference = ReferenceAttention(
         ReferenceLayer(spec, kvType: setting.kvType, kvScales: scales, maxSequenceLength: 64), rows)
       for (name, stored, exact) in [
@@ -216,7 +219,7 @@ public enum AttentionLaws {
           contents.keys[3 * 64] == 448 * scales.key && contents.values[3 * 64] == -448 * scales.value,
           "±1e4 are stored as \(contents.keys[3 * 64]) and \(contents.values[3 * 64])")
       }
-      result.expect(!bench.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
+      result.expect(!harness.rows[0][1]!.values.contains { $0.isNaN }, "an output is NaN")
     }
   }
 
@@ -229,19 +232,19 @@ public enum AttentionLaws {
         Dictionary(uniqueKeysWithValues: prompts.map { ($0, LawRun.rows(spec, $0, count: $1 + 4)) })
       }
       func run(isGraph: Bool) throws -> LawRun.Outcome {
-        let bench = try AttentionBench(
+        let harness = try AttentionHarness(
           setting.backend, specs, requests: requests, on: setting.devices[0],
-          AttentionBench.Options(
-            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 80, maxSequences: 4)))
-        try bench.step(prompts.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
-        if isGraph { try bench.useGraphMetadata(maxBatchSize: 5) }
-        try bench.step([.generation(1), .generation(2), .generation(3)])
-        try bench.step([.generation(3), .generation(1)])
-        try bench.step([.generation(2)])
-        if isGraph { result.expect(bench.writtenDummyRows == 0, "\(bench.writtenDummyRows) rows of dummies were written") }
+          AttentionHarness.Options(
+            cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 80, maxSequences: 4))
+        try harness.step(prompts.sorted { $0.key < $1.key }.map { .context($0.key, $0.value) })
+        if isGraph { try harness.useGraphMetadata(maxBatchSize: 5) }
+        try harness.step([.generation(1), .generation(2), .generation(3)])
+        try harness.step([.generation(3), .generation(1)])
+        try harness.step([.generation(2)])
+        if isGraph { result.expect(harness.writtenDummyRows == 0, "\(harness.writtenDummyRows) rows of dummies were written") }
         var contents: [[Int: KVContents]] = specs.map { _ in [:] }
-        for layer in specs.indices { for id in prompts.keys { contents[layer][id] = try bench.contents(layer: layer, of: id) } }
-        return LawRun.Outcome(rows: bench.rows, contents: contents)
+        for layer in specs.indices { for id in prompts.keys { contents[layer][id] = try harness.contents(layer: layer, of: id) } }
+        return LawRun.Outcome(rows: harness.rows, contents: contents)
       }
       result.expectSameBits(try run(isGraph: false), try run(isGraph: true), "on graph metadata")
     }
@@ -260,25 +263,25 @@ public enum AttentionLaws {
           let rest = LawRun.rows(spec, id, count: count + 3)
           return (id, RequestRows(q: prefix.q + rest.q, k: prefix.k + rest.k, v: prefix.v + rest.v))
         })
-      func run(isShared: Bool, workers: Int) throws -> [Int: AttentionBench.Rows] {
-        var options = AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32), maxSequenceLength: common + 64, maxSequences: 4))
+      func run(isShared: Bool, workers: Int) throws -> [Int: AttentionHarness.Rows] {
+        var options = AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(32)), maxSequenceLength: common + 64, maxSequences: 4)
         options.maxNumTokens = 3 * (common + 64)
         options.workerCount = workers
-        let bench = try AttentionBench(setting.backend, specs, requests: [requests], on: setting.devices[0], options)
-        try bench.step(isShared ? [.context(1, common)] : [1, 2, 3].map { .context($0, common) })
-        if isShared { for id in [2, 3] { bench.share(prefixOf: 1, tokens: common, with: id) } }
-        try bench.step([1, 2, 3].map { .context($0, own[$0]!) })
-        try bench.step([.generation(1), .generation(2), .generation(3)])
-        try bench.step([.generation(3, 2), .generation(1)])
-        try bench.manager?.checkIntegrity()
-        return bench.rows[0].mapValues { $0.dropping(isShared ? 0 : common, of: spec) }.merging([1: bench.rows[0][1]!]) { $1 }
+        let harness = try AttentionHarness(setting.backend, specs, requests: [requests], on: setting.devices[0], options)
+        try harness.step(isShared ? [.context(1, common)] : [1, 2, 3].map { .context($0, common) })
+        if isShared { for id in [2, 3] { harness.share(prefixOf: 1, tokens: common, with: id) } }
+        try harness.step([1, 2, 3].map { .context($0, own[$0]!) })
+        try harness.step([.generation(1), .generation(2), .generation(3)])
+        try harness.step([.generation(3, 2), .generation(1)])
+        try harness.manager?.checkIntegrity()
+        return harness.rows[0].mapValues { $0.dropping(isShared ? 0 : common, of: spec) }.merging([1: harness.rows[0][1]!]) { $1 }
       }
       let plain = try run(isShared: false, workers: 1)
       for workers in [1, 8] {
         let shared = try run(isShared: true, workers: workers)
         for (id, rows) in plain.sorted(by: { $0.key < $1.key }) {
-          let others = shared[id] ?? AttentionBench.Rows()
+          let others = shared[id] ?? AttentionHarness.Rows()
           result.expect(rows.hasSameBits(as: others), "request \(id), \(workers) workers: \(rows.firstDifference(from: others))")
         }
       }
@@ -299,17 +302,17 @@ public enum AttentionLaws {
         layer(0, kvHeads: 2), layer(1, kvHeads: 4), layer(2, kvHeads: 2), layer(4, kvHeads: 2, window: 20), layer(5, kvHeads: 4),
       ]
       let requests = specs.map { spec in Dictionary(uniqueKeysWithValues: [1, 2].map { ($0, LawRun.rows(spec, $0, count: 60)) }) }
-      let bench = try AttentionBench(
+      let harness = try AttentionHarness(
         setting.backend, specs, requests: requests, on: setting.devices[0],
-        AttentionBench.Options(
-          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16), maxSequenceLength: 64, maxSequences: 2)))
-      guard let metadata = bench.metadata as? FlashInferMetadata else { return }
+        AttentionHarness.Options(
+          cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(16)), maxSequenceLength: 64, maxSequences: 2))
+      guard let metadata = harness.metadata as? FlashInferMetadata else { return }
       counts = true
       result.expect(metadata.planParams.count == 3, "\(metadata.planParams.count) layer shapes among 5 layers, not 3")
       for (step, pieces) in [[.context(1, 40)], [.context(2, 7), .generation(1)], [.generation(1), .generation(2)]].enumerated()
-        as EnumeratedSequence<[[AttentionBench.Piece]]>
+        as EnumeratedSequence<[[AttentionHarness.Piece]]>
       {
-        try bench.step(pieces)
+        try harness.step(pieces)
         for params in metadata.planParams {
           let count = metadata.planCount(for: params)
           result.expect(count == step + 1, "after \(step + 1) steps \(params) was planned \(count) times")

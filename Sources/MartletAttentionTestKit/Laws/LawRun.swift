@@ -23,7 +23,7 @@ struct LawRun {
   /// What is left of a run.
   struct Outcome {
     /// `[layer][request]`.
-    var rows: [[Int: AttentionBench.Rows]]
+    var rows: [[Int: AttentionHarness.Rows]]
     /// `[layer][request]`, at the request's end.
     var contents: [[Int: KVContents]]
   }
@@ -74,29 +74,29 @@ struct LawRun {
       Dictionary(uniqueKeysWithValues: prompts.map { ($0, Self.rows(spec, $0, count: $1 + Self.generated)) })
     }
     for group in groups {
-      var options = AttentionBench.Options(
-        cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(pageSize), maxSequenceLength: most, maxSequences: 8))
+      var options = AttentionHarness.Options(
+        cache: KVCacheConfig(dataType: setting.kvType, pageSize: .tokens(pageSize)), maxSequenceLength: most, maxSequences: 8)
       options.maxNumTokens = prompts.values.reduce(prompts.count, +)
       options.workerCount = workers
       options.input = input
-      let bench = try AttentionBench(setting.backend, specs, requests: requests, on: device, options)
-      if shuffles, let manager = bench.manager { try shuffle(manager) }
-      try run(group, bench, prompts)
+      let harness = try AttentionHarness(setting.backend, specs, requests: requests, on: device, options)
+      if shuffles, let manager = harness.manager { try shuffle(manager) }
+      try run(group, harness, prompts)
       for layer in specs.indices {
-        outcome.rows[layer].merge(bench.rows[layer]) { $1 }
-        for id in group { outcome.contents[layer][id] = try bench.contents(layer: layer, of: id) }
+        outcome.rows[layer].merge(harness.rows[layer]) { $1 }
+        for id in group { outcome.contents[layer][id] = try harness.contents(layer: layer, of: id) }
       }
     }
     return outcome
   }
 
   /// Whoever still has a prompt reads a chunk of it, everyone else generates: mixed batches as they come.
-  private func run(_ group: [Int], _ bench: AttentionBench, _ prompts: [Int: Int]) throws {
+  private func run(_ group: [Int], _ harness: AttentionHarness, _ prompts: [Int: Int]) throws {
     var remaining = prompts
     var generated: [Int: Int] = [:]
     while true {
-      var contexts: [AttentionBench.Piece] = []
-      var generations: [AttentionBench.Piece] = []
+      var contexts: [AttentionHarness.Piece] = []
+      var generations: [AttentionHarness.Piece] = []
       for id in group {
         let done = generated[id, default: 0]
         if let left = remaining[id], left > 0 {
@@ -109,8 +109,8 @@ struct LawRun {
         }
       }
       if contexts.isEmpty && generations.isEmpty { return }
-      try bench.step(contexts + generations)
-      try bench.manager?.checkIntegrity()
+      try harness.step(contexts + generations)
+      try harness.manager?.checkIntegrity()
     }
   }
 
@@ -128,7 +128,7 @@ extension LawResult {
   mutating func expectSameBits(_ a: LawRun.Outcome, _ b: LawRun.Outcome, _ what: String) {
     for layer in a.rows.indices {
       for (id, rows) in a.rows[layer].sorted(by: { $0.key < $1.key }) {
-        let others = b.rows[layer][id] ?? AttentionBench.Rows()
+        let others = b.rows[layer][id] ?? AttentionHarness.Rows()
         expect(rows.hasSameBits(as: others), "\(what): layer \(layer), request \(id): \(rows.firstDifference(from: others))")
       }
       for (id, contents) in a.contents[layer].sorted(by: { $0.key < $1.key }) {
@@ -143,22 +143,22 @@ extension LawResult {
   }
 }
 
-extension AttentionBench.Rows {
+extension AttentionHarness.Rows {
   /// The rows after the first `count`.
-  func dropping(_ count: Int, of spec: AttentionLayerSpec) -> AttentionBench.Rows {
-    var rest = AttentionBench.Rows()
+  func dropping(_ count: Int, of spec: AttentionLayerSpec) -> AttentionHarness.Rows {
+    var rest = AttentionHarness.Rows()
     rest.values = Array(values.dropFirst(count * spec.outputWidth))
     rest.logSumExp = Array(logSumExp.dropFirst(count * spec.numHeads))
     return rest
   }
 
-  func hasSameBits(as other: AttentionBench.Rows) -> Bool {
+  func hasSameBits(as other: AttentionHarness.Rows) -> Bool {
     codes == other.codes && values.count == other.values.count && logSumExp.count == other.logSumExp.count
       && zip(values, other.values).allSatisfy { $0.bitPattern == $1.bitPattern }
       && zip(logSumExp, other.logSumExp).allSatisfy { $0.bitPattern == $1.bitPattern }
   }
 
-  func firstDifference(from other: AttentionBench.Rows) -> String {
+  func firstDifference(from other: AttentionHarness.Rows) -> String {
     if values.count != other.values.count { return "\(values.count) and \(other.values.count) outputs" }
     if let index = values.indices.first(where: { values[$0].bitPattern != other.values[$0].bitPattern }) {
       let rows = logSumExp.count

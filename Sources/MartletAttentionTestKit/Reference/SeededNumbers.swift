@@ -35,5 +35,5 @@ public struct SeededNumbers: RandomNumberGenerator, Sendable {
     return Float(sum) / 65536 - 6
   }
 
-  mutating func normals(_ count: Int) -> [Float] { (0..<count).map { _ in normal() } }
+  package mutating func normals(_ count: Int) -> [Float] { (0..<count).map { _ in normal() } }
 }

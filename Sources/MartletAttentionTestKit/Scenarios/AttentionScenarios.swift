@@ -12,21 +12,47 @@ public enum AttentionScenarios {
   public static func run(
     _ subjects: [ConformanceSubject], on target: ConformanceTarget, concurrency: Int, progress: (ScenarioResult) -> Void = { _ in }
   ) async -> [ScenarioResult] {
+    // Without a journal nothing can fail.
+    (try? await run(subjects, on: target, concurrency: concurrency, journal: nil, progress: progress)) ?? []
+  }
+
+  static func run(
+    _ subjects: [ConformanceSubject], on target: ConformanceTarget, concurrency: Int, journal: VerificationJournal?,
+    progress: (ScenarioResult) -> Void
+  ) async throws(VerificationError) -> [ScenarioResult] {
     let scenarios = all()
+    func part(_ scenario: OriginalScenario, _ subject: ConformanceSubject) -> String {
+      "scenario \(subject.name) \(scenario.kvType.rawValue): \(scenario.name)"
+    }
     var results: [ScenarioResult] = []
     var next = 0
     while next < scenarios.count && !Task.isCancelled {
       let batch = Array(scenarios[next..<min(next + concurrency, scenarios.count)])
       next += batch.count
       let wanted = batch.map { scenario in
-        Set(subjects.map { $0.rounding(ConformanceCase(backend: $0.name, kvType: scenario.kvType), on: target) })
+        Set(
+          subjects.filter { journal?.knows(part(scenario, $0)) != true }.map {
+            $0.rounding(ConformanceCase(backend: $0.name, kvType: scenario.kvType), on: target)
+          })
       }
       let truths = await concurrentMap(Array(zip(batch, wanted)), concurrency: concurrency) { $0.truth($1) }
       for (scenario, truth) in zip(batch, truths) {
         for subject in subjects where !Task.isCancelled {
-          let result = scenario.run(subject, truth, on: target)
+          func run() -> ScenarioResult { scenario.run(subject, truth, on: target) }
+          let isKnown = journal?.knows(part(scenario, subject)) == true
+          let empty = ScenarioResult(
+            name: scenario.name, backend: subject.name, kvType: scenario.kvType, verdict: .passed,
+            tolerance: ConformanceSubject.tolerance(scenario.kvType))
+          let result =
+            try journal?.result(
+              of: part(scenario, subject), read: { ScenarioResult(empty, $0) },
+              broke: {
+                var result = empty
+                result.verdict = .failed([$0])
+                return result
+              }, entry: \.entry, run: run) ?? run()
           results.append(result)
-          progress(result)
+          if !isKnown { progress(result) }
         }
       }
     }

@@ -50,7 +50,7 @@ struct OriginalScenario: Sendable {
       // Queries are numbered from the first that is computed: those of a cached prefix are never asked for, and are zeros.
       let steps = [
         sequences.enumerated().map {
-          AttentionBench.Piece(id: $0, newTokens: firstQuery($1) + $1.queries, newKVTokens: $1.keys, isContext: true)
+          AttentionHarness.Piece(id: $0, newTokens: firstQuery($1) + $1.queries, newKVTokens: $1.keys, isContext: true)
         }
       ]
       var scenario = ConformanceScenario(
@@ -134,10 +134,10 @@ struct OriginalScenario: Sendable {
     return result
   }
 
-  private func differences(_ a: [[Int: AttentionBench.Rows]], _ b: [[Int: AttentionBench.Rows]], _ what: String) -> [String] {
+  private func differences(_ a: [[Int: AttentionHarness.Rows]], _ b: [[Int: AttentionHarness.Rows]], _ what: String) -> [String] {
     a.indices.flatMap { layer in
       a[layer].sorted { $0.key < $1.key }.compactMap { id, rows in
-        let other = b[layer][id] ?? AttentionBench.Rows()
+        let other = b[layer][id] ?? AttentionHarness.Rows()
         return rows.hasSameBits(as: other)
           ? nil : "\(what): layer \(specs[layer].layerIndex), sequence \(id): \(rows.firstDifference(from: other))"
       }
@@ -146,11 +146,10 @@ struct OriginalScenario: Sendable {
 
   private func step(
     _ subject: ConformanceSubject, _ truth: Truth, _ ids: [Int], on target: ConformanceTarget, isGraph: Bool = false, mostRows: Int? = nil
-  ) throws -> (rows: [[Int: AttentionBench.Rows]], contents: [[Int: KVContents]], firstQueries: [Int: Int]) {
-    var options = AttentionBench.Options(
-      cache: KVCacheConfig(
-        dataType: kvType, pageSize: .tokens(pageSize), maxSequenceLength: (maxSequenceLength + pageSize - 1) / pageSize * pageSize,
-        maxSequences: sequences.count + 1))
+  ) throws -> (rows: [[Int: AttentionHarness.Rows]], contents: [[Int: KVContents]], firstQueries: [Int: Int]) {
+    var options = AttentionHarness.Options(
+      cache: KVCacheConfig(dataType: kvType, pageSize: .tokens(pageSize)),
+      maxSequenceLength: (maxSequenceLength + pageSize - 1) / pageSize * pageSize, maxSequences: sequences.count + 1)
     options.maxNumRequests = sequences.count + 2
     options.maxNumTokens = max(sequences.reduce(0) { $0 + $1.queries }, options.maxNumRequests)
     if isCross { options.maxNumKVTokens = max(1, sequences.reduce(0) { $0 + $1.keys - $1.cached }) }
@@ -158,9 +157,9 @@ struct OriginalScenario: Sendable {
     options.masks = [mask]
     options.isCross = isCross
     options.input = isCross ? .separate : .fused
-    let bench = try AttentionBench(subject.backend, specs, requests: truth.scenarios.map(\.requests), on: target.device, options)
-    bench.mask = mask
-    var pieces: [AttentionBench.Piece] = []
+    let harness = try AttentionHarness(subject.backend, specs, requests: truth.scenarios.map(\.requests), on: target.device, options)
+    harness.mask = mask
+    var pieces: [AttentionHarness.Piece] = []
     var firstQueries: [Int: Int] = [:]
     for id in ids {
       let sequence = sequences[id]
@@ -171,19 +170,19 @@ struct OriginalScenario: Sendable {
       firstQueries[id] = queries
       if cached > 0 {
         let goldens = truth.goldens.first!.value
-        try bench.fill(
+        try harness.fill(
           id, keys: cached, queries: queries, stored: goldens.map { ($0.requests[id]!.storedKeys, $0.requests[id]!.storedValues) })
       }
       pieces.append(
-        AttentionBench.Piece(
+        AttentionHarness.Piece(
           id: id, newTokens: sequence.queries - spared, newKVTokens: isCross ? sequence.keys - sequence.cached : nil,
           isContext: sequence.isContext))
     }
-    if isGraph { try bench.useGraphMetadata(maxBatchSize: ids.count + 2) }
+    if isGraph { try harness.useGraphMetadata(maxBatchSize: ids.count + 2) }
     var contents: [[Int: KVContents]] = specs.map { _ in [:] }
-    try bench.step(pieces) {
-      for layer in specs.indices { for id in ids { contents[layer][id] = try bench.contents(layer: layer, of: id) } }
+    try harness.step(pieces) {
+      for layer in specs.indices { for id in ids { contents[layer][id] = try harness.contents(layer: layer, of: id) } }
     }
-    return (bench.rows, contents, firstQueries)
+    return (harness.rows, contents, firstQueries)
   }
 }

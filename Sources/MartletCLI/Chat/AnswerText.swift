@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// An answer on its way to a terminal: lines are broken between words and not within, except in blocks of code, which stay as they are so that
-/// they can be copied; and nothing in it commands the terminal.
+/// they can be copied; and nothing in it commands the terminal: control characters are shown, `^[` or `<9B>`, and not sent.
 ///
 /// A word is shown as it comes; when it turns out to be too long for its line it is taken back and shown on the next.
 package struct AnswerText: Sendable {
@@ -46,7 +46,10 @@ package struct AnswerText: Sendable {
       isBroken = false
       return
     }
-    if character != "\t", character.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) { return }
+    if let shown = character.shownControl {
+      for letter in shown { add(letter, to: &output) }
+      return
+    }
     if lineStart.count < 3, !(lineStart.isEmpty && character.isWhitespace) { lineStart.append(character) }
     guard let limit, !isInCode, !isFence else {
       output.append(character)
@@ -99,5 +102,15 @@ package struct AnswerText: Sendable {
     word = ""
     wordColumns = 0
     isLong = false
+  }
+}
+
+extension Character {
+  /// What is shown of a character that would command a terminal, as `less` does; nil of any other. Line feeds and tabs are no commands.
+  fileprivate var shownControl: String? {
+    guard self != "\t", let control = unicodeScalars.first(where: { $0.properties.generalCategory == .control }) else { return nil }
+    if control.value >= 0x80 { return "<" + String(control.value, radix: 16, uppercase: true) + ">" }
+    // ^@ to ^_, and ^? for 127.
+    return "^" + String(Unicode.Scalar(UInt8(control.value ^ 0x40)))
   }
 }

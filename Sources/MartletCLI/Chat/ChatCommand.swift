@@ -9,7 +9,7 @@ enum ChatCommand: String, CaseIterable {
   private var usage: (command: String, effect: String, text: Text) {
     switch self {
     case .continue: ("/continue", "goes on with an answer that was cut or stopped", .none)
-    case .retry: ("/retry", "drops the last answer and asks for another", .none)
+    case .retry: ("/retry", "drops the last answer and asks for another, or asks a loaded question that has none", .none)
     case .set:
       ("/set NAME VALUE", "changes a setting, such as temperature 0.8, or a variable of the template; alone it lists them", .optional)
     case .system: ("/system TEXT", "sets the system message; with no text there is none", .optional)

@@ -70,7 +70,9 @@ struct ChatSession {
         try await answer(.more)
       }
     case .command(.retry, _):
-      if conversation.lastAnswer == nil {
+      if conversation.openQuestion != nil {
+        try await answer(.retry)
+      } else if conversation.lastAnswer == nil {
         Terminal.note("There is no answer to replace.")
       } else {
         if settings.sampling.temperature == 0 {
@@ -135,7 +137,9 @@ struct ChatSession {
       system: conversation.system, tools: conversation.tools, options: conversation.options, messages: messages)
     try loaded.check(for: llm)
     conversation = loaded
-    Terminal.note("\(messages.count) messages of \(file) were said before.")
+    Terminal.note(
+      "\(messages.count) messages of \(file) were said before."
+        + (conversation.openQuestion == nil ? "" : " The last has no answer yet; /retry asks for one."))
   }
 
   // MARK: Answers

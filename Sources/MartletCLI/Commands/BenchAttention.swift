@@ -81,7 +81,7 @@ struct BenchAttention: AsyncParsableCommand {
           for type in types {
             progress.show("\(workload) \(name) \(type.rawValue)")
             try Task.checkCancellation()
-            try bench.measure(workload, AttentionBackendRegistry.builtIn.backend(named: name), type.dataType ?? .bf16)
+            try bench.measure(workload, AttentionBackendRegistry.builtIn.backend(named: name), type.dataType)
           }
         }
       }

@@ -31,10 +31,9 @@ struct Doctor: AsyncParsableCommand {
     var models: [Report.Model] = []
     let python = Self.output(of: ["python3", "-m", "pip", "--version"])
     for model in store.models {
-      progress.show("checking \(model.name)")
       var found = Report.Model(
         name: model.name, title: model.title, path: store.path(for: model), state: "missing", bytes: model.byteCount, bytesThere: 0)
-      switch try await state(of: model, in: store, hasPython: python != nil) {
+      switch try await state(of: model, in: store, hasPython: python != nil, progress) {
       case .missing: break
       case .partial(let byteCount):
         found.state = "partial"
@@ -65,7 +64,7 @@ struct Doctor: AsyncParsableCommand {
     }
     let isWritable = Self.isWritable(store.directory)
     if !isWritable { problems.append("\(store.directory) cannot be written; name another folder in MARTLET_CACHE.") }
-    let limits = HostLimits()
+    let limits = CPULimits()
     let device = try CPUDevice(threads: 1)
     return Report(
       version: MartletCommand.configuration.version, processor: Self.processor(), processors: limits.processorCount,
@@ -75,7 +74,11 @@ struct Doctor: AsyncParsableCommand {
       cacheFolderIsWritable: isWritable, freeDisk: free, stateFolder: Places.state(), pip: python, models: models, problems: problems)
   }
 
-  private func state(of model: KnownModel, in store: ModelStore, hasPython: Bool) async throws -> ModelState {
+  private func state(of model: KnownModel, in store: ModelStore, hasPython: Bool, _ progress: ProgressLine) async throws -> ModelState {
+    // Only of a file of the right size every byte is read.
+    let quick = try await store.state(of: model, checksum: false)
+    guard quick == .unchecked else { return quick }
+    progress.show("checking \(model.name)")
     do { return try await store.state(of: model, checksum: !hasNoChecksums && hasPython) } catch let error as ModelStoreError {
       Terminal.note(words(of: error))
       return try await store.state(of: model, checksum: false)

@@ -13,8 +13,10 @@ struct Inspect: AsyncParsableCommand {
     abstract: "Shows what a model file or directory is, what can run it, and the memory it takes.",
     discussion: "Reads the files' heads only; no weights are loaded.")
 
-  @Argument(help: "Name or path.")
-  var model: String
+  @OptionGroup var arguments: ModelArguments
+
+  /// A model, as it once had to be given.
+  @Argument(help: .hidden) var argument: String?
 
   @Option(
     parsing: .unconditional,
@@ -26,15 +28,23 @@ struct Inspect: AsyncParsableCommand {
   @Flag(help: "Print one JSON object.")
   var json = false
 
-  func validate() throws { try validatePositive(context, "--context") }
+  private var model: String { arguments.named ?? argument ?? KnownModel.default.name }
+
+  func validate() throws {
+    try validatePositive(context, "--context")
+    if let argument, arguments.named != nil { throw ValidationError("\"\(argument)\" is a second model; give one with --model") }
+  }
 
   func run() async throws {
     try await interruptible { [self] in
+      if argument != nil { ModelArguments.note(model) }
       let path = try await ModelFile.path(of: model)
       let inspection = try ModelFile.reading(path) {
-        try Inspection(ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, contextLength: context)
+        try Inspection(
+          ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, quantConfig: cache.quantConfig,
+          contextLength: context)
       }
-      if json { try Terminal.writeJSON(inspection) } else { try Terminal.write(inspection.text) }
+      if json { try Terminal.writeJSON(inspection) } else { try Terminal.show(inspection.text) }
     }
   }
 }

@@ -14,11 +14,13 @@ struct Perplexity: AsyncParsableCommand {
       a window is left out. With --whole the text is one sequence, and every token after the first is scored.
       """)
 
-  @Argument(help: "Name or path.", completion: .list(KnownModel.all.map(\.name)))
-  var model: String
+  @OptionGroup var modelArguments: ModelArguments
 
   @Argument(help: "A text file; - or nothing reads standard input.", completion: .file())
-  var file = TextInput.standard
+  var first: String?
+
+  /// The file behind a model.
+  @Argument(help: .hidden) var second: String?
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Tokens in a window.", valueName: "n"))
   var context = 512
@@ -33,14 +35,26 @@ struct Perplexity: AsyncParsableCommand {
   var json = false
 
   func validate() throws {
-    if file == TextInput.standard && !TextInput.comesByItself {
+    if try arguments.file == TextInput.standard && !TextInput.comesByItself {
       throw ValidationError("give a FILE, or a text on standard input")
     }
     if context < 4 { throw ValidationError("--context is \(context); a window needs at least 4 tokens") }
   }
 
+  private var arguments: (model: String, file: String, isOld: Bool) {
+    get throws {
+      let (model, file, isOld) = try modelArguments.resolve([first, second].compactMap(\.self), what: "FILE")
+      return (model, file ?? TextInput.standard, isOld)
+    }
+  }
+
+  // `validate` has seen that there are such.
+  private var model: String { (try? arguments.model) ?? KnownModel.default.name }
+  private var file: String { (try? arguments.file) ?? TextInput.standard }
+
   func run() async throws {
     try await interruptible { [self] in
+      if try arguments.isOld { ModelArguments.note(model) }
       let text = try TextInput.text(of: file, what: "file")
       let path = try await ModelFile.path(of: model)
       let (files, tokenizer) = try ModelFile.reading(path) {

@@ -10,7 +10,7 @@ struct Render: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Writes a conversation as a model's chat template has it.",
     discussion: """
-      The rendered text goes to standard output as it is, without a newline at its end. FILE is a JSON array as OpenAI's API has it: messages, \
+      The rendered text goes to standard output as it is, without a newline at its end; at a terminal control characters are shown. FILE is a JSON array as OpenAI's API has it: messages, \
       tools, documents. Where the template raises an error, that is said, and the exit status is 1.
       """)
 
@@ -100,7 +100,7 @@ struct Render: AsyncParsableCommand {
       let ids = tokenizer.promptTokens(of: text, specialTokensInContent: parsesSpecialTokens ? .parsed : .text)
       try Terminal.write("[" + ids.map { "\($0)" }.joined(separator: ", ") + "]\n")
     } else {
-      try Terminal.write(text.text)
+      try Terminal.show(text.text)
     }
   }
 

@@ -13,25 +13,34 @@ struct Tokenize: AsyncParsableCommand {
       standard input, all of it. Before a text that begins with a dash put --.
       """)
 
-  @Argument(help: "Name or path.", completion: .list(KnownModel.all.map(\.name)))
-  var model: String
+  @OptionGroup var model: ModelArguments
 
   @Argument(help: "The text; - reads it from standard input.")
   var text: String?
+
+  /// The text behind a model.
+  @Argument(help: .hidden) var second: String?
 
   @Flag(help: "Print one JSON object.")
   var json = false
 
   func validate() throws {
-    if text == nil && !TextInput.comesByItself {
+    let arguments = try arguments
+    if arguments.argument == nil && !TextInput.comesByItself {
       throw ValidationError("give a TEXT, or - for standard input; before a text that begins with a dash put --")
     }
   }
 
+  private var arguments: (model: String, argument: String?, isOld: Bool) {
+    get throws { try model.resolve([text, second].compactMap(\.self), what: "TEXT") }
+  }
+
   func run() async throws {
     try await interruptible { [self] in
+      let (model, argument, isOld) = try arguments
+      if isOld { ModelArguments.note(model) }
       let text =
-        if let text, text != TextInput.standard { text } else { try TextInput.text(of: TextInput.standard, what: "text") }
+        if let text = argument, text != TextInput.standard { text } else { try TextInput.text(of: TextInput.standard, what: "text") }
       let path = try await ModelFile.path(of: model)
       let tokenizer = try ModelFile.reading(path) { try ModelFiles(path: path).makeTokenizer() }
       let tokenIDs = tokenizer.encode(text, parsesSpecialTokens: true)

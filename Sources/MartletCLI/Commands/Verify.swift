@@ -1,10 +1,13 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import ArgumentParser
+import Dispatch
+import Foundation
 import Martlet
 import MartletAttention
 import MartletAttentionTestKit
 import MartletCPU
+import Synchronization
 
 struct Verify: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -12,7 +15,8 @@ struct Verify: AsyncParsableCommand {
     discussion: """
       Runs every backend through the conformance grid, a covering array over key/value types, heads, dims, page sizes, phases, masks, rotary \
       positions and FP8, and through the laws: a request's numbers have the same bits in any company, chunking, page size and number of \
-      threads. No model is needed. What fails is printed with everything that is needed to run it again, and the exit status is 1.
+      threads. No model is needed. What fails is printed with everything that is needed to run it again, and the exit status is 1. A failed \
+      precondition ends one cell, not the command: cells are run in a process of their own, and after it in another one.
       """)
 
   @Option(help: ArgumentHelp("The device: cpu.", valueName: "name"))
@@ -32,6 +36,11 @@ struct Verify: AsyncParsableCommand {
   @Flag(help: "Print one JSON object with every cell.")
   var json = false
 
+  /// Of the process that runs the cells; the one that a person starts only starts it.
+  @Option(help: .hidden) var journal: String?
+  /// Whether the starting process writes to a terminal.
+  @Flag(name: .customLong("journal-at-terminal"), help: .hidden) var isAtTerminal = false
+
   func validate() throws {
     if device != "cpu" { throw ValidationError("--device is \"\(device)\"; this build has: cpu") }
     do {
@@ -42,6 +51,7 @@ struct Verify: AsyncParsableCommand {
   }
 
   func run() async throws {
+    guard let journal else { return try supervise() }
     let report = try await interruptible { [self] in
       let threads = processor.threadCount
       let device = try processor.makeDevice()
@@ -56,10 +66,10 @@ struct Verify: AsyncParsableCommand {
       verification.seed = seed
       verification.strength = full ? .triples : .pairs
       verification.runsScenarios = full
-      let progress = ProgressLine()
+      let progress = ProgressLine(isTerminal: isAtTerminal)
       var laws = 0
       var scenarios = 0
-      let report = await verification.run { step in
+      let report = try await verification.run(journal: VerificationJournal(path: journal)) { step in
         switch step {
         case .cell(let result, let done, let all):
           if result.verdict.isFailure {
@@ -89,5 +99,27 @@ struct Verify: AsyncParsableCommand {
     }
     if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.text) }
     if !report.isPassed { throw ExitCode(1) }
+  }
+
+  /// Runs this command again in a process that writes down what it does, until it gets to its end.
+  private func supervise() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-verify-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let path = folder.appendingPathComponent("journal").path
+    var arguments = Array(CommandLine.arguments.dropFirst()) + ["--journal", path]
+    if isatty(2) == 1 { arguments.append("--journal-at-terminal") }
+    // Whoever asks this process to end means that one.
+    let child = Mutex<Int32>(0)
+    signal(SIGTERM, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: SIGTERM, queue: .global())
+    source.setEventHandler {
+      let process = child.withLock { $0 }
+      if process > 0 { kill(process, SIGTERM) }
+    }
+    source.resume()
+    defer { source.cancel() }
+    let status = try VerificationJournal.supervise(arguments, journal: path) { process in child.withLock { $0 = process } }
+    if status != 0 { throw ExitCode(status) }
   }
 }

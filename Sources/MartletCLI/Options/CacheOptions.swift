@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Martlet
+import MartletAttention
 import MartletCore
 import MartletKVCache
 
@@ -17,7 +18,7 @@ struct CacheOptions: ParsableArguments {
   @Flag(name: .customLong("no-prefix-reuse"), help: "Compute every prompt whole, also where an earlier one began with the same tokens.")
   var noPrefixReuse = false
 
-  var kvCache: EngineConfiguration.KVCache {
+  var kvCache: KVCacheConfig {
     var cache = format.kvCache
     cache.budget = memory.map { .bytes($0.byteCount) } ?? .automatic
     cache.reusesPrefixes = !noPrefixReuse
@@ -41,9 +42,11 @@ struct CacheFormatOptions: ParsableArguments {
   var pageSize = PageSizeArgument(pageSize: .tokens(32))
 
   /// With the default budget and prefix reuse.
-  var kvCache: EngineConfiguration.KVCache {
-    EngineConfiguration.KVCache(dataType: dataType.dataType, pageSize: pageSize.pageSize, fp8Inputs: fp8Inputs)
+  var kvCache: KVCacheConfig {
+    KVCacheConfig(dataType: dataType.dataType, pageSize: pageSize.pageSize)
   }
+
+  var quantConfig: QuantConfig { QuantConfig(fp8Inputs: fp8Inputs) }
 
   func validate() throws {
     if fp8Inputs && dataType != .fp8 { throw ValidationError("--fp8-inputs needs --kv-cache-dtype fp8") }
@@ -55,10 +58,9 @@ enum CacheDataType: String, ExpressibleByArgument, CaseIterable {
 
   init?(argument: String) { self.init(rawValue: argument.lowercased()) }
 
-  /// nil is the engine's own choice.
-  var dataType: DataType? {
+  var dataType: DataType {
     switch self {
-    case .auto: nil
+    case .auto: KVCacheConfig().dataType
     case .f32: .f32
     case .f16: .f16
     case .bf16: .bf16

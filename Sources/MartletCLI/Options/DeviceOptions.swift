@@ -16,12 +16,12 @@ struct DeviceOptions: ParsableArguments {
 
   func validate() throws { try validatePositive(threads, "--threads") }
 
-  var threadCount: Int { threads ?? HostLimits().processorCount }
+  var threadCount: Int { threads ?? CPULimits().processorCount }
 
   /// - Parameter threads: as many as ``threadCount`` when nil.
   func makeDevice(threads: Int? = nil) throws -> CPUDevice {
     let device = try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount)
-    let processors = HostLimits().processorCount
+    let processors = CPULimits().processorCount
     if let wish = self.threads, threads == nil, wish > processors {
       Terminal.note("--threads \(wish) are more than the \(processors) processors that this process may use: they wait for each other.")
     }

@@ -60,7 +60,8 @@ struct EngineOptions: ParsableArguments {
   func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try device.makeDevice(), attentionBackend: attentionBackend,
-      kvCache: cache.kvCache, maxSequenceLength: context, maxBatchSize: batchSize, maxNumTokens: stepTokens ?? max(512, batchSize),
+      kvCache: cache.kvCache, quantConfig: cache.format.quantConfig, maxSequenceLength: context, maxBatchSize: batchSize,
+      maxNumTokens: stepTokens ?? max(512, batchSize),
       chunkSize: chunk, targetStepTime: stepTime > 0 ? .milliseconds(stepTime) : nil, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)
   }

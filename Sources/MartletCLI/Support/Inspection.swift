@@ -135,7 +135,7 @@ struct Inspection: Encodable {
     case backends = "attention_backends"
   }
 
-  init(_ files: ModelFiles, path: String, device: any Device, cache: EngineConfiguration.KVCache, contextLength: Int?) throws {
+  init(_ files: ModelFiles, path: String, device: any Device, cache: KVCacheConfig, quantConfig: QuantConfig, contextLength: Int?) throws {
     self.path = path
     self.device = device.summary
     fileBytes = files.byteCount
@@ -191,7 +191,7 @@ struct Inspection: Encodable {
       }
       let length = contextLength ?? min(configuration.contextLength, EngineConfiguration.defaultMaxSequenceLength)
       backends = AttentionBackendRegistry.builtIn.backends.map {
-        Backend($0, layers: layers, device: device, cache: cache, contextLength: length)
+        Backend($0, layers: layers, device: device, cache: cache, quantConfig: quantConfig, contextLength: length)
       }
     } catch {
       problems.append(words(of: error))
@@ -201,15 +201,13 @@ struct Inspection: Encodable {
 
 extension Inspection.Backend {
   init(
-    _ backend: any AttentionBackend.Type, layers: [AttentionLayerSpec], device: any Device, cache: EngineConfiguration.KVCache,
-    contextLength: Int
+    _ backend: any AttentionBackend.Type, layers: [AttentionLayerSpec], device: any Device, cache: KVCacheConfig,
+    quantConfig: QuantConfig, contextLength: Int
   ) {
     // As the engine makes it for one request at a time.
     let chunk = EngineConfiguration().maxNumTokens
-    let config = KVCacheConfig(
-      dataType: cache.dataType ?? .bf16, pageSize: cache.pageSize, budget: cache.budget, maxSequenceLength: contextLength,
-      maxSequences: 1, maxTokensPerStep: chunk)
-    let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 1, maxNumTokens: chunk)
+    let context = AttentionContext(
+      device: device, kvCache: cache, maxNumRequests: 1, maxNumTokens: chunk, maxSequenceLength: contextLength, quantConfig: quantConfig)
     name = backend.name
     fuses = backend.capabilities(on: device).description
     let reasons = layers.map { (layer: $0.layerIndex, reasons: backend.obstacles(to: $0, in: context)) }
@@ -219,13 +217,13 @@ extension Inspection.Backend {
     guard obstacles.isEmpty else { return }
 
     let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
-    let pools = config.demand(of: specs).map {
+    let pools = cache.demand(of: specs, maxSequenceLength: contextLength, maxTokensPerStep: chunk).map {
       Inspection.Cache.Pool(
-        window: $0.window, layers: $0.layerCount, bytesPerToken: $0.bytesPerPage / config.tokensPerPage, pages: $0.pages,
+        window: $0.window, layers: $0.layerCount, bytesPerToken: $0.bytesPerPage / context.pageSize, pages: $0.pages,
         bytes: $0.byteCount)
     }
     self.cache = Inspection.Cache(
-      contextLength: contextLength, dataType: config.dataType.rawValue, pageSize: config.tokensPerPage,
+      contextLength: contextLength, dataType: cache.dataType.rawValue, pageSize: context.pageSize,
       pools: pools, bytes: pools.reduce(0) { $0 + $1.bytes })
   }
 }

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
+
 /// Prints answers that are written at the same time, in the order of their prompts: the first unfinished one streams, those after it wait.
 struct Printer {
   private let prompts: [String]
@@ -9,12 +11,15 @@ struct Printer {
   private var current = 0
   /// Whether the last line that was printed goes on.
   private var isInLine = false
+  /// Of standard output at a terminal, which no answer shall command; nil elsewhere, where it is written as it is.
+  private var shown: AnswerText?
 
   init(prompts: [String], isSilent: Bool) {
     self.prompts = prompts
     self.isSilent = isSilent
     pending = prompts.map { prompts.count > 1 ? "[\($0)]\n" : "" }
     isDone = prompts.map { _ in false }
+    shown = isatty(1) == 1 ? AnswerText(columns: nil) : nil
   }
 
   mutating func add(_ text: String, to index: Int, isLast: Bool) throws {
@@ -23,7 +28,7 @@ struct Printer {
     isDone[index] = isDone[index] || isLast
     while current < prompts.count {
       if !pending[current].isEmpty {
-        try Terminal.write(pending[current])
+        try Terminal.write(shown?.add(pending[current]) ?? pending[current])
         isInLine = pending[current].last?.isNewline == false
       }
       pending[current] = ""

@@ -1,15 +1,26 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import ArgumentParser
 import Foundation
 
 /// Standard output is for results, standard error for everything that a person wants to know meanwhile. Neither is buffered.
 enum Terminal {
+  /// As it is, byte for byte. Where nobody reads it any more (`martlet generate … | head -1`), the command ends as a signal would have ended it,
+  /// also where that signal is ignored: without a word.
   static func write(_ text: String) throws {
     do {
       try FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
     } catch {
+      let code = ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError).code
+      if code == EPIPE { throw ExitCode(128 + SIGPIPE) }
       throw CommandError("standard output cannot be written: \(CommandError.reason(error))")
     }
+  }
+
+  /// Text of a model or of a file: at a terminal its control characters are shown and not sent, else it is written as it is.
+  static func show(_ text: String) throws {
+    var shown = AnswerText(columns: nil)
+    try write(isatty(1) == 1 ? shown.add(text) : text)
   }
 
   /// A line on standard error; at a terminal it is broken between words.
@@ -44,8 +55,9 @@ final class ProgressLine {
   private var nextLine: ContinuousClock.Instant
   private var isShown = false
 
-  convenience init() {
-    self.init(isTerminal: isatty(2) == 1) { try? FileHandle.standardError.write(contentsOf: Data($0.utf8)) }
+  /// - Parameter isTerminal: whether standard error is one, or is passed on to one.
+  convenience init(isTerminal: Bool = isatty(2) == 1) {
+    self.init(isTerminal: isTerminal) { try? FileHandle.standardError.write(contentsOf: Data($0.utf8)) }
   }
 
   /// Lines for a log, which others write to as well.

@@ -63,9 +63,11 @@ struct VerificationText: Encodable, Sendable {
   var cells: [Cell]
   var laws: [Law]
   var scenarios: [Scenario]
+  /// What was refused altogether, and so has not passed.
+  var unserved: [String]
 
   enum CodingKeys: String, CodingKey {
-    case device, seed, cells, laws, scenarios
+    case device, seed, cells, laws, scenarios, unserved
     case isPassed = "passed"
   }
 
@@ -74,6 +76,7 @@ struct VerificationText: Encodable, Sendable {
     self.device = device
     self.seed = seed
     isPassed = report.isPassed
+    unserved = report.unserved
     cells = report.cells.map { result in
       let (verdict, words) = Self.verdict(result.verdict)
       return Cell(
@@ -141,11 +144,15 @@ extension VerificationText {
     for scenario in scenarios where scenario.verdict == "failed" {
       text += "\nFAILED \(scenario.backend) \(scenario.kv): \(scenario.name)\n  " + scenario.words.joined(separator: "\n  ")
     }
+    for words in unserved { text += "\nFAILED \(words)" }
     let failures =
       cells.count { $0.verdict == "failed" } + laws.count { $0.verdict == "broken" } + scenarios.count { $0.verdict == "failed" }
+      + unserved.count
     text += failures == 0 ? "\neverything holds: " : "\n\n\(failures) failed: "
-    text += "\(cells.count) cells, \(laws.count) laws" + (scenarios.isEmpty ? "\n" : ", \(scenarios.count) scenarios\n")
-    return text
+    text +=
+      "refused \(Self.count(cells, "refused")) of \(cells.count) cells and \(laws.count { $0.verdict == "refused" }) of \(laws.count) laws"
+    if !scenarios.isEmpty { text += " and \(scenarios.count { $0.verdict == "refused" }) of \(scenarios.count) scenarios" }
+    return text + "\n"
   }
 
   private var scenarioText: String {

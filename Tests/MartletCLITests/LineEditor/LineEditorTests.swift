@@ -295,6 +295,10 @@ import Testing
     #expect(more.add(" = a + b + c + d + e\n```\nword word word") == " = a + b + c + d + e\n```\nword word wo\u{1B}[2D\u{1B}[K\nword")
     var answer = AnswerText(columns: nil)
     #expect(
-      answer.add("a\u{1B}[2Jb\u{7}\tc\r\n" + String(repeating: "word ", count: 40)) == "a[2Jb\tc\n" + String(repeating: "word ", count: 40))
+      answer.add("a\u{1B}[2Jb\u{7}\tc\r\n" + String(repeating: "word ", count: 40)) == "a^[[2Jb^G\tc\n"
+        + String(repeating: "word ", count: 40))
+    #expect(answer.add("\u{0}\u{1F}\u{7F}\u{80}\u{9B}31m\u{1B}\u{301}é") == "^@^_^?<80><9B>31m^[\u{301}é")
+    // What is shown takes room as letters do.
+    #expect(Self.shown("word word \u{1B}[31m", columns: 13, pieces: 1) == "word word \n^[[31m")
   }
 }

@@ -19,7 +19,7 @@ struct DirectoryTests {
     try LLM(
       model: path,
       configuration: EngineConfiguration(
-        device: CPUDevice(threads: 2), attentionBackend: backend, kvCache: EngineConfiguration.KVCache(dataType: .f32)))
+        device: CPUDevice(threads: 2), attentionBackend: backend, kvCache: KVCacheConfig(dataType: .f32)))
   }
 
   @Test("answers with the tokens that Transformers gives", arguments: ["TRTLLM", "VANILLA"])

@@ -49,7 +49,7 @@ struct MemoryTests {
     try LLM(
       files: files,
       configuration: EngineConfiguration(
-        device: device, kvCache: EngineConfiguration.KVCache(budget: .bytes(Self.cacheBytes)), maxSequenceLength: 64, maxBatchSize: 1))
+        device: device, kvCache: KVCacheConfig(budget: .bytes(Self.cacheBytes)), maxSequenceLength: 64, maxBatchSize: 1))
   }
 
   /// A GGUF file, a directory, and a file with two equal matrices: all tie the embedding.
@@ -107,7 +107,7 @@ struct MemoryTests {
     let file = try TinyModel(.gemma3, seed: 21).file()
     func configuration(_ device: LimitedDevice) -> EngineConfiguration {
       EngineConfiguration(
-        device: device, kvCache: EngineConfiguration.KVCache(budget: .bytes(.max)), maxSequenceLength: 64, maxBatchSize: 1)
+        device: device, kvCache: KVCacheConfig(budget: .bytes(.max)), maxSequenceLength: 64, maxBatchSize: 1)
     }
     let error = #expect(throws: LLMError.self) {
       try LLM(file: file, configuration: configuration(LimitedDevice(availableByteCount: 1000)))
@@ -123,9 +123,11 @@ struct MemoryTests {
     let file = try TinyModel(.gemma3, seed: 21).file()
     for pageSize in [0, 3, 1 << 21, 1 << 62] {
       let configuration = EngineConfiguration(
-        device: try CPUDevice(threads: 1), kvCache: EngineConfiguration.KVCache(pageSize: .tokens(pageSize)))
+        device: try CPUDevice(threads: 1), kvCache: KVCacheConfig(pageSize: .tokens(pageSize)))
       #expect { try LLM(file: file, configuration: configuration) } throws: { "\($0)".contains("pageSize") }
     }
+    let quantised = EngineConfiguration(device: try CPUDevice(threads: 1), quantConfig: QuantConfig(fp8Output: true))
+    #expect { try LLM(file: file, configuration: quantised) } throws: { "\($0)".contains("quantConfig.fp8Output") }
     let configuration = EngineConfiguration(device: try CPUDevice(threads: 1), maxNumTokens: 1_000_000_000_000_000_000)
     #expect { try LLM(file: file, configuration: configuration) } throws: { "\($0)".contains("maxNumTokens") }
   }

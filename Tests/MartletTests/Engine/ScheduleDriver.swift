@@ -52,8 +52,8 @@ struct ScheduleDriver {
     cache = try KVCacheManager(
       layers: layers.windows.map { KVLayerSpec(layout: layout, window: $0) },
       config: KVCacheConfig(
-        pageSize: .tokens(layers.pageSize), budget: .bytes(tokens * layers.windows.count * 4), maxSequenceLength: maxSequenceLength,
-        maxSequences: maxBatchSize, maxTokensPerStep: chunkSize, reusesPrefixes: reusesPrefixes), on: device)
+        pageSize: .tokens(layers.pageSize), budget: .bytes(tokens * layers.windows.count * 4), reusesPrefixes: reusesPrefixes),
+      maxSequenceLength: maxSequenceLength, maxSequences: maxBatchSize, maxTokensPerStep: chunkSize, on: device)
     scheduler = Scheduler(
       maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize, capacityPolicy: policy, cache: cache)
     random = SeededGenerator(seed: seed)

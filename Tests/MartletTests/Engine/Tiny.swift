@@ -12,7 +12,7 @@ import Metrics
 /// Engines over tiny models, and what tests ask of them.
 enum Tiny {
   static func llm(
-    _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType? = nil, pageSize: KVCacheConfig.PageSize = .tokens(16),
+    _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType = .bf16, pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
     reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
     targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil, maxWaitingTokens: Int? = nil,
@@ -22,7 +22,7 @@ enum Tiny {
       file: model.file(),
       configuration: EngineConfiguration(
         device: CPUDevice(threads: threads), attentionBackend: backend,
-        kvCache: EngineConfiguration.KVCache(
+        kvCache: KVCacheConfig(
           dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes, reusesPartialPages: reusesPartialPages),
         maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
         targetStepTime: targetStepTime, maxWaitingRequests: maxWaitingRequests, maxWaitingTokens: maxWaitingTokens,

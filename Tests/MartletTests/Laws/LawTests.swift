@@ -46,14 +46,15 @@ struct LawTests {
 
     init(_ model: TinyModel, backend: String, dataType: DataType, pageSize: Int, threads: Int) throws {
       let device = try CPUDevice(threads: threads)
-      let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize), maxSequenceLength: 128, maxSequences: 4)
-      let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 256, workerCount: threads)
+      let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize))
+      let context = AttentionContext(
+        device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 256, maxSequenceLength: 128, workerCount: threads)
       let file = try model.file()
       let loaded = try ModelRegistry.builtIn.architecture(of: file).load(
         file,
         in: ModelContext(
           attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: 256))
-      let cache = try KVCacheManager(layers: loaded.attention.map(\.kvLayerSpec), config: config, on: device)
+      let cache = try KVCacheManager(layers: loaded.attention.map(\.kvLayerSpec), in: context)
       runner = try ModelRunner(model: loaded, cache: cache, context: context, maxLogitRows: 256)
     }
 

@@ -48,7 +48,7 @@ struct AnswerMemoryTests {
     return try LLM(
       file: model.file(),
       configuration: EngineConfiguration(
-        device: CPUDevice(threads: 2), kvCache: EngineConfiguration.KVCache(pageSize: .tokens(16), reusesPrefixes: reusesPrefixes),
+        device: CPUDevice(threads: 2), kvCache: KVCacheConfig(pageSize: .tokens(16), reusesPrefixes: reusesPrefixes),
         maxSequenceLength: context, maxBatchSize: 2, rememberedAnswers: remembered))
   }
 

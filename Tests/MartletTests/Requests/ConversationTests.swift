@@ -191,6 +191,24 @@ import Testing
     #expect(conversation.transcript.map(\.text) == ["one", "I"])
   }
 
+  @Test func `a question that came without an answer is asked, and stays where none comes`() throws {
+    let llm = try Self.llm()
+    let messages = [("user", "one"), ("assistant", "1"), ("user", "two")].map { ChatMessage(role: $0.0, content: $0.1) }
+    var conversation = Conversation(messages: messages)
+    let before = conversation
+    #expect(conversation.openQuestion?.text == "two" && conversation.lastAnswer == nil)
+    let reply = try #require(try conversation.retry(of: llm, sampling: sampling))
+    #expect(Self.text(reply.generation.promptTokenIDs) == "<u>one<a>1<u>two<a>")
+    #expect(try conversation.retry(of: llm) == nil && conversation.openQuestion == nil, "it awaits its answer")
+    conversation.note(answer: "")
+    #expect(conversation == before)
+    _ = try conversation.retry(of: llm, sampling: sampling)
+    conversation.note(answer: "2")
+    #expect(conversation.transcript.map(\.text) == ["one", "1", "two", "2"] && conversation.lastAnswer?.text == "2")
+    // From here on it is an answer that is replaced.
+    #expect(try conversation.openQuestion == nil && conversation.retry(of: llm, sampling: sampling) != nil)
+  }
+
   @Test func `a cut answer is continued from its last letter, and stays one message`() throws {
     let llm = try Self.llm()
     var conversation = Conversation(system: "S")

@@ -19,15 +19,16 @@ struct SplitMix: RandomNumberGenerator {
 }
 
 let device = try CPUDevice()
-let config = KVCacheConfig(dataType: .bf16, pageSize: .tokens(32), maxSequenceLength: 1024, maxSequences: 2)
-let context = AttentionContext(device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: 256)
+let context = AttentionContext(
+  device: device, kvCache: KVCacheConfig(dataType: .bf16, pageSize: .tokens(32)), maxNumRequests: 2, maxNumTokens: 256,
+  maxSequenceLength: 1024)
 let spec = AttentionLayerSpec(
   layerIndex: 0, numHeads: 8, headDim: 64, numKVHeads: 2, positionalEmbedding: PositionalEmbeddingParams(RopeParams(dim: 64)))
 
 for backend in AttentionBackendRegistry.builtIn.backends {
   var random = SplitMix()
   let layer = try AttentionLayer(spec, backend: backend, in: context)
-  let cache = try KVCacheManager(layers: [layer.kvLayerSpec], config: config, on: device)
+  let cache = try KVCacheManager(layers: [layer.kvLayerSpec], in: context)
   let metadata = try layer.makeMetadata(AttentionMetadata.Setup(context: context, layers: [layer.spec], kvCacheManager: cache))
   let queue = device.makeQueue()
 

@@ -7,7 +7,7 @@ import MartletCore
 /// can back it with huge pages and takes it back whole.
 ///
 /// `@unchecked Sendable`: an address and a length; whoever owns the buffer orders access.
-struct HostMemory: @unchecked Sendable {
+struct CPUMemory: @unchecked Sendable {
   let baseAddress: UnsafeMutableRawPointer
   /// Bytes of the mapping; 0 where the memory came from the allocator.
   private let mappedByteCount: Int
@@ -16,21 +16,21 @@ struct HostMemory: @unchecked Sendable {
 
   /// - Throws: ``DeviceError/Code/outOfMemory`` where the system says no, or where the memory of the machine or of the process's control
   ///   group cannot hold it: Linux would say yes and kill the process at the first use.
-  static func allocate(byteCount: Int) throws(DeviceError) -> HostMemory {
+  static func allocate(byteCount: Int) throws(DeviceError) -> CPUMemory {
     enforce(byteCount >= 0, "a buffer of \(byteCount) bytes")
     guard byteCount >= hugePage else {
       var pointer: UnsafeMutableRawPointer?
       guard posix_memalign(&pointer, 64, max(byteCount, 64)) == 0, let pointer else {
-        throw .outOfMemory(device: "cpu", requested: byteCount, available: HostLimits().availableByteCount)
+        throw .outOfMemory(device: "cpu", requested: byteCount, available: CPULimits().availableByteCount)
       }
       memset(pointer, 0, max(byteCount, 64))
-      return HostMemory(baseAddress: pointer, mappedByteCount: 0)
+      return CPUMemory(baseAddress: pointer, mappedByteCount: 0)
     }
-    let available = HostLimits().availableByteCount
+    let available = CPULimits().availableByteCount
     guard byteCount <= available, let start = map(byteCount: byteCount) else {
       throw .outOfMemory(device: "cpu", requested: byteCount, available: available)
     }
-    return HostMemory(baseAddress: start, mappedByteCount: roundedUp(byteCount))
+    return CPUMemory(baseAddress: start, mappedByteCount: roundedUp(byteCount))
   }
 
   func free() {

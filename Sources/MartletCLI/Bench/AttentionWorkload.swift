@@ -1,41 +1,41 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import MartletCore
+package import MartletCore
 
 /// What is timed: a shape of layer, and the requests of one or more steps.
 ///
 /// As text, `32,8,128:1*512@2048,31*1@2047`: 32 query heads on 8 key/value heads of 128 dims; in one step one request with 512 new tokens
 /// after 2048 cached ones and 31 with one after 2047. `32,8,128:8192@0/512` is a prompt of 8192 tokens in 16 steps.
-public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
+package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   /// A request's part of a step.
-  public struct Part: Sendable, Hashable {
-    public var newTokens: Int
-    public var cachedTokens: Int
+  package struct Part: Sendable, Hashable {
+    package var newTokens: Int
+    package var cachedTokens: Int
 
-    public init(newTokens: Int, cachedTokens: Int) {
+    package init(newTokens: Int, cachedTokens: Int) {
       self.newTokens = newTokens
       self.cachedTokens = cachedTokens
     }
 
     /// Key and value tokens that the part reads.
-    public var length: Int { newTokens + cachedTokens }
+    package var length: Int { newTokens + cachedTokens }
   }
 
-  public let numHeads: Int
-  public let numKVHeads: Int
-  public let headDim: Int
+  package let numHeads: Int
+  package let numKVHeads: Int
+  package let headDim: Int
   /// The steps, one after another; request i is part i of each.
-  public let steps: [[Part]]
+  package let steps: [[Part]]
   /// The requests as text.
-  public let requests: String
+  package let requests: String
 
-  public var description: String { "\(numHeads),\(numKVHeads),\(headDim):\(requests)" }
+  package var description: String { "\(numHeads),\(numKVHeads),\(headDim):\(requests)" }
 
   /// The most heads, dims, requests and tokens: no machine times more, and nothing overflows.
   private static let bounds = (shape: 1 << 16, count: 1 << 16, tokens: 1 << 31)
 
   /// Reads the text form; nil where it is none, or one that no machine times.
-  public init?(_ text: String) {
+  package init?(_ text: String) {
     let halves = text.split(separator: ":", omittingEmptySubsequences: false)
     guard halves.count == 2 else { return nil }
     let shape = halves[0].split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
@@ -81,7 +81,7 @@ public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Multiplications and additions under a causal mask: 4 · heads · dims for each pair of a query and a key that it sees.
-  public var operations: Double {
+  package var operations: Double {
     var pairs = 0.0
     for part in steps.joined() {
       let new = Double(part.newTokens)
@@ -91,7 +91,7 @@ public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Bytes of keys and values, each read once a step.
-  public func cacheByteCount(_ type: DataType) -> Double {
+  package func cacheByteCount(_ type: DataType) -> Double {
     let tokens = steps.joined().reduce(0) { $0 + $1.length }
     // int8 has a float32 scale for each token's key and value.
     let perHead = 2 * (headDim * type.byteCount + (type == .i8 ? 4 : 0))
@@ -99,7 +99,7 @@ public struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The most tokens of a request.
-  public var maxLength: Int { steps.joined().map(\.length).max() ?? 1 }
+  package var maxLength: Int { steps.joined().map(\.length).max() ?? 1 }
   /// The most new tokens of a step.
-  public var maxNewTokens: Int { steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1 }
+  package var maxNewTokens: Int { steps.map { $0.reduce(0) { $0 + $1.newTokens } }.max() ?? 1 }
 }

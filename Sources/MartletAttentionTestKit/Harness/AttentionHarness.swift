@@ -8,7 +8,7 @@ public import MartletKVCache
 ///
 /// It keeps every output row, so that the same requests can be run in any company, chunking, page size or number of threads and compared.
 /// Before each step every page that no request holds is filled with NaN: who reads one shows it.
-public final class AttentionBench {
+public final class AttentionHarness {
   /// A part of one request in a step.
   public struct Piece: Sendable, Hashable {
     /// The request.
@@ -37,7 +37,7 @@ public final class AttentionBench {
     public var keyCount: Int { newKVTokens ?? newTokens }
   }
 
-  /// What a bench is made for.
+  /// What a harness is made for.
   public struct Options {
     /// nil = no cache at all.
     public var cache: KVCacheConfig?
@@ -47,7 +47,10 @@ public final class AttentionBench {
     public var maxNumTokens = 1024
     /// nil = as many as queries.
     public var maxNumKVTokens: Int?
+    /// nil = as many as a step has.
     public var maxSequenceLength: Int?
+    /// The most sequences in the cache; nil = `maxNumRequests`.
+    public var maxSequences: Int?
     /// The workers that the planner is told of; a hint that never changes a result.
     public var workerCount = 1
     public var masks: Set<AttentionMask> = [.causal]
@@ -59,7 +62,11 @@ public final class AttentionBench {
     /// Whether pages that no request holds are filled with NaN before each step.
     public var poisonsFreePages = true
 
-    public init(cache: KVCacheConfig?) { self.cache = cache }
+    public init(cache: KVCacheConfig?, maxSequenceLength: Int? = nil, maxSequences: Int? = nil) {
+      self.cache = cache
+      self.maxSequenceLength = maxSequenceLength
+      self.maxSequences = maxSequences
+    }
   }
 
   /// Rows of one layer, in the order in which a request's queries were computed.
@@ -112,7 +119,9 @@ public final class AttentionBench {
       maxSequenceLength: options.maxSequenceLength, workerCount: options.workerCount,
       flashInferLayout: options.flashInferLayout)
     layers = try specs.map { try AttentionLayer($0, backend: backend, in: context) }
-    manager = try options.cache.map { [layers] in try KVCacheManager(layers: layers.map(\.kvLayerSpec), config: $0, on: device) }
+    manager =
+      options.cache == nil
+      ? nil : try KVCacheManager(layers: layers.map(\.kvLayerSpec), in: context, maxSequences: options.maxSequences)
     self.device = device
     self.options = options
     self.requests = requests
@@ -145,8 +154,8 @@ public final class AttentionBench {
     for piece in pieces {
       let cached = keyCounts[piece.id, default: 0]
       if let manager, options.usesCache {
-        if !manager.contains(piece.id) { enforce(manager.addSequence(piece.id), "the bench's cache holds too few sequences") }
-        enforce(manager.extend(piece.id, to: cached + piece.keyCount), "the bench's cache is too small")
+        if !manager.contains(piece.id) { enforce(manager.addSequence(piece.id), "the harness's cache holds too few sequences") }
+        enforce(manager.extend(piece.id, to: cached + piece.keyCount), "the harness's cache is too small")
       }
       let first = queryCounts[piece.id, default: 0]
       metadata.addRequest(
@@ -186,7 +195,7 @@ public final class AttentionBench {
   /// - Parameter queries: how many queries count as computed.
   func fill(_ id: Int, keys: Int, queries: Int, stored: [(keys: [Double], values: [Double])]) throws {
     guard let manager else { return }
-    enforce(manager.addSequence(id) && manager.extend(id, to: keys), "the bench's cache is too small")
+    enforce(manager.addSequence(id) && manager.extend(id, to: keys), "the harness's cache is too small")
     let filler = CacheFiller(manager: manager, device: device, queue: queue)
     for layer in layers.indices {
       try filler.fill(

@@ -18,7 +18,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let readsCodedInputs: Bool
   /// The parts as the kernels see them.
   let parts: UnsafeMutableBufferPointer<martlet_product_part>
-  private let memory: HostMemory
+  private let memory: CPUMemory
 
   /// Slabs of one token's coded inputs.
   var slabCount: Int { (columns + Int(martlet_product_slab) - 1) / Int(martlet_product_slab) }
@@ -51,7 +51,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     readsCodedInputs = weights.contains { $0.format.blockSize > 1 }
     let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
     byteCount = partByteCounts.reduce(0, +)
-    memory = try HostMemory.allocate(byteCount: byteCount)
+    memory = try CPUMemory.allocate(byteCount: byteCount)
     parts = .allocate(capacity: weights.count)
 
     var offset = 0, firstRow = 0, firstGroup = 0

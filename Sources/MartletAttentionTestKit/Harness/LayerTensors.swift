@@ -29,7 +29,7 @@ struct LayerInput {
   /// Lays out the step's tokens; the rest keeps what an earlier step left there.
   /// - Returns: query tokens.
   func fill(
-    _ pieces: [(rows: RequestRows, firstQuery: Int, firstKey: Int, piece: AttentionBench.Piece)], on queue: any DeviceQueue
+    _ pieces: [(rows: RequestRows, firstQuery: Int, firstKey: Int, piece: AttentionHarness.Piece)], on queue: any DeviceQueue
   ) -> Int {
     var (queries, keys) = (0, 0)
     for (rows, firstQuery, firstKey, piece) in pieces {
@@ -112,7 +112,7 @@ struct LayerOutput {
     queue.wait()
   }
 
-  func append(_ tokens: Range<Int>, to rows: inout AttentionBench.Rows) {
+  func append(_ tokens: Range<Int>, to rows: inout AttentionHarness.Rows) {
     let range = tokens.lowerBound * spec.outputWidth..<tokens.upperBound * spec.outputWidth
     if values.dataType == .f32 {
       rows.values += UnsafeBufferPointer(rebasing: floats.unsafeStorage[range])

@@ -41,7 +41,7 @@ extension CPUTensorKernels {
     _ input: UnsafePointer<Float>, _ slabs: UnsafeMutablePointer<martlet_input_slab>?, tokens: Int, _ weight: CPUPreparedWeight,
     output: UnsafeMutablePointer<Float>
   ) {
-    let plan = ProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+    let plan = CPUProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
     let arguments = martlet_product_arguments(
       parts: weight.parts.baseAddress, input: input, slabs: slabs, output: output,
       part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(weight.columns), rows: Int32(weight.rows),
@@ -70,7 +70,7 @@ extension CPUTensorKernels {
 }
 
 /// How one product is dealt to tasks. It decides speed only, never a bit.
-struct ProductPlan {
+struct CPUProductPlan {
   let groupsPerTask: Int
   let tokensPerTask: Int
   let taskCount: Int

@@ -8,7 +8,7 @@ import Synchronization
 /// It grows when a product needs more than any before it, and never shrinks: steps that repeat allocate nothing.
 ///
 /// Products on several threads take turns here, as they do in the ``WorkerPool``.
-final class CodedInputs: Sendable {
+final class CPUCodedInputs: Sendable {
   private struct Storage: ~Copyable {
     var slabs = UnsafeMutableBufferPointer<martlet_input_slab>(start: nil, count: 0)
     /// Where several products are one run: what they are, and their first tasks.

@@ -1,32 +1,33 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-public import MartletAttention
-public import MartletCore
+package import MartletAttention
+import MartletAttentionTestKit
+package import MartletCore
 import MartletKVCache
 
 /// Times one layer of a backend, on any device, with a cache that is as full as the workload says.
 ///
 /// Inputs are N(0, 1), q, k and v apart, without rotation; cached tokens hold what the backend itself wrote for one page of such numbers.
-public final class AttentionTimer {
+package final class AttentionTimer {
   /// Seconds of one run through the workload's steps.
-  public struct Sample: Sendable, Hashable {
+  package struct Sample: Sendable, Hashable {
     /// Tables and plans, once a step for all layers of a model.
-    public var prepare = 0.0
+    package var prepare = 0.0
     /// The layer: append and attend.
-    public var forward = 0.0
+    package var forward = 0.0
   }
 
   /// How the timer's cache and plans are made.
-  public struct Options: Sendable {
-    public var dataType = DataType.bf16
-    public var pageSize = 32
+  package struct Options: Sendable {
+    package var dataType = DataType.bf16
+    package var pageSize = 32
     /// The workers that the planner is told of.
-    public var workerCount = 1
-    public var flashInferLayout = FlashInferAttention.Layout.hnd
+    package var workerCount = 1
+    package var flashInferLayout = FlashInferAttention.Layout.hnd
     /// What the timing goes by.
-    public var clock: any Clock<Duration>
+    package var clock: any Clock<Duration>
 
-    public init(clock: any Clock<Duration>) { self.clock = clock }
+    package init(clock: any Clock<Duration>) { self.clock = clock }
   }
 
   private let workload: AttentionWorkload
@@ -41,7 +42,7 @@ public final class AttentionTimer {
   private let output: Tensor
 
   /// - Throws: what making a layer, a cache and a metadata throws: `AttentionError.Code.obstacles` where the backend cannot serve the shape.
-  public init(
+  package init(
     _ backend: any AttentionBackend.Type, _ workload: AttentionWorkload, _ options: Options, on device: any Device
   ) throws {
     let requests = workload.steps.map(\.count).max() ?? 1
@@ -52,12 +53,11 @@ public final class AttentionTimer {
     // Pages enough for every request, whatever their lengths: each takes its own.
     let pages = workload.steps.last?.reduce(0) { $0 + ($1.length + options.pageSize - 1) / options.pageSize } ?? 1
     var cache = KVCacheConfig(
-      dataType: options.dataType, pageSize: .tokens(options.pageSize), maxSequenceLength: length, maxSequences: requests,
-      reusesPrefixes: false)
+      dataType: options.dataType, pageSize: .tokens(options.pageSize), reusesPrefixes: false)
     func context() -> AttentionContext {
       AttentionContext(
-        device: device, kvCache: cache, maxNumRequests: requests, maxNumTokens: max(tokens, requests), workerCount: options.workerCount,
-        flashInferLayout: options.flashInferLayout)
+        device: device, kvCache: cache, maxNumRequests: requests, maxNumTokens: max(tokens, requests), maxSequenceLength: length,
+        workerCount: options.workerCount, flashInferLayout: options.flashInferLayout)
     }
     let probe = try AttentionLayer(spec, backend: backend, in: context())
     cache.budget = .bytes(probe.kvLayerSpec.layout.pageByteCount * max(pages, length / options.pageSize))
@@ -65,7 +65,7 @@ public final class AttentionTimer {
     self.workload = workload
     clock = options.clock
     layer = try AttentionLayer(spec, backend: backend, in: context)
-    manager = try KVCacheManager(layers: [layer.kvLayerSpec], config: cache, on: device)
+    manager = try KVCacheManager(layers: [layer.kvLayerSpec], in: context)
     queue = device.makeQueue()
     metadata = try layer.makeMetadata(
       AttentionMetadata.Setup(context: context, layers: [spec], kvCacheManager: manager, queue: queue))
@@ -112,10 +112,10 @@ public final class AttentionTimer {
   }
 
   /// Runs through the steps once.
-  public func run() throws -> Sample { try run { AttentionInputs(q: $0.q, k: $0.k, v: $0.v) } }
+  package func run() throws -> Sample { try run { AttentionInputs(q: $0.q, k: $0.k, v: $0.v) } }
 
   /// The same without the append: queries alone, which read the cache.
-  public func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.q) } }
+  package func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.q) } }
 
   private func run(_ inputs: (AttentionTimer) -> AttentionInputs) throws -> Sample {
     var sample = Sample()
@@ -140,8 +140,4 @@ public final class AttentionTimer {
     }
     return sample
   }
-}
-
-extension Duration {
-  fileprivate var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

@@ -6,7 +6,7 @@ import CMartletLibc
 /// What the machine and the process's control groups (v1 or v2) allow: processors and memory.
 ///
 /// A container that may use 2 of 64 processors must not start 64 threads: the quota would stop all of them for most of each period.
-public struct HostLimits: Sendable {
+public struct CPULimits: Sendable {
   /// Where `proc` and `sys` are: "" but in tests.
   private let root: String
 

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import MartletAttention
-import MartletAttentionTestKit
+import MartletCLI
 import MartletCPU
 import MartletCore
 import Testing
