@@ -64,7 +64,7 @@ extension CPUTensorKernels {
           "expertProduct: expert \(expert) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard tokens > 0 else { continue }
-        let dealt = ProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+        let dealt = CPUProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
         groups[count] = martlet_product_arguments(
           parts: weight.parts.baseAddress, input: source + begin * columns, slabs: slabs + begin, output: target + begin * weight.rows,
           part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(columns), rows: Int32(weight.rows),

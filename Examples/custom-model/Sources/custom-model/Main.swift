@@ -15,7 +15,8 @@ struct CustomModel {
       return
     }
     let llm = try LLM(model: directory, configuration: EngineConfiguration(models: .builtIn.adding(Ernie.self)))
-    let output = try await llm.generate(.tokenIDs(prompt), sampling: SamplingParams(temperature: 0, maxTokens: 8, ignoresEndTokens: true)).output()
+    let output = try await llm.generate(.tokenIDs(prompt), sampling: SamplingParams(temperature: 0, maxTokens: 8, ignoresEndTokens: true))
+      .output()
     print("tokens:", output.tokenIDs.map(String.init).joined(separator: " "))
   }
 }
