@@ -154,6 +154,7 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
     var random = SeededGenerator(seed: 4)
     let rows = 700
     let x = random.floats(rows * columns, scale: 5), y = random.floats(rows * columns), w = random.floats(columns)
+    let factors = random.floats(rows)
     var results: [[[Float]]] = []
     for (threads, batch) in [(1, rows), (2, rows), (3, rows), (2, 1), (2, 13)] {
       let device = try CPUDevice(instructionSet: instructionSet, threads: threads), queue = device.makeQueue()
@@ -178,7 +179,8 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
         kernels.add(try device.tensor(Array(y[elements]), shape), to: input, on: queue)
         kernels.addRow(weight, to: input, on: queue)
         kernels.add(try device.tensor(Array(y[elements]), shape), scaledBy: 0.7, to: input, on: queue)
-        kernels.scaleRows(input, columns: columns - 3, by: weight, rows: order, on: queue)
+        let positions = try device.tensor(range.map { Int32($0) }, Shape(range.count), .i32)
+        kernels.scaleRows(input, columns: columns - 3, by: try device.tensor(factors, Shape(rows)), rows: positions, on: queue)
         kernels.scale(input, by: 0.9, softCap: 4, on: queue)
         sums += input.floats
       }
