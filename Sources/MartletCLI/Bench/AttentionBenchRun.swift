@@ -81,6 +81,6 @@ struct AttentionBenchRun {
 
 extension CacheDataType {
   init(_ type: DataType) {
-    self = Self.allCases.first { $0.dataType == type } ?? .auto
+    self = Self.allCases.first { $0 != .auto && $0.dataType == type } ?? .auto
   }
 }
