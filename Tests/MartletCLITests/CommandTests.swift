@@ -98,9 +98,10 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/models"))
 
     // Nothing is said to be checked where nothing is there, however long the look takes.
-    let slow = try folder.write("#!/bin/sh\nsleep 1.2\necho pip 1\n", to: "python3")
+    try FileManager.default.createDirectory(atPath: folder.path + "/slow", withIntermediateDirectories: true)
+    let slow = try folder.write("#!/bin/sh\nsleep 1.2\necho pip 1\n", to: "slow/python3")
     try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: slow)
-    let path = folder.path + ":" + (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin")
+    let path = folder.path + "/slow:" + (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin")
     let looked = try CommandLine.run(["doctor"], environment: environment.merging(["PATH": path]) { $1 })
     #expect(looked.status == 0 && looked.output.contains("pip 1") && looked.error.isEmpty, "\(looked.error)")
 

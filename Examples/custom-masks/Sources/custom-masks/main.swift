@@ -22,7 +22,7 @@ let metadata = try layer.makeMetadata(
   AttentionMetadata.Setup(context: context, layers: [layer.spec], kvCacheManager: cache, masks: [.causal, .full, .custom]))
 
 /// Query, keys and values of a token: numbers that depend on the token alone, in place of a model's.
-func row(of token: Int) -> [Float] {
+@MainActor func row(of token: Int) -> [Float] {
   var state = UInt64(token)
   return (0..<layer.spec.fusedWidth).map { _ in
     state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
@@ -32,7 +32,7 @@ func row(of token: Int) -> [Float] {
 
 /// One step of one request: attention's output for each of the tokens, which come after what the request has in the cache.
 /// - Parameter positions: for rotary positions, where they are not the places in the cache.
-func step(
+@MainActor func step(
   _ id: Int, _ tokens: [Int], isContext: Bool, mask: AttentionMask = .causal, bits: CustomAttentionMask? = nil, positions: [Int]? = nil
 ) throws -> [[Float]] {
   if !cache.contains(id) { _ = cache.addSequence(id) }
@@ -59,7 +59,7 @@ func step(
 }
 
 /// The largest difference; ends the program where it is more than rounding.
-func check(_ what: String, _ found: [[Float]], _ wanted: [[Float]]) {
+@MainActor func check(_ what: String, _ found: [[Float]], _ wanted: [[Float]]) {
   let difference = zip(found.joined(), wanted.joined()).map { abs($0 - $1) }.max() ?? .infinity
   guard found.count == wanted.count, difference < 1e-5 else { fatalError("\(what): rows differ by \(difference)") }
   print("\(what): \(found.count) rows, no difference above \(difference)")
@@ -75,7 +75,7 @@ _ = try step(1, prompt, isContext: true)
 let tree: [(token: Int, parent: Int?)] = [(200, nil), (201, 0), (202, 0), (203, 1), (204, 1), (205, 2)]
 
 /// A draft and all before it, from the first on.
-func path(to draft: Int) -> [Int] { (tree[draft].parent.map(path) ?? []) + [draft] }
+@MainActor func path(to draft: Int) -> [Int] { (tree[draft].parent.map(path) ?? []) + [draft] }
 
 // The drafts lie behind the prompt in the order of the tree. Each sees the prompt, and of the drafts its path.
 let bits = CustomAttentionMask(queryLength: tree.count, keyLength: prompt.count + tree.count) { query, key in
