@@ -67,6 +67,7 @@ struct JournalTests {
     defer { unlink(path) }
     // A program that is ended in its first part by a precondition and in its second by a signal, and then comes to its end.
     let script = """
+      touch "$1"
       case $(grep -c broke "$1") in
       0) printf 'began\\tfirst\\n' >> "$1"; echo "Kernels/K.swift:7: Fatal error: page 3 of 2: is the table stale?" >&2; kill -TRAP $$ ;;
       1) printf 'began\\tsecond\\n' >> "$1"; kill -SEGV $$ ;;

@@ -30,12 +30,11 @@ struct Inspect: AsyncParsableCommand {
 
   private var model: String { arguments.named ?? argument ?? KnownModel.default.name }
 
-  func validate() throws {
-    try validatePositive(context, "--context")
-    if let argument, arguments.named != nil { throw ValidationError("\"\(argument)\" is a second model; give one with --model") }
-  }
+  func validate() throws { try validatePositive(context, "--context") }
 
   func run() async throws {
+    // Not in `validate`, which comes before the parser names an option that is none.
+    if let argument, arguments.named != nil { throw ValidationError("\"\(argument)\" is a second model; give one with --model") }
     try await interruptible { [self] in
       if argument != nil { ModelArguments.note(model) }
       let path = try await ModelFile.path(of: model)

@@ -9,7 +9,7 @@ import MartletModels
 struct CustomModel {
   static func main() async throws {
     let arguments = CommandLine.arguments.dropFirst()
-    let prompt = arguments.dropFirst().compactMap { Int32($0) }
+    let prompt = arguments.dropFirst().compactMap { Int($0) }
     guard let directory = arguments.first, !prompt.isEmpty else {
       print("usage: custom-model DIRECTORY TOKEN…")
       return
