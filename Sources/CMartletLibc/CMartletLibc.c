@@ -11,7 +11,7 @@ extern char **environ;
 int martlet_spawn(const char *program, char *const arguments[], int standardError, int32_t *process) {
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
-  sigset_t usual;
+  sigset_t usual, none;
   pid_t started = 0;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_adddup2(&files, standardError, 2);
@@ -21,7 +21,10 @@ int martlet_spawn(const char *program, char *const arguments[], int standardErro
   sigaddset(&usual, SIGINT);
   sigaddset(&usual, SIGTERM);
   posix_spawnattr_setsigdefault(&attributes, &usual);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+  // Nor may it be held back there because the thread that starts it, such as a pool's, holds signals back.
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
   int failure = posix_spawn(&started, program, &files, &attributes, arguments, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);

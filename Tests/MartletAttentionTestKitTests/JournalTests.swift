@@ -92,6 +92,12 @@ struct JournalTests {
     #expect(
       try VerificationJournal.supervise(["-c", terminated, "sh", path], of: "/bin/sh", journal: path) { _ in count += 1 } == 128 + 15)
     #expect(count == 2)
+    // One that does not read what ended it would be begun without an end.
+    let forgetful = #"printf 'began\tsecond\n' >> "$1"; kill -SEGV $$"#
+    let again = #expect(throws: VerificationError.self) {
+      try VerificationJournal.supervise(["-c", forgetful, "sh", path], of: "/bin/sh", journal: path)
+    }
+    #expect(again?.code == .journalMismatch && again?.description.contains("began second again") == true)
     let error = #expect(throws: VerificationError.self) { try VerificationJournal.supervise([], of: "/nowhere/at/all", journal: path) }
     #expect(error?.code == .notStarted)
   }

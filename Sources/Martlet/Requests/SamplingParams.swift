@@ -48,7 +48,7 @@ public struct SamplingParams: Sendable, Hashable {
   /// work a token.
   public var promptLogprobs: Int?
   /// How long the keys and values of the request's tokens are kept for requests that begin alike, against those of others; nil is
-  /// ``EngineConfiguration/KVCache/retention``. No token changes by it.
+  /// `KVCacheConfig.retention`. No token changes by it.
   public var cacheRetention: KVRetention?
   /// Go on past the model's end tokens, which then are tokens like others. For measurements.
   public var ignoresEndTokens: Bool

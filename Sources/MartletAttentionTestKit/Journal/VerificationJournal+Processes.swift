@@ -20,11 +20,16 @@ extension VerificationJournal {
   ) throws(VerificationError) -> Int32 {
     martlet_ignore_interrupts(true)
     defer { martlet_ignore_interrupts(false) }
+    var broken: Set<String> = []
     while true {
       let (status, ending, lastWords) = try run(program, arguments, started: started)
       if [SIGINT, SIGTERM, SIGHUP, SIGKILL].contains(ending) { return 128 + ending }
       let journal = try VerificationJournal(path: path)
       guard let part = journal.openPart else { return ending == 0 ? status : 128 + ending }
+      guard broken.insert(part).inserted else {
+        throw VerificationError(
+          .journalMismatch, "\(program) began \(part) again, which had ended it before: does it go on from the journal at \(path)?")
+      }
       try journal.breakOff(part, sentence(in: lastWords) ?? (ending == 0 ? "it exited with status \(status)" : "signal \(ending)"))
     }
   }
