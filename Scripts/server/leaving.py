@@ -72,17 +72,17 @@ def _(_server):
 def _(_server):
     path = os.path.join(run.scratch, "readers")
     for options, address in [([], None), (["--uds", path], path)]:
-        server = start("--write-timeout", "2", "--batch-size", "4", *options, address=address)
+        server = start("--write-timeout", "3", "--batch-size", "4", *options, address=address)
         # Every token brings its alternatives: some hundred kilobytes a second, which the buffers do not hold for long.
         fields = dict(messages=user("Tell a story."), max_tokens=6000, temperature=0, ignore_eos=True, logprobs=True, top_logprobs=20)
         dead = server.stream(CHAT, fields, receive_buffer=4096)
-        slow = server.stream(CHAT, fields, receive_buffer=4096)
+        slow = server.stream(CHAT, fields, receive_buffer=16384)
         slow.socket.settimeout(PATIENCE)
         began = time.monotonic()
         # Three times as long as the dead one has, a little now and then.
-        while time.monotonic() - began < 6 or pressures(server)["vllm:num_requests_running"] > 1:
-            expect(slow.socket.recv(2048), "the slow reader's connection ended")
-            time.sleep(0.1)
+        while time.monotonic() - began < 9 or pressures(server)["vllm:num_requests_running"] > 1:
+            expect(slow.socket.recv(4096), "the slow reader's connection ended")
+            time.sleep(0.05)
             expect(time.monotonic() - began < PATIENCE, "the dead reader's request goes on:", pressures(server))
         expect(pressures(server)["vllm:num_requests_running"] == 1, "a slow reader's request ended too:", pressures(server))
         expect(slow.socket.recv(2048), "the slow reader's connection ended")
