@@ -52,8 +52,8 @@ package struct CPUAttentionKernels: AttentionKernels {
     let ragged = arguments.ragged, heads = arguments.numHeads, headDim = arguments.headDim, cache = arguments.cache
     enforce(headDim <= Self.maxHeadDim, "append: heads of \(headDim) dimensions; at most \(Self.maxHeadDim) are possible")
     enforce(
-      (cache != nil) == (arguments.keys != nil) && (cache != nil) == (arguments.values != nil),
-      "append: keys, values and a cache come together or not at all")
+      (cache != nil) == (arguments.keys != nil) && (cache.map { !$0.layout.valuesAreKeys } ?? false) == (arguments.values != nil),
+      "append: keys, values and a cache come together or not at all; values that are the first dims of the keys do not come")
     let tokens = ragged.numTokens
     if tokens == 0 { return }
 
@@ -64,7 +64,7 @@ package struct CPUAttentionKernels: AttentionKernels {
       guard let queries = arguments.queries else { fatalError("append: nowhere to write the finished queries") }
       c.queries = queries.mutableRows(tokens, of: heads * headDim, "append: queries")
     }
-    if let cache, let keys = arguments.keys, let values = arguments.values {
+    if let cache, let keys = arguments.keys {
       let layout = cache.layout
       enforce(
         layout.headDim == headDim && layout.valueHeadDim <= Self.maxHeadDim,
@@ -72,7 +72,9 @@ package struct CPUAttentionKernels: AttentionKernels {
       enforce(layout.staysInItsPage, "append: the layout's strides lead out of its page of \(layout.pageByteCount) bytes")
       c.cache = cache.cStruct(numRequests: ragged.numRequests, scales: arguments.scales, "append")
       (c.key, c.key_stride) = keys.heads(tokens, of: layout.numKVHeads * headDim, "append: keys")
-      (c.value, c.value_stride) = values.heads(tokens, of: layout.numKVHeads * layout.valueHeadDim, "append: values")
+      if let values = arguments.values {
+        (c.value, c.value_stride) = values.heads(tokens, of: layout.numKVHeads * layout.valueHeadDim, "append: values")
+      }
     }
     c.query_norm = arguments.queryNorm.cStruct(headDim: headDim, "append: queryNorm")
     c.key_norm = arguments.keyNorm.cStruct(headDim: headDim, "append: keyNorm")
@@ -87,6 +89,7 @@ package struct CPUAttentionKernels: AttentionKernels {
     if let rope = arguments.rope {
       (c.rope, ropePositions) = rope.rows(headDim: headDim, "append")
       c.rope_dim = Int32(rope.dim)
+      c.rope_first = Int32(rope.firstDim)
       c.rope_is_neox = rope.isNeoX
     }
     c.rotates_keys = arguments.rotatesKeys
@@ -158,6 +161,7 @@ package struct CPUAttentionKernels: AttentionKernels {
       let positions: Int
       (c.key_rope, positions) = rope.rows(headDim: layout.headDim, "attend")
       c.key_rope_dim = Int32(rope.dim)
+      c.key_rope_first = Int32(rope.firstDim)
       c.key_rope_is_neox = rope.isNeoX
       for request in 0..<ragged.numRequests {
         enforce(
@@ -347,7 +351,8 @@ extension KVLayout.Plane {
 extension KVLayout {
   /// Whether the strides lead to the page's own bytes.
   fileprivate var staysInItsPage: Bool {
-    keys.holds(tokens: pageSize, heads: numKVHeads, dims: headDim) && values.holds(tokens: pageSize, heads: numKVHeads, dims: valueHeadDim)
+    keys.holds(tokens: pageSize, heads: numKVHeads, dims: headDim)
+      && (valuesAreKeys || values.holds(tokens: pageSize, heads: numKVHeads, dims: valueHeadDim))
   }
 }
 
@@ -355,8 +360,8 @@ extension RopeTable {
   /// The table and how many positions it has.
   fileprivate func rows(headDim: Int, _ what: StaticString) -> (UnsafePointer<Float>, Int) {
     enforce(
-      dim % 2 == 0 && dim > 0 && dim <= headDim,
-      "\(what): RoPE over \(dim) of \(headDim) dimensions; an even number of them is needed")
+      dim % 2 == 0 && dim > 0 && firstDim >= 0 && firstDim + dim <= headDim,
+      "\(what): RoPE over \(dim) dimensions from \(firstDim) on, of \(headDim); an even number of them is needed")
     let positions = values.count / dim
     return (values.rows(positions, of: dim, what), positions)
   }

@@ -45,31 +45,37 @@ extension CPUTensorKernels {
 
   package func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
   {
-    enforce(!weights.isEmpty, "expertProduct: no weights")
-    let first = CPUPreparedWeight.of(weights[0], "expertProduct")
-    let entries = plan.rows.shape[0], columns = first.columns
     let offsets: UnsafePointer<Int32> = plan.offsets.pointer(.i32, Shape(weights.count + 1), "expertProduct: offsets")
-    let source: UnsafePointer<Float> = input.pointer(.f32, Shape(entries, columns), "expertProduct: input")
-    let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), "expertProduct: output")
+    enforce(input.shape[0] == plan.rows.shape[0], "expertProduct: \(input.shape) for \(plan.rows.shape[0]) entries")
+    groupedProduct(input, weights, output: output, "expertProduct") { Int(offsets[$0])..<Int(offsets[$0 + 1]) }
+  }
+
+  /// A product for each weight, in one fork: `rows` says which rows of input and output are whose.
+  func groupedProduct(_ input: Tensor, _ weights: [any PreparedWeight], output: Tensor, _ what: StaticString, rows: (Int) -> Range<Int>) {
+    enforce(!weights.isEmpty, "\(what): no weights")
+    let first = CPUPreparedWeight.of(weights[0], what)
+    let entries = input.shape[0], columns = first.columns
+    let source: UnsafePointer<Float> = input.pointer(.f32, Shape(entries, columns), what)
+    let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), what)
     guard entries > 0 else { return }
     codedInputs.withSlabs(count: first.readsCodedInputs ? entries * first.slabCount : 0, products: weights.count) {
       slabs, groups, firstTasks in
       if first.readsCodedInputs { code(source, tokens: entries, columns: columns, into: slabs) }
       var count = 0, taskCount = 0
-      for (expert, weight) in weights.enumerated() {
-        let begin = Int(offsets[expert]), tokens = Int(offsets[expert + 1]) - begin
-        let weight = CPUPreparedWeight.of(weight, "expertProduct")
+      for (index, weight) in weights.enumerated() {
+        let own = rows(index)
+        let weight = CPUPreparedWeight.of(weight, what)
         enforce(
           weight.columns == columns && weight.rows == first.rows && weight.readsCodedInputs == first.readsCodedInputs,
-          "expertProduct: expert \(expert) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
+          "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
-        guard tokens > 0 else { continue }
-        let dealt = CPUProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+        guard !own.isEmpty else { continue }
+        let dealt = CPUProductPlan(tokens: own.count, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
         groups[count] = martlet_product_arguments(
-          parts: weight.parts.baseAddress, input: source + begin * columns, slabs: slabs + begin, output: target + begin * weight.rows,
-          part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(columns), rows: Int32(weight.rows),
-          slab_stride: Int32(entries), group_count: Int32(weight.groupCount), groups_per_task: Int32(dealt.groupsPerTask),
-          tokens_per_task: Int32(dealt.tokensPerTask))
+          parts: weight.parts.baseAddress, input: source + own.lowerBound * columns, slabs: slabs + own.lowerBound,
+          output: target + own.lowerBound * weight.rows, part_count: Int32(weight.parts.count), tokens: Int32(own.count),
+          columns: Int32(columns), rows: Int32(weight.rows), slab_stride: Int32(entries), group_count: Int32(weight.groupCount),
+          groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask))
         firstTasks[count] = Int32(taskCount)
         count += 1
         taskCount += dealt.taskCount

@@ -34,7 +34,7 @@ public final class WorkerPool: @unchecked Sendable {
 
   /// Starts `threadCount − 1` threads.
   /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable`` or ``DeviceError/Code/outOfMemory``.
-  public init(threadCount: Int, scratchByteCount: Int = 1 << 20) throws(DeviceError) {
+  public init(threadCount: Int, scratchByteCount: Int = 5 << 18) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
     enforce(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
     self.threadCount = threadCount

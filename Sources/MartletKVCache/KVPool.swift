@@ -18,6 +18,7 @@ struct KVPool {
     var headDim: Int
     var valueHeadDim: Int
     var dataType: DataType
+    var valuesAreKeys: Bool
 
     init(_ layer: KVLayerSpec) {
       window = layer.window
@@ -25,6 +26,7 @@ struct KVPool {
       headDim = layer.layout.headDim
       valueHeadDim = layer.layout.valueHeadDim
       dataType = layer.layout.dataType
+      valuesAreKeys = layer.layout.valuesAreKeys
     }
   }
 

@@ -75,6 +75,37 @@ public struct WeightLoader {
     return try (0..<count).map { expert in try device.prepare(weights.map { $0[expert] }) }
   }
 
+  /// The matrices that absorb a latent, one for each head: `[kvLoraRank, qkNopeHeadDim]` on the queries' side and `[vHeadDim, kvLoraRank]` on the
+  /// output's.
+  ///
+  /// They are two tensors of three dims, `attn_k_b` and `attn_v_b`; or one matrix `attn_kv_b` with each head's rows of keys, then of values, whose keys
+  /// must be turned: that is a copy.
+  mutating func latentHeads(_ prefix: String, _ mla: MLAParams, numHeads: Int) throws -> (
+    keys: [any PreparedWeight], values: [any PreparedWeight]
+  ) {
+    let keys: [Weight], values: [Weight]
+    if has("\(prefix).attn_k_b.weight") || !has("\(prefix).attn_kv_b.weight") {
+      keys = try source.weights("\(prefix).attn_k_b.weight", count: numHeads, rows: mla.kvLoraRank, columns: mla.qkNopeHeadDim)
+      values = try source.weights("\(prefix).attn_v_b.weight", count: numHeads, rows: mla.vHeadDim, columns: mla.kvLoraRank)
+      try note("\(prefix).attn_k_b.weight")
+      try note("\(prefix).attn_v_b.weight")
+    } else {
+      let name = "\(prefix).attn_kv_b.weight", rows = mla.qkNopeHeadDim + mla.vHeadDim
+      let heads = try source.weight(name, rows: numHeads * rows, columns: mla.kvLoraRank).split(into: numHeads)
+      keys = try heads.map { head in
+        guard let turned = head.prefix(mla.qkNopeHeadDim).transposed() else {
+          throw source.invalid(
+            name, head.format.rawValue,
+            "keys must be turned, which this build does with F32, F16 and BF16 only; convert the model anew, so that it has attn_k_b")
+        }
+        return turned
+      }
+      values = heads.map { $0.suffix(mla.vHeadDim) }
+      try note(name)
+    }
+    return (try keys.map { try device.prepare([$0]) }, try values.map { try device.prepare([$0]) })
+  }
+
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
     RMSNorm(weight: try vector(name, count: count), epsilon: epsilon)
   }
@@ -92,6 +123,14 @@ public struct WeightLoader {
 
   /// Says that a tensor needs no memory of its own, because another one serves for it.
   public mutating func skip(_ name: String) throws { if has(name) { try note(name) } }
+
+  /// Says the same of the tensors of some layers.
+  mutating func skip(layers isSkipped: (Int) -> Bool) throws {
+    for tensor in tensors {
+      let parts = tensor.name.split(separator: ".", maxSplits: 2)
+      if parts.count == 3, parts[0] == "blk", let layer = Int(parts[1]), isSkipped(layer) { try note(tensor.name) }
+    }
+  }
 
   /// - Throws: ``ModelError/Code/unusedTensor`` for the first tensor of the file that was not read.
   public func finish() throws {

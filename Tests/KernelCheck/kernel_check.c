@@ -81,7 +81,7 @@ static void run(martlet_task_function function, const void *arguments, int32_t t
 }
 
 static void run_with_scratch(martlet_task_function function, const void *arguments, int32_t tasks) {
-  static _Alignas(64) char scratch[1 << 20];
+  static _Alignas(64) char scratch[martlet_attention_scratch_bytes];
   memset(scratch, 0xFF, sizeof scratch);  // NaN for whoever reads what it has not written
   for (int32_t task = 0; task < tasks; task++) function(arguments, task, 0, scratch);
 }
@@ -424,8 +424,8 @@ static const int32_t query_indptr[] = {0, 21, 34, 35, 36}, kv_lens[] = {21, 150,
 static const char *const type_names[] = {"f32", "f16", "bf16", "e4m3", "i8"};
 static const int64_t type_widths[] = {4, 2, 2, 1, 1};
 
-typedef enum page_order { in_lanes, nhd, hnd, crossed } page_order;
-static const char *const order_names[] = {"packed", "NHD", "HND", "crossed"};
+typedef enum page_order { in_lanes, nhd, hnd, crossed, latents } page_order;
+static const char *const order_names[] = {"packed", "NHD", "HND", "crossed", "latent"};
 
 static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_size, int32_t dims, int32_t value_dims) {
   int64_t width = type_widths[type], g = 4 / width, heads = attention_kv_heads;
@@ -433,13 +433,17 @@ static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_
   martlet_paged_kv cache = {0};
   cache.page_bytes = page_size * attention_kv_heads * (dims + value_dims) * width;
   cache.values_offset = page_size * attention_kv_heads * dims * width;
+  if (order == latents) {  // values are the first dims of the keys
+    cache.page_bytes = cache.values_offset;
+    cache.values_offset = 0;
+  }
   if (type == martlet_kv_i8) {
     cache.key_scales_offset = (cache.page_bytes + 3) / 4 * 4;
-    cache.value_scales_offset = cache.key_scales_offset + 4 * page_size * attention_kv_heads;
+    cache.value_scales_offset = cache.key_scales_offset + (order == latents ? 0 : 4 * page_size * attention_kv_heads);
     cache.page_bytes = cache.value_scales_offset + 4 * page_size * attention_kv_heads;
     cache.scale_head_stride = page_size, cache.scale_token_stride = 1;
   }
-  cache.key_scale = type == martlet_kv_e4m3 ? 0.37f : 1, cache.value_scale = type == martlet_kv_e4m3 ? 0.011f : 1;
+  cache.key_scale = type == martlet_kv_e4m3 ? 0.37f : 1, cache.value_scale = type != martlet_kv_e4m3 ? 1 : order == latents ? 0.37f : 0.011f;
   cache.pages = guarded((size_t)(cache.page_bytes * pages));  // NaNs: what a former request may have left
   int32_t *table = zeroed((size_t)pages * 4);
   // Each page once, out of order, and the last one in memory for the last whole page of the request far out: behind it
@@ -462,6 +466,9 @@ static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_
       cache.keys = (martlet_kv_plane){page_size * dims, dims, 1, 1, 1};
       cache.values = (martlet_kv_plane){page_size * value_dims, value_dims, 1, 1, 1};
       break;
+    case latents:
+      cache.keys = cache.values = (martlet_kv_plane){dims, heads * dims, 1, 1, 1};
+      break;
     case crossed:  // dims outermost, groups of 4 along the other axis than where the packed layout has them
       cache.keys = (martlet_kv_plane){4, 4 * heads, heads * page_size, 4, 1};
       cache.values = (martlet_kv_plane){4, 4 * heads, 4 * heads * page_size, 1, 4};
@@ -469,6 +476,12 @@ static martlet_paged_kv make_cache(int32_t type, page_order order, int32_t page_
   }
   return cache;
 }
+
+static bool is_latent(const martlet_paged_kv *cache) { return cache->values_offset == 0; }
+
+// The dims of a head that carry its position: all, or those behind the value.
+static int32_t first_turned(const martlet_paged_kv *cache) { return is_latent(cache) ? cache->value_head_dim : 0; }
+static int32_t turned_dims(const martlet_paged_kv *cache) { return cache->head_dim - first_turned(cache); }
 
 // The value of an e4m3 code.
 static double e4m3_value(int code) {
@@ -525,10 +538,14 @@ static void read_stored(const martlet_paged_kv *cache, bool is_value, int32_t re
   }
 }
 
-// A head as it is stored or asked: normalised where there is a norm, then rotated in pairs (i, i + dims / 2).
-static void true_head(const float *x, martlet_head_norm norm, const float *angles, int32_t dims, float *y) {
-  memmove(y, x, (size_t)dims * 4);
-  if (norm.weight) true_norm(x, norm.weight, norm.epsilon, dims, y);
+// A head as it is stored or asked: normalised where there is a norm, then rotated in pairs (i, i + half the turned dims). `rope` has the angles
+// of all positions; NULL for no rotation.
+static void true_head(const martlet_paged_kv *cache, const float *x, martlet_head_norm norm, const float *rope, int32_t position, float *y) {
+  int32_t dims = turned_dims(cache);
+  const float *angles = rope ? rope + position * dims : NULL;
+  memmove(y, x, (size_t)cache->head_dim * 4);
+  if (norm.weight) true_norm(x, norm.weight, norm.epsilon, cache->head_dim, y);
+  y += first_turned(cache);
   for (int32_t i = 0; angles && i < dims / 2; i++) {
     double first = y[i], second = y[i + dims / 2];
     y[i] = (float)(first * angles[2 * i] - second * angles[2 * i + 1]);
@@ -550,8 +567,8 @@ static void check_stored(const martlet_paged_kv *cache, const int32_t *indptr, c
         read_stored(cache, true, request, position, head, stored + count + size);
         if (position >= kv_lens[request]) continue;  // zeros are expected
         const float *keys = fused + (indptr[request] + position) * width + attention_heads * dims, *values = keys + attention_kv_heads * dims;
-        true_head(keys + head * dims, (martlet_head_norm){0}, rope + position * dims, dims, expected + count);
-        memcpy(expected + count + size, values + head * value_dims, (size_t)value_dims * 4);
+        true_head(cache, keys + head * dims, (martlet_head_norm){0}, rope, position, expected + count);
+        memcpy(expected + count + size, is_latent(cache) ? keys + head * dims : values + head * value_dims, (size_t)value_dims * 4);
         // Values, which are not rotated, are known to the bit.
         if (cache->type == martlet_kv_e4m3)
           for (int32_t dim = 0; dim < value_dims; dim++) {
@@ -602,7 +619,7 @@ static void true_attention(
       for (int32_t position = 0; position < length; position++) {
         read_stored(cache, false, request, position, kv_head, keys + position * dims);
         read_stored(cache, true, request, position, kv_head, values + position * value_dims);
-        if (c->is_deferred) true_head(keys + position * dims, (martlet_head_norm){0}, rope + position * dims, dims, keys + position * dims);
+        if (c->is_deferred) true_head(cache, keys + position * dims, (martlet_head_norm){0}, rope, position, keys + position * dims);
       }
       for (int32_t token = query_indptr[request]; token < query_indptr[request + 1]; token++)
         for (int32_t head = kv_head * attention_group; head < (kv_head + 1) * attention_group; head++) {
@@ -649,10 +666,12 @@ static void append_all(
   int64_t query_width = attention_heads * cache.head_dim, key_width = cache.kv_heads * cache.head_dim;
   int64_t width = query_width + key_width + cache.kv_heads * cache.value_head_dim;
   martlet_append_arguments a = {
-      .cache = cache, .query = fused, .key = fused + query_width, .value = fused + query_width + key_width, .query_stride = width,
+      .cache = cache, .query = fused, .key = fused + query_width, .value = is_latent(&cache) ? NULL : fused + query_width + key_width,
+      .query_stride = width,
       .key_stride = width, .value_stride = width, .queries = queries, .rope = rope, .query_norm = norm, .key_norm = norm,
       .query_indptr = indptr, .kv_lens = kv_lens, .rotates_keys = rotates_keys, .token_requests = requests, .token_positions = positions, .position_ids = positions, .tokens = tokens,
-      .tokens_per_task = 4, .heads = attention_heads, .rope_dim = cache.head_dim, .rope_is_neox = true};
+      .tokens_per_task = 4, .heads = attention_heads, .rope_dim = turned_dims(&cache), .rope_first = first_turned(&cache),
+      .rope_is_neox = true};
   run(table->attention.append, &a, (tokens + 3) / 4);
   release(requests), release(positions);
 }
@@ -713,7 +732,7 @@ static void attend_all(
       .tasks = tasks, .segments = segments, .merges = merges, .states = states, .finished = finished, .heads = attention_heads, .window = c->window,
       .scale = 0.125f, .soft_cap = c->soft_cap, .output_scale = 3.5f, .causal = c->causal, .output_is_e4m3 = as_e4m3,
       .rounds_queries_to_e4m3 = c->rounds_queries, .sinks = c->has_sinks ? sinks : NULL, .key_rope = c->is_deferred ? rope : NULL,
-      .key_rope_dim = cache.head_dim, .key_rope_is_neox = true, .mask_words = words, .mask_offsets = c->has_bits ? offsets : NULL};
+      .key_rope_dim = turned_dims(&cache), .key_rope_first = first_turned(&cache), .key_rope_is_neox = true, .mask_words = words, .mask_offsets = c->has_bits ? offsets : NULL};
   run_with_scratch(table->attention.attend, &a, task_count);
   release(states);
 }
@@ -762,7 +781,7 @@ static void check_attention_of(
     for (int32_t token = query_indptr[request]; token < query_indptr[request + 1]; token++)
       for (int32_t head = 0; head < attention_heads; head++)
         true_head(
-            prefix + token * width + head * dims, norm, rope + (kv_lens[request] - (query_indptr[request + 1] - token)) * dims, dims,
+            &cache, prefix + token * width + head * dims, norm, rope, kv_lens[request] - (query_indptr[request + 1] - token),
             truth + (token * attention_heads + head) * dims);
   compare("  and float64", queries, truth, (size_t)tokens * attention_heads * (size_t)dims, 2e-6);
   release(truth);
@@ -884,6 +903,8 @@ static void check_attention(void) {
     check_attention_of(type, hnd, 32, 72, 40, special_cases, special_count);
     check_attention_of(type, nhd, 1100, 128, 64, plain_cases, 1);
     check_attention_of(type, crossed, 8, 64, 64, special_cases + 3, 2);
+    check_attention_of(type, latents, 32, 88, 72, special_cases, special_count);
+    if (type == martlet_kv_bf16) check_attention_of(type, latents, 64, 576, 512, plain_cases, 1);
     if (type >= martlet_kv_e4m3) check_codes(type);
   }
 }

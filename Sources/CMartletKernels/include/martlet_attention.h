@@ -14,8 +14,8 @@ enum {
   martlet_kv_chunk_size = 512,      // tokens of a chunk: states of chunks are what merges fold
   martlet_kv_tile_size = 64,        // tokens of a tile: one step of the online softmax
   martlet_attention_max_rows = 96,  // of a task
-  martlet_attention_max_head_dim = 512,
-  martlet_attention_scratch_bytes = 1 << 20,  // what a worker's scratch memory must hold
+  martlet_attention_max_head_dim = 576,
+  martlet_attention_scratch_bytes = 5 << 18,  // what a worker's scratch memory must hold
 };
 
 // The type of a stored key or value.
@@ -31,7 +31,7 @@ typedef struct martlet_kv_plane {
 typedef struct martlet_paged_kv {
   uint8_t *pages;
   int64_t page_bytes;
-  int64_t values_offset;      // bytes from the start of a page to its values
+  int64_t values_offset;      // bytes from the start of a page to its values; 0 where they are the first dims of its keys
   // i8: bytes from the start of a page to the float32 scales of its keys and of its values, floats from head to head and token to token.
   int64_t key_scales_offset, value_scales_offset, scale_head_stride, scale_token_stride;
   const int32_t *page_table;  // [requests, table_width]; a negative entry is a page that is not there
@@ -52,8 +52,8 @@ typedef struct martlet_head_norm {
 // what follows a request's last token in that token's page if the token is among them. Tokens of a request of length 0 are left out.
 typedef struct martlet_append_arguments {
   martlet_paged_kv cache;
-  // The first head of the first token, and floats from one token to the next. query NULL: no queries to finish; key and value NULL:
-  // nothing to append, and `cache` tells only head_dim.
+  // The first head of the first token, and floats from one token to the next. query NULL: no queries to finish; key NULL: nothing to append,
+  // and `cache` tells only head_dim; value NULL: values are the first dims of the keys.
   const float *query, *key, *value;
   int64_t query_stride, key_stride, value_stride;
   float *queries;       // [tokens, heads·head_dim]
@@ -61,6 +61,7 @@ typedef struct martlet_append_arguments {
   martlet_head_norm query_norm, key_norm;
   const int32_t *query_indptr, *kv_lens, *token_requests, *token_positions, *position_ids;
   int32_t tokens, tokens_per_task, heads, rope_dim;
+  int32_t rope_first;  // the first dim that is rotated
   bool rope_is_neox;  // pairs (i, i + rope_dim / 2), else (2i, 2i + 1)
   bool rotates_keys;
 } martlet_append_arguments;
@@ -104,7 +105,7 @@ typedef struct martlet_attend_arguments {
   const float *key_rope;        // [positions, key_rope_dim / 2, 2]: rotates keys as they are read; NULL where they are stored as they are
   int32_t heads;
   int32_t window;  // how many keys a query sees, itself included; 0 for all
-  int32_t key_rope_dim;
+  int32_t key_rope_dim, key_rope_first;
   float scale;
   float soft_cap;  // 0 for none
   float output_scale;

@@ -70,6 +70,14 @@ typedef struct martlet_gather_rows_arguments {
   int32_t rows, columns, rows_per_task;
 } martlet_gather_rows_arguments;
 
+// Copies `width` values of each head of each row; strides in values.
+typedef struct martlet_copy_heads_arguments {
+  const float *input;
+  float *output;
+  int64_t input_row_stride, input_head_stride, output_row_stride, output_head_stride;
+  int32_t rows, heads, width, rows_per_task;
+} martlet_copy_heads_arguments;
+
 enum martlet_expert_scoring {
   martlet_expert_softmax = 0,
   martlet_expert_sigmoid = 1,
@@ -110,6 +118,7 @@ typedef struct martlet_tensor_kernels {
   martlet_task_function scale_rows;
   martlet_task_function gated_activation;
   martlet_task_function gather_rows;
+  martlet_task_function copy_heads;
   martlet_task_function route;
   martlet_task_function combine;
 } martlet_tensor_kernels;

@@ -24,7 +24,7 @@ MARTLET_INLINE void append_norm(const float *x, martlet_head_norm norm, int32_t 
   for (i = 0; i < dims; i++) y[i] = x[i] * scale * norm.weight[i];
 }
 
-// Rotates the first `dim` values by the angles whose (cosine, sine) are at `angles`: two products and one sum, each rounded.
+// Rotates `dim` values by the angles whose (cosine, sine) are at `angles`: two products and one sum, each rounded.
 MARTLET_INLINE void append_rotate(float *x, const float *angles, int32_t dim, bool is_neox) {
   int32_t half = dim / 2, step = is_neox ? 1 : 2, distance = is_neox ? half : 1;
   for (int32_t i = 0; i < half; i++) {
@@ -44,7 +44,7 @@ MARTLET_INLINE void append_finish(
     append_norm(x, norm, dims, y);
   else if (x != y)
     __builtin_memcpy(y, x, (size_t)dims * sizeof(float));
-  if (angles) append_rotate(y, angles, a->rope_dim, a->rope_is_neox);
+  if (angles) append_rotate(y + a->rope_first, angles, a->rope_dim, a->rope_is_neox);
 }
 
 // Bytes of a stored number.
@@ -252,7 +252,7 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
   int32_t first = task * a->tokens_per_task, end = first + a->tokens_per_task;
   if (end > a->tokens) end = a->tokens;
   float inverse_key = 1.0f / cache->key_scale, inverse_value = 1.0f / cache->value_scale;
-  bool is_packed = a->key && append_is_packed(cache);
+  bool is_packed = a->key && a->value && append_is_packed(cache);
   int32_t stored = first;  // tokens before it have their keys and values in their page
   (void)worker, (void)scratch;
 
@@ -274,7 +274,7 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
     uint8_t *keys = cache->pages + (size_t)page * (size_t)cache->page_bytes;
     uint8_t *values = keys + cache->values_offset;
     float *key_scales = (float *)(void *)(keys + cache->key_scales_offset), *value_scales = (float *)(void *)(keys + cache->value_scales_offset);
-    const float *key = a->key + token * a->key_stride, *value = a->value + token * a->value_stride;
+    const float *key = a->key + token * a->key_stride, *value = a->value ? a->value + token * a->value_stride : 0;
     if (is_packed && token >= stored && slot % 16 == 0 && token + 16 <= end && a->token_requests[token + 15] == request &&
         a->token_positions[token + 15] == position + 15) {
       append_sixteen(a, token, page, slot, inverse_key, inverse_value);
@@ -284,11 +284,12 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
       float finished[martlet_attention_max_head_dim];
       append_finish(a, key + (size_t)head * head_dim, a->key_norm, a->rotates_keys ? angles : 0, finished);
       append_store(cache, &cache->keys, keys, key_scales, slot, head, head_dim, inverse_key, finished);
-      append_store(cache, &cache->values, values, value_scales, slot, head, value_dim, inverse_value, value + (size_t)head * value_dim);
+      if (value)
+        append_store(cache, &cache->values, values, value_scales, slot, head, value_dim, inverse_value, value + (size_t)head * value_dim);
     }
     if (token + 1 == a->query_indptr[request + 1]) {
       append_zero(cache, &cache->keys, keys, key_scales, slot + 1, head_dim);
-      append_zero(cache, &cache->values, values, value_scales, slot + 1, value_dim);
+      if (value) append_zero(cache, &cache->values, values, value_scales, slot + 1, value_dim);
     }
   }
 }

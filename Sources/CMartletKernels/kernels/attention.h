@@ -24,7 +24,7 @@
 // What is rare (soft caps, int8's scales for each token, bits of custom masks) has a softmax of its own, the `special` one; what it shares with
 // the other is the same code and gives the same bits.
 
-// A worker's memory. Arrays of rows are used densely from their starts: with head dims below 512 their ends are never touched. Where there is
+// A worker's memory. Arrays of rows are used densely from their starts: with head dims below 576 their ends are never touched. Where there is
 // room for 16 rows more, vectors of 16 rows may reach beyond the last.
 typedef struct attend_scratch {
   _Alignas(64) float scores[martlet_attention_max_rows * martlet_kv_tile_size];    // of one tile, then its probabilities

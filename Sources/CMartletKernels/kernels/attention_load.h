@@ -395,7 +395,7 @@ MARTLET_INLINE void load_turned(int width, bool as_pairs, const load_place *plac
     }
     for (int i = 0; i < half; i++) {
       f32x16 cosine = f32x16_load(scratch->angles + 32 * i), sine = f32x16_load(scratch->angles + 32 * i + 16);
-      float *one = scratch->turned + 16 * i * step, *other = one + 16 * distance;
+      float *one = scratch->turned + 16 * (a->key_rope_first + i * step), *other = one + 16 * distance;
       f32x16 x1 = f32x16_load(one), x2 = f32x16_load(other);
       f32x16_store(one, x1 * cosine - x2 * sine);
       f32x16_store(other, x2 * cosine + x1 * sine);

@@ -139,3 +139,13 @@ static void gather_rows(const void *arguments, int32_t task, int32_t worker, voi
   for (int32_t row = rows.first; row < rows.end; row++)
     __builtin_memcpy(a->output + (size_t)row * columns, a->input + (size_t)a->indices[row] * columns, columns * sizeof(float));
 }
+
+static void copy_heads(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_copy_heads_arguments *a = arguments;
+  row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
+  (void)worker, (void)scratch;
+  for (int32_t row = rows.first; row < rows.end; row++)
+    for (int32_t head = 0; head < a->heads; head++)
+      __builtin_memcpy(a->output + row * a->output_row_stride + head * a->output_head_stride,
+                       a->input + row * a->input_row_stride + head * a->input_head_stride, (size_t)a->width * sizeof(float));
+}

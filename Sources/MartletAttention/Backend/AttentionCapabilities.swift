@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// What a backend does itself, in one pass, on a device: only what is *fused*. What a backend cannot do at all is an obstacle.
+/// What a backend does itself, in one pass, on a device: only what is *fused*. What a backend cannot do at all is an obstacle; latent attention
+/// is one for every backend that does not name it here.
 public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomStringConvertible {
   public let rawValue: UInt32
 
@@ -15,9 +16,13 @@ public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomString
   /// It rounds its output to e4m3 itself.
   public static let fp8Output = AttentionCapabilities(rawValue: 1 << 3)
 
+  /// It serves layers with ``AttentionLayerSpec/mla``.
+  public static let latentAttention = AttentionCapabilities(rawValue: 1 << 4)
+
   public var description: String {
     let names: [(AttentionCapabilities, String)] = [
       (.fusedQKV, "fused QKV"), (.fusedRoPE, "RoPE"), (.fusedHeadNorm, "q/k norm"), (.fp8Output, "FP8 output"),
+      (.latentAttention, "latent attention"),
     ]
     return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
   }

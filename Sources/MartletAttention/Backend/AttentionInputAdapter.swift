@@ -45,10 +45,25 @@ struct AttentionInputAdapter {
         if computesOnHost || splits { adapted.form = .queriesOnly(try finish(qkv, rope, metadata, queue)) }
       } else if computesOnHost || splits {
         adapted.form = try separate(
-          q: (qkv, 0), k: (qkv, spec.queryWidth), v: (qkv, spec.queryWidth + spec.keyWidth), rope, metadata, queue)
+          q: (qkv, 0), k: (qkv, spec.queryWidth), v: spec.mla == nil ? (qkv, spec.queryWidth + spec.keyWidth) : nil, rope, metadata, queue)
       }
+    case .latent(let q, let latents):
+      try check(q, spec.queryWidth, metadata)
+      guard spec.mla != nil else {
+        throw AttentionError.invalidTensor(layer: spec.layerIndex, problem: "latents for a layer that has none; give q, k and v")
+      }
+      if !inputs.updatesCache {
+        adapted.form = .queriesOnly(computesOnHost ? try finish(q, rope, metadata, queue) : q)
+        break
+      }
+      try check(latents, spec.keyWidth, metadata)
+      if computesOnHost { adapted.form = try separate(q: (q, 0), k: (latents, 0), v: nil, rope, metadata, queue) }
     case .separate(let q, let k, let v):
       try check(q, spec.queryWidth, metadata)
+      guard spec.mla == nil else {
+        throw AttentionError.invalidTensor(
+          layer: spec.layerIndex, problem: "keys and values for a layer of latent attention; give queries and latents")
+      }
       if !inputs.updatesCache {
         adapted.form = .queriesOnly(computesOnHost ? try finish(q, rope, metadata, queue) : q)
         break
@@ -76,13 +91,13 @@ extension AttentionInputAdapter {
   }
 
   /// Copies q, k and v apart, and does there what the backend does not.
+  /// - Parameter v: nil where values are part of the keys.
   private func separate(
-    q: Place, k: Place, v: Place, _ rope: RopeTable?, _ metadata: AttentionMetadata, _ queue: any DeviceQueue
+    q: Place, k: Place, v: Place?, _ rope: RopeTable?, _ metadata: AttentionMetadata, _ queue: any DeviceQueue
   ) throws -> AttentionInputs.Form {
     queue.wait()
     let queries = try metadata.workspace(.queries, columns: spec.queryWidth)
     let keys = try metadata.workspace(.keys, columns: spec.keyWidth)
-    let values = try metadata.workspace(.values, columns: spec.valueWidth)
     finish(queries: q, in: (queries, 0), rope, metadata)
     let tokens = metadata.raggedKV
     let k = rows(k, spec.numKVHeads, spec.headDim, tokens)
@@ -91,6 +106,8 @@ extension AttentionInputAdapter {
     if normalises, let norm = spec.keyNorm { targetK.normalise(norm) }
     // Deferred keys are cached as they are and rotated when they are read.
     if rotates, let rope, spec.positionalEmbedding?.kind == .rope { rotate(targetK, rope, tokens) }
+    guard let v else { return .latent(q: queries, latents: keys) }
+    let values = try metadata.workspace(.values, columns: spec.valueWidth)
     rows((values, 0), spec.numKVHeads, spec.valueHeadDim, tokens).copy(from: rows(v, spec.numKVHeads, spec.valueHeadDim, tokens))
     return .separate(q: queries, k: keys, v: values)
   }

@@ -10,8 +10,11 @@ public struct AttentionInputs: Sendable {
   public enum Form: Sendable {
     /// q `[numTokens, numHeads·headDim]`, k `[numTokens, numKVHeads·headDim]`, v `[numTokens, numKVHeads·valueHeadDim]`.
     case separate(q: Tensor, k: Tensor, v: Tensor)
-    /// `[numTokens, numHeads·headDim + numKVHeads·(headDim + valueHeadDim)]`: `[q heads | k heads | v heads]`.
+    /// `[numTokens, numHeads·headDim + numKVHeads·(headDim + valueHeadDim)]`: `[q heads | k heads | v heads]`; of latent attention
+    /// `[numTokens, (numHeads + 1)·headDim]`: `[q heads | latent]`.
     case fused(Tensor)
+    /// For a layer of latent attention: q `[numTokens, numHeads·headDim]` and latents `[numTokens, headDim]`, both before rotation.
+    case latent(q: Tensor, latents: Tensor)
     /// q alone: the keys and values of this step are in the cache already.
     case queriesOnly(Tensor)
   }
@@ -37,6 +40,14 @@ public struct AttentionInputs: Sendable {
   /// Queries, keys and values side by side in one tensor.
   public init(fusedQKV: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true, outputScale: Float = 1) {
     form = .fused(fusedQKV)
+    self.mask = mask
+    self.updatesCache = updatesCache
+    self.outputScale = outputScale
+  }
+
+  /// Absorbed queries and latents, for latent attention.
+  public init(q: Tensor, latents: Tensor, mask: AttentionMask = .causal, updatesCache: Bool = true, outputScale: Float = 1) {
+    form = .latent(q: q, latents: latents)
     self.mask = mask
     self.updatesCache = updatesCache
     self.outputScale = outputScale

@@ -32,6 +32,9 @@ public final class AttentionLayer {
     if spec.quantConfig?.fp8Output == true && !Backend.capabilities(on: context.device).contains(.fp8Output) && !context.isHostAddressable {
       obstacles.append("it leaves FP8 output to the host, which cannot reach the memory of \(context.device.name)")
     }
+    if spec.mla != nil && !Backend.capabilities(on: context.device).contains(.latentAttention) {
+      obstacles.append("it does not serve latent attention, whose values are part of its keys")
+    }
     guard obstacles.isEmpty else {
       throw AttentionError.obstacles(backend: Backend.name, layer: spec.layerIndex, reasons: obstacles)
     }

@@ -10,9 +10,14 @@ extension AttentionLayerSpec {
     if let softCap, !(softCap > 0 && softCap.isFinite) {
       reasons.append("the soft cap must be above 0, not \(softCap); leave it out for none")
     }
-    if let rope = positionalEmbedding?.rope {
+    if let position = positionalEmbedding {
+      let rope = position.rope
       if let problem = rope.problem { reasons.append(problem) }
-      if rope.dim > headDim { reasons.append("\(rope.dim) rotated dims are more than the \(headDim) of a head") }
+      if rope.dim > headDim {
+        reasons.append("\(rope.dim) rotated dims are more than the \(headDim) of a head")
+      } else if position.firstDim < 0 || position.firstDim + rope.dim > headDim {
+        reasons.append("\(rope.dim) rotated dims from \(position.firstDim) on lie outside the \(headDim) of a head")
+      }
     }
     let type = context.kvDataType(of: self), quantConfig = context.quantConfig(of: self)
     if type == .i32 { reasons.append("keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not \(type)") }
@@ -22,6 +27,10 @@ extension AttentionLayerSpec {
     }
     for (name, scale) in [("keys", quantConfig.kvScales.key), ("values", quantConfig.kvScales.value)] {
       if !(scale > 0 && scale.isFinite) { reasons.append("the scale of \(name) must be above 0, not \(scale)") }
+    }
+    if mla != nil && quantConfig.kvScales.key != quantConfig.kvScales.value {
+      reasons.append(
+        "values are part of the keys here, and have their scale: \(quantConfig.kvScales.key) and \(quantConfig.kvScales.value) differ")
     }
     if let sinks, sinks.shape != Shape(numHeads) || sinks.dataType != .f32 {
       reasons.append("the sinks are \(sinks.shape) \(sinks.dataType), not one f32 for each of \(numHeads) heads")

@@ -28,6 +28,8 @@ public struct AttentionLayerSpec: Sendable {
   public var positionalEmbedding: PositionalEmbeddingParams?
   /// How the layer is quantised; nil = as the cache and the inputs are.
   public var quantConfig: QuantConfig?
+  /// Present where all heads read one latent, whose first dims are their values (multi-head latent attention, absorbed).
+  public private(set) var mla: MLAParams?
   /// RMS norm of each query head before rotation.
   public var queryNorm: HeadNorm?
   /// RMS norm of each key head before rotation.
@@ -65,15 +67,30 @@ public struct AttentionLayerSpec: Sendable {
     self.keyNorm = keyNorm
   }
 
+  /// A layer of multi-head latent attention in its absorbed form: queries of ``MLAParams/headDim`` dims, one latent as wide for all heads, values that
+  /// are the latent's first ``MLAParams/kvLoraRank`` dims. RoPE turns what follows them.
+  ///
+  /// - Parameter scale: replaces 1 / (√(qkNopeHeadDim + qkRopeHeadDim) · qScaling).
+  public init(
+    layerIndex: Int, numHeads: Int, mla: MLAParams, qScaling: Float = 1, scale: Float? = nil, quantConfig: QuantConfig? = nil,
+    rope: RopeParams?, isNeoX: Bool = false
+  ) {
+    self.init(
+      layerIndex: layerIndex, numHeads: numHeads, headDim: mla.headDim, numKVHeads: 1, valueHeadDim: mla.kvLoraRank,
+      scale: scale ?? 1 / (Float(mla.qkNopeHeadDim + mla.qkRopeHeadDim).squareRoot() * qScaling), quantConfig: quantConfig,
+      positionalEmbedding: rope.map { PositionalEmbeddingParams($0, firstDim: mla.kvLoraRank, isNeoX: isNeoX) })
+    self.mla = mla
+  }
+
   /// Query heads that share one key/value head.
   public var groupSize: Int { numHeads / numKVHeads }
   /// Columns of the query input.
   public var queryWidth: Int { numHeads * headDim }
   /// Columns of the key input.
   public var keyWidth: Int { numKVHeads * headDim }
-  /// Columns of the value input.
-  public var valueWidth: Int { numKVHeads * valueHeadDim }
-  /// Columns of a fused QKV input: `[q heads | k heads | v heads]`.
+  /// Columns of the value input; 0 where values are part of the keys.
+  public var valueWidth: Int { mla == nil ? numKVHeads * valueHeadDim : 0 }
+  /// Columns of a fused QKV input: `[q heads | k heads | v heads]`, or `[q heads | latent]`.
   public var fusedWidth: Int { queryWidth + keyWidth + valueWidth }
   /// Columns of the output.
   public var outputWidth: Int { numHeads * valueHeadDim }

@@ -76,8 +76,8 @@ struct HeadRows {
   static func rotate(_ x: UnsafeMutablePointer<Float>, _ rope: RopeTable, _ angles: UnsafePointer<Float>) {
     let half = rope.dim / 2
     for pair in 0..<half {
-      let first = rope.isNeoX ? pair : 2 * pair
-      let second = rope.isNeoX ? pair + half : 2 * pair + 1
+      let first = rope.firstDim + (rope.isNeoX ? pair : 2 * pair)
+      let second = first + (rope.isNeoX ? half : 1)
       let (cosine, sine) = (angles[2 * pair], angles[2 * pair + 1])
       let (a, b) = (x[first], x[second])
       x[first] = a * cosine - b * sine

@@ -31,7 +31,7 @@ struct PagedAttention {
   struct Inputs {
     var query: HeadInput
     /// Keys and values to append; nil where the cache has them already.
-    var new: (keys: HeadInput, values: HeadInput)?
+    var new: (keys: HeadInput, values: HeadInput?)?
     /// Queries that lie as `attend` reads them; nil where they are columns of a wider tensor.
     var plainQueries: Tensor?
   }
@@ -42,8 +42,12 @@ struct PagedAttention {
     case .fused(let qkv):
       result = Inputs(
         query: HeadInput(qkv),
-        new: (HeadInput(qkv, column: layer.queryWidth), HeadInput(qkv, column: layer.queryWidth + layer.keyWidth)))
+        new: (
+          HeadInput(qkv, column: layer.queryWidth),
+          layer.mla == nil ? HeadInput(qkv, column: layer.queryWidth + layer.keyWidth) : nil
+        ))
     case .separate(let q, let k, let v): result = Inputs(query: HeadInput(q), new: (HeadInput(k), HeadInput(v)), plainQueries: q)
+    case .latent(let q, let latents): result = Inputs(query: HeadInput(q), new: (HeadInput(latents), nil), plainQueries: q)
     case .queriesOnly(let q): result = Inputs(query: HeadInput(q), plainQueries: q)
     }
     if !inputs.updatesCache { result.new = nil }

@@ -25,24 +25,24 @@ public final class FlashInferAttention: AttentionBackend {
 
   private let attention: PagedAttention
 
-  public static func capabilities(on device: any Device) -> AttentionCapabilities { [.fusedQKV, .fusedRoPE, .fusedHeadNorm] }
+  public static func capabilities(on device: any Device) -> AttentionCapabilities {
+    [.fusedQKV, .fusedRoPE, .fusedHeadNorm, .latentAttention]
+  }
 
   public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {
     PagedAttention.obstacles(to: layer, layout: { kvLayout(for: layer, in: context) }, in: context)
   }
 
   public static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
-    layout(
-      context.flashInferLayout, context.kvDataType(of: layer), pageSize: context.kvCache == nil ? context.stepPageSize : context.pageSize,
-      numKVHeads: layer.numKVHeads, headDim: layer.headDim, valueHeadDim: layer.valueHeadDim)
+    layout(layer, context.kvDataType(of: layer), pageSize: context.kvCache == nil ? context.stepPageSize : context.pageSize, in: context)
   }
 
-  static func layout(
-    _ layout: Layout, _ dataType: DataType, pageSize: Int, numKVHeads: Int, headDim: Int, valueHeadDim: Int
-  ) -> KVLayout {
-    switch layout {
-    case .nhd: .nhd(dataType: dataType, pageSize: pageSize, numKVHeads: numKVHeads, headDim: headDim, valueHeadDim: valueHeadDim)
-    case .hnd: .hnd(dataType: dataType, pageSize: pageSize, numKVHeads: numKVHeads, headDim: headDim, valueHeadDim: valueHeadDim)
+  static func layout(_ layer: AttentionLayerSpec, _ dataType: DataType, pageSize: Int, in context: AttentionContext) -> KVLayout {
+    if let latent = layer.latentLayout(dataType, pageSize: pageSize) { return latent }
+    let (heads, dim, valueDim) = (layer.numKVHeads, layer.headDim, layer.valueHeadDim)
+    return switch context.flashInferLayout {
+    case .nhd: .nhd(dataType: dataType, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim)
+    case .hnd: .hnd(dataType: dataType, pageSize: pageSize, numKVHeads: heads, headDim: dim, valueHeadDim: valueDim)
     }
   }
 

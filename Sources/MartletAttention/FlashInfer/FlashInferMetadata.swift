@@ -78,9 +78,7 @@ public final class FlashInferMetadata: AttentionMetadata {
   }
 
   public override class func stepLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout? {
-    FlashInferAttention.layout(
-      context.flashInferLayout, .f32, pageSize: context.stepPageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
-      valueHeadDim: layer.valueHeadDim)
+    FlashInferAttention.layout(layer, .f32, pageSize: context.stepPageSize, in: context)
   }
 
   // MARK: Tables

@@ -84,7 +84,7 @@ extension AttentionMetadata.Setup {
       let layout = cached.layout
       guard
         layout.numKVHeads == layer.numKVHeads, layout.headDim == layer.headDim, layout.valueHeadDim == layer.valueHeadDim,
-        cached.window == layer.window
+        layout.valuesAreKeys == (layer.mla != nil), cached.window == layer.window
       else {
         throw .invalidStep("layer \(layer.layerIndex) and its pages in the key/value cache have different heads, dims or windows")
       }

@@ -43,6 +43,6 @@ extension AttentionMetadata {
       case .output: layer.outputWidth
       }
     }
-    return try setup.context.device.makeTensor(Shape(rows * (widths.max() ?? 1)), .f32)
+    return try setup.context.device.makeTensor(Shape(rows * max(widths.max() ?? 1, 1)), .f32)
   }
 }

@@ -16,8 +16,11 @@ public struct PositionalEmbeddingParams: Sendable, Hashable {
   public var rope: RopeParams
   /// Whether pairs are (i, i + dim/2) (NeoX) or (2i, 2i + 1) (GPT-J).
   public var isNeoX: Bool
+  /// The first head dim that is rotated.
+  public var firstDim: Int
 
-  public init(_ rope: RopeParams, isNeoX: Bool = true, kind: Kind = .rope) {
+  public init(_ rope: RopeParams, firstDim: Int = 0, isNeoX: Bool = true, kind: Kind = .rope) {
+    self.firstDim = firstDim
     self.kind = kind
     self.rope = rope
     self.isNeoX = isNeoX

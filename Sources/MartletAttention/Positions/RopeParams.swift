@@ -24,7 +24,7 @@ public struct RopeParams: Sendable, Hashable {
       shortFactors: [Double], longFactors: [Double], originalMaxPositions: Int, maxPositions: Int, attentionFactor: Double? = nil)
   }
 
-  /// Head dims that are rotated, the first ones; the rest pass.
+  /// Head dims that are rotated; the rest pass.
   public var dim: Int
   /// The base of the frequencies, theta^(−2i / dim).
   public var theta: Double

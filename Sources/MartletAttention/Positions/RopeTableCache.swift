@@ -20,7 +20,7 @@ struct RopeTableCache {
     let queue = device.makeQueue()
     queue.copy(host, count: values.count, to: tensor)
     queue.wait()
-    let table = RopeTable(dim: parameters.rope.dim, isNeoX: parameters.isNeoX, values: tensor)
+    let table = RopeTable(dim: parameters.rope.dim, firstDim: parameters.firstDim, isNeoX: parameters.isNeoX, values: tensor)
     tables[key] = table
     return table
   }

@@ -16,13 +16,17 @@ public final class TrtllmAttention: AttentionBackend {
 
   private let attention: PagedAttention
 
-  public static func capabilities(on device: any Device) -> AttentionCapabilities { [.fusedQKV, .fusedRoPE, .fusedHeadNorm, .fp8Output] }
+  public static func capabilities(on device: any Device) -> AttentionCapabilities {
+    [
+      .fusedQKV, .fusedRoPE, .fusedHeadNorm, .fp8Output, .latentAttention,
+    ]
+  }
 
   public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {
     var reasons: [String] = []
     let type = context.kvDataType(of: layer)
     let group = 4 / type.byteCount
-    if layer.headDim % group != 0 {
+    if layer.mla == nil && layer.headDim % group != 0 {
       reasons.append("packed pages of \(type) need a head dimension that is a multiple of \(group), not \(layer.headDim)")
     }
     if case .tokens(let count)? = context.kvCache?.pageSize, count < 16 {
@@ -34,9 +38,11 @@ public final class TrtllmAttention: AttentionBackend {
   }
 
   public static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
-    .packed(
-      dataType: context.kvDataType(of: layer), pageSize: context.kvCache == nil ? context.stepPageSize : context.pageSize,
-      numKVHeads: layer.numKVHeads, headDim: layer.headDim, valueHeadDim: layer.valueHeadDim)
+    let type = context.kvDataType(of: layer), pageSize = context.kvCache == nil ? context.stepPageSize : context.pageSize
+    // Keys want neighbouring dims in a lane, values neighbouring tokens: what is both lies as neither wants it.
+    return layer.latentLayout(type, pageSize: pageSize)
+      ?? .packed(
+        dataType: type, pageSize: pageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim, valueHeadDim: layer.valueHeadDim)
   }
 
   public init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {

@@ -20,9 +20,10 @@ public final class TrtllmMetadata: AttentionMetadata {
   }
 
   public override class func stepLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout? {
-    .packed(
-      dataType: .f32, pageSize: context.stepPageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
-      valueHeadDim: layer.valueHeadDim)
+    layer.latentLayout(.f32, pageSize: context.stepPageSize)
+      ?? .packed(
+        dataType: .f32, pageSize: context.stepPageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
+        valueHeadDim: layer.valueHeadDim)
   }
 
   public override func prepare() throws {

@@ -22,7 +22,7 @@ public final class VanillaAttention: AttentionBackend {
   /// Of its own layout, which most caches have.
   private let ownPlanes: StoredPlanes
 
-  public static func capabilities(on device: any Device) -> AttentionCapabilities { [] }
+  public static func capabilities(on device: any Device) -> AttentionCapabilities { [.latentAttention] }
 
   public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {
     var reasons = layer.generalObstacles(in: context)
@@ -33,9 +33,10 @@ public final class VanillaAttention: AttentionBackend {
   }
 
   public static func kvLayout(for layer: AttentionLayerSpec, in context: AttentionContext) -> KVLayout {
-    .nhd(
-      dataType: context.kvDataType(of: layer), pageSize: context.pageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
-      valueHeadDim: layer.valueHeadDim)
+    layer.latentLayout(context.kvDataType(of: layer), pageSize: context.pageSize)
+      ?? .nhd(
+        dataType: context.kvDataType(of: layer), pageSize: context.pageSize, numKVHeads: layer.numKVHeads, headDim: layer.headDim,
+        valueHeadDim: layer.valueHeadDim)
   }
 
   public init(_ layer: AttentionLayerSpec, in context: AttentionContext) throws {
@@ -61,6 +62,10 @@ public final class VanillaAttention: AttentionBackend {
         rows(k, metadata.numNewKVTokens, layer.numKVHeads, layer.headDim),
         rows(v, metadata.numNewKVTokens, layer.numKVHeads, layer.valueHeadDim)
       )
+    case .latent(let q, let latents):
+      queries = rows(q, metadata.numTokens, layer.numHeads, layer.headDim)
+      // A value is the beginning of its key.
+      new = (rows(latents, metadata.numTokens, 1, layer.headDim), rows(latents, metadata.numTokens, 1, layer.valueHeadDim))
     case .queriesOnly(let q):
       guard cache != nil else { throw AttentionError.invalidStep("queries alone read the key/value cache, and this step has none") }
       queries = rows(q, metadata.numTokens, layer.numHeads, layer.headDim)
@@ -137,6 +142,7 @@ extension VanillaAttention {
       let position = request.keyLength - request.numNewKeys + token
       for head in 0..<layer.numKVHeads {
         pages.store(keys.head(token: request.firstNewKey + token, head), pages.planes.keys, position: position, head: head)
+        if pages.planes.layout.valuesAreKeys { continue }
         pages.store(values.head(token: request.firstNewKey + token, head), pages.planes.values, position: position, head: head)
       }
     }

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletAttention
 public import MartletCore
 
 /// One cell of the conformance grid: what a backend is asked to do, as a value on each of a dozen axes.
@@ -11,9 +12,16 @@ public struct ConformanceCase: Sendable, Hashable {
     case gqa4 = "GQA 4"
     case gqa8 = "GQA 8"
     case mqa = "MQA"
+    /// All heads read one latent, whose first dims are their values (latent attention); `headDim` is of the latent and the dims of positions.
+    case mla16 = "MLA 16"
+    case mla128 = "MLA 128"
+
+    var isLatent: Bool { self == .mla16 || self == .mla128 }
 
     var counts: (query: Int, kv: Int) {
       switch self {
+      case .mla16: (16, 1)
+      case .mla128: (128, 1)
       case .mha: (3, 3)
       case .gqa3: (6, 2)
       case .gqa4: (8, 2)
@@ -89,7 +97,14 @@ public struct ConformanceCase: Sendable, Hashable {
   public enum Values: String, Sendable, Hashable, CaseIterable { case same, narrower }
 
   public static let kvTypes: [DataType] = [.f32, .f16, .bf16, .f8e4m3, .i8]
-  public static let headDims = [64, 80, 96, 128, 256]
+  public static let headDims = [64, 80, 96, 128, 256, 576]
+
+  /// The sizes of latent attention of a case; nil of other heads. Latents of 512 + 64 dims, as published models have them, and smaller ones.
+  var mla: MLAParams? {
+    guard heads.isLatent else { return nil }
+    let rope = headDim == 576 ? 64 : 16
+    return MLAParams(kvLoraRank: headDim - rope, qkNopeHeadDim: 2 * rope, qkRopeHeadDim: rope, vHeadDim: 2 * rope)
+  }
 
   public var backend: String
   public var kvType: DataType
@@ -143,6 +158,8 @@ public struct ConformanceCase: Sendable, Hashable {
     if phase == .noCache && kvType != .f32 { return false }
     // Encoder keys have no order with the decoder's queries: no causal mask, no window.
     if phase == .cross && (mask == .causal || mask.hasWindow) { return false }
+    // Latents are normalised before they come, have no values beside them, and are the decoder's own.
+    if heads.isLatent && (norm != .none || values != .same || phase == .cross) { return false }
     return true
   }
 }

@@ -54,14 +54,22 @@ extension ConformanceScenario {
     let (queries, keys) = Self.lengths(steps)
     let longest = keys.values.max() ?? 1
     let maxSequenceLength = (longest + 4 + 63) / 64 * 64
-    var spec = AttentionLayerSpec(
-      layerIndex: 3, numHeads: numHeads, headDim: headDim, numKVHeads: numKVHeads,
-      valueHeadDim: example.values == .narrower ? headDim - 16 : nil, qScaling: [1, 1.5, 0.75][random.index(below: 3)])
+    let qScaling: Float = [1, 1.5, 0.75][random.index(below: 3)]
+    var spec: AttentionLayerSpec
+    if let mla = example.mla {
+      spec = AttentionLayerSpec(layerIndex: 3, numHeads: numHeads, mla: mla, qScaling: qScaling, rope: nil)
+    } else {
+      spec = AttentionLayerSpec(
+        layerIndex: 3, numHeads: numHeads, headDim: headDim, numKVHeads: numKVHeads,
+        valueHeadDim: example.values == .narrower ? headDim - 16 : nil, qScaling: qScaling)
+    }
     if example.mask.hasWindow { spec.window = isLong ? 70 : 3 + random.index(below: 30) }
     if example.mask.hasSoftCap { spec.softCap = [1.5, 4, 30][random.index(below: 3)] }
-    spec.positionalEmbedding = Self.positions(example.rope, headDim: headDim, maxSequenceLength: maxSequenceLength, &random)
+    let rotated = example.mla.map { (dim: $0.qkRopeHeadDim, first: $0.kvLoraRank) } ?? (dim: headDim, first: 0)
+    spec.positionalEmbedding = Self.positions(example.rope, headDim: rotated.dim, maxSequenceLength: maxSequenceLength, &random)
+    spec.positionalEmbedding?.firstDim = rotated.first
     // Scales of no round number; the greatest input, about 3.5, stays within 448 of them.
-    let scales = example.kvType == .f8e4m3 ? KVScales(key: 0.0231, value: 0.0173) : KVScales()
+    let scales = example.kvType == .f8e4m3 ? KVScales(key: 0.0231, value: example.mla == nil ? 0.0173 : 0.0231) : KVScales()
     spec.quantConfig = QuantConfig(kvScales: scales, fp8Inputs: example.fp8.hasInputs, fp8Output: example.fp8.hasOutput)
     var layer = ReferenceLayer(
       spec, kvType: example.kvType, kvScales: scales, maxSequenceLength: maxSequenceLength,

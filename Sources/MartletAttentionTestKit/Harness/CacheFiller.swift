@@ -36,7 +36,7 @@ struct CacheFiller {
               keys[row * layout.headDim + dim], scales.key, layout.dataType, to: image, byte: 0,
               layout.keys.offset(token: token, head: head, dim: dim))
           }
-          for dim in 0..<layout.valueHeadDim {
+          for dim in 0..<layout.valueHeadDim where !layout.valuesAreKeys {
             write(
               values[row * layout.valueHeadDim + dim], scales.value, layout.dataType, to: image, byte: layout.valuesByteOffset,
               layout.values.offset(token: token, head: head, dim: dim))

@@ -7,7 +7,7 @@ import MartletCore
 struct LayerInput {
   private let spec: AttentionLayerSpec
   private let form: ConformanceCase.Input
-  /// q, k and v, or one fused tensor.
+  /// q, k and v (of latents none, an empty tensor), or one fused tensor.
   private let tensors: [Tensor]
   private let hosts: [HostBuffer<Float>]
 
@@ -20,7 +20,9 @@ struct LayerInput {
   }
 
   var inputs: AttentionInputs {
-    form == .fused ? AttentionInputs(fusedQKV: tensors[0]) : AttentionInputs(q: tensors[0], k: tensors[1], v: tensors[2])
+    if form == .fused { return AttentionInputs(fusedQKV: tensors[0]) }
+    if spec.mla != nil { return AttentionInputs(q: tensors[0], latents: tensors[1]) }
+    return AttentionInputs(q: tensors[0], k: tensors[1], v: tensors[2])
   }
 
   /// The query tensor of separate inputs.

@@ -48,7 +48,7 @@ public enum AttentionLaws {
   /// The same under custom bits: a row's numbers depend on what it sees, not on how many keys the request has by then.
   public static func customChunks(_ setting: LawSetting) -> LawResult {
     .of("rows under custom bits may come in chunks", setting) { result in
-      let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
+      let specs = Array(try LawRun.specs(setting, on: setting.devices[0])[..<1])
       let count = 300
       let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
       func run(chunk: Int) throws -> LawRun.Outcome {
@@ -164,7 +164,7 @@ public enum AttentionLaws {
   /// Queries alone read what an earlier pass wrote: the same bits, and the cache is left as it was.
   public static func queriesAlone(_ setting: LawSetting) -> LawResult {
     .of("queries alone read what is cached", setting) { result in
-      let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
+      let specs = Array(try LawRun.specs(setting, on: setting.devices[0])[..<1])
       let count = 45
       let requests = [[1: LawRun.rows(specs[0], 1, count: count)]]
       let harness = try AttentionHarness(
@@ -226,7 +226,7 @@ public enum AttentionLaws {
   /// Generations on metadata for captured graphs, filled up with dummies, have the same bits as others, and rows of dummies are not written.
   public static func graphs(_ setting: LawSetting) -> LawResult {
     .of("graphs change nothing, and dummies get nothing", setting) { result in
-      let specs = try LawRun.specs(setting.kvType, on: setting.devices[0])
+      let specs = try LawRun.specs(setting, on: setting.devices[0])
       let prompts = [1: 70, 2: 33, 3: 5]
       let requests = specs.map { spec in
         Dictionary(uniqueKeysWithValues: prompts.map { ($0, LawRun.rows(spec, $0, count: $1 + 4)) })
@@ -253,7 +253,7 @@ public enum AttentionLaws {
   /// Requests that hold the same pages for a common prefix have the same bits as if each had its own.
   public static func sharedPrefix(_ setting: LawSetting) -> LawResult {
     .of("a shared prefix changes nothing", setting) { result in
-      let specs = Array(try LawRun.specs(setting.kvType, on: setting.devices[0])[..<1])
+      let specs = Array(try LawRun.specs(setting, on: setting.devices[0])[..<1])
       let spec = specs[0]
       let common = 1024
       let own = [1: 40, 2: 20, 3: 1]

@@ -32,8 +32,16 @@ struct LawRun {
   static let prompts = [1: 70, 2: 33, 3: 131, 4: 1]
   static let generated = 10
 
-  /// Two layers: every key with norm and rotation, and a window.
-  static func specs(_ kvType: DataType, on device: any Device) throws -> [AttentionLayerSpec] {
+  /// Two layers: every key with norm and rotation, and a window; and one of latent attention, where the backend serves it.
+  static func specs(_ setting: LawSetting, on device: any Device) throws -> [AttentionLayerSpec] {
+    let latent = AttentionLayerSpec(
+      layerIndex: 2, numHeads: 6, mla: MLAParams(kvLoraRank: 80, qkNopeHeadDim: 32, qkRopeHeadDim: 16, vHeadDim: 32),
+      quantConfig: setting.kvType == .f8e4m3 ? QuantConfig(kvScales: KVScales(key: 0.0231, value: 0.0231)) : nil, rope: RopeParams(dim: 16))
+    let serves = setting.backend.capabilities(on: device).contains(.latentAttention)
+    return try plainSpecs(setting.kvType, on: device) + (serves ? [latent] : [])
+  }
+
+  private static func plainSpecs(_ kvType: DataType, on device: any Device) throws -> [AttentionLayerSpec] {
     let host = try device.makeHostBuffer(of: Float.self, count: 64)
     for dim in 0..<64 { host[dim] = 1 + Float(dim % 7) / 16 }
     let weight = try device.makeTensor(Shape(64), .f32)
@@ -68,8 +76,8 @@ struct LawRun {
     let groups = isTogether ? [prompts.keys.sorted()] : prompts.keys.sorted().map { [$0] }
     let device = setting.devices[device]
     let most = (prompts.values.max() ?? 1) + Self.generated
-    var outcome = Outcome(rows: [[:], [:]], contents: [[:], [:]])
-    let specs = try Self.specs(setting.kvType, on: device)
+    let specs = try Self.specs(setting, on: device)
+    var outcome = Outcome(rows: specs.map { _ in [:] }, contents: specs.map { _ in [:] })
     let requests = specs.map { spec in
       Dictionary(uniqueKeysWithValues: prompts.map { ($0, Self.rows(spec, $0, count: $1 + Self.generated)) })
     }

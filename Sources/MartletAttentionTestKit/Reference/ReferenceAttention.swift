@@ -68,7 +68,7 @@ public final class ReferenceAttention: Sendable {
     let rope = spec.positionalEmbedding.map { ReferenceRope($0, maxSequenceLength: layer.maxSequenceLength) }
     let isDeferred = spec.positionalEmbedding?.kind == .deferred
     var storedKeys = rows.k.map(Double.init)
-    var storedValues = rows.v.map(Double.init)
+    var storedValues = rows.v.map(Double.init)  // of latents none: they follow below
     storedKeys.withUnsafeMutableBufferPointer { stored in
       for key in 0..<numKeys {
         for head in 0..<spec.numKVHeads {
@@ -79,8 +79,12 @@ public final class ReferenceAttention: Sendable {
         }
       }
     }
+    if spec.mla != nil {
+      // A value is the beginning of its key, as it was stored.
+      storedValues = (0..<numKeys).flatMap { storedKeys[$0 * spec.headDim..<$0 * spec.headDim + spec.valueHeadDim] }
+    }
     storedValues.withUnsafeMutableBufferPointer { stored in
-      for row in 0..<numKeys * spec.numKVHeads where !keepsExactKeys {
+      for row in 0..<numKeys * spec.numKVHeads where !keepsExactKeys && spec.mla == nil {
         layer.store(stored.baseAddress! + row * spec.valueHeadDim, count: spec.valueHeadDim, scale: layer.kvScales.value)
       }
     }

@@ -6,6 +6,7 @@ package import MartletAttention
 /// Rotary positions in float64, from the papers' formulas: it reads `RopeParams` and calls none of its functions.
 package struct ReferenceRope: Sendable {
   let dim: Int
+  let firstDim: Int
   let isNeoX: Bool
   /// Radians per position of each pair.
   package let frequencies: [Double]
@@ -16,6 +17,7 @@ package struct ReferenceRope: Sendable {
   package init(_ parameters: PositionalEmbeddingParams, maxSequenceLength: Int) {
     let rope = parameters.rope
     dim = rope.dim
+    firstDim = parameters.firstDim
     isNeoX = parameters.isNeoX
     let d = Double(rope.dim)
     // RoFormer (arXiv 2104.09864), equation 15: θᵢ = base^(−2(i − 1)/d), i from 1.
@@ -70,8 +72,8 @@ package struct ReferenceRope: Sendable {
     for (pair, frequency) in frequencies.enumerated() {
       let angle = Double(position) * frequency
       let (re, im) = (magnitude * cos(angle), magnitude * sin(angle))
-      let first = isNeoX ? pair : 2 * pair
-      let second = isNeoX ? pair + dim / 2 : 2 * pair + 1
+      let first = firstDim + (isNeoX ? pair : 2 * pair)
+      let second = first + (isNeoX ? dim / 2 : 1)
       let (a, b) = (x[first], x[second])
       x[first] = a * re - b * im
       x[second] = a * im + b * re

@@ -73,12 +73,15 @@ public struct PagedKV: Sendable {
 public struct RopeTable: Sendable {
   /// Head dims that are rotated; the rest pass.
   public var dim: Int
+  /// The first of them.
+  public var firstDim: Int
   /// Whether pairs are (i, i + dim/2) (NeoX) or (2i, 2i + 1) (GPT-J).
   public var isNeoX: Bool
   public var values: Tensor
 
-  public init(dim: Int, isNeoX: Bool, values: Tensor) {
+  public init(dim: Int, firstDim: Int = 0, isNeoX: Bool, values: Tensor) {
     self.dim = dim
+    self.firstDim = firstDim
     self.isNeoX = isNeoX
     self.values = values
   }
@@ -130,9 +133,9 @@ public struct AppendArguments: Sendable {
   public var query: HeadInput?
   /// float32 `[n, numHeads·headDim]`: receives the normalised and rotated queries.
   public var queries: Tensor?
-  /// `layout.numKVHeads` heads of `headDim`; present exactly when `values` and `cache` are.
+  /// `layout.numKVHeads` heads of `headDim`; present exactly when `cache` is.
   public var keys: HeadInput?
-  /// `layout.numKVHeads` heads of `layout.valueHeadDim`.
+  /// `layout.numKVHeads` heads of `layout.valueHeadDim`; present where keys are, unless values are the first dims of the keys.
   public var values: HeadInput?
   public var queryNorm: HeadNorm?
   public var keyNorm: HeadNorm?

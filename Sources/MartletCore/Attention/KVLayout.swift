@@ -14,6 +14,9 @@
 ///
 /// with g = 4 / bytes per element, so that one 32-bit lane holds g neighbours along the axis that a dot product sums over.
 ///
+/// ``latent(dataType:pageSize:headDim:valueHeadDim:)`` holds one latent for all heads, `[token][dim]`: values are the first dims of the keys, and
+/// there is no second plane.
+///
 /// int8 keys and values have a float32 scale for each token and head, which lie behind the values (``Scales``).
 public struct KVLayout: Sendable, Hashable {
   /// Where (token, head, dim) of the keys or of the values lies, in elements from the start of the plane.
@@ -74,34 +77,40 @@ public struct KVLayout: Sendable, Hashable {
   public let valueHeadDim: Int
   public let keys: Plane
   public let values: Plane
+  /// Whether a value is the first `valueHeadDim` dims of its key: a page then holds keys only, and `values` is `keys`.
+  public let valuesAreKeys: Bool
   /// nil where elements need none; int8 has `[head][token]` behind the values, first those of keys.
   public let scales: Scales?
 
+  /// - Parameter values: nil where values are the first dims of the keys.
+  /// - Precondition: without values of their own, `valueHeadDim` is at most `headDim`.
   public init(
-    dataType: DataType, pageSize: Int, numKVHeads: Int, headDim: Int, valueHeadDim: Int, keys: Plane, values: Plane
+    dataType: DataType, pageSize: Int, numKVHeads: Int, headDim: Int, valueHeadDim: Int, keys: Plane, values: Plane?
   ) {
+    enforce(values != nil || valueHeadDim <= headDim, "values of \(valueHeadDim) dims cannot be the first of keys of \(headDim)")
     self.dataType = dataType
     self.pageSize = pageSize
     self.numKVHeads = numKVHeads
     self.headDim = headDim
     self.valueHeadDim = valueHeadDim
     self.keys = keys
-    self.values = values
-    let elementsByteCount = pageSize * numKVHeads * (headDim + valueHeadDim) * dataType.byteCount
-    let keysByteOffset = (elementsByteCount + 3) / 4 * 4
+    self.values = values ?? keys
+    valuesAreKeys = values == nil
+    let keysByteOffset = (pageSize * numKVHeads * (headDim + (values == nil ? 0 : valueHeadDim)) * dataType.byteCount + 3) / 4 * 4
     scales =
       dataType == .i8
       ? Scales(
-        keysByteOffset: keysByteOffset, valuesByteOffset: keysByteOffset + 4 * pageSize * numKVHeads, headStride: pageSize, tokenStride: 1)
+        keysByteOffset: keysByteOffset, valuesByteOffset: keysByteOffset + (values == nil ? 0 : 4 * pageSize * numKVHeads),
+        headStride: pageSize, tokenStride: 1)
       : nil
   }
 
   /// Bytes from the start of a page to its values.
-  public var valuesByteOffset: Int { pageSize * numKVHeads * headDim * dataType.byteCount }
+  public var valuesByteOffset: Int { valuesAreKeys ? 0 : pageSize * numKVHeads * headDim * dataType.byteCount }
   /// Bytes of a page of one layer: keys, values and their scales.
   public var pageByteCount: Int {
     if let scales { return scales.valuesByteOffset + 4 * pageSize * numKVHeads }
-    return pageSize * numKVHeads * (headDim + valueHeadDim) * dataType.byteCount
+    return pageSize * numKVHeads * (headDim + (valuesAreKeys ? 0 : valueHeadDim)) * dataType.byteCount
   }
 
   /// Whether this is the layout that ``packed(dataType:pageSize:numKVHeads:headDim:valueHeadDim:)`` makes.
@@ -125,6 +134,13 @@ public struct KVLayout: Sendable, Hashable {
       dataType: dataType, pageSize: pageSize, numKVHeads: numKVHeads, headDim: headDim, valueHeadDim: valueHeadDim,
       keys: Plane(headStride: pageSize * headDim, tokenStride: headDim, dimStride: 1),
       values: Plane(headStride: pageSize * valueHeadDim, tokenStride: valueHeadDim, dimStride: 1))
+  }
+
+  /// One latent for all heads, `[token][dim]`, whose first dims are the values: the cache of latent attention.
+  public static func latent(dataType: DataType, pageSize: Int, headDim: Int, valueHeadDim: Int) -> KVLayout {
+    KVLayout(
+      dataType: dataType, pageSize: pageSize, numKVHeads: 1, headDim: headDim, valueHeadDim: valueHeadDim,
+      keys: Plane(headStride: headDim, tokenStride: headDim, dimStride: 1), values: nil)
   }
 
   /// K `[head][dim/g][token][g]`, V `[head][token/g][dim][g]`, g = 4 / bytes per element.

@@ -38,6 +38,15 @@ public protocol TensorKernels: Sendable {
   /// `output[i, :] = input[rows[i], :]`, rows int32 `[n]`.
   func gatherRows(_ input: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
 
+  /// Copies the first `width` values of each head of each row.
+  /// - Precondition: both places lie within their tensors and do not overlap.
+  func copyHeads(_ input: HeadPlace, to output: HeadPlace, rows: Int, heads: Int, width: Int, on queue: any DeviceQueue)
+
+  /// `output[h, r, n] = Σₖ input[h, r, k] · weights[h][n, k]`: each head has a matrix of its own. input `[heads · rows, columns]`, output
+  /// `[heads · rows, rows of a weight]`, head by head.
+  /// - Precondition: one weight for each head, all of one shape.
+  func headProduct(_ input: Tensor, _ weights: [any PreparedWeight], output: Tensor, on queue: any DeviceQueue)
+
   /// Chooses each row's experts by the router's outputs `[n, numExperts]`, and sorts what they must compute by expert: fills the plan.
   ///
   /// - Parameters:
@@ -53,6 +62,21 @@ public protocol TensorKernels: Sendable {
   /// `output[r, :] = Σⱼ weight(r, j) · input[place(r, j), :]` over the experts of row r, by the plan, in the order of their choice; input
   /// `[entries, columns]`, output `[n, columns]`.
   func combineExperts(_ input: Tensor, plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
+}
+
+/// Where the heads of rows lie in a float32 tensor: `column` is the first value of the first head of the first row, strides are in values.
+public struct HeadPlace: Sendable {
+  public var tensor: Tensor
+  public var column: Int
+  public var rowStride: Int
+  public var headStride: Int
+
+  public init(_ tensor: Tensor, column: Int = 0, rowStride: Int, headStride: Int) {
+    self.tensor = tensor
+    self.column = column
+    self.rowStride = rowStride
+    self.headStride = headStride
+  }
 }
 
 extension TensorKernels {

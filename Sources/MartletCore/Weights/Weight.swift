@@ -43,6 +43,48 @@ public struct Weight: @unchecked Sendable {
   }
 }
 
+extension Weight {
+  /// The first rows, a view.
+  public func prefix(_ count: Int) -> Weight { part(0..<count) }
+
+  /// The last rows, a view.
+  public func suffix(_ count: Int) -> Weight { part(rows - count..<rows) }
+
+  private func part(_ range: Range<Int>) -> Weight {
+    enforce(range.lowerBound >= 0 && range.upperBound <= rows, "weight \(name): rows \(range) of \(rows)")
+    let size = format.byteCount(ofRow: columns)
+    return Weight(
+      name: "\(name)[\(range)]", format: format, rows: range.count, columns: columns,
+      bytes: UnsafeRawBufferPointer(rebasing: bytes[range.lowerBound * size..<range.upperBound * size]), owner: owner)
+  }
+
+  /// The matrix with its columns as rows, in memory of its own; nil of a format whose values do not stand each for itself.
+  public func transposed() -> Weight? {
+    let width: Int
+    switch format {
+    case .f32: width = 4
+    case .f16, .bf16: width = 2
+    default: return nil
+    }
+    let memory = TurnedWeight(byteCount: bytes.count)
+    for row in 0..<rows {
+      for column in 0..<columns {
+        for byte in 0..<width { memory.bytes[(column * rows + row) * width + byte] = bytes[(row * columns + column) * width + byte] }
+      }
+    }
+    return Weight(
+      name: "\(name), turned", format: format, rows: columns, columns: rows, bytes: UnsafeRawBufferPointer(memory.bytes), owner: memory)
+  }
+}
+
+/// The memory of a weight that was turned.
+private final class TurnedWeight {
+  let bytes: UnsafeMutableRawBufferPointer
+
+  init(byteCount: Int) { bytes = .allocate(byteCount: byteCount, alignment: 64) }
+  deinit { bytes.deallocate() }
+}
+
 /// Weights in the form that a device's kernels read, made once by ``Device/prepare(_:)``.
 ///
 /// It may hold several matrices with the same number of columns, stacked by rows: one product then computes q, k and v, or gate and up.

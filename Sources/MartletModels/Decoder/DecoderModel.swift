@@ -18,7 +18,7 @@ public import MartletCore
 public final class DecoderModel: LanguageModel {
   struct Layer {
     let attentionNorm: RMSNorm
-    let attention: SelfAttention
+    let attention: AttentionBlock
     let postAttentionNorm: RMSNorm?
     let feedForwardNorm: RMSNorm
     let feedForward: FeedForwardBlock
@@ -76,10 +76,17 @@ public final class DecoderModel: LanguageModel {
         case .experts(let experts): .experts(try ExpertMLP(&loader, prefix: prefix, hiddenSize: configuration.hiddenSize, experts))
         }
       }
+      func attention(_ layer: DecoderLayer) throws -> AttentionBlock {
+        if let mla = layer.attention.mla {
+          return .latent(try LatentAttention(&loader, spec: layer.attention, mla: mla, configuration: configuration, in: context))
+        }
+        return .plain(
+          try SelfAttention(
+            &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context))
+      }
       return Layer(
         attentionNorm: try norm("attn_norm"),
-        attention: try SelfAttention(
-          &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context),
+        attention: try attention(layer),
         postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
         feedForwardNorm: try norm("ffn_norm"),
         feedForward: try feedForward(),
@@ -97,6 +104,29 @@ public final class DecoderModel: LanguageModel {
       configuration, layers: description.layers.map(\.attention),
       widths: (isDense ? [configuration.feedForwardSize] : []) + experts.compactMap(\.sharedWidth), experts: experts, in: context)
     kernels = context.device.tensorKernels
+  }
+}
+
+/// What a layer attends with.
+enum AttentionBlock {
+  case plain(SelfAttention)
+  case latent(LatentAttention)
+
+  var layer: AttentionLayer {
+    switch self {
+    case .plain(let attention): attention.layer
+    case .latent(let attention): attention.layer
+    }
+  }
+
+  func callAsFunction(
+    _ input: Tensor, into output: Tensor, metadata: AttentionMetadata, _ memory: StepMemory, on queue: any DeviceQueue,
+    _ kernels: any TensorKernels
+  ) throws {
+    switch self {
+    case .plain(let attention): try attention(input, into: output, metadata: metadata, memory, on: queue, kernels)
+    case .latent(let attention): try attention(input, into: output, metadata: metadata, memory, on: queue, kernels)
+    }
   }
 }
 

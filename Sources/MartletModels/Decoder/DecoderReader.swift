@@ -9,8 +9,8 @@ public import MartletCore
 /// the key as the file does.
 public struct DecoderReader {
   public let source: any ModelSource
-  /// The sizes that every decoder has.
-  public let configuration: ModelConfiguration
+  /// The sizes that every decoder has; an architecture whose files spell them otherwise corrects them.
+  public var configuration: ModelConfiguration
   var loader: WeightLoader
 
   init(_ source: any ModelSource, loader: WeightLoader) throws {
@@ -101,6 +101,9 @@ public struct DecoderReader {
     if let problem = routing.problem { throw invalid("expert_used_count", routing.numUsed, problem) }
     return ExpertDescription(routing: routing, width: width)
   }
+
+  /// Passes over the tensors of layers behind the last: heads that guess several tokens at once, which nobody needs to generate.
+  public mutating func skipLayers(behind count: Int) throws { try loader.skip { $0 >= count } }
 
   // MARK: Descriptions
 

@@ -163,6 +163,8 @@ public struct StepMemory {
   let chosen: Tensor
   /// For layers with experts.
   let experts: ExpertMemory?
+  /// For layers of latent attention.
+  let latent: LatentMemory?
 
   /// - Parameters:
   ///   - widths: of the feed-forward blocks that compute every row.
@@ -176,8 +178,14 @@ public struct StepMemory {
     hidden = try make(configuration.hiddenSize)
     normed = try make(configuration.hiddenSize)
     added = try make(configuration.hiddenSize)
-    qkv = try make(layers.map(\.fusedWidth).max() ?? 1)
-    attended = try make(layers.map(\.outputWidth).max() ?? 1)
+    let latentLayer = layers.first { $0.mla != nil }
+    enforce(
+      layers.allSatisfy { $0.mla == nil || $0.mla == latentLayer?.mla && $0.numHeads == latentLayer?.numHeads },
+      "layers of latent attention of several sizes")
+    latent = try latentLayer.flatMap { layer in try layer.mla.map { try LatentMemory($0, numHeads: layer.numHeads, in: context) } }
+    let plain = layers.filter { $0.mla == nil }
+    qkv = try make(plain.map(\.fusedWidth).max() ?? 1)
+    attended = try make(plain.map(\.outputWidth).max() ?? 1)
     gateUp = try make(2 * (widths.max() ?? 1))
     activated = try make(widths.max() ?? 1)
     chosen = try make(configuration.hiddenSize, rows: context.maxLogitRows)

@@ -35,6 +35,12 @@ public struct CheckpointTranslation: Sendable {
     case integers(String, as: String)
     /// The same for a list of Booleans, or of zeros and ones, with one for each layer.
     case flags(String, as: String)
+    /// The same for a string.
+    case string(String, as: String, default: String? = nil)
+    /// A key that the model type itself implies.
+    case implied(String, Int)
+    /// A setting that Transformers' class does not read, whatever it says.
+    case unread(String)
     /// A setting for which this build computes one value only; it may be missing, or null.
     case fixed(String, Value)
 

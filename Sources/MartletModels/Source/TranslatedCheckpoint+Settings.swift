@@ -31,6 +31,10 @@ extension TranslatedCheckpoint {
         set("\(architecture).\(key)", try reader.integers(name).map { .integers($0) }, spelling: name)
       case .flags(let name, let key):
         set("\(architecture).\(key)", try reader.flags(name).map { .bools($0) }, spelling: name)
+      case .string(let name, let key, let usual):
+        set("\(architecture).\(key)", try (reader.string(name) ?? usual).map { .string($0) }, spelling: name)
+      case .implied(let key, let value): set("\(architecture).\(key)", .integer(value), spelling: "model_type")
+      case .unread(let name): _ = reader.value(name)
       case .fixed(let name, let value): try Self.check(name, value, reader)
       }
     }
