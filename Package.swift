@@ -4,13 +4,14 @@ import PackageDescription
 /// Set `MARTLET_WARNINGS_AS_ERRORS=1` to make every Swift and C warning of this package an error (CI does).
 let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
 
-/// Set `MARTLET_SANITIZED=1` to leave out what no sanitizer runs: the command line and the server, and the tests of them, of the test kit, of
-/// answers and of templates, whose fuzzer runs under one.
-let isSanitized = Context.environment["MARTLET_SANITIZED"] == "1"
-let unsanitized: Set = [
-  "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
-  "MartletAttentionTestKitTests", "MartletTemplatesTests",
-]
+/// Set `MARTLET_SANITIZED` to `address` or `thread` to leave out what that sanitizer does not run: the command line and the server, and the tests of
+/// them, of the test kit, of answers and of templates, whose fuzzer runs under one; for threads also what has one alone.
+let sanitizer = Context.environment["MARTLET_SANITIZED"]
+let unsanitized: Set =
+  [
+    "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
+    "MartletAttentionTestKitTests", "MartletTemplatesTests",
+  ].union(sanitizer == "thread" ? ["MartletCoreTests", "MartletFormatsTests", "MartletTokenizersTests", "MartletModelsTests"] : [])
 
 let swiftSettings: [SwiftSetting] =
   [
@@ -196,7 +197,7 @@ let package = Package(
   cLanguageStandard: .gnu17
 )
 
-if isSanitized {
+if sanitizer != nil {
   package.targets.removeAll { unsanitized.contains($0.name) }
   package.products.removeAll { $0.name == "martlet" || unsanitized.contains($0.name) }
 }

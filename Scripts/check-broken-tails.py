@@ -6,7 +6,7 @@
 
 A tail is what is left where a length is no multiple of the vector's width: where kernels go wrong. Each line of TAILS breaks one in a copy
 of the sources. All breaks are compiled at once, each behind `BROKEN(number)`, so that one build for each processor serves them all. Run
-Scripts/check-kernels.sh first: it installs the compiler and the emulator for arm64. A line whose text is gone from the sources, a break that
+Scripts/check-kernels.sh first: it installs the compiler and the emulator for arm64, and shows that nothing is found where nothing is broken. A line whose text is gone from the sources, a break that
 does not compile and one that the check does not see are errors.
 """
 
@@ -61,6 +61,10 @@ TAILS = [
     ("attention_load.h", "__builtin_memcpy(padded, p, 32);", "__builtin_memcpy(padded, p, 32 - 4 * BROKEN);",
      "attention reads the last values of a packed page, which fill no vector, without the last dim"),
 ]
+
+# Which section of the check a file's kernels belong to: the others need not run.
+SECTIONS = {"tensor.h": "tensor", "experts.h": "tensor", "quantise.h": "product", "product.h": "product", "append.h": "attention",
+            "attention.h": "attention", "attention_tile.h": "attention", "attention_load.h": "attention"}
 
 DECLARATION = """
 extern int martlet_broken_tail;
@@ -121,7 +125,7 @@ def build(clang, folder, target, options):
 def first_fault(command, variant, number):
     """The first line in which the check finds a fault, nothing if it finds none, None if this machine cannot run the variant."""
     environment = dict(os.environ, MARTLET_BROKEN_TAIL=str(number))
-    with subprocess.Popen([*command, variant], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen([*command, variant, SECTIONS[TAILS[number - 1][0]]], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         last = ""
         for line in process.stdout:
             if line.rstrip().endswith("is not supported by this processor"):
@@ -154,7 +158,7 @@ def main():
         runs = []
         for (target, _, emulator, variants), program in zip(targets, programs):
             for variant in variants:
-                for number in range(len(TAILS) + 1):
+                for number in range(1, len(TAILS) + 1):
                     run = pool.submit(first_fault, [*emulator, program], variant, number)
                     runs.append((target, variant, number, run))
         seen = {}
@@ -163,9 +167,6 @@ def main():
             fault = run.result()
             if fault is None:
                 seen.setdefault((target, variant), None)
-            elif number == 0:
-                if fault:
-                    wrong.append(f"{target}, {variant}: the check fails with nothing broken: {fault}")
             elif fault:
                 seen[target, variant] = (seen.get((target, variant)) or 0) + 1
             else:

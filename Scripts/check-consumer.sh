@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 models=$(realpath -m "$1")
+root=$PWD
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -24,10 +25,16 @@ grep -q "file://$folder/martlet.*0\.1\.0" "$folder/consumer/Package.swift" \
   || { echo "the README has no manifest with REPOSITORY and VERSION to fill in" >&2; exit 1; }
 
 cd "$folder/consumer"
-# A consumer sets nothing of ours.
-env -u MARTLET_WARNINGS_AS_ERRORS swift build -c release 2>&1 | tail -3
+# A consumer sets nothing of ours. Dependencies are resolved and everything is planned by version, where SwiftPM would refuse; what is compiled
+# then is the first module only, because the rest has been, by path.
+env -u MARTLET_WARNINGS_AS_ERRORS swift build -c release --target MartletCore 2>&1 | tail -3
 grep -A6 '"identity" : "martlet"' Package.resolved | grep -q '"version" : "0.1.0"' \
   || { echo "the consumer did not take version 0.1.0" >&2; cat Package.resolved >&2; exit 1; }
+# The same program, with the package where it lies, in the examples' build folder.
+sed -i "s|.package(url: \"file://$folder/martlet\", [^)]*)|.package(name: \"martlet\", path: \"$root\")|" Package.swift
+grep -q "path: \"$root\"" Package.swift || { echo "the manifest's dependency was not replaced by a path" >&2; exit 1; }
+rm -f "$root"/.build-examples/*.yaml "$root"/.build-examples/*/release/description.json
+swift build -c release --scratch-path "$root/.build-examples" 2>&1 | tail -3
 ln -s "$models" models
-.build/release/answer | tee output.txt
+"$root/.build-examples/release/answer" | tee output.txt
 grep -q '^ Paris' output.txt || { echo "the consumer's text is not what the model says" >&2; exit 1; }

@@ -10,7 +10,7 @@ public import MartletCore
 public protocol LanguageModel: AnyObject {
   var configuration: ModelConfiguration { get }
 
-  /// One attention layer for each layer of the model, in order.
+  /// The attention layers that have a cache of their own, in order: one for each layer of most models.
   var attention: [AttentionLayer] { get }
 
   /// Runs the step that `metadata` was prepared for and returns its hidden states.

@@ -41,8 +41,9 @@ public struct ModelConfiguration: Sendable, Hashable, Codable {
   /// The most that a size may be. Far above any model, and products of two of them stay far below `Int.max`.
   static let largestSize = 1 << 24
 
+  /// - Parameter layersDiffer: whether a size may be a list of different values, one for each layer: then the largest is taken.
   /// - Throws: the source's error, or ``ModelError`` naming the key.
-  public init(_ source: any ModelSource) throws {
+  public init(_ source: any ModelSource, layersDiffer: Bool = false) throws {
     // Tensors that may be missing would be taken for missing.
     if let parts = try source.integer(ifPresent: partCountKey), parts > 1 {
       throw source.invalid(partCountKey, parts, "this is one file of several; a GGUFCheckpoint opens all of them")
@@ -62,6 +63,7 @@ public struct ModelConfiguration: Sendable, Hashable, Codable {
     func uniform(_ name: String) throws -> Int? {
       guard let values = try source.integerList(ifPresent: name) else { return nil }
       let layers = try source.integer(ifPresent: key("block_count"))
+      if layersDiffer, values.count == layers, let largest = values.max() { return largest }
       guard let first = values.first, values.count == layers, values.allSatisfy({ $0 == first }) else {
         throw source.invalid(
           name, values.count > 8 ? "a list of \(values.count)" : "\(values)",

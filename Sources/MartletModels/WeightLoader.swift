@@ -56,8 +56,18 @@ public struct WeightLoader {
 
   /// The matrices of every expert, those of one stacked by rows into one product.
   ///
+  /// - Parameter whole: the name under which some files have all parts as one tensor of three dims, those of one expert stacked.
+  ///
   /// A part is either one tensor of three dims, `<part>_exps.weight`, or one matrix for each expert, `<part>.<expert>.weight`.
-  public mutating func experts(_ parts: [String], count: Int, rows: Int, columns: Int) throws -> [any PreparedWeight] {
+  public mutating func experts(_ parts: [String], orOne whole: String? = nil, count: Int, rows: Int, columns: Int) throws
+    -> [any PreparedWeight]
+  {
+    if let whole, has("\(whole)_exps.weight") {
+      let name = "\(whole)_exps.weight"
+      let weights = try source.weights(name, count: count, rows: parts.count * rows, columns: columns)
+      try note(name)
+      return try weights.map { try device.prepare([$0]) }
+    }
     let weights: [[Weight]] = try parts.map { part in
       let whole = "\(part)_exps.weight"
       if has(whole) || !has("\(part).0.weight") {

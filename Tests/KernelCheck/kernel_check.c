@@ -919,28 +919,45 @@ static const martlet_kernel_table *table_named(const char *name) {
   return NULL;
 }
 
+static const struct { const char *name; void (*check)(void); } sections[] = {
+    {"tensor", check_tensor_kernels}, {"product", check_products}, {"attention", check_attention}};
+enum { section_count = sizeof sections / sizeof *sections };
+
+static bool is_section(const char *name) {
+  for (int i = 0; i < section_count; i++)
+    if (strcmp(sections[i].name, name) == 0) return true;
+  return false;
+}
+
+// kernel_check [VARIANT or SECTION]…: all of both unless told.
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);  // a crash shows where
-  for (int i = 1; i < argc; i++)
-    if (!table_named(argv[i])) return printf("%s is not among the variants of this build\n", argv[i]), 1;
+  bool all_variants = true, all_sections = true;
+  for (int i = 1; i < argc; i++) {
+    if (is_section(argv[i])) all_sections = false;
+    else if (table_named(argv[i])) all_variants = false;
+    else return printf("%s is neither among the variants of this build nor a section\n", argv[i]), 1;
+  }
   int32_t count;
   const martlet_kernel_table *const *tables = martlet_kernel_tables(&count);
   for (int32_t i = 0; i < count; i++) {
     tested = tables[i];
-    int wanted = argc == 1;
+    bool wanted = all_variants;
     for (int j = 1; j < argc; j++) wanted |= strcmp(argv[j], tested->name) == 0;
     if (!wanted) continue;
     if (!martlet_kernel_table_is_supported(tested)) {
       printf("%-12s is not supported by this processor\n", tested->name);
-      if (argc > 1) failures++;
+      if (!all_variants) failures++;
       continue;
     }
     // The model has the arithmetic of bf16 dot products; it is itself compared with the portable variant.
     plain = table_named(strstr(tested->name, "bf16") && strcmp(tested->name, "bf16-model") ? "bf16-model" : "portable");
     random_state = 1;
-    check_tensor_kernels();
-    check_products();
-    check_attention();
+    for (int j = 0; j < section_count; j++) {
+      bool is_wanted = all_sections;
+      for (int k = 1; k < argc; k++) is_wanted |= strcmp(argv[k], sections[j].name) == 0;
+      if (is_wanted) sections[j].check();
+    }
   }
   printf("%s\n", failures ? "WRONG" : "all as they should be");
   return failures != 0;

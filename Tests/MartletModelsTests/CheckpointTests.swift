@@ -85,7 +85,7 @@ struct CheckpointTests {
 
   @Test(
     "means the same in the settings of older versions of Transformers",
-    arguments: ["llama", "gemma3", "deepseek-v2", "deepseek-v3", "deepseek-v3-halves"])
+    arguments: ["llama", "gemma3", "deepseek-v2", "deepseek-v3", "deepseek-v3-halves", "gemma4", "gemma4-moe"])
   func olderSettings(name: String) throws {
     let checkpoint = try TinyCheckpoint(name)
     let older = try EditedCheckpoint(name)

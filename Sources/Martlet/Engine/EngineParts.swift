@@ -24,7 +24,7 @@ package struct EngineParts {
     let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
-    let trained = try ModelConfiguration(source).contextLength
+    let trained = try ModelConfiguration(source, layersDiffer: true).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxSequenceLength)
     if maxSequenceLength > trained {
       throw LLMError.invalidConfiguration(

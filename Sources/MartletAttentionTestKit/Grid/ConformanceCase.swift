@@ -103,7 +103,8 @@ public struct ConformanceCase: Sendable, Hashable {
   var mla: MLAParams? {
     guard heads.isLatent else { return nil }
     let rope = headDim == 576 ? 64 : 16
-    return MLAParams(kvLoraRank: headDim - rope, qkNopeHeadDim: 2 * rope, qkRopeHeadDim: rope, vHeadDim: 2 * rope)
+    // As many dims before absorption as after it, so that scores are as large as those of other heads.
+    return MLAParams(kvLoraRank: headDim - rope, qkNopeHeadDim: headDim - rope, qkRopeHeadDim: rope, vHeadDim: 2 * rope)
   }
 
   public var backend: String

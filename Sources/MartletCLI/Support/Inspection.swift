@@ -178,7 +178,7 @@ struct Inspection: Encodable {
     }
     guard let source else { return }
     do {
-      let configuration = try ModelConfiguration(source)
+      let configuration = try ModelConfiguration(source, layersDiffer: true)
       model = Model(
         architecture: configuration.architecture, name: configuration.name, contextLength: configuration.contextLength,
         layers: configuration.numLayers, hiddenSize: configuration.hiddenSize, feedForwardSize: configuration.feedForwardSize,

@@ -13,10 +13,11 @@ public struct DecoderReader {
   public var configuration: ModelConfiguration
   var loader: WeightLoader
 
-  init(_ source: any ModelSource, loader: WeightLoader) throws {
+  /// - Parameter layersDiffer: whether sizes may be lists with a value for each layer, which the architecture then reads itself.
+  init(_ source: any ModelSource, loader: WeightLoader, layersDiffer: Bool = false) throws {
     self.source = source
     self.loader = loader
-    configuration = try ModelConfiguration(source)
+    configuration = try ModelConfiguration(source, layersDiffer: layersDiffer)
   }
 
   // MARK: Settings

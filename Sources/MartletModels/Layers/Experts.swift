@@ -13,22 +13,31 @@ public struct ExpertMLP {
   let gateUp: [any PreparedWeight]
   let down: [any PreparedWeight]
   let shared: GatedMLP?
+  /// `[numExperts]`: multiplies what an expert counts; nil = 1.
+  let factors: Tensor?
 
   /// Reads `<prefix>.ffn_gate_inp`, the experts' `ffn_gate`, `ffn_up` and `ffn_down`, and those of the shared expert, with the suffix `_shexp`.
-  public init(_ loader: inout WeightLoader, prefix: String, hiddenSize: Int, _ description: ExpertDescription) throws {
+  /// - Parameter factors: float32 `[numExperts]`: multiplies what an expert counts, after the weights of the chosen were divided by their sum.
+  public init(
+    _ loader: inout WeightLoader, prefix: String, hiddenSize: Int, _ description: ExpertDescription, factors: Tensor? = nil
+  ) throws {
+    self.factors = factors
     let count = description.routing.numExperts, width = description.width
     self.description = description
     router = try loader.projection("\(prefix).ffn_gate_inp", rows: count, columns: hiddenSize)
     choiceBias = try description.hasChoiceBias ? loader.vector(loader.floats("\(prefix).exp_probs_b.bias", count: count)) : nil
-    gateUp = try loader.experts(["\(prefix).ffn_gate", "\(prefix).ffn_up"], count: count, rows: width, columns: hiddenSize)
+    gateUp = try loader.experts(
+      ["\(prefix).ffn_gate", "\(prefix).ffn_up"], orOne: "\(prefix).ffn_gate_up", count: count, rows: width, columns: hiddenSize)
     down = try loader.experts(["\(prefix).ffn_down"], count: count, rows: hiddenSize, columns: width)
     shared = try description.sharedWidth.map {
       try GatedMLP(&loader, prefix: prefix, suffix: "_shexp", hiddenSize: hiddenSize, width: $0, activation: description.activation)
     }
   }
 
+  /// - Parameter routerInput: what the router reads; nil = the same as the experts. `output` may be it.
   public func callAsFunction(
-    _ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
+    _ input: Tensor, routedBy routerInput: Tensor? = nil, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue,
+    _ kernels: any TensorKernels
   ) {
     guard let experts = memory.experts else { fatalError("a layer with experts, and no memory for them") }
     let n = input.shape[0], entries = n * description.routing.numUsed, width = description.width, hiddenSize = input.shape[1]
@@ -38,8 +47,12 @@ public struct ExpertMLP {
     let gateUp = experts.gateUp.rows(entries, columns: 2 * width)
     let activated = experts.activated.rows(entries, columns: width)
 
-    router(input, into: scores, on: queue, kernels)
+    router(routerInput ?? input, into: scores, on: queue, kernels)
     kernels.route(scores, bias: choiceBias, routing: description.routing, plan: plan, on: queue)
+    if let factors {
+      kernels.scaleRows(
+        plan.weights.reshaped(Shape(entries, 1)), columns: 1, by: factors, rows: plan.experts.reshaped(Shape(entries)), on: queue)
+    }
     kernels.gatherRows(input, rows: plan.rows, output: gathered, on: queue)
     kernels.expertProduct(gathered, self.gateUp, plan: plan, output: gateUp, on: queue)
     kernels.gatedActivation(description.activation, gateUp: gateUp, output: activated, on: queue)

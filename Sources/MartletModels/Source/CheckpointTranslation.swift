@@ -37,6 +37,9 @@ public struct CheckpointTranslation: Sendable {
     case flags(String, as: String)
     /// The same for a string.
     case string(String, as: String, default: String? = nil)
+    /// A list of integers, one for each layer, from an object whose members are layers' numbers: of each the integer under the second name, 0 where
+    /// there is none.
+    case layerIntegers(String, String, as: String)
     /// A key that the model type itself implies.
     case implied(String, Int)
     /// A setting that Transformers' class does not read, whatever it says.

@@ -33,6 +33,8 @@ extension TranslatedCheckpoint {
         set("\(architecture).\(key)", try reader.flags(name).map { .bools($0) }, spelling: name)
       case .string(let name, let key, let usual):
         set("\(architecture).\(key)", try (reader.string(name) ?? usual).map { .string($0) }, spelling: name)
+      case .layerIntegers(let object, let name, let key):
+        set("\(architecture).\(key)", try layerIntegers(object, name, reader).map { .integers($0) }, spelling: object)
       case .implied(let key, let value): set("\(architecture).\(key)", .integer(value), spelling: "model_type")
       case .unread(let name): _ = reader.value(name)
       case .fixed(let name, let value): try Self.check(name, value, reader)
@@ -43,6 +45,18 @@ extension TranslatedCheckpoint {
   /// An integer of `config.json`, or what Transformers takes without it.
   private func integer(_ name: String, _ reader: ConfigReader) throws -> Int? {
     reader.has(name) ? try reader.integer(name) : translation.defaults[name].map { Int($0) }
+  }
+
+  private func layerIntegers(_ object: String, _ name: String, _ reader: ConfigReader) throws -> [Int]? {
+    guard let layers = try reader.object(object), let count = try integer("num_hidden_layers", reader),
+      (1...ModelConfiguration.largestSize).contains(count)
+    else { return nil }
+    // Numbers are padded with zeros where there are many layers.
+    return try (0..<count).map { layer in
+      let number = "\(layer)"
+      let names = (0...max(0, "\(count)".count - number.count)).map { String(repeating: "0", count: $0) + number }
+      return try names.first { layers.has($0) }.flatMap { try layers.object($0)?.integer(name) } ?? 0
+    }
   }
 
   private func checkVocabulary(_ reader: ConfigReader) throws {
@@ -172,7 +186,12 @@ extension TranslatedCheckpoint {
     }
     try local?.finish()
     ignoredSettings += (local?.ignored ?? []) + (nested == nil ? [] : group?.ignored ?? [])
-    if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
+    if try global?.string("rope_type") == "proportional" {
+      // A share of the pairs turns, by frequencies over all dims of a head.
+      if let factor = try global?.double("factor"), factor != 1 { throw global!.invalid("factor", factor, "this build computes 1 only") }
+      let share = try global?.double("partial_rotary_factor") ?? 1
+      set("\(prefix).proportional_share", .float(Float(share)), spelling: "partial_rotary_factor")
+    } else if let factor = try global?.double("partial_rotary_factor") ?? outerFactor, factor != 1 {
       guard translation.rotatesPart else {
         throw reader.invalid("partial_rotary_factor", factor, "this model type turns all dims of a head")
       }
@@ -195,12 +214,12 @@ extension TranslatedCheckpoint {
     func number(_ name: String, as key: String) throws {
       set("\(prefix).\(key)", try reader.double(name).map { .float(Float($0)) }, spelling: name)
     }
-    set("\(prefix).type", .string(type == "default" ? "none" : type), spelling: "rope_type")
+    set("\(prefix).type", .string(["default", "proportional"].contains(type) ? "none" : type), spelling: "rope_type")
     // Some model types have the length beside the object, where it counts first.
     let length = try reader.integer("original_max_position_embeddings")
     set("\(prefix).original_context_length", (outerLength ?? length).map { .integer($0) }, spelling: "original_max_position_embeddings")
     switch type {
-    case "default": return
+    case "default", "proportional": return
     case "linear": try number("factor", as: "factor")
     case "dynamic":
       try number("alpha", as: "alpha")
