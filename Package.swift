@@ -7,11 +7,11 @@ let warningsAsErrors = Context.environment["MARTLET_WARNINGS_AS_ERRORS"] == "1"
 /// Set `MARTLET_SANITIZED` to `address` or `thread` to leave out what that sanitizer does not run: the command line and the server, and the tests of
 /// them, of the test kit, of answers and of templates, whose fuzzer runs under one; for threads also what has one alone.
 let sanitizer = Context.environment["MARTLET_SANITIZED"]
-let unsanitized: Set =
+let unsanitized = Set(
   [
     "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
     "MartletAttentionTestKitTests", "MartletTemplatesTests",
-  ].union(sanitizer == "thread" ? ["MartletCoreTests", "MartletFormatsTests", "MartletTokenizersTests", "MartletModelsTests"] : [])
+  ] + (sanitizer == "thread" ? ["MartletCoreTests", "MartletFormatsTests", "MartletTokenizersTests", "MartletModelsTests"] : []))
 
 let swiftSettings: [SwiftSetting] =
   [
