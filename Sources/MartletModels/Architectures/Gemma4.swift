@@ -102,7 +102,8 @@ struct Gemma4Description {
     let ownDims = try reader.source.integerList(ifPresent: reader.key("attention.key_lengths"))
     let keysAreValues = try reader.bool(ifPresent: "attention.keys_are_values")
     let kvHeads = try Self.kvHeads(reader, windows, keysAreValues ?? false)
-    let widths = try reader.source.integerList(ifPresent: reader.key("feed_forward_length"))
+    let widthKey = reader.key("feed_forward_length")
+    let widths = try reader.source.isList(widthKey) ? reader.source.integerList(ifPresent: widthKey) : nil
     let doubles = try reader.bool(ifPresent: "feed_forward_doubles") ?? false
     let shared = try reader.integer(ifPresent: "attention.shared_kv_layers") ?? 0
     guard shared >= 0, shared < count else {
