@@ -193,13 +193,14 @@ def rope_cases():
 def class_defaults():
     """What Transformers' classes make of a config.json that says nothing but its type."""
     cases = {name: AutoConfig.for_model(name) for name in (
-        "llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text", "gemma2", "granite", "phi3", "smollm3", "mixtral", "qwen3_moe")}
+        "llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text", "gemma2", "granite", "phi3", "smollm3", "mixtral", "qwen3_moe",
+        "bert")}
     cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3")}
     keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
             "max_position_embeddings", "rms_norm_eps", "rope_parameters", "sliding_window", "layer_types", "query_pre_attn_scalar",
             "tie_word_embeddings", "attn_logit_softcapping", "final_logit_softcapping", "embedding_multiplier", "residual_multiplier",
             "attention_multiplier", "logits_scaling", "no_rope_layers", "num_local_experts", "num_experts",
-            "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step"]
+            "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "layer_norm_eps", "type_vocab_size"]
     return {name: {key: getattr(config, key) for key in keys if hasattr(config, key)} for name, config in cases.items()}
 
 
