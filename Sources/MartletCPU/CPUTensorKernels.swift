@@ -11,7 +11,7 @@ package struct CPUTensorKernels: TensorKernels {
   let pool: WorkerPool
   let codedInputs: CPUCodedInputs
 
-  private var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
+  var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
 
   package func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue) {
     let rows = RowTasks(input.shape, in: pool)

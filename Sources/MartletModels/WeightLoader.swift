@@ -30,6 +30,9 @@ public struct WeightLoader {
 
   public func has(_ name: String) -> Bool { byteCounts[name] != nil }
 
+  /// The first size of a tensor's shape; 0 without the tensor.
+  func rows(of name: String) -> Int { tensors.first { $0.name == name }?.shape.first ?? 0 }
+
   /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
   /// - Parameter whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
   public mutating func projection(
@@ -118,6 +121,11 @@ public struct WeightLoader {
 
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
     RMSNorm(weight: try vector(name, count: count), epsilon: epsilon)
+  }
+
+  /// `<name>.weight` and `<name>.bias`.
+  public mutating func layerNorm(_ name: String, count: Int, epsilon: Float) throws -> LayerNorm {
+    LayerNorm(weight: try vector("\(name).weight", count: count), bias: try vector("\(name).bias", count: count), epsilon: epsilon)
   }
 
   public mutating func headNorm(_ name: String, count: Int, epsilon: Float) throws -> HeadNorm {

@@ -241,6 +241,87 @@ static void check_scaling(int32_t columns) {
   release(x), release(y), release(z);
 }
 
+static double true_gelu(double x) { return x / 2 * erfc(-x / sqrt(2)); }
+
+static void check_encoder_kernels(int32_t columns) {
+  enum { rows = 5 };
+  size_t count = rows * (size_t)columns;
+  // A mean that is large beside the deviations.
+  float *x = random_floats(count, 1), *w = random_floats((size_t)columns, 1), *b = random_floats((size_t)columns, 1);
+  for (size_t i = 0; i < count; i++) x[i] += (float)(i / (size_t)columns);
+  float *y = zeroed(count * 4), *z = zeroed(count * 4);
+  martlet_layer_norm_arguments n = {x, w, b, y, rows, columns, 2, 1e-5f};
+  run(tested->tensor.layer_norm, &n, 3);
+  for (int32_t row = 0; row < rows; row++) {
+    const float *r = x + row * columns;
+    double mean = 0, variance = 0;
+    for (int32_t i = 0; i < columns; i++) mean += (double)r[i] / columns;
+    for (int32_t i = 0; i < columns; i++) variance += (r[i] - mean) * (r[i] - mean) / columns;
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = (float)((r[i] - mean) / sqrt(variance + 1e-5) * w[i] + b[i]);
+  }
+  compare(named("layer_norm, %d columns", columns, 0), y, z, count, 4e-6);
+  martlet_layer_norm_arguments alone = {x + 3 * (size_t)columns, w, b, z, 1, columns, 1, 1e-5f};
+  run(tested->tensor.layer_norm, &alone, 1);
+  same_bits("  a row alone", y + 3 * (size_t)columns, z, (size_t)columns * 4);
+
+  memcpy(y, x, count * 4);
+  martlet_add_chosen_rows_arguments c = {x, (const int32_t[rows]){4, 0, 0, 2, 3}, y, rows, columns, 2};
+  run(tested->tensor.add_chosen_rows, &c, 3);
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = x[row * columns + i] + x[c.indices[row] * columns + i];
+  same_bits(named("add_chosen_rows, %d columns", columns, 0), y, z, count * 4);
+
+  // Pieces of 1, 3 and 1 rows.
+  for (int32_t method = martlet_pooling_mean; method <= martlet_pooling_last; method++) {
+    martlet_pool_rows_arguments p = {x, (const int32_t[4]){0, 1, 4, 5}, y, 3, columns, 2, method};
+    run(tested->tensor.pool_rows, &p, 2);
+    for (int32_t piece = 0; piece < 3; piece++)
+      for (int32_t i = 0; i < columns; i++) {
+        int32_t first = p.starts[piece], end = p.starts[piece + 1], one = method == martlet_pooling_first ? first : end - 1;
+        double sum = 0;
+        for (int32_t row = first; row < end; row++) sum += (double)x[row * columns + i];
+        z[piece * columns + i] = method == martlet_pooling_mean ? (float)(sum / (end - first)) : x[one * columns + i];
+      }
+    same_bits(named("pool_rows %d, %d columns", method, columns), y, z, 3 * (size_t)columns * 4);
+  }
+
+  memcpy(y, x, count * 4);
+  memset(y + columns, 0, (size_t)columns * 4);
+  memcpy(z, y, count * 4);
+  martlet_unit_rows_arguments u = {y, rows, columns, 2};
+  run(tested->tensor.unit_rows, &u, 3);
+  for (int32_t row = 0; row < rows; row++) {
+    double squares = 0;
+    for (int32_t i = 0; i < columns; i++) squares += (double)z[row * columns + i] * z[row * columns + i];
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = (float)(row == 1 ? 0 : z[row * columns + i] / sqrt(squares));
+  }
+  compare(named("unit_rows, %d columns", columns, 0), y, z, count, 1e-7);
+
+  const float scales[rows] = {0.01f, 1, 4, 12, 100};
+  for (int32_t row = 0; row < rows; row++) {
+    float *r = y + row * columns;
+    for (int32_t i = 0; i < columns; i++) r[i] = z[row * columns + i] = random_float(scales[row]);
+    martlet_gelu_arguments g = {r, row == 4 ? b : NULL, 1, columns, 1};
+    run(tested->tensor.gelu, &g, 1);
+    // The first value alone: with its bias, and in the first lane of a padded vector.
+    float first = z[row * columns];
+    martlet_gelu_arguments one = {&first, g.bias, 1, 1, 1};
+    run(tested->tensor.gelu, &one, 1);
+    same_bits("  the first value alone", r, &first, 4);
+    for (int32_t i = 0; i < columns; i++) {
+      double argument = row == 4 ? (double)(z[row * columns + i] + b[i]) : (double)z[row * columns + i];
+      double truth = true_gelu(argument);
+      // In units of the argument: what Φ is off by.
+      double off = argument == 0 ? fabs(r[i] - truth) : fabs((r[i] - truth) / argument);
+      if (!(off <= 4e-7)) printf("%-12s gelu(%.9g) is %.9g, not %.9g  WRONG\n", tested->name, argument, (double)r[i], truth), failures++;
+      // And below 0, where it is small, of the value itself.
+      if (argument < 0 && argument > -6 && !(fabs(r[i] - truth) <= 4e-6 * fabs(truth)))
+        printf("%-12s gelu(%.9g) is %.9g, not %.9g  WRONG\n", tested->name, argument, (double)r[i], truth), failures++;
+    }
+  }
+  release(x), release(w), release(b), release(y), release(z);
+}
+
 static void check_tensor_kernels(void) {
   for (size_t i = 0; i < sizeof row_lengths / sizeof row_lengths[0]; i++) {
     check_rms_norm(row_lengths[i]);
@@ -248,6 +329,7 @@ static void check_tensor_kernels(void) {
     check_gated_activation(row_lengths[i], martlet_activation_gelu_tanh);
     check_add_and_gather(row_lengths[i]);
     check_scaling(row_lengths[i]);
+    check_encoder_kernels(row_lengths[i]);
   }
   check_limits();
 }

@@ -19,6 +19,16 @@ typedef struct martlet_rms_norm_arguments {
   float epsilon;
 } martlet_rms_norm_arguments;
 
+// Rows of y = (x − mean(x)) · w / sqrt(variance(x) + epsilon) + b.
+typedef struct martlet_layer_norm_arguments {
+  const float *input;    // [rows, columns]
+  const float *weight;   // [columns]
+  const float *bias;     // [columns]
+  float *output;         // [rows, columns], may be input
+  int32_t rows, columns, rows_per_task;
+  float epsilon;
+} martlet_layer_norm_arguments;
+
 // Rows of accumulator += scale · addend; with a scale of 1, the plain sum to the bit.
 typedef struct martlet_add_arguments {
   const float *addend;   // [rows, columns]
@@ -48,6 +58,42 @@ typedef struct martlet_add_row_arguments {
   float *accumulator;    // [rows, columns]
   int32_t rows, columns, rows_per_task;
 } martlet_add_row_arguments;
+
+// accumulator[r, :] += table[indices[r], :]
+typedef struct martlet_add_chosen_rows_arguments {
+  const float *table;      // [_, columns]
+  const int32_t *indices;  // [rows], each a row of table
+  float *accumulator;      // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_add_chosen_rows_arguments;
+
+// Rows of values = ½x(1 + erf(x / √2)) of x = values + bias.
+typedef struct martlet_gelu_arguments {
+  float *values;         // [rows, columns]
+  const float *bias;     // [columns]; NULL for none
+  int32_t rows, columns, rows_per_task;
+} martlet_gelu_arguments;
+
+enum martlet_pooling {
+  martlet_pooling_mean = 0,
+  martlet_pooling_first = 1,
+  martlet_pooling_last = 2,
+};
+
+// output[s, :] is made of input[starts[s] ..< starts[s + 1], :]: their mean, or one of them. Sums are in double, in the order of the rows.
+typedef struct martlet_pool_rows_arguments {
+  const float *input;     // [_, columns]
+  const int32_t *starts;  // [rows + 1], ascending: each piece has a row
+  float *output;          // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+  int32_t method;         // enum martlet_pooling
+} martlet_pool_rows_arguments;
+
+// Rows of values = values / max(|values|, 1e-12).
+typedef struct martlet_unit_rows_arguments {
+  float *values;         // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_unit_rows_arguments;
 
 enum martlet_activation {
   martlet_activation_silu = 0,       // x·σ(x)
@@ -121,6 +167,11 @@ typedef struct martlet_tensor_kernels {
   martlet_task_function copy_heads;
   martlet_task_function route;
   martlet_task_function combine;
+  martlet_task_function layer_norm;
+  martlet_task_function gelu;
+  martlet_task_function add_chosen_rows;
+  martlet_task_function pool_rows;
+  martlet_task_function unit_rows;
 } martlet_tensor_kernels;
 
 #endif

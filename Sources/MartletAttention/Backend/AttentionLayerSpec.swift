@@ -20,7 +20,7 @@ public struct AttentionLayerSpec: Sendable {
   public var scale: Float
   /// cap · tanh(x / cap) on scaled scores, before masking.
   public var softCap: Float?
-  /// Under a causal mask, the query at position i sees keys j with i − window < j ≤ i.
+  /// Under a causal mask, the query at position i sees keys j with i − window < j ≤ i; under a bidirectional one those with |i − j| < window.
   public var window: Int?
   /// float32 `[numHeads]`: one more logit per head in the softmax denominator, neither scaled nor capped, without a value.
   public var sinks: Tensor?

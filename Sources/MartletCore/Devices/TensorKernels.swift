@@ -12,6 +12,10 @@ public protocol TensorKernels: Sendable {
   /// `output[r, :] = input[r, :] · weight / √(mean(input[r, :]²) + epsilon)`; weight `[columns]`. `output` may be `input`.
   func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue)
 
+  /// `output[r, :] = (input[r, :] − m) · weight / √(variance + epsilon) + bias` of the row's mean m and variance; weight and bias `[columns]`. `output`
+  /// may be `input`.
+  func layerNorm(_ input: Tensor, weight: Tensor, bias: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue)
+
   /// `output[r, n] = Σₖ input[r, k] · weight[n, k]`, input `[tokens, columns]`, output `[tokens, rows of weight]`.
   ///
   /// Integer codes stay integers; a block's scale and minimum are applied in float32.
@@ -34,6 +38,21 @@ public protocol TensorKernels: Sendable {
 
   /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`.
   func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue)
+
+  /// `values[r, i] = ½x·(1 + erf(x / √2))` of `x = values[r, i] + bias[i]`; bias `[columns]`, nil = 0.
+  func gelu(_ values: Tensor, bias: Tensor?, on queue: any DeviceQueue)
+
+  /// `accumulator[r, :] += table[rows[r], :]`, table `[any, columns]`, rows int32 `[n]`.
+  /// - Precondition: every row is one of `table`.
+  func addChosenRows(of table: Tensor, rows: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
+
+  /// `output[s, :]` is made of the rows `input[starts[s] ..< starts[s + 1], :]`: their mean, the first or the last; starts int32 `[s + 1]`. What a piece
+  /// gets does not depend on who lies beside it.
+  /// - Precondition: pieces lie within `input` in ascending order, and each has a row.
+  func poolRows(_ method: RowPooling, _ input: Tensor, starts: Tensor, output: Tensor, on queue: any DeviceQueue)
+
+  /// `values[r, :] /= max(|values[r, :]|, 1e-12)`: rows of length 1.
+  func unitRows(_ values: Tensor, on queue: any DeviceQueue)
 
   /// `output[i, :] = input[rows[i], :]`, rows int32 `[n]`.
   func gatherRows(_ input: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
@@ -84,6 +103,11 @@ extension TensorKernels {
   public func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
     add(addend, scaledBy: 1, to: accumulator, on: queue)
   }
+}
+
+/// What makes one row of several.
+public enum RowPooling: String, Sendable, Hashable, Codable, CaseIterable {
+  case mean, first, last
 }
 
 /// The nonlinearity of a gated feed-forward layer.

@@ -77,15 +77,21 @@ public final class HuggingFaceDirectory: Sendable {
     return files[index]
   }
 
-  /// The JSON object in the file `name`; nil without the file.
-  private static func object(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
+  /// The JSON value in another file of the directory; nil without the file.
+  public func json(_ name: String) throws(CheckpointError) -> JSONValue? { try Self.json(name, in: path) }
+
+  private static func json(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
     let path = directory + "/" + name
     guard FileBytes.exists(path) else { return nil }
-    let value: JSONValue
-    do { value = try JSONValue(path: path) } catch {
+    do { return try JSONValue(path: path) } catch {
       if error.code == .cannotOpen { throw .cannotOpen(path: path, reason: error.reason) }
       throw .malformed(file: name, field: "the text", problem: "cannot be read (\(error))")
     }
+  }
+
+  /// The JSON object in the file `name`; nil without the file.
+  private static func object(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
+    guard let value = try json(name, in: directory) else { return nil }
     guard value.kind == .object else { throw .malformed(file: name, field: "the text", problem: "is \(value), not an object") }
     return value
   }

@@ -15,6 +15,8 @@ public struct DecoderDescription: Sendable {
   public var logitScale: Float = 1
   /// cap · tanh(logit / cap) on scaled logits; nil = none.
   public var logitCap: Float?
+  /// Which keys a token sees: causal, unless the model answers with vectors and looks to both sides.
+  public var mask = AttentionMask.causal
   /// Multiplies the query of position p by 1 + β · ln(1 + ⌊p / length⌋); nil = not at all.
   public var queryScaling: QueryScaling?
 

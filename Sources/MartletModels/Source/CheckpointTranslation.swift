@@ -99,12 +99,14 @@ public struct CheckpointTranslation: Sendable {
   public var tensors: [String: TensorName]
   /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`. `#` in both is an expert's number.
   public var layerTensors: [String: TensorName]
+  /// Where tensors stand.
+  public var layout: Layout
 
   public init(
     modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
     rotatesPart: Bool = false, needsRopeSettings: Bool = false, ropeSettings: [Setting] = [], ropeTypes: [String: String] = [:],
     defaults: [String: Double] = [:], tensors: [String: TensorName] = decoderTensors,
-    layerTensors: [String: TensorName] = decoderLayer
+    layerTensors: [String: TensorName] = decoderLayer, layout: Layout = Layout()
   ) {
     self.modelType = modelType
     self.settings = Self.decoderSettings + settings
@@ -118,6 +120,23 @@ public struct CheckpointTranslation: Sendable {
     self.defaults = defaults
     self.tensors = tensors
     self.layerTensors = layerTensors
+    self.layout = layout
+  }
+
+  /// What tensors' names begin with.
+  public struct Layout: Sendable, Hashable {
+    /// Before all names in directories of a model with a head; a directory of the model alone leaves it out.
+    public var root: String
+    /// Before a layer's number.
+    public var layers: String
+    /// Beginnings of names that no formula reads: heads of what a model was trained for.
+    public var unread: [String]
+
+    public init(root: String = "model.", layers: String = "layers.", unread: [String] = []) {
+      self.root = root
+      self.layers = layers
+      self.unread = unread
+    }
   }
 
   /// The settings of every decoder.
