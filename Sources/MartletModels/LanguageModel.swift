@@ -13,6 +13,9 @@ public protocol LanguageModel: AnyObject {
   /// One attention layer for each layer of the model, in order.
   var attention: [AttentionLayer] { get }
 
+  /// Of each layer with experts, in order, int32 `[numExperts]`: how many rows each has computed, modulo 2³². Empty by default.
+  var expertLoads: [Tensor] { get }
+
   /// Runs the step that `metadata` was prepared for and returns its hidden states.
   ///
   /// - Parameter tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
@@ -25,6 +28,10 @@ public protocol LanguageModel: AnyObject {
   ///   - rows: int32 `[m]`, m at most the context's `maxLogitRows`.
   ///   - output: float32 `[m, vocabularySize]`.
   func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+}
+
+extension LanguageModel {
+  public var expertLoads: [Tensor] { [] }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

@@ -34,6 +34,8 @@ public final class DecoderModel: LanguageModel {
 
   public var attention: [AttentionLayer] { layers.map(\.attention.layer) }
 
+  public var expertLoads: [Tensor] { layers.compactMap { if case .experts(let experts) = $0.feedForward { experts.load } else { nil } } }
+
   public func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor {
     let n = tokens.count
     let x = memory.hidden.prefix(n)
@@ -81,7 +83,7 @@ public final class DecoderModel: LanguageModel {
         attention: try SelfAttention(
           &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context),
         postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
-        feedForwardNorm: try norm("ffn_norm"),
+        feedForwardNorm: try norm(layer.feedForwardNorm),
         feedForward: try feedForward(),
         postFeedForwardNorm: layer.hasPostNorms ? try norm("post_ffw_norm") : nil)
     }
@@ -91,7 +93,7 @@ public final class DecoderModel: LanguageModel {
     try loader.finish()
     self.configuration = configuration
     residualScale = description.residualScale
-    let experts = description.layers.compactMap { if case .experts(let experts) = $0.feedForward { experts } else { nil } }
+    let experts = description.experts
     let isDense = experts.count < description.layers.count
     memory = try StepMemory(
       configuration, layers: description.layers.map(\.attention),
