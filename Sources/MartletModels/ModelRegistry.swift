@@ -11,7 +11,8 @@ public struct ModelRegistry: Sendable {
 
   /// The house's own architectures.
   public static let builtIn = ModelRegistry([
-    Llama.self, Gemma2.self, Gemma3.self, Granite.self, Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self, Qwen3MoE.self, SmolLM3.self,
+    Llama.self, Gemma2.self, Gemma3.self, GptOss.self, Granite.self, Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self, Qwen3MoE.self,
+    SmolLM3.self,
   ])
 
   /// The names of all architectures.

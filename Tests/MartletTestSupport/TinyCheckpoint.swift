@@ -8,10 +8,13 @@ package struct TinyCheckpoint: Sendable {
   /// Of decoders.
   package static let names = [
     "llama", "gemma3", "qwen2", "qwen3", "qwen2-window", "gemma2", "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3",
-    "smollm3-window", "qwen3-moe", "qwen3-moe-mixed", "mixtral",
+    "smollm3-window", "qwen3-moe", "qwen3-moe-mixed", "mixtral", "gpt-oss", "gpt-oss-mxfp4", "fp8-tensor", "fp8-static", "fp8-channel",
+    "fp8-block", "fp8-block-compressed",
   ]
   /// Those of them that llama.cpp's converter wrote as GGUF, too.
-  package static let converted = ["gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3", "qwen3-moe", "mixtral"]
+  package static let converted = [
+    "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3", "qwen3-moe", "mixtral", "gpt-oss", "gpt-oss-mxfp4",
+  ]
 
   /// Of the directory.
   package let path: String

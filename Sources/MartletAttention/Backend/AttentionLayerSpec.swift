@@ -28,6 +28,8 @@ public struct AttentionLayerSpec: Sendable {
   public var positionalEmbedding: PositionalEmbeddingParams?
   /// How the layer is quantised; nil = as the cache and the inputs are.
   public var quantConfig: QuantConfig?
+  /// The model's own scales of e4m3 keys and values; they count where ``quantConfig`` and the context's leave both at 1.
+  public var kvScales: KVScales?
   /// RMS norm of each query head before rotation.
   public var queryNorm: HeadNorm?
   /// RMS norm of each key head before rotation.
