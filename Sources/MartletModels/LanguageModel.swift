@@ -13,6 +13,9 @@ public protocol LanguageModel: AnyObject {
   /// The attention layers that have a cache of their own, in order: one for each layer of most models.
   var attention: [AttentionLayer] { get }
 
+  /// Of each layer with experts, in order, int32 `[numExperts]`: how many rows each has computed, modulo 2³². Empty by default.
+  var expertLoads: [Tensor] { get }
+
   /// Runs the step that `metadata` was prepared for and returns its hidden states.
   ///
   /// - Parameter tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
@@ -49,6 +52,10 @@ public protocol EmbeddingModel: AnyObject {
   ///   - tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
   ///   - output: float32 `[texts, embeddingSize]`.
   func embed(tokens: Tensor, metadata: AttentionMetadata, output: Tensor, on queue: any DeviceQueue) throws
+}
+
+extension LanguageModel {
+  public var expertLoads: [Tensor] { [] }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

@@ -98,15 +98,26 @@ typedef struct martlet_unit_rows_arguments {
 enum martlet_activation {
   martlet_activation_silu = 0,       // x·σ(x)
   martlet_activation_gelu_tanh = 1,  // 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+  martlet_activation_clamped = 2,    // x·σ(alpha·x), with limits
 };
 
-// Rows of output[i] = activation(gate_up[i]) · gate_up[width + i].
+// Rows of output[i] = activation(gate_up[i]) · gate_up[width + i]; of the clamped one activation(min(gate_up[i], limit)) · (1 + gate_up[width + i]
+// clamped to ±limit).
 typedef struct martlet_gated_activation_arguments {
   const float *gate_up;  // [rows, 2·width]
   float *output;         // [rows, width]
   int32_t rows, width, rows_per_task;
   int32_t activation;    // enum martlet_activation
+  float alpha, limit;    // of the clamped one
 } martlet_gated_activation_arguments;
+
+// Rows of accumulator[r, :] += addends[g, :], g the group with offsets[g] <= r < offsets[g + 1]: groups lie one behind the other.
+typedef struct martlet_add_group_rows_arguments {
+  const float *addends;    // [groups, columns]
+  const int32_t *offsets;  // [groups + 1], ascending, the first 0, the last rows
+  float *accumulator;      // [rows, columns]
+  int32_t rows, columns, rows_per_task;
+} martlet_add_group_rows_arguments;
 
 // output[i, :] = input[indices[i], :]
 typedef struct martlet_gather_rows_arguments {
@@ -160,6 +171,7 @@ typedef struct martlet_tensor_kernels {
   martlet_task_function rms_norm;
   martlet_task_function add;
   martlet_task_function add_row;
+  martlet_task_function add_group_rows;
   martlet_task_function scale;
   martlet_task_function scale_rows;
   martlet_task_function gated_activation;

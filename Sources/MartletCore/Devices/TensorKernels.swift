@@ -27,6 +27,10 @@ public protocol TensorKernels: Sendable {
   /// `accumulator[r, :] += row`; row `[columns]`.
   func addRow(_ row: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
 
+  /// `accumulator[i, :] += rows[e, :]` for every entry i of expert e, as the plan has sorted them; rows `[numExperts, columns]`, accumulator
+  /// `[entries, columns]`.
+  func addExpertRows(_ rows: Tensor, plan: ExpertPlan, to accumulator: Tensor, on queue: any DeviceQueue)
+
   /// `values[r, i] = scale · values[r, i]`, or, with a soft cap, `cap · tanh(scale · values[r, i] / cap)`; values `[n, columns]`.
   /// - Precondition: a cap is above 0.
   func scale(_ values: Tensor, by scale: Float, softCap: Float?, on queue: any DeviceQueue)
@@ -36,7 +40,8 @@ public protocol TensorKernels: Sendable {
   /// - Precondition: every row is an element of `factors`.
   func scaleRows(_ values: Tensor, columns: Int, by factors: Tensor, rows: Tensor, on queue: any DeviceQueue)
 
-  /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`.
+  /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`; what the clamped one multiplies has a
+  /// limit, too.
   func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue)
 
   /// `values[r, i] = ½x·(1 + erf(x / √2))` of `x = values[r, i] + bias[i]`; bias `[columns]`, nil = 0.
@@ -71,12 +76,16 @@ public protocol TensorKernels: Sendable {
   /// - Parameters:
   ///   - bias: float32 `[numExperts]`, added to scores for the choice only; nil = none.
   ///   - plan: of `n` rows, with the routing's experts.
-  func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, on queue: any DeviceQueue)
+  ///   - load: int32 `[numExperts]`, to which the entries of each expert are added, modulo 2³²; nil = nobody counts.
+  func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, load: Tensor?, on queue: any DeviceQueue)
 
-  /// `output[i, n] = Σₖ input[i, k] · weights[e][n, k]` for every entry i of expert e, as the plan has sorted them; input `[entries, columns]`, output
-  /// `[entries, rows of a weight]`. What a row gets does not depend on who shares its expert.
+  /// `output[i, n] = Σₖ x[i, k] · weights[e][n, k]` for every entry i of expert e, as the plan has sorted them; output `[entries, rows of a weight]`. What a
+  /// row gets does not depend on who shares its expert.
+  ///
+  /// - Parameter isSorted: whether `input` has the plan's entries, `[entries, columns]`; else it has rows, `[n, columns]`, and x is the row of each entry.
   /// - Precondition: one weight for each expert, all of one shape.
-  func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
+  func expertProduct(
+    _ input: Tensor, isSorted: Bool, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
 
   /// `output[r, :] = Σⱼ weight(r, j) · input[place(r, j), :]` over the experts of row r, by the plan, in the order of their choice; input
   /// `[entries, columns]`, output `[n, columns]`.
@@ -116,4 +125,6 @@ public enum GatedActivation: Sendable, Hashable {
   case silu
   /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Gemma).
   case geluTanh
+  /// g·σ(alpha·g)·(1 + u): g is x, at most `limit`, and u what is multiplied, within ±`limit` (gpt-oss).
+  case clamped(alpha: Float, limit: Float)
 }

@@ -48,6 +48,17 @@ public final class HuggingFaceDirectory: Sendable {
     byteCount = files.reduce(0) { $0 + $1.byteCount }
   }
 
+  /// The tensor of that name; nil without one.
+  public func tensor(_ name: some StringProtocol) -> SafetensorsTensor? {
+    let name = String(name)
+    return fileIndices[name].flatMap { files[$0].tensor(name) }
+  }
+
+  /// The tensor `name` and its bytes, which the directory keeps.
+  package func contents(of name: String) throws(CheckpointError) -> (tensor: SafetensorsTensor, bytes: UnsafeRawBufferPointer) {
+    try file(of: name).contents(of: name)
+  }
+
   /// The matrix `name`: a view, no copy, that keeps its file.
   ///
   /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.

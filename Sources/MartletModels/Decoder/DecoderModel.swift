@@ -38,6 +38,8 @@ public final class DecoderModel: LanguageModel, EmbeddingModel {
 
   public var attention: [AttentionLayer] { layers.map(\.attention.layer) }
 
+  public var expertLoads: [Tensor] { layers.compactMap { if case .experts(let experts) = $0.feedForward { experts.load } else { nil } } }
+
   public func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor {
     let n = tokens.count
     let x = memory.hidden.prefix(n)
@@ -104,7 +106,7 @@ public final class DecoderModel: LanguageModel, EmbeddingModel {
         attentionNorm: try norm("attn_norm"),
         attention: try attention(layer),
         postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
-        feedForwardNorm: try norm("ffn_norm"),
+        feedForwardNorm: try norm(layer.feedForwardNorm),
         feedForward: try feedForward(),
         postFeedForwardNorm: layer.hasPostNorms ? try norm("post_ffw_norm") : nil)
     }
@@ -116,7 +118,7 @@ public final class DecoderModel: LanguageModel, EmbeddingModel {
     mask = description.mask
     self.configuration = configuration
     residualScale = description.residualScale
-    let experts = description.layers.compactMap { if case .experts(let experts) = $0.feedForward { experts } else { nil } }
+    let experts = description.experts
     let isDense = experts.count < description.layers.count
     memory = try StepMemory(
       configuration, layers: description.layers.map(\.attention),
