@@ -48,7 +48,7 @@ curl -sf "$url/openapi.json" -o "$work/openapi.json"
 "$venvs/openapi/bin/python" -m openapi_spec_validator "$work/openapi.json"
 "$venvs/types/bin/python" "$here/openapi/check_types.py" "$url"
 cd "$work"
-# The embeddings are left out, since their 501 is a failure to schemathesis whatever the document says, and the live view, whose stream has no end;
+# The embeddings are left out, since the 501 of a model that writes text is a failure to schemathesis whatever the document says, and the live view, whose stream has no end;
 # what its own check of accepted data is for, the hooks do by the code of the error.
 SCHEMATHESIS_HOOKS="$here/openapi/hooks.py" "$venvs/openapi/bin/schemathesis" run "$url/openapi.json" \
   --exclude-path /v1/embeddings --exclude-path /martlet/live --checks all --exclude-checks positive_data_acceptance --phases coverage,fuzzing --max-examples "$examples" \

@@ -22,7 +22,7 @@ import traceback
 from urllib.parse import urlsplit
 
 # In the order in which the checks are made: first what one server is asked, then what needs servers of its own.
-from server import bodies, protocol, streams, leaving, admittance, process, loading  # noqa: F401
+from server import bodies, protocol, streams, leaving, admittance, embeddings, process, loading  # noqa: F401
 from server.harness import Failure, Server, alive, checks, run, start
 
 parser = argparse.ArgumentParser()

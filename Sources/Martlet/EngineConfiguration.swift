@@ -14,6 +14,8 @@ public struct EngineConfiguration: Sendable {
   public static let defaultMaxSequenceLength = 8192
   /// The most that ``maxNumTokens`` can be: rows of queries are counted in 32 bits.
   static let mostNumTokens = 1 << 20
+  /// The same of a text whose vector is asked for. A text is read in one step, so that working memory grows with it.
+  public static let defaultMaxEmbeddingLength = 2048
 
   /// nil makes a `CPUDevice` with the best instruction set and all threads that the process may use.
   public var device: (any Device)?
@@ -26,7 +28,8 @@ public struct EngineConfiguration: Sendable {
   /// How attention's layers are quantised beyond that: scales of e4m3 keys and values, queries in e4m3. Models take attention's output as
   /// floats: `fp8Output` must be false.
   public var quantConfig: QuantConfig
-  /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``.
+  /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``, or
+  /// ``defaultMaxEmbeddingLength`` where the model makes vectors.
   public var maxSequenceLength: Int?
   /// The most requests in one step.
   public var maxBatchSize: Int
@@ -45,6 +48,9 @@ public struct EngineConfiguration: Sendable {
   public var maxWaitingTokens: Int?
   /// Whether requests that run may have to pause.
   public var capacityPolicy: CapacityPolicy
+  /// Makes the model answer with vectors, pooled in this way; nil is as its files say, which for most models is not at all. An engine either writes text or makes
+  /// vectors; one that makes them has no cache, and a step holds a whole text at least, whatever ``maxNumTokens`` says.
+  public var pooling: Pooling?
   /// How conversations are written; nil is as the model's file says.
   public var chatTemplate: ChatTemplate?
   /// The most bytes that are kept to know which tokens answers were (``Generation/remember(_:tokenIDs:finishReason:)``); 0 keeps none. What was of
@@ -71,7 +77,8 @@ public struct EngineConfiguration: Sendable {
     models: ModelRegistry = .builtIn, kvCache: KVCacheConfig = KVCacheConfig(), quantConfig: QuantConfig = QuantConfig(),
     maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
-    maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, chatTemplate: ChatTemplate? = nil,
+    maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, pooling: Pooling? = nil,
+    chatTemplate: ChatTemplate? = nil,
     rememberedAnswers: Int = 1 << 24, logger: Logger? = nil, metricsFactory: (any MetricsFactory)? = nil,
     clock: any Clock<Duration> = ContinuousClock()
   ) {
@@ -89,6 +96,7 @@ public struct EngineConfiguration: Sendable {
     self.maxWaitingRequests = maxWaitingRequests
     self.maxWaitingTokens = maxWaitingTokens
     self.capacityPolicy = capacityPolicy
+    self.pooling = pooling
     self.chatTemplate = chatTemplate
     self.rememberedAnswers = rememberedAnswers
     self.logger = logger

@@ -38,6 +38,8 @@ public struct EngineStatistics: Sendable, Hashable, Codable {
     case deadline
     /// A given sequence was scored.
     case scored
+    /// A text's vector was made.
+    case embedded
     /// An error: of its own, while its neighbours went on, or of a step, which ends the engine.
     case failed = "error"
 
@@ -124,7 +126,7 @@ public struct EngineStatistics: Sendable, Hashable, Codable {
   public var finishedRequests: Int {
     ended.reduce(0) { sum, entry in
       switch entry.key {
-      case .endToken, .stopString, .length, .scored: sum + entry.value
+      case .endToken, .stopString, .length, .scored, .embedded: sum + entry.value
       case .cancelled, .deadline, .failed: sum
       }
     }

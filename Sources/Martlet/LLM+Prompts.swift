@@ -22,7 +22,10 @@ extension LLM {
     case .tokenIDs(let ids): tokens = ids
     case .text(let text):
       try check(text, most: mostTextBytes)
-      tokens = tokenizer.beginning(tokenizer.encode(text, parsesSpecialTokens: false)).map(Int.init)
+      let encoded = tokenizer.encode(text, parsesSpecialTokens: false)
+      let frame = tokenizer.textFrame
+      // Who makes vectors reads a whole text, and who writes the beginning of one.
+      tokens = (embeddingSize == nil ? tokenizer.beginning(encoded) : frame.before + encoded + frame.after).map(Int.init)
     case .chat(let messages, let tools, let documents, var options):
       if messages.isEmpty { throw LLMError.emptyPrompt }
       options.now = options.now ?? .now

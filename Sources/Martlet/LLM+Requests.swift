@@ -45,6 +45,7 @@ extension LLM {
   package func generate(
     _ prompts: [PreparedPrompt], sampling: SamplingParams, count: Int = 1, options: RequestOptions = RequestOptions()
   ) throws -> [Generation] {
+    if embeddingSize != nil { throw LLMError.writesNoText(model: model.name) }
     try sampling.validate()
     guard (1...Self.mostSamples).contains(count) else {
       throw LLMError.invalidSampling(option: "count", value: "\(count)", reason: "must be between 1 and \(Self.mostSamples)")
@@ -100,6 +101,7 @@ extension LLM {
 
   /// ``score(_:)``, and what the model would have said instead.
   package func scores(of tokenIDs: [Int]) async throws -> [TokenScore] {
+    if embeddingSize != nil { throw LLMError.writesNoText(model: model.name) }
     try check(tokenIDs)
     // Scoring answers nothing, so the sequence may fill the context.
     if tokenIDs.count > maxSequenceLength {

@@ -28,6 +28,10 @@ public final class LLM: Sendable {
   public let answerFormat: AnswerFormat
   /// The most tokens of one request, prompt and answer.
   public let maxSequenceLength: Int
+  /// Values of a vector, where the model makes vectors (``embed(_:options:)-([Prompt],_)``); nil where it writes text.
+  public let embeddingSize: Int?
+  /// How the model's states become vectors; nil where it writes text.
+  public let pooling: Pooling?
   /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
   public let cacheSummary: String
   /// The most tokens of one request that the cache can hold.
@@ -77,8 +81,14 @@ public final class LLM: Sendable {
     }
     let (tokenizer, filesTemplate) = try files.readTokenizer()
     try progress(0)
-    let parts = try EngineParts(source, configuration: configuration, progress: progress)
-    let model = parts.runner.model.configuration
+    let pooling = try configuration.pooling ?? Pooling(source)
+    let engine: Engine
+    if let pooling {
+      engine = .embedding(try EmbeddingParts(source, pooling: pooling, configuration: configuration, progress: progress))
+    } else {
+      engine = .text(try EngineParts(source, configuration: configuration, progress: progress))
+    }
+    let model = engine.model
     // Control tokens may lie beyond the rows (Gemma 3 has one for images): a prompt with such a token is refused, not the model.
     let beyond = min(model.vocabularySize, tokenizer.vocabularySize)..<tokenizer.vocabularySize
     guard beyond.allSatisfy({ tokenizer.isControl(Int32($0)) }) else {
@@ -94,13 +104,15 @@ public final class LLM: Sendable {
     answerFormat = (try? chatTemplate.get()).map { AnswerFormat($0) } ?? AnswerFormat()
     answers =
       configuration.rememberedAnswers > 0 ? AnswerMemory(byteLimit: configuration.rememberedAnswers, tokenizer: tokenizer) : nil
-    maxSequenceLength = parts.maxSequenceLength
-    cacheSummary = parts.cacheSummary
-    cacheCapacity = parts.cacheCapacity
+    self.pooling = pooling
+    embeddingSize = engine.embeddingSize
+    maxSequenceLength = engine.maxSequenceLength
+    cacheSummary = engine.cacheSummary
+    cacheCapacity = engine.cacheCapacity
     let clock = EngineClock(configuration.clock)
     self.clock = clock
     let inbox = Inbox(
-      statistics: parts.statistics,
+      statistics: engine.statistics,
       limits: Inbox.Limits(requests: configuration.maxWaitingRequests, tokens: configuration.maxWaitingTokens))
     self.inbox = inbox
     configuration.logger?.info(
@@ -108,17 +120,13 @@ public final class LLM: Sendable {
       metadata: [
         "name": "\(model.name)", "architecture": "\(model.architecture)", "context": "\(maxSequenceLength)", "cache": "\(cacheSummary)",
       ])
-    let loop = EngineLoop(
-      inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-      meters: configuration.metricsFactory.map { EngineMeters($0, poolCount: parts.statistics.pools.count) }, clock: clock,
-      targetStepTime: configuration.targetStepTime)
     // The thread becomes the only owner of the loop: this function keeps nothing that reaches it.
-    nonisolated(unsafe) var owned: EngineLoop? = loop
+    nonisolated(unsafe) var owned: (() -> (reason: LLMError, isFailure: Bool))? = engine.loop(inbox, tokenizer, clock, configuration)
     let waker = waker
     try waker.start()
     do {
       try LoopThread.run {
-        let end = owned?.run()
+        let end = owned?()
         // Whoever waits for the end finds the memory free.
         owned = nil
         if let end { inbox.end(end.reason, isFailure: end.isFailure) }
@@ -131,6 +139,73 @@ public final class LLM: Sendable {
   }
 
   deinit { inbox.close() }
+
+  /// What runs the model: a loop that writes text, or one that makes vectors.
+  private enum Engine {
+    case text(EngineParts)
+    case embedding(EmbeddingParts)
+
+    var model: ModelConfiguration {
+      switch self {
+      case .text(let parts): parts.runner.model.configuration
+      case .embedding(let parts): parts.runner.model.configuration
+      }
+    }
+
+    var embeddingSize: Int? {
+      switch self {
+      case .text: nil
+      case .embedding(let parts): parts.runner.model.embeddingSize
+      }
+    }
+
+    var maxSequenceLength: Int {
+      switch self {
+      case .text(let parts): parts.maxSequenceLength
+      case .embedding(let parts): parts.maxSequenceLength
+      }
+    }
+
+    var cacheSummary: String {
+      switch self {
+      case .text(let parts): parts.cacheSummary
+      case .embedding: "none: the model makes vectors"
+      }
+    }
+
+    var cacheCapacity: Int {
+      switch self {
+      case .text(let parts): parts.cacheCapacity
+      case .embedding(let parts): parts.maxSequenceLength
+      }
+    }
+
+    var statistics: EngineStatistics {
+      switch self {
+      case .text(let parts): parts.statistics
+      case .embedding: EngineStatistics()
+      }
+    }
+
+    /// Runs to the engine's end, and says why that came.
+    func loop(
+      _ inbox: Inbox, _ tokenizer: any Tokenizer, _ clock: EngineClock, _ configuration: EngineConfiguration
+    ) -> () -> (reason: LLMError, isFailure: Bool) {
+      let meters = configuration.metricsFactory.map { EngineMeters($0, poolCount: statistics.pools.count) }
+      switch self {
+      case .text(let parts):
+        let loop = EngineLoop(
+          inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
+          meters: meters, clock: clock, targetStepTime: configuration.targetStepTime)
+        return { loop.run() }
+      case .embedding(let parts):
+        let loop = EmbeddingLoop(
+          inbox: inbox, runner: parts.runner, maxSequenceLength: parts.maxSequenceLength, logger: configuration.logger, meters: meters,
+          clock: clock)
+        return { loop.run() }
+      }
+    }
+  }
 
   /// A look at the engine between two steps.
   public var statistics: EngineStatistics { inbox.statistics }

@@ -43,6 +43,12 @@ public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let notFinite = Code(rawValue: "notFinite")
     /// The same with a cache whose type has a largest value that keys or values may have passed, so that they became infinite.
     public static let cacheOverflow = Code(rawValue: "cacheOverflow")
+    /// A model that makes vectors was asked for text.
+    public static let writesNoText = Code(rawValue: "writesNoText")
+    /// A model that writes text was asked for vectors.
+    public static let makesNoEmbeddings = Code(rawValue: "makesNoEmbeddings")
+    /// A value of ``EmbeddingOptions`` out of its range.
+    public static let invalidEmbedding = Code(rawValue: "invalidEmbedding")
   }
 
   public let code: Code
@@ -86,6 +92,34 @@ extension LLMError {
   package static func textTooLong(byteCount: Int, most: Int) -> LLMError {
     LLMError(.textTooLong, "the prompt's text has \(byteCount) bytes, and at most \(most) are taken; shorten it")
   }
+
+  package static func writesNoText(model: String) -> LLMError {
+    LLMError(
+      .writesNoText, "the model \"\(model)\" makes vectors of texts and writes none; ask it for embeddings, or load a model that writes")
+  }
+
+  package static func makesNoEmbeddings(model: String) -> LLMError {
+    LLMError(
+      .makesNoEmbeddings,
+      "the model \"\(model)\" writes text and makes no embeddings: its files name no pooling; load a model that is made for them, or say by what this "
+        + "one's states are pooled (pooling)", property: "pooling")
+  }
+
+  package static func invalidEmbedding(option: String, value: String, reason: String) -> LLMError {
+    LLMError(.invalidEmbedding, "embedding: \(option) is \(value): it \(reason)", property: option)
+  }
+
+  package static func textTooLong(tokens: Int, maxSequenceLength: Int) -> LLMError {
+    LLMError(
+      .promptTooLong,
+      "the text has \(tokens) tokens, and the model reads \(maxSequenceLength) at once; shorten it, have its end left out (truncates), or raise "
+        + "the limit where the model allows it (maxSequenceLength)", property: "maxSequenceLength")
+  }
+
+  static let vectorNotFinite = LLMError(
+    .notFinite,
+    "the vector holds numbers that are not finite: the weights, or what they were quantised to, are broken; fetch or convert the model again"
+  )
 
   package static func unknownToken(id: Int, vocabularySize: Int) -> LLMError {
     LLMError(.unknownToken, "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)")

@@ -198,6 +198,10 @@ package struct CPUAttentionKernels: AttentionKernels {
       enforce(window > 0, "attend: a window of \(window) keys")
       c.causal = true
       c.window = Int32(clamping: window)
+    case .around(let window):
+      enforce(window > 0, "attend: a window of \(window) keys")
+      c.causal = false
+      c.window = Int32(clamping: window)
     case .full: c.causal = false
     case .custom(let window):
       enforce(window ?? 1 > 0, "attend: a window of \(window ?? 0) keys")
@@ -303,7 +307,7 @@ package struct CPUAttentionKernels: AttentionKernels {
         let firstPosition = keys - queries + Int(segment.first_row) / group
         let lastPosition = keys - queries + Int(segment.first_row + segment.row_count - 1) / group
         enforce(
-          (c.causal ? firstPosition + 1 : keys) >= chunk.upperBound
+          (c.causal ? firstPosition + 1 : c.window > 0 ? min(keys, firstPosition + Int(c.window)) : keys) >= chunk.upperBound
             && (c.window == 0 || lastPosition - Int(c.window) + 1 <= chunk.lowerBound)
             && (c.mask_offsets == nil || c.mask_offsets[request] < 0),
           "attend: segment \(place) has rows that do not see all of keys \(chunk)")

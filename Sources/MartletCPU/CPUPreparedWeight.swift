@@ -5,7 +5,7 @@ import MartletCore
 
 /// Weights as the CPU's product reads them: 16 rows interleaved, codes in their file's width (`martlet_product.h` has the layout).
 ///
-/// It takes as many bytes as the file's weight (Q4_K and Q5_K 3 % more, Q3_K 4 %), rows rounded up to 16. The file's memory is read here and never again.
+/// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %), rows rounded up to 16. The file's memory is read here and never again.
 ///
 /// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
 final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
@@ -16,6 +16,8 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let groupCount: Int
   /// Whether a part has integer codes, so that inputs are coded too.
   let readsCodedInputs: Bool
+  /// Whether a part has values that are floats, so that inputs are read as they are.
+  let readsFloats: Bool
   /// The parts as the kernels see them.
   let parts: UnsafeMutableBufferPointer<martlet_product_part>
   private let memory: CPUMemory
@@ -49,6 +51,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     rows = weights.reduce(0) { $0 + $1.rows }
     groupCount = weights.reduce(0) { $0 + ($1.rows + Self.lanes - 1) / Self.lanes }
     readsCodedInputs = weights.contains { $0.format.blockSize > 1 }
+    readsFloats = weights.contains { $0.format.blockSize == 1 }
     let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
     byteCount = partByteCounts.reduce(0, +)
     memory = try CPUMemory.allocate(byteCount: byteCount)
@@ -64,12 +67,10 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
           groups: groups, group_bytes: groupBytes, format: weight.format.code, rows: Int32(weight.rows),
           first_row: Int32(firstRow), first_group: Int32(firstGroup)))
       let groupCount = (weight.rows + Self.lanes - 1) / Self.lanes, groupsPerTask = 8
-      pool.run(
-        taskCount: (groupCount + groupsPerTask - 1) / groupsPerTask, function: instructionSet.table.pointee.product.pack,
-        with: martlet_pack_arguments(
-          file: weight.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self), groups: groups,
-          row_bytes: Int64(weight.format.byteCount(ofRow: weight.columns)), group_bytes: groupBytes,
-          format: weight.format.code, rows: Int32(weight.rows), columns: Int32(weight.columns), groups_per_task: Int32(groupsPerTask)))
+      weight.withPackArguments(groups: groups, groupBytes: groupBytes, groupsPerTask: groupsPerTask) {
+        pool.run(
+          taskCount: (groupCount + groupsPerTask - 1) / groupsPerTask, function: instructionSet.table.pointee.product.pack, with: $0)
+      }
       offset += partByteCounts[index]
       firstRow += weight.rows
       firstGroup += groupCount
@@ -101,6 +102,40 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   }
 }
 
+extension Weight {
+  /// Calls `body` with what packs the weight, valid as long as the call.
+  fileprivate func withPackArguments(
+    groups: UnsafeMutablePointer<UInt8>, groupBytes: Int64, groupsPerTask: Int, _ body: (martlet_pack_arguments) -> Void
+  ) {
+    func bytes(_ buffer: UnsafeRawBufferPointer) -> UnsafePointer<UInt8> { buffer.baseAddress!.assumingMemoryBound(to: UInt8.self) }
+    var arguments = martlet_pack_arguments()
+    arguments.file = bytes(self.bytes)
+    arguments.groups = groups
+    arguments.row_bytes = Int64(layout.rowStride)
+    arguments.block_bytes = Int64(layout.blockStride)
+    arguments.group_bytes = groupBytes
+    arguments.format = format.code
+    arguments.rows = Int32(rows)
+    arguments.columns = Int32(columns)
+    arguments.groups_per_task = Int32(groupsPerTask)
+    switch scales {
+    case nil: body(arguments)
+    case .exponents(let exponents, let rowStride):
+      arguments.exponents = bytes(exponents)
+      arguments.exponent_row_bytes = Int64(rowStride)
+      body(arguments)
+    case .floats(let values, let scaleRows, let scaleColumns):
+      values.withUnsafeBufferPointer { values in
+        arguments.scales = values.baseAddress
+        arguments.scale_columns = Int32((columns + scaleColumns - 1) / scaleColumns)
+        arguments.rows_of_a_scale = Int32(clamping: scaleRows)
+        arguments.columns_of_a_scale = Int32(clamping: scaleColumns)
+        body(arguments)
+      }
+    }
+  }
+}
+
 extension WeightFormat {
   /// The format as the kernels name it.
   fileprivate var code: Int32 {
@@ -120,6 +155,8 @@ extension WeightFormat {
       case .q5_K: martlet_weight_q5_k
       case .q6_K: martlet_weight_q6_k
       case .iq4_NL: martlet_weight_iq4_nl
+      case .mxfp4: martlet_weight_mxfp4
+      case .e4m3: martlet_weight_e4m3
       }
     return Int32(format.rawValue)
   }

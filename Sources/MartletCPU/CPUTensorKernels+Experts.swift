@@ -7,7 +7,9 @@ package import MartletCore
 ///
 /// A group is a product of its own, with the bits that it would have alone; all groups are shared out in one fork, so that a small one keeps nobody waiting.
 extension CPUTensorKernels {
-  package func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, on queue: any DeviceQueue) {
+  package func route(
+    _ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, load: Tensor?, on queue: any DeviceQueue
+  ) {
     enforce(routing.problem == nil, "route: \(routing.problem ?? "")")
     let n = plan.experts.shape[0], used = routing.numUsed
     let chosen: UnsafeMutablePointer<Int32> = plan.experts.pointer(.i32, Shape(n, used), "route: experts")
@@ -22,6 +24,10 @@ extension CPUTensorKernels {
       sums_best_two: routing.groups?.score == .bestTwo ? 1 : 0, scale: routing.scale)
     pool.run(taskCount: rows.taskCount, function: instructionSet.table.pointee.tensor.route, with: arguments)
     sort(plan, chosen, rows: n, used: used, experts: routing.numExperts)
+    guard let load else { return }
+    let offsets: UnsafePointer<Int32> = plan.offsets.pointer(.i32, Shape(routing.numExperts + 1), "route: offsets")
+    let counts: UnsafeMutablePointer<Int32> = load.pointer(.i32, Shape(routing.numExperts), "route: load")
+    for expert in 0..<routing.numExperts { counts[expert] &+= offsets[expert + 1] - offsets[expert] }
   }
 
   /// Counts, then deals: the entries of an expert in the order of their rows.
@@ -43,30 +49,63 @@ extension CPUTensorKernels {
     offsets[0] = 0
   }
 
-  package func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
-  {
+  package func expertProduct(
+    _ input: Tensor, isSorted: Bool, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue
+  ) {
+    let entries = plan.rows.shape[0]
     let offsets: UnsafePointer<Int32> = plan.offsets.pointer(.i32, Shape(weights.count + 1), "expertProduct: offsets")
-    enforce(input.shape[0] == plan.rows.shape[0], "expertProduct: \(input.shape) for \(plan.rows.shape[0]) entries")
-    groupedProduct(input, weights, output: output, "expertProduct") { Int(offsets[$0])..<Int(offsets[$0 + 1]) }
+    let picked: UnsafePointer<Int32>? = isSorted ? nil : plan.rows.pointer(.i32, Shape(entries), "expertProduct: rows")
+    groupedProduct(
+      input, rowCount: isSorted ? entries : plan.experts.shape[0], picked: picked, entries: entries, weights, output: output, "expertProduct"
+    ) { Int(offsets[$0])..<Int(offsets[$0 + 1]) }
   }
 
-  /// A product for each weight, in one fork: `rows` says which rows of input and output are whose.
-  func groupedProduct(_ input: Tensor, _ weights: [any PreparedWeight], output: Tensor, _ what: StaticString, rows: (Int) -> Range<Int>) {
+  /// A product for each weight, in one fork.
+  /// - Parameters:
+  ///   - picked: `[entries]`: the row of the input of each entry; nil: the rows are the entries.
+  ///   - rows: which entries are whose.
+  func groupedProduct(
+    _ input: Tensor, rowCount: Int, picked: UnsafePointer<Int32>?, entries: Int, _ weights: [any PreparedWeight], output: Tensor,
+    _ what: StaticString, rows: (Int) -> Range<Int>
+  ) {
     enforce(!weights.isEmpty, "\(what): no weights")
-    let first = CPUPreparedWeight.of(weights[0], what)
-    let entries = input.shape[0], columns = first.columns
-    let source: UnsafePointer<Float> = input.pointer(.f32, Shape(entries, columns), what)
+    let first = CPUPreparedWeight.of(weights[0], what), columns = first.columns, isSorted = picked == nil
+    let input: UnsafePointer<Float> = input.pointer(.f32, Shape(rowCount, columns), what)
     let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), what)
     guard entries > 0 else { return }
-    codedInputs.withSlabs(count: first.readsCodedInputs ? entries * first.slabCount : 0, products: weights.count) {
-      slabs, groups, firstTasks in
-      if first.readsCodedInputs { code(source, tokens: entries, columns: columns, into: slabs) }
+    // Rows are coded once, however many experts they have, and then copied to where their entries are; so are rows that are read as they are.
+    let slabsOfRows = first.readsCodedInputs ? rowCount * first.slabCount : 0
+    let slabsOfEntries = isSorted || !first.readsCodedInputs ? 0 : entries * first.slabCount
+    let floatBytes = isSorted || !first.readsFloats ? 0 : entries * columns * MemoryLayout<Float>.stride
+    let slabBytes = MemoryLayout<martlet_input_slab>.stride
+    codedInputs.withSlabs(count: slabsOfRows + slabsOfEntries + (floatBytes + slabBytes - 1) / slabBytes, products: weights.count) {
+      memory, groups, firstTasks in
+      var source = input, slabs = memory
+      if first.readsCodedInputs { code(input, tokens: rowCount, columns: columns, into: memory) }
+      if let picked {
+        if first.readsCodedInputs {
+          slabs = memory + slabsOfRows
+          pick(picked, of: memory, rows: rowCount, count: entries, slabCount: first.slabCount, into: slabs)
+        }
+        if first.readsFloats {
+          let gathered = UnsafeMutableRawPointer(memory + slabsOfRows + slabsOfEntries).bindMemory(
+            to: Float.self, capacity: entries * columns)
+          let tasks = RowTasks(Shape(entries, columns), in: pool)
+          pool.run(
+            taskCount: tasks.taskCount, function: instructionSet.table.pointee.tensor.gather_rows,
+            with: martlet_gather_rows_arguments(
+              input: input, indices: picked, output: gathered, rows: Int32(entries), columns: Int32(columns),
+              rows_per_task: Int32(tasks.perTask)))
+          source = UnsafePointer(gathered)
+        }
+      }
       var count = 0, taskCount = 0
       for (index, weight) in weights.enumerated() {
         let own = rows(index)
         let weight = CPUPreparedWeight.of(weight, what)
         enforce(
-          weight.columns == columns && weight.rows == first.rows && weight.readsCodedInputs == first.readsCodedInputs,
+          weight.columns == columns && weight.rows == first.rows && weight.readsCodedInputs == first.readsCodedInputs
+            && weight.readsFloats == first.readsFloats,
           "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard !own.isEmpty else { continue }
@@ -84,6 +123,31 @@ extension CPUTensorKernels {
         taskCount: taskCount, function: products.grouped_product,
         with: martlet_grouped_product_arguments(products: groups, first_tasks: firstTasks, count: Int32(count)))
     }
+  }
+
+  /// Copies the slabs of a row to each of its entries.
+  private func pick(
+    _ rows: UnsafePointer<Int32>, of slabs: UnsafePointer<martlet_input_slab>, rows rowCount: Int, count: Int, slabCount: Int,
+    into output: UnsafeMutablePointer<martlet_input_slab>
+  ) {
+    // A slab is as many bytes as 160 values.
+    let tasks = RowTasks(Shape(count, slabCount * 160), in: pool)
+    pool.run(
+      taskCount: tasks.taskCount, function: products.pick_slabs,
+      with: martlet_pick_slabs_arguments(
+        slabs: slabs, indices: rows, output: output, slab_count: Int32(slabCount), rows: Int32(rowCount), count: Int32(count),
+        count_per_task: Int32(tasks.perTask)))
+  }
+
+  package func addExpertRows(_ rows: Tensor, plan: ExpertPlan, to accumulator: Tensor, on queue: any DeviceQueue) {
+    let entries = RowTasks(accumulator.shape, in: pool), experts = plan.offsets.shape[0] - 1
+    enforce(entries.count == plan.rows.shape[0], "addExpertRows: \(entries.count) rows for \(plan.rows.shape[0]) entries")
+    let arguments = martlet_add_group_rows_arguments(
+      addends: rows.pointer(.f32, Shape(experts, entries.columns), "addExpertRows: rows"),
+      offsets: plan.offsets.pointer(.i32, Shape(experts + 1), "addExpertRows: offsets"),
+      accumulator: accumulator.pointer(.f32, accumulator.shape, "addExpertRows: accumulator"),
+      rows: Int32(entries.count), columns: Int32(entries.columns), rows_per_task: Int32(entries.perTask))
+    pool.run(taskCount: entries.taskCount, function: instructionSet.table.pointee.tensor.add_group_rows, with: arguments)
   }
 
   package func combineExperts(_ input: Tensor, plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue) {

@@ -19,7 +19,9 @@ extension CPUTensorKernels {
   package func headProduct(_ input: Tensor, _ weights: [any PreparedWeight], output: Tensor, on queue: any DeviceQueue) {
     enforce(!weights.isEmpty && input.shape[0] % weights.count == 0, "headProduct: \(input.shape) for \(weights.count) weights")
     let tokens = input.shape[0] / weights.count
-    groupedProduct(input, weights, output: output, "headProduct") { $0 * tokens..<($0 + 1) * tokens }
+    groupedProduct(
+      input, rowCount: input.shape[0], picked: nil, entries: input.shape[0], weights, output: output, "headProduct"
+    ) { $0 * tokens..<($0 + 1) * tokens }
   }
 }
 

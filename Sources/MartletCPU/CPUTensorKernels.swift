@@ -11,7 +11,7 @@ package struct CPUTensorKernels: TensorKernels {
   let pool: WorkerPool
   let codedInputs: CPUCodedInputs
 
-  private var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
+  var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
 
   package func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue) {
     let rows = RowTasks(input.shape, in: pool)
@@ -73,11 +73,15 @@ package struct CPUTensorKernels: TensorKernels {
       switch activation {
       case .silu: martlet_activation_silu
       case .geluTanh: martlet_activation_gelu_tanh
+      case .clamped: martlet_activation_clamped
       }
+    var (alpha, limit): (Float, Float) = (0, 0)
+    if case .clamped(let itsAlpha, let itsLimit) = activation { (alpha, limit) = (itsAlpha, itsLimit) }
     let arguments = martlet_gated_activation_arguments(
       gate_up: gateUp.pointer(.f32, Shape(rows.count, 2 * rows.columns), "gatedActivation: gateUp"),
       output: output.pointer(.f32, Shape(rows.count, rows.columns), "gatedActivation: output"),
-      rows: Int32(rows.count), width: Int32(rows.columns), rows_per_task: Int32(rows.perTask), activation: Int32(code.rawValue))
+      rows: Int32(rows.count), width: Int32(rows.columns), rows_per_task: Int32(rows.perTask), activation: Int32(code.rawValue),
+      alpha: alpha, limit: limit)
     pool.run(taskCount: rows.taskCount, function: kernels.gated_activation, with: arguments)
   }
 

@@ -9,7 +9,7 @@ extension GGUFFile {
   public func weight(_ name: String, rows: Int? = nil, columns: Int? = nil) throws(GGUFError) -> Weight {
     let tensor = try requiredTensor(name)
     guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
-      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: WeightFormat.allCases.map(\.rawValue))
+      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: GGUFTensorType.readableFormats.map(\.rawValue))
     }
     guard tensor.dims.count >= 2, tensor.dims.dropFirst(2).allSatisfy({ $0 == 1 }),
       rows.map({ $0 == tensor.dims[1] }) ?? true, columns.map({ $0 == tensor.dims[0] }) ?? true
@@ -28,7 +28,7 @@ extension GGUFFile {
   public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
     let tensor = try requiredTensor(name)
     guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
-      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: WeightFormat.allCases.map(\.rawValue))
+      throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: GGUFTensorType.readableFormats.map(\.rawValue))
     }
     guard tensor.dims.count >= 3, Array(tensor.dims.prefix(3)) == [columns, rows, count], tensor.dims.dropFirst(3).allSatisfy({ $0 == 1 })
     else {

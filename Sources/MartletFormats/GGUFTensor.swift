@@ -9,8 +9,17 @@ public struct GGUFTensorType: Sendable, Hashable, CustomStringConvertible {
 
   public init(code: UInt32) { self.code = code }
 
+  /// - Precondition: a format that GGUF numbers; e4m3 is not among them.
   public init(_ format: WeightFormat) {
-    code = Self.table.first { $0.value.name == format.rawValue }!.key
+    guard let row = Self.table.first(where: { $0.value.name == format.rawValue }) else {
+      fatalError("GGUF has no number for \(format.rawValue)")
+    }
+    code = row.key
+  }
+
+  /// The formats that this build reads from GGUF files.
+  public static var readableFormats: [WeightFormat] {
+    WeightFormat.allCases.filter { format in table.contains { $0.value.name == format.rawValue } }
   }
 
   /// "Q4_K"; "type 99" if the number is unknown.

@@ -10,6 +10,7 @@ extension WeightFormat {
     case .f32:
       return (0..<count).map { Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self))) }
     case .f16: return (0..<count).map { Float(halfBits: bits16($0)) }
+    case .e4m3: return (0..<count).map { Float(Float8E4M3(bitPattern: bytes[$0])) }
     case .bf16: return (0..<count).map { Float(BFloat16(bitPattern: bits16($0))) }
     default: return nil
     }

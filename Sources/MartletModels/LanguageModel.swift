@@ -13,6 +13,9 @@ public protocol LanguageModel: AnyObject {
   /// The attention layers that have a cache of their own, in order: one for each layer of most models.
   var attention: [AttentionLayer] { get }
 
+  /// Of each layer with experts, in order, int32 `[numExperts]`: how many rows each has computed, modulo 2³². Empty by default.
+  var expertLoads: [Tensor] { get }
+
   /// Runs the step that `metadata` was prepared for and returns its hidden states.
   ///
   /// - Parameter tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
@@ -25,6 +28,34 @@ public protocol LanguageModel: AnyObject {
   ///   - rows: int32 `[m]`, m at most the context's `maxLogitRows`.
   ///   - output: float32 `[m, vocabularySize]`.
   func logits(of hidden: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
+}
+
+/// A model whose answer is a vector: the token ids of texts in, one vector for each text out.
+///
+/// A step is what the `AttentionMetadata` says, without a key/value cache, and every text in it is whole. As with a ``LanguageModel``, all working
+/// memory is made with the model, and it is not `Sendable`.
+public protocol EmbeddingModel: AnyObject {
+  var configuration: ModelConfiguration { get }
+
+  /// One attention layer for each layer of the model, in order.
+  var attention: [AttentionLayer] { get }
+
+  /// Which keys a token sees in every layer: what the metadata is set up for.
+  var mask: AttentionMask { get }
+
+  /// Values of a vector.
+  var embeddingSize: Int { get }
+
+  /// Runs the step that `metadata` was prepared for. What a text gets does not depend on who shares its step.
+  ///
+  /// - Parameters:
+  ///   - tokens: int32 `[n]`, packed as the metadata says, n at most the context's `maxNumTokens`.
+  ///   - output: float32 `[texts, embeddingSize]`.
+  func embed(tokens: Tensor, metadata: AttentionMetadata, output: Tensor, on queue: any DeviceQueue) throws
+}
+
+extension LanguageModel {
+  public var expertLoads: [Tensor] { [] }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

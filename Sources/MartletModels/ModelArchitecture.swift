@@ -21,12 +21,24 @@ public protocol ModelArchitecture: SendableMetatype {
   /// - Parameter device: holds the small tensors that are part of a layer, such as the norms of query and key heads.
   static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec]
 
-  /// Loads the model.
+  /// Bytes of memory that a source's model makes for layers with experts, besides weights and the cache, known before a large weight is read. 0 by default.
+  static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int
+
+  /// Loads the model, to write text.
   static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel
+
+  /// Loads the model without its output matrix, to answer with vectors; by default it cannot.
+  static func load(_ source: any ModelSource, pooling: Pooling, in context: ModelContext) throws -> any EmbeddingModel
 }
 
 extension ModelArchitecture {
   public static var checkpoints: [CheckpointTranslation] { [] }
+
+  public static func load(_ source: any ModelSource, pooling: Pooling, in context: ModelContext) throws -> any EmbeddingModel {
+    throw ModelError.makesNoVectors(architecture: name)
+  }
+
+  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int { 0 }
 }
 
 /// An architecture that is a ``DecoderModel``: what is its own is said by ``describe(_:)``, and everything else is there.
@@ -56,9 +68,22 @@ extension DecoderArchitecture {
     return try describe(&reader).layers.map(\.attention)
   }
 
+  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
+    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: device))
+    let description = try describe(&reader)
+    return ExpertMemory.byteCount(description.experts, hiddenSize: description.configuration.hiddenSize, maxNumTokens: maxNumTokens)
+  }
+
   public static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
     var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: context.device, progress: context.progress))
     let description = try describe(&reader)
+    guard description.mask == .causal else { throw ModelError.writesNoText(architecture: name) }
     return try DecoderModel(description, &reader.loader, in: context)
+  }
+
+  public static func load(_ source: any ModelSource, pooling: Pooling, in context: ModelContext) throws -> any EmbeddingModel {
+    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: context.device, progress: context.progress))
+    let description = try describe(&reader)
+    return try DecoderModel(description, &reader.loader, pooling: pooling, in: context)
   }
 }

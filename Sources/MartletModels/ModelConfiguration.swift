@@ -2,7 +2,7 @@
 
 import MartletCore
 
-/// The sizes that every decoder has, read from `<architecture>.…` keys and checked against each other.
+/// The sizes that every decoder and encoder has, read from `<architecture>.…` keys and checked against each other.
 public struct ModelConfiguration: Sendable, Hashable, Codable {
   /// `general.architecture`: the prefix of the keys.
   public var architecture: String
@@ -92,9 +92,12 @@ public struct ModelConfiguration: Sendable, Hashable, Codable {
     }
     headDim = try size("attention.key_length", default: max(hiddenSize / numHeads, 1))
     valueHeadDim = try size("attention.value_length", default: headDim)
-    normEpsilon = try source.float(key("attention.layer_norm_rms_epsilon"))
+    // Of LayerNorm it has another name.
+    let epsilon = try source.float(ifPresent: key("attention.layer_norm_epsilon"))
+    normEpsilon = try epsilon ?? source.float(key("attention.layer_norm_rms_epsilon"))
     guard normEpsilon >= 0 && normEpsilon < 1 else {
-      throw source.invalid(key("attention.layer_norm_rms_epsilon"), normEpsilon, "it must be within 0..<1")
+      throw source.invalid(
+        key(epsilon == nil ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"), normEpsilon, "it must be within 0..<1")
     }
     // GGUF's `vocab_size` is only said: what tokens there are, its tokenizer and the rows say.
     vocabularySize = try source.weight("token_embd.weight", rows: nil, columns: hiddenSize).rows

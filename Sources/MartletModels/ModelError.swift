@@ -19,6 +19,10 @@ public struct ModelError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let invalid = Code(rawValue: "invalid")
     /// A tensor that this build's formula of the architecture does not use: the result would be wrong without it.
     public static let unusedTensor = Code(rawValue: "unusedTensor")
+    /// A model that answers with vectors was asked for text.
+    public static let writesNoText = Code(rawValue: "writesNoText")
+    /// A model that cannot answer with vectors was asked for one.
+    public static let makesNoVectors = Code(rawValue: "makesNoVectors")
   }
 
   public let code: Code
@@ -60,6 +64,20 @@ extension ModelError {
   /// ``Code/invalid``, with the key as the file spells it.
   public static func invalid(key: String, value: String, reason: String) -> ModelError {
     ModelError(.invalid, "the file says \(key) = \(value): \(reason)", key: key)
+  }
+
+  /// ``Code/writesNoText``.
+  public static func writesNoText(architecture: String) -> ModelError {
+    ModelError(
+      .writesNoText,
+      "this model (\"\(architecture)\") looks to both sides of a token: it answers with vectors and writes no text, and its files do not say by which "
+        + "pooling; say one (mean, cls or last)")
+  }
+
+  /// ``Code/makesNoVectors``.
+  public static func makesNoVectors(architecture: String) -> ModelError {
+    ModelError(
+      .makesNoVectors, "models of the architecture \"\(architecture)\" write text, and this build makes no vectors of their states")
   }
 
   /// ``Code/unusedTensor``.

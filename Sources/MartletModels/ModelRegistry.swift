@@ -11,9 +11,8 @@ public struct ModelRegistry: Sendable {
 
   /// The house's own architectures.
   public static let builtIn = ModelRegistry([
-    Llama.self, DeepSeek2.self, Gemma2.self, Gemma3.self, Gemma4.self, Granite.self, Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self,
-    Qwen3MoE.self,
-    SmolLM3.self,
+    Llama.self, Bert.self, DeepSeek2.self, Gemma2.self, Gemma3.self, Gemma4.self, GemmaEmbedding.self, GptOss.self, Granite.self,
+    Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self, Qwen3MoE.self, SmolLM3.self,
   ])
 
   /// The names of all architectures.

@@ -30,6 +30,9 @@ public struct WeightLoader {
 
   public func has(_ name: String) -> Bool { byteCounts[name] != nil }
 
+  /// The first size of a tensor's shape; 0 without the tensor.
+  func rows(of name: String) -> Int { tensors.first { $0.name == name }?.shape.first ?? 0 }
+
   /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
   /// - Parameter whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
   public mutating func projection(
@@ -89,7 +92,7 @@ public struct WeightLoader {
   /// output's.
   ///
   /// They are two tensors of three dims, `attn_k_b` and `attn_v_b`; or one matrix `attn_kv_b` with each head's rows of keys, then of values, whose keys
-  /// must be turned: that is a copy.
+  /// are read transposed.
   mutating func latentHeads(_ prefix: String, _ mla: MLAParams, numHeads: Int) throws -> (
     keys: [any PreparedWeight], values: [any PreparedWeight]
   ) {
@@ -101,16 +104,18 @@ public struct WeightLoader {
       try note("\(prefix).attn_v_b.weight")
     } else {
       let name = "\(prefix).attn_kv_b.weight", rows = mla.qkNopeHeadDim + mla.vHeadDim
-      let heads = try source.weight(name, rows: numHeads * rows, columns: mla.kvLoraRank).split(into: numHeads)
-      keys = try heads.map { head in
-        guard let turned = head.prefix(mla.qkNopeHeadDim).transposed() else {
-          throw source.invalid(
-            name, head.format.rawValue,
-            "keys must be turned, which this build does with F32, F16 and BF16 only; convert the model anew, so that it has attn_k_b")
-        }
-        return turned
+      let all = try source.weight(name, rows: numHeads * rows, columns: mla.kvLoraRank)
+      let heads = (0..<numHeads).map { head -> (keys: Weight, values: Weight)? in
+        let first = head * rows, middle = first + mla.qkNopeHeadDim
+        guard let keys = all.rows(first..<middle)?.transposed(), let values = all.rows(middle..<first + rows) else { return nil }
+        return (keys, values)
       }
-      values = heads.map { $0.suffix(mla.vHeadDim) }
+      guard heads.allSatisfy({ $0 != nil }) else {
+        throw source.invalid(
+          name, all.format.rawValue, "its keys must be transposed, which blocks cannot be; convert the model anew, so that it has attn_k_b")
+      }
+      keys = heads.map { $0!.keys }
+      values = heads.map { $0!.values }
       try note(name)
     }
     return (try keys.map { try device.prepare([$0]) }, try values.map { try device.prepare([$0]) })
@@ -118,6 +123,11 @@ public struct WeightLoader {
 
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {
     RMSNorm(weight: try vector(name, count: count), epsilon: epsilon)
+  }
+
+  /// `<name>.weight` and `<name>.bias`.
+  public mutating func layerNorm(_ name: String, count: Int, epsilon: Float) throws -> LayerNorm {
+    LayerNorm(weight: try vector("\(name).weight", count: count), bias: try vector("\(name).bias", count: count), epsilon: epsilon)
   }
 
   public mutating func headNorm(_ name: String, count: Int, epsilon: Float) throws -> HeadNorm {

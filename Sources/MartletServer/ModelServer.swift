@@ -148,6 +148,14 @@ public final class ModelServer: Sendable {
       code: "model_not_found", param: "model")
   }
 
+  /// The same of a model that writes text.
+  /// - Throws: ``APIError`` 501 where it makes vectors.
+  func writer(named name: String?) throws -> LLM {
+    let llm = try model(named: name)
+    if llm.embeddingSize != nil { throw LLMError.writesNoText(model: modelName(llm)) }
+    return llm
+  }
+
   /// How long a client who was refused should wait: until half of what waits has begun, at the pace of late.
   func retryAfter(_ llm: LLM?) -> Int {
     guard let statistics = llm?.statistics, let step = statistics.stepTime.mean, statistics.steps > 0 else { return 1 }

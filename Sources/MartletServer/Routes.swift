@@ -43,14 +43,6 @@ extension ModelServer {
     throw APIError(
       .notFound, "there is no \(JSON.string(request.uri.path).shown); see /openapi.json for what there is", code: "unknown_url")
   }
-
-  private func embeddings(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let llm = try model()
-    throw APIError(
-      .notImplemented, "\(modelName(llm)) writes text and makes no embeddings, and no model does that here yet",
-      code: "not_supported",
-      headers: [.shouldRetry: "false"])
-  }
 }
 
 /// Answers what no route answers.

@@ -75,6 +75,7 @@ struct ByteLevelBPE: Tokenizer {
   var eosToken: Int32? { special.eos }
   var endTokens: Set<Int32> { special.ends }
   var addsBOS: Bool { special.addsBOS }
+  var textFrame: TextFrame { special.frame }
   var dropsLeadingSpace: Bool { false }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {

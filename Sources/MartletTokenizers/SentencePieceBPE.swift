@@ -48,6 +48,7 @@ struct SentencePieceBPE: Tokenizer {
   var eosToken: Int32? { special.eos }
   var endTokens: Set<Int32> { special.ends }
   var addsBOS: Bool { special.addsBOS }
+  var textFrame: TextFrame { special.frame }
   var dropsLeadingSpace: Bool { addsSpacePrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {

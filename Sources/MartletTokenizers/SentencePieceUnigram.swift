@@ -88,6 +88,7 @@ struct SentencePieceUnigram: Tokenizer {
   var eosToken: Int32? { special.eos }
   var endTokens: Set<Int32> { special.ends }
   var addsBOS: Bool { special.addsBOS }
+  var textFrame: TextFrame { special.frame }
   var dropsLeadingSpace: Bool { normalizer.addsDummyPrefix }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {

@@ -9,6 +9,8 @@ struct SpecialTokens: Sendable {
   let unknown: Int32?
   let ends: Set<Int32>
   let addsBOS: Bool
+  /// What is put around a text on its own.
+  let frame: TextFrame
 
   /// Tokens that end an answer under these names, whatever the file says of their ids and kinds: a chat model's file often names only one of
   /// them, and some call them text. The last line is of models whose answers have messages inside (gpt-oss, Solar), and of Gemma 4, where the answer
@@ -45,21 +47,26 @@ struct SpecialTokens: Sendable {
     eos = try token("eos")
     unknown = try token("unknown")
     ends = Self.ends([eos, try token("eot"), try token("eom")], vocabulary)
-    let asksForBOS: Bool?
-    do { asksForBOS = try file.bool(ifPresent: "tokenizer.ggml.add_bos_token") } catch { throw .format(error) }
+    let asksForBOS: Bool?, asksForEOS: Bool?
+    do {
+      asksForBOS = try file.bool(ifPresent: "tokenizer.ggml.add_bos_token")
+      asksForEOS = try file.bool(ifPresent: "tokenizer.ggml.add_eos_token")
+    } catch { throw .format(error) }
     if asksForBOS == true && bos == nil {
       throw .malformed(field: "tokenizer.ggml.add_bos_token", problem: "is true, but there is no tokenizer.ggml.bos_token_id")
     }
     addsBOS = asksForBOS ?? (addsBOSByDefault && bos != nil)
+    frame = TextFrame(before: addsBOS ? bos.map { [$0] } ?? [] : [], after: asksForEOS == true ? eos.map { [$0] } ?? [] : [])
   }
 
   /// - Parameter ends: Further tokens that end an answer, besides `eos` and those of known names.
-  init(bos: Int32?, eos: Int32?, unknown: Int32?, ends: [Int32], addsBOS: Bool, _ vocabulary: Vocabulary) {
+  init(bos: Int32?, eos: Int32?, unknown: Int32?, ends: [Int32], addsBOS: Bool, frame: TextFrame, _ vocabulary: Vocabulary) {
     self.bos = bos
     self.eos = eos
     self.unknown = unknown
     self.ends = Self.ends(ends + [eos], vocabulary)
     self.addsBOS = addsBOS
+    self.frame = frame
   }
 
   /// The tokens that the file names and those of known names, less those that other names show to be no ends here; llama.cpp has the same rules.

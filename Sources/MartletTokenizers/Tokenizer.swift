@@ -16,6 +16,8 @@ public protocol Tokenizer: Sendable {
   var endTokens: Set<Int32> { get }
   /// Whether the model wants `bosToken` before a prompt. ``encode(_:parsesSpecialTokens:)`` leaves that to the caller.
   var addsBOS: Bool { get }
+  /// What is put around a text that is read for itself, and not continued: by models whose answer is a vector.
+  var textFrame: TextFrame { get }
   /// Whether encoding puts a space before a text, so that decoding a whole text drops one (SentencePiece's "dummy prefix").
   var dropsLeadingSpace: Bool { get }
 
@@ -42,7 +44,21 @@ public protocol Tokenizer: Sendable {
   func appendBytes(of token: Int32, showsControlTokens: Bool, to bytes: inout [UInt8])
 }
 
+/// Tokens around a text on its own, such as BERT's `[CLS]` and `[SEP]`.
+public struct TextFrame: Sendable, Hashable {
+  public var before: [Int32]
+  public var after: [Int32]
+
+  public init(before: [Int32] = [], after: [Int32] = []) {
+    self.before = before
+    self.after = after
+  }
+}
+
 extension Tokenizer {
+  /// BOS, where the model wants it, and nothing behind.
+  public var textFrame: TextFrame { TextFrame(before: addsBOS ? bosToken.map { [$0] } ?? [] : []) }
+
   /// The tokens of a rendered conversation as a model is given them: after the one that begins a text, where the model wants that and the template
   /// has not written it.
   public func promptTokens(of text: MarkedText, specialTokensInContent: ChatOptions.SpecialTokensInContent = .text) -> [Int32] {
@@ -78,7 +94,7 @@ extension Tokenizer {
 
 /// The tokenizer that a model file describes.
 ///
-/// `tokenizer.ggml.model` chooses: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE, "t5" SentencePiece's unigram model.
+/// `tokenizer.ggml.model` chooses: "gpt2" is byte-level BPE, "llama" SentencePiece's BPE, "t5" SentencePiece's unigram model, "bert" WordPiece.
 public func makeTokenizer(from file: GGUFFile) throws(TokenizerError) -> any Tokenizer {
   let model: String
   do { model = try file.string("tokenizer.ggml.model") } catch { throw .format(error) }
@@ -86,6 +102,7 @@ public func makeTokenizer(from file: GGUFFile) throws(TokenizerError) -> any Tok
   case "gpt2": return try ByteLevelBPE(file)
   case "llama": return try SentencePieceBPE(file)
   case "t5": return try SentencePieceUnigram(file)
-  default: throw .unsupportedModel(model, supported: ["gpt2", "llama", "t5"])
+  case "bert": return try WordPieceTokenizer(file)
+  default: throw .unsupportedModel(model, supported: ["gpt2", "llama", "t5", "bert"])
   }
 }

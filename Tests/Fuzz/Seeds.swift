@@ -46,7 +46,7 @@ import MartletFormats
     var seeds: [(String, GGUFWriter)] = [
       ("metadata", everyKindOfMetadata()), ("sentencepiece", sentencePiece()), ("byte-level", byteLevel()),
     ]
-    for format in WeightFormat.allCases { seeds.append(("weight-\(format.rawValue)", weight(in: format))) }
+    for format in GGUFTensorType.readableFormats { seeds.append(("weight-\(format.rawValue)", weight(in: format))) }
     for architecture in TinyModel.Architecture.allCases {
       let model = TinyModel(architecture, seed: 1) { model in
         (model.numLayers, model.hiddenSize, model.feedForwardSize, model.numHeads, model.numKVHeads, model.headDim) = (1, 8, 8, 1, 1, 8)

@@ -124,7 +124,11 @@ static void true_norm(const float *x, const float *w, double epsilon, int32_t co
   for (int32_t i = 0; i < columns; i++) y[i] = (float)(x[i] / sqrt(squares / columns + epsilon) * w[i]);
 }
 
+enum { clamped_limit = 7 };
+static const float clamped_alpha = 1.702f;
+
 static double true_activation(double x, int32_t activation) {
+  if (activation == martlet_activation_clamped) return fmin(x, clamped_limit) / (1 + exp(-clamped_alpha * fmin(x, clamped_limit)));
   if (activation == martlet_activation_silu) return x / (1 + exp(-x));
   return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
 }
@@ -146,28 +150,35 @@ static void check_rms_norm(int32_t columns) {
   release(x), release(w), release(y), release(z);
 }
 
+// What an activation is multiplied by.
+static double true_factor(double up, int32_t activation) {
+  return activation == martlet_activation_clamped ? 1 + fmax(fmin(up, clamped_limit), -clamped_limit) : up;
+}
+
 static void check_gated_activation(int32_t width, int32_t activation) {
   enum { rows = 4 };
   float *x = random_floats(2 * rows * (size_t)width, 1);
   for (int32_t row = 0; row < rows; row++)
     for (int32_t i = 0; i < width; i++) x[2 * row * width + i] *= (float[]){0.1f, 3, 20, 100}[row];
   float *y = zeroed(rows * (size_t)width * 4), *z = zeroed(rows * (size_t)width * 4);
-  martlet_gated_activation_arguments a = {x, z, rows, width, 3, activation};
+  martlet_gated_activation_arguments a = {x, z, rows, width, 3, activation, clamped_alpha, clamped_limit};
   run(plain->tensor.gated_activation, &a, 2);
   a.output = y;
   run(tested->tensor.gated_activation, &a, 2);
   for (int32_t row = 0; row < rows; row++)
     compare(
-        named(activation == martlet_activation_silu ? "silu, %d columns, row %d" : "gelu, %d columns, row %d", width, row),
+        named(
+            activation == martlet_activation_silu ? "silu, %d columns, row %d"
+            : activation == martlet_activation_clamped ? "clamped, %d columns, row %d" : "gelu, %d columns, row %d", width, row),
         y + row * width, z + row * width, (size_t)width, 2e-6);
   for (int32_t row = 0; row < rows; row++) {
     const float *gate = x + 2 * row * width;
-    for (int32_t i = 0; i < width; i++) z[row * width + i] = (float)(true_activation(gate[i], activation) * gate[width + i]);
+    for (int32_t i = 0; i < width; i++) z[row * width + i] = (float)(true_activation(gate[i], activation) * true_factor(gate[width + i], activation));
     compare("  and float64", y + row * width, z + row * width, (size_t)width, 2e-6);
   }
   // The values of the first row, one by one.
   for (int32_t i = 0; i < width; i++) {
-    martlet_gated_activation_arguments alone = {(float[]){x[i], x[width + i]}, z + i, 1, 1, 1, activation};
+    martlet_gated_activation_arguments alone = {(float[]){x[i], x[width + i]}, z + i, 1, 1, 1, activation, clamped_alpha, clamped_limit};
     run(tested->tensor.gated_activation, &alone, 1);
   }
   same_bits("  each value alone", y, z, (size_t)width * 4);
@@ -180,8 +191,8 @@ static void check_limits(void) {
   float gate_up[2 * count] = {0, -0.0f, 1e-30f, -1e-30f, 30, -30, 88, -88, 100, -100, 1e20f, -1e20f, INFINITY, NAN, 3e38f, -3e38f};
   float y[count], z[count];
   for (int i = 0; i < count; i++) gate_up[count + i] = 1;
-  for (int32_t activation = 0; activation < 2; activation++) {
-    martlet_gated_activation_arguments a = {gate_up, z, 1, count, 1, activation};
+  for (int32_t activation = 0; activation < 3; activation++) {
+    martlet_gated_activation_arguments a = {gate_up, z, 1, count, 1, activation, clamped_alpha, clamped_limit};
     run(plain->tensor.gated_activation, &a, 1);
     a.output = y;
     run(tested->tensor.gated_activation, &a, 1);
@@ -204,6 +215,13 @@ static void check_add_and_gather(int32_t columns) {
   run(tested->tensor.add_row, &b, 2);
   for (size_t i = 0; i < count; i++) z[i] += x[i % (size_t)columns];
   same_bits(named("add_row, %d columns", columns, 0), y, z, count * 4);
+  const int32_t offsets[] = {0, 0, 1, 4, 4};  // the first and the last group are empty
+  float *w = random_floats(4 * (size_t)columns, 1);
+  martlet_add_group_rows_arguments d = {w, offsets, y, rows, columns, 3};
+  run(tested->tensor.add_group_rows, &d, 2);
+  for (size_t i = 0; i < count; i++) z[i] += w[(i < (size_t)columns ? 1 : 2) * (size_t)columns + i % (size_t)columns];
+  same_bits(named("add_group_rows, %d columns", columns, 0), y, z, count * 4);
+  release(w);
   const int32_t indices[rows] = {3, 0, 0, 2};
   martlet_gather_rows_arguments g = {x, indices, y, rows, columns, 3};
   run(tested->tensor.gather_rows, &g, 2);
@@ -241,13 +259,180 @@ static void check_scaling(int32_t columns) {
   release(x), release(y), release(z);
 }
 
+static double true_gelu(double x) { return x / 2 * erfc(-x / sqrt(2)); }
+
+static void check_encoder_kernels(int32_t columns) {
+  enum { rows = 5 };
+  size_t count = rows * (size_t)columns;
+  // A mean that is large beside the deviations.
+  float *x = random_floats(count, 1), *w = random_floats((size_t)columns, 1), *b = random_floats((size_t)columns, 1);
+  for (size_t i = 0; i < count; i++) x[i] += (float)(i / (size_t)columns);
+  float *y = zeroed(count * 4), *z = zeroed(count * 4);
+  martlet_layer_norm_arguments n = {x, w, b, y, rows, columns, 2, 1e-5f};
+  run(tested->tensor.layer_norm, &n, 3);
+  for (int32_t row = 0; row < rows; row++) {
+    const float *r = x + row * columns;
+    double mean = 0, variance = 0;
+    for (int32_t i = 0; i < columns; i++) mean += (double)r[i] / columns;
+    for (int32_t i = 0; i < columns; i++) variance += (r[i] - mean) * (r[i] - mean) / columns;
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = (float)((r[i] - mean) / sqrt(variance + 1e-5) * w[i] + b[i]);
+  }
+  compare(named("layer_norm, %d columns", columns, 0), y, z, count, 4e-6);
+  martlet_layer_norm_arguments alone = {x + 3 * (size_t)columns, w, b, z, 1, columns, 1, 1e-5f};
+  run(tested->tensor.layer_norm, &alone, 1);
+  same_bits("  a row alone", y + 3 * (size_t)columns, z, (size_t)columns * 4);
+
+  memcpy(y, x, count * 4);
+  martlet_add_chosen_rows_arguments c = {x, (const int32_t[rows]){4, 0, 0, 2, 3}, y, rows, columns, 2};
+  run(tested->tensor.add_chosen_rows, &c, 3);
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = x[row * columns + i] + x[c.indices[row] * columns + i];
+  same_bits(named("add_chosen_rows, %d columns", columns, 0), y, z, count * 4);
+
+  // Pieces of 1, 3 and 1 rows.
+  for (int32_t method = martlet_pooling_mean; method <= martlet_pooling_last; method++) {
+    martlet_pool_rows_arguments p = {x, (const int32_t[4]){0, 1, 4, 5}, y, 3, columns, 2, method};
+    run(tested->tensor.pool_rows, &p, 2);
+    for (int32_t piece = 0; piece < 3; piece++)
+      for (int32_t i = 0; i < columns; i++) {
+        int32_t first = p.starts[piece], end = p.starts[piece + 1], one = method == martlet_pooling_first ? first : end - 1;
+        double sum = 0;
+        for (int32_t row = first; row < end; row++) sum += (double)x[row * columns + i];
+        z[piece * columns + i] = method == martlet_pooling_mean ? (float)(sum / (end - first)) : x[one * columns + i];
+      }
+    same_bits(named("pool_rows %d, %d columns", method, columns), y, z, 3 * (size_t)columns * 4);
+  }
+
+  memcpy(y, x, count * 4);
+  memset(y + columns, 0, (size_t)columns * 4);
+  memcpy(z, y, count * 4);
+  martlet_unit_rows_arguments u = {y, rows, columns, 2};
+  run(tested->tensor.unit_rows, &u, 3);
+  for (int32_t row = 0; row < rows; row++) {
+    double squares = 0;
+    for (int32_t i = 0; i < columns; i++) squares += (double)z[row * columns + i] * z[row * columns + i];
+    for (int32_t i = 0; i < columns; i++) z[row * columns + i] = (float)(row == 1 ? 0 : z[row * columns + i] / sqrt(squares));
+  }
+  compare(named("unit_rows, %d columns", columns, 0), y, z, count, 1e-7);
+
+  const float scales[rows] = {0.01f, 1, 4, 12, 100};
+  for (int32_t row = 0; row < rows; row++) {
+    float *r = y + row * columns;
+    for (int32_t i = 0; i < columns; i++) r[i] = z[row * columns + i] = random_float(scales[row]);
+    martlet_gelu_arguments g = {r, row == 4 ? b : NULL, 1, columns, 1};
+    run(tested->tensor.gelu, &g, 1);
+    // The first value alone: with its bias, and in the first lane of a padded vector.
+    float first = z[row * columns];
+    martlet_gelu_arguments one = {&first, g.bias, 1, 1, 1};
+    run(tested->tensor.gelu, &one, 1);
+    same_bits("  the first value alone", r, &first, 4);
+    for (int32_t i = 0; i < columns; i++) {
+      double argument = row == 4 ? (double)(z[row * columns + i] + b[i]) : (double)z[row * columns + i];
+      double truth = true_gelu(argument);
+      // In units of the argument: what Φ is off by.
+      double off = argument == 0 ? fabs(r[i] - truth) : fabs((r[i] - truth) / argument);
+      if (!(off <= 4e-7)) printf("%-12s gelu(%.9g) is %.9g, not %.9g  WRONG\n", tested->name, argument, (double)r[i], truth), failures++;
+      // And below 0, where it is small, of the value itself.
+      if (argument < 0 && argument > -6 && !(fabs(r[i] - truth) <= 4e-6 * fabs(truth)))
+        printf("%-12s gelu(%.9g) is %.9g, not %.9g  WRONG\n", tested->name, argument, (double)r[i], truth), failures++;
+    }
+  }
+  release(x), release(w), release(b), release(y), release(z);
+}
+
+// The choice of experts, without any vectors and in float64. Groups of neighbours, of which the best count, by their best choice or their best two.
+static void true_route(const martlet_route_arguments *a, const float *outputs, int32_t *chosen, double *weights) {
+  double scores[martlet_most_experts], choice[martlet_most_experts], sum = 0, most = -INFINITY;
+  for (int32_t i = 0; i < a->experts; i++) most = fmax(most, outputs[i]);
+  for (int32_t i = 0; i < a->experts; i++) sum += exp(outputs[i] - most);
+  for (int32_t i = 0; i < a->experts; i++) {
+    scores[i] = a->scoring == martlet_expert_sigmoid ? 1 / (1 + exp(-(double)outputs[i])) : exp(outputs[i] - most) / sum;
+    choice[i] = scores[i] + (a->bias ? a->bias[i] : 0);
+  }
+  int32_t size = a->experts / a->groups;
+  double groups[martlet_most_experts];
+  for (int32_t g = 0; g < a->groups; g++) {
+    double best = -INFINITY, second = -INFINITY;
+    for (int32_t i = g * size; i < (g + 1) * size; i++) {
+      if (choice[i] > best) second = best, best = choice[i];
+      else if (choice[i] > second) second = choice[i];
+    }
+    groups[g] = a->sums_best_two ? best + second : best;
+  }
+  for (int32_t g = 0; g < a->groups; g++) {
+    int32_t better = 0;
+    for (int32_t other = 0; other < a->groups; other++) better += groups[other] > groups[g];
+    for (int32_t i = g * size; better >= a->used_groups && i < (g + 1) * size; i++) choice[i] = -INFINITY;
+  }
+  double total = 0;
+  for (int32_t n = 0; n < a->used; n++) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < a->experts; i++)
+      if (choice[i] > choice[best]) best = i;
+    chosen[n] = best, weights[n] = scores[best], total += scores[best], choice[best] = -INFINITY;
+  }
+  for (int32_t n = 0; n < a->used; n++) weights[n] *= a->scale / (a->normalizes ? total : 1);
+}
+
+static void check_route(void) {
+  enum { rows = 21, most_used = 8 };
+  static const struct { int32_t experts, used, scoring, normalizes, groups, used_groups, sums_best_two; float scale; } cases[] = {
+      {128, 8, martlet_expert_softmax, 1, 1, 1, 0, 1}, {60, 4, martlet_expert_softmax, 0, 1, 1, 0, 1},
+      {5, 5, martlet_expert_sigmoid, 1, 1, 1, 0, 2.5f}, {160, 6, martlet_expert_softmax, 0, 8, 3, 0, 16},
+      {264, 8, martlet_expert_sigmoid, 1, 8, 4, 1, 2.5f}, {17, 1, martlet_expert_softmax, 1, 1, 1, 0, 1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    int32_t experts = cases[i].experts, used = cases[i].used, sigmoid = cases[i].scoring == martlet_expert_sigmoid;
+    float *outputs = random_floats((size_t)(rows * experts), 3), *bias = random_floats((size_t)experts, 0.1f);
+    int32_t *chosen = zeroed((size_t)(rows * used) * 4), *expected = zeroed((size_t)(rows * used) * 4);
+    float *weights = zeroed((size_t)(rows * used) * 4), *true_weights = zeroed((size_t)(rows * used) * 4);
+    martlet_route_arguments a = {
+        outputs, sigmoid ? bias : NULL, chosen, weights, rows, experts, used, 4, cases[i].scoring, cases[i].normalizes, cases[i].groups,
+        cases[i].used_groups, cases[i].sums_best_two, cases[i].scale};
+    run(tested->tensor.route, &a, (rows + 3) / 4);
+    for (int32_t row = 0; row < rows; row++) {
+      double truth[most_used];
+      true_route(&a, outputs + row * experts, expected + row * used, truth);
+      for (int32_t n = 0; n < used; n++) true_weights[row * used + n] = (float)truth[n];
+    }
+    same_bits(named("route, %d of %d experts", used, experts), chosen, expected, (size_t)(rows * used) * 4);
+    compare("  what they count", weights, true_weights, (size_t)(rows * used), 1e-6);
+    release(outputs), release(bias), release(chosen), release(expected), release(weights), release(true_weights);
+  }
+}
+
+static void check_combine(int32_t columns) {
+  enum { rows = 5, used = 3 };
+  float *x = random_floats(rows * used * (size_t)columns, 1), *weights = random_floats(rows * used, 1);
+  float *y = zeroed(rows * (size_t)columns * 4), *z = zeroed(rows * (size_t)columns * 4);
+  int32_t places[rows * used];
+  for (int32_t i = 0; i < rows * used; i++) places[i] = i * 7 % (rows * used);
+  martlet_combine_arguments a = {x, places, weights, y, rows, columns, used, 2};
+  run(tested->tensor.combine, &a, 3);
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t i = 0; i < columns; i++) {
+      double sum = 0;
+      for (int32_t j = 0; j < used; j++) sum += (double)weights[row * used + j] * x[places[row * used + j] * columns + i];
+      z[row * columns + i] = (float)sum;
+    }
+  compare(named("combine, %d columns", columns, 0), y, z, rows * (size_t)columns, 3e-7);
+  martlet_combine_arguments alone = {x, places + 2 * used, weights + 2 * used, z, 1, columns, used, 1};
+  run(tested->tensor.combine, &alone, 1);
+  same_bits("  a row alone", y + 2 * (size_t)columns, z, (size_t)columns * 4);
+  release(x), release(weights), release(y), release(z);
+}
+
 static void check_tensor_kernels(void) {
+  check_route();
   for (size_t i = 0; i < sizeof row_lengths / sizeof row_lengths[0]; i++) {
     check_rms_norm(row_lengths[i]);
     check_gated_activation(row_lengths[i], martlet_activation_silu);
     check_gated_activation(row_lengths[i], martlet_activation_gelu_tanh);
+    check_gated_activation(row_lengths[i], martlet_activation_clamped);
     check_add_and_gather(row_lengths[i]);
     check_scaling(row_lengths[i]);
+    check_encoder_kernels(row_lengths[i]);
+    check_combine(row_lengths[i]);
   }
   check_limits();
 }
@@ -268,6 +453,7 @@ static const format_facts formats[] = {
     {"IQ4_NL", martlet_weight_iq4_nl, 32, 18, {0, -1}}, {"Q2_K", martlet_weight_q2_k, 256, 84, {80, 82}},
     {"Q3_K", martlet_weight_q3_k, 256, 110, {108, -1}}, {"Q5_K", martlet_weight_q5_k, 256, 176, {0, 2}},
     {"Q4_K", martlet_weight_q4_k, 256, 144, {0, 2}},   {"Q6_K", martlet_weight_q6_k, 256, 210, {208, -1}},
+    {"MXFP4", martlet_weight_mxfp4, 32, 17, {-1, -1}}, {"E4M3", martlet_weight_e4m3, 1, 1, {-1, -1}},
 };
 enum { format_count = sizeof formats / sizeof formats[0] };
 
@@ -285,6 +471,8 @@ static uint8_t *random_weight(const format_facts *facts, int32_t rows, int32_t c
     float value = random_float(0.1f);
     if (facts->format == martlet_weight_f32) memcpy(bytes, &value, 4);
     if (facts->format == martlet_weight_bf16) memcpy(bytes, (uint8_t *)&value + 2, 2);
+    if (facts->format == martlet_weight_mxfp4) bytes[0] = (uint8_t)(120 + random_bits() % 6);
+    if (facts->format == martlet_weight_e4m3 && (bytes[0] & 0x7F) == 0x7F) bytes[0] ^= 0x21;  // no NaN
   }
   return file;
 }
@@ -294,8 +482,10 @@ static martlet_product_part packed(
   int32_t groups = (rows + 15) / 16;
   int64_t group_bytes = martlet_packed_group_bytes(facts->format, columns);
   uint8_t *memory = zeroed((size_t)(group_bytes * groups));
-  martlet_pack_arguments a = {file, memory, (int64_t)columns / facts->block_size * facts->block_bytes, group_bytes, facts->format,
-      rows, columns, 2};
+  martlet_pack_arguments a = {
+      .file = file, .groups = memory, .row_bytes = (int64_t)columns / facts->block_size * facts->block_bytes,
+      .block_bytes = facts->block_bytes, .group_bytes = group_bytes, .format = facts->format, .rows = rows, .columns = columns,
+      .groups_per_task = 2};
   run(table->product.pack, &a, (groups + 1) / 2);
   return (martlet_product_part){memory, group_bytes, facts->format, rows, 0, 0};
 }
@@ -384,6 +574,128 @@ static void check_blocks_alone(const format_facts *facts, const uint8_t *file, c
   failures += !same;
   printf("%-12s %-44s %20s  %s\n", tested->name, "  each block alone", "bit for bit", same ? "ok" : "WRONG");
   release(row_values), release(values);
+}
+
+// The value of an e4m3 code.
+static double e4m3_value(int code) {
+  int exponent = code >> 3 & 15, fraction = code & 7;
+  double value = (code & 127) == 127 ? NAN : exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+  return code & 128 ? -value : value;
+}
+
+// Products of several matrices in one run, each with rows of its own: the bits of each alone. Rows are coded once and picked.
+static void check_grouped_products(void) {
+  enum { matrices = 4, rows = 37, columns = 352, inputs = 11, entries = 19, slabs = (columns + 255) / 256 };
+  static const int32_t counts[matrices] = {1, 0, 13, 5};
+  int32_t picked[entries];
+  for (int32_t i = 0; i < entries; i++) picked[i] = i * 5 % inputs;
+  for (int i = 0; i < format_count; i++) {
+    if (formats[i].block_size > 32) continue;
+    float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
+    for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);
+    martlet_input_slab *coded = zeroed(sizeof *coded * inputs * slabs), *slabs_of_entries = zeroed(sizeof *coded * entries * slabs);
+    martlet_code_inputs_arguments code = {x, coded, inputs, columns, 4};
+    run(tested->product.code_inputs, &code, 3);
+    martlet_pick_slabs_arguments pick = {coded, picked, slabs_of_entries, slabs, inputs, entries, 7};
+    run(tested->product.pick_slabs, &pick, 3);
+    float *y = zeroed(entries * rows * 4), *z = zeroed(entries * rows * 4);
+    martlet_product_part parts[matrices];
+    martlet_product_arguments products[matrices];
+    int32_t first_tasks[matrices], first = 0, count = 0, tasks = 0;
+    for (int32_t matrix = 0; matrix < matrices; matrix++) {
+      uint8_t *file = random_weight(&formats[i], rows, columns);
+      parts[matrix] = packed(tested, &formats[i], file, rows, columns);
+      release(file);
+      if (counts[matrix] == 0) continue;
+      first_tasks[count] = tasks;
+      products[count++] = (martlet_product_arguments){
+          parts + matrix, gathered + first * columns, slabs_of_entries + first, y + first * rows, 1, counts[matrix], columns, rows, entries, 3,
+          2, 6};
+      tasks += 2 * ((counts[matrix] + 5) / 6);
+      multiply(tested, parts + matrix, 1, rows, columns, gathered + first * columns, counts[matrix], 3, counts[matrix], z + first * rows);
+      first += counts[matrix];
+    }
+    martlet_grouped_product_arguments a = {products, first_tasks, count};
+    run_with_scratch(tested->product.grouped_product, &a, tasks);
+    char what[64];
+    snprintf(what, sizeof what, "grouped products, %s", formats[i].name);
+    same_bits(what, y, z, entries * rows * 4);
+    for (int32_t matrix = 0; matrix < matrices; matrix++) release((void *)parts[matrix].groups);
+    release(x), release(gathered), release(coded), release(slabs_of_entries), release(y), release(z);
+  }
+}
+
+// Matrices that do not lie row behind row: transposed and every other row, exponents apart, scales for parts of a matrix.
+static void check_packing_of_parts(void) {
+  enum { rows = 37, columns = 288, groups = (rows + 15) / 16 };
+  for (int i = 0; i < format_count; i++) {
+    const format_facts *facts = &formats[i];
+    if (facts->block_size > 1) continue;
+    int32_t bytes = facts->block_bytes;
+    uint8_t *file = random_weight(facts, rows, columns), *turned = zeroed((size_t)(2 * rows * columns * bytes));
+    for (int row = 0; row < rows; row++)
+      for (int k = 0; k < columns; k++) memcpy(turned + (k * 2 * rows + 2 * row + 1) * bytes, file + (row * columns + k) * bytes, (size_t)bytes);
+    martlet_product_part part = packed(tested, facts, file, rows, columns);
+    uint8_t *memory = zeroed((size_t)(groups * part.group_bytes));
+    martlet_pack_arguments a = {
+        .file = turned + bytes, .groups = memory, .row_bytes = 2 * bytes, .block_bytes = 2 * rows * bytes, .group_bytes = part.group_bytes,
+        .format = facts->format, .rows = rows, .columns = columns, .groups_per_task = 2};
+    run(tested->product.pack, &a, 2);
+    same_bits(named("every other row, transposed, format %d", facts->format, 0), memory, part.groups, (size_t)(groups * part.group_bytes));
+    release(file), release(turned), release(memory), release((void *)part.groups);
+  }
+
+  const format_facts *mxfp4 = &formats[format_count - 2], *e4m3 = &formats[format_count - 1];
+  enum { blocks = columns / 32 };
+  uint8_t *file = random_weight(mxfp4, rows, columns), *nibbles = zeroed(rows * blocks * 16), *exponents = zeroed(rows * blocks);
+  for (int block = 0; block < rows * blocks; block++) {
+    exponents[block] = file[block * 17];
+    for (int k = 0; k < 32; k++) {
+      int code = file[block * 17 + 1 + k % 16] >> (k / 16 * 4) & 15;
+      nibbles[block * 16 + k / 2] |= (uint8_t)(code << (k % 2 * 4));
+    }
+  }
+  martlet_product_part part = packed(tested, mxfp4, file, rows, columns);
+  uint8_t *memory = zeroed((size_t)(groups * part.group_bytes));
+  martlet_pack_arguments a = {
+      .file = nibbles, .groups = memory, .row_bytes = blocks * 16, .block_bytes = 16, .group_bytes = part.group_bytes,
+      .format = mxfp4->format, .rows = rows, .columns = columns, .groups_per_task = 1, .exponents = exponents, .exponent_row_bytes = blocks};
+  run(tested->product.pack, &a, groups);
+  same_bits("MXFP4 with its exponents apart", memory, part.groups, (size_t)(groups * part.group_bytes));
+  release(file), release(nibbles), release(exponents), release(memory), release((void *)part.groups);
+
+  // A scale for 16 rows and 128 columns, as for a part of 128 × 128 of a large matrix; for each row; for all.
+  file = random_weight(e4m3, rows, columns);
+  file[5 * columns + 200] = 0xFF;  // NaN, in the second run of row 5
+  float *scales = random_floats(rows * 3, 0.01f), *values = zeroed(rows * columns * 4), *expected = zeroed(rows * columns * 4);
+  int32_t all[rows];
+  for (int row = 0; row < rows; row++) all[row] = row;
+  static const int32_t rows_of_a_scale[] = {16, 1, rows}, scale_columns[] = {3, 1, 1};
+  for (int i = 0; i < 3; i++) {
+    int64_t group_bytes = martlet_packed_group_bytes(e4m3->format, columns);
+    memory = zeroed((size_t)(groups * group_bytes));
+    a = (martlet_pack_arguments){
+        .file = file, .groups = memory, .row_bytes = columns, .block_bytes = 1, .group_bytes = group_bytes, .format = e4m3->format,
+        .rows = rows, .columns = columns, .groups_per_task = 1, .scales = scales, .scale_columns = scale_columns[i],
+        .rows_of_a_scale = rows_of_a_scale[i], .columns_of_a_scale = 128};
+    run(tested->product.pack, &a, groups);
+    part = (martlet_product_part){memory, group_bytes, e4m3->format, rows, 0, 0};
+    martlet_embed_arguments e = {&part, all, values, 1, 1, rows, columns, rows};
+    run(tested->product.embed, &e, 1);
+    for (int row = 0; row < rows; row++)
+      for (int k = 0; k < columns; k++) {
+        float scale = scales[row / rows_of_a_scale[i] * scale_columns[i] + (scale_columns[i] == 1 ? 0 : k / 128)];
+        expected[row * columns + k] = (float)e4m3_value(file[row * columns + k]) * scale;
+        if (row == 5 && k / 128 == 1) expected[row * columns + k] = NAN;
+      }
+    for (int k = 0; k < columns; k++)  // all NaNs are equal
+      if (isnan(values[5 * columns + k]) && isnan(expected[5 * columns + k])) values[5 * columns + k] = expected[5 * columns + k] = 0;
+    same_bits(named("E4M3, a scale for %d rows, %d in one", rows_of_a_scale[i], scale_columns[i]), values, expected, rows * columns * 4);
+    part.rows = 5;  // those before the NaN
+    check_products_of(&part, &part, 1, 5, columns, "E4M3 with scales");
+    release(memory);
+  }
+  release(file), release(scales), release(values), release(expected);
 }
 
 static void check_products(void) {
@@ -482,13 +794,6 @@ static bool is_latent(const martlet_paged_kv *cache) { return cache->values_offs
 // The dims of a head that carry its position: all, or those behind the value.
 static int32_t first_turned(const martlet_paged_kv *cache) { return is_latent(cache) ? cache->value_head_dim : 0; }
 static int32_t turned_dims(const martlet_paged_kv *cache) { return cache->head_dim - first_turned(cache); }
-
-// The value of an e4m3 code.
-static double e4m3_value(int code) {
-  int exponent = code >> 3 & 15, fraction = code & 7;
-  double value = (code & 127) == 127 ? NAN : exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
-  return code & 128 ? -value : value;
-}
 
 // The nearest e4m3 value, by trying all; of two that are as near the one with an even code. Saturated.
 static double e4m3_nearest(double x) {
@@ -919,8 +1224,14 @@ static const martlet_kernel_table *table_named(const char *name) {
   return NULL;
 }
 
+static void check_all_products(void) {
+  check_products();
+  check_packing_of_parts();
+  check_grouped_products();
+}
+
 static const struct { const char *name; void (*check)(void); } sections[] = {
-    {"tensor", check_tensor_kernels}, {"product", check_products}, {"attention", check_attention}};
+    {"tensor", check_tensor_kernels}, {"product", check_all_products}, {"attention", check_attention}};
 enum { section_count = sizeof sections / sizeof *sections };
 
 static bool is_section(const char *name) {

@@ -18,7 +18,7 @@ struct PlanShape: Sendable, CustomTestStringConvertible {
   var testDescription: String { "\(heads)/\(kvHeads) heads, \(mask), \(workers) workers" }
 
   static let all: [PlanShape] = [(9, 3), (32, 8), (10, 2), (128, 1), (4, 4)].flatMap { heads, kvHeads in
-    [MaskView.causal, .slidingWindow(100), .slidingWindow(1000), .full, .custom(window: 300)].flatMap { mask in
+    [MaskView.causal, .slidingWindow(100), .slidingWindow(1000), .around(100), .around(1000), .full, .custom(window: 300)].flatMap { mask in
       [1, 2, 16].map { PlanShape(heads: heads, kvHeads: kvHeads, mask: mask, workers: $0) }
     }
   }
@@ -134,6 +134,7 @@ struct AttentionPlannerTests {
               switch shape.mask {
               case .causal: (0, position)
               case .slidingWindow(let window): (max(0, position - window + 1), position)
+              case .around(let window): (max(0, position - window + 1), min(position + window, keys) - 1)
               case .full: (0, keys - 1)
               case .custom(let window): (max(0, position - (window ?? keys) + 1), position)  // nobody in this batch has bits
               }

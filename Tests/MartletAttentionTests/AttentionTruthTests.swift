@@ -294,6 +294,36 @@ struct AttentionTruthTests {
     }
   }
 
+  @Test(
+    "a window on both sides shows the keys on both sides, over several chunks, with a cache and without one",
+    arguments: AttentionBackendRegistry.builtIn.names, [5, 64, 600])
+  func bidirectionalWindow(backend: String, window: Int) throws {
+    let visible = { (id: Int, query: Int, key: Int) in abs(query - key) < window }
+    let lengths = window == 600 ? [1: 1300, 2: 9] : [1: 140, 2: 9]
+    let step: [Piece] = lengths.keys.sorted().map { .context($0, lengths[$0]!) }
+    let example = TruthCase(name: "around", window: window)
+    for cached in [true, false] {
+      let bench = try AttentionRuntime(
+        backend, [example.spec(CPUDevice(threads: 1))], cache: cached ? KVCacheConfig(dataType: .f32, pageSize: .tokens(16)) : nil,
+        maxSequenceLength: 1344, maxTokens: 1344, workers: 3, masks: [.bidirectional])
+      bench.mask = .bidirectional
+      try bench.step(step)
+      for (id, length) in lengths {
+        let reference = ReferenceAttention(bench.layers[0].spec, maxSequenceLength: 1344) { visible(id, $0, $1) }
+        let keys = (0..<length).map { reference.keys(id: id, position: $0) }
+        let values = (0..<length).map { reference.values(id: id, position: $0) }
+        // All of a short text, and of a long one the places around which chunks and windows begin and end.
+        for position in 0..<length
+        where length < 200 || [0, 1, 511, 512, 599, 600, 601, 699, 700, 701, 1023, 1024, 1299].contains(position) {
+          let truth = reference.attend(id: id, position: position, keys: keys, values: values)
+          #expect(
+            distance(bench.outputs[0][id]![position], truth.output) < Self.tolerance,
+            "request \(id), position \(position), cached \(cached)")
+        }
+      }
+    }
+  }
+
   @Test("without a cache each sequence attends to itself alone", arguments: InputForm.allCases, AttentionBackendRegistry.builtIn.names)
   func noCache(form: InputForm, backend: String) throws {
     for kind in [PositionalEmbeddingParams.Kind.rope, .deferred] {

@@ -97,8 +97,11 @@ struct CascadePlanTests {
         let request = requests[Int(segment.request)]
         let firstPosition = request.keys - request.tokens
         #expect(
-          Int(task.endChunk) * 512 <= (planner.key.mask == .full ? request.keys : firstPosition + 1), "every row sees the whole chunk")
-        if case .slidingWindow(let window) = planner.key.mask { #expect(request.keys - window <= Int(task.firstChunk) * 512) }
+          Int(task.endChunk) * 512 <= seenEnd(planner.key.mask, firstPosition, request.keys), "every row sees the whole chunk")
+        switch planner.key.mask {
+        case .slidingWindow(let window), .around(let window): #expect(request.keys - window <= Int(task.firstChunk) * 512)
+        default: break
+        }
       }
       #expect(rows == task.rowCount && rows <= Int32(AttentionTask.maxRows))
     }
@@ -109,6 +112,7 @@ struct CascadePlanTests {
           let (first, last) =
             switch planner.key.mask {
             case .slidingWindow(let window): (max(0, position - window + 1), position)
+            case .around(let window): (max(0, position - window + 1), min(position + window, request.keys) - 1)
             case .full: (0, request.keys - 1)
             default: (0, position)
             }
@@ -161,7 +165,16 @@ struct CascadePlanTests {
     #expect(list.segmentCount == 0)
   }
 
-  @Test("keeps its coverage over random batches", arguments: [MaskView.causal, .slidingWindow(2500), .full], [1, 4])
+  /// Where the keys end that the row at a position sees.
+  private func seenEnd(_ mask: MaskView, _ position: Int, _ keys: Int) -> Int {
+    switch mask {
+    case .full: keys
+    case .around(let window): min(position + window, keys)
+    default: position + 1
+    }
+  }
+
+  @Test("keeps its coverage over random batches", arguments: [MaskView.causal, .slidingWindow(2500), .around(2500), .full], [1, 4])
   func randomBatches(mask: MaskView, workers: Int) throws {
     var random = SeededGenerator(seed: 7)
     for (heads, kvHeads) in [(8, 2), (6, 6), (48, 1), (100, 1)] {

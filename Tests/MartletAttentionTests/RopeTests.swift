@@ -64,6 +64,12 @@ struct RopeTests {
       return plain(pair) * (kept + (1 - kept) / 16)
     }
     #expect(abs(rope.magnitude - (0.1 * log(16) + 1)) < 1e-15)
+    // gpt-oss: the ramp begins and ends between pairs.
+    let first = 32 * log(4096 / (32 * 2 * Double.pi)) / log(10000), last = 32 * log(4096 / (2 * Double.pi)) / log(10000)
+    expect(RopeParams(dim: dim, scaling: .yarn(factor: 16, originalMaxPositions: 4096, truncates: false))) { pair in
+      let kept = 1 - min(1, max(0, (Double(pair) - first) / (last - first)))
+      return plain(pair) * (kept + (1 - kept) / 16)
+    }
     let deepSeek = RopeParams(
       dim: dim, scaling: .yarn(factor: 40, originalMaxPositions: 4096, mscale: 0.707, mscaleAllDim: 0.707))
     #expect(deepSeek.magnitude == 1)

@@ -36,7 +36,9 @@ struct AttentionCase: CustomTestStringConvertible, Sendable {
     var random = SeededGenerator(seed: 7)
     var groups = Deck([1, 3, 4, 8]), pages = Deck([4, 8, 16, 32, 64, 128]), cuts = Deck([false, true])
     var orders = Deck([PageOrder.packed, .packed, .nhd, .hnd, .crossed])
-    var masks = Deck([MaskView.causal, .slidingWindow(17), .slidingWindow(100), .full, .custom(window: nil), .custom(window: 50)])
+    var masks = Deck([
+      MaskView.causal, .slidingWindow(17), .slidingWindow(100), .full, .around(70), .custom(window: nil), .custom(window: 50),
+    ])
     var caps = Deck([nil, nil, Float(30), 2]), sinks = Deck([false, true]), ropes = Deck([0, 0, 0, 1, 2]),
       rounding = Deck([false, false, true])
     var rows = Deck([96, 24, 7])

@@ -354,6 +354,7 @@ final class AttentionScene {
     switch mask {
     case .causal: return 0..<max(position + 1, 0)
     case .slidingWindow(let window): return max(0, position - window + 1)..<max(position + 1, 0)
+    case .around(let window): return max(0, position - window + 1)..<min(position + window, count)
     case .full: return 0..<count
     case .custom(let window):
       if hasBits(request) { return 0..<count }

@@ -50,11 +50,12 @@ import Testing
     let n = 200, experts = routing.numExperts, used = routing.numUsed
     let outputs = random.floats(n * experts, scale: 3), bias = routing.scoring == .sigmoid ? random.floats(experts, scale: 0.1) : nil
     let plan = try ExpertPlan(maxRows: n, numExperts: experts, numUsed: used, on: device)
+    let load = try device.tensor([Int32](repeating: 100, count: experts), Shape(experts), .i32)
     device.tensorKernels.route(
       try device.tensor(outputs, Shape(n, experts)), bias: try bias.map { try device.tensor($0, Shape(experts)) }, routing: routing,
-      plan: plan,
-      on: queue)
+      plan: plan, load: load, on: queue)
     let chosen = plan.experts.integers, weights = plan.weights.floats, places = plan.places.integers
+    for expert in 0..<experts { #expect(load.integers[expert] == Int32(100 + chosen.count { $0 == Int32(expert) })) }
     for row in 0..<n {
       let expected = reference(Array(outputs[row * experts..<(row + 1) * experts]), bias, routing)
       #expect(Array(chosen[row * used..<(row + 1) * used]) == expected.experts)
@@ -78,12 +79,13 @@ import Testing
     let routing = ExpertRouting(numExperts: 6, numUsed: 3, normalizes: true)
     let plan = try ExpertPlan(maxRows: 2, numExperts: 6, numUsed: 3, on: device)
     device.tensorKernels.route(
-      try device.tensor([1, 2, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0], Shape(2, 6)), bias: nil, routing: routing, plan: plan, on: device.makeQueue())
+      try device.tensor([1, 2, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0], Shape(2, 6)), bias: nil, routing: routing, plan: plan, load: nil,
+      on: device.makeQueue())
     #expect(plan.experts.integers == [1, 3, 0, 0, 1, 2])
   }
 
   /// An expert's group is the product that the same rows have alone; so it does not matter who shares an expert, nor how many threads there are.
-  @Test(arguments: runnableInstructionSets, [WeightFormat.q4_K, .q8_0, .bf16])
+  @Test(arguments: runnableInstructionSets, [WeightFormat.q4_K, .mxfp4, .bf16, .e4m3])
   func `answer each row with the bits that it has alone`(instructionSet: String, format: WeightFormat) throws {
     var random = SeededGenerator(seed: 12)
     let experts = 7, used = 2, n = 90, rows = 40, columns = 256
@@ -98,11 +100,15 @@ import Testing
         try gate.withWeight { g in try up.withWeight { u in try device.prepare([g, u]) } }
       }
       let plan = try ExpertPlan(maxRows: n, numExperts: experts, numUsed: used, on: device)
-      kernels.route(try device.tensor(outputs, Shape(n, experts)), bias: nil, routing: routing, plan: plan, on: queue)
+      kernels.route(try device.tensor(outputs, Shape(n, experts)), bias: nil, routing: routing, plan: plan, load: nil, on: queue)
       let gathered = try device.makeTensor(Shape(n * used, columns), .f32),
         products = try device.makeTensor(Shape(n * used, 2 * rows), .f32)
       kernels.gatherRows(try device.tensor(inputs, Shape(n, columns)), rows: plan.rows, output: gathered, on: queue)
-      kernels.expertProduct(gathered, weights, plan: plan, output: products, on: queue)
+      kernels.expertProduct(gathered, isSorted: true, weights, plan: plan, output: products, on: queue)
+      // The same by rows, which are coded once and picked.
+      let picked = try device.makeTensor(Shape(n * used, 2 * rows), .f32)
+      kernels.expertProduct(try device.tensor(inputs, Shape(n, columns)), isSorted: false, weights, plan: plan, output: picked, on: queue)
+      #expect(picked.floats == products.floats)
       let sums = try device.makeTensor(Shape(n, 2 * rows), .f32)
       kernels.combineExperts(products, plan: plan, output: sums, on: queue)
       let found = products.floats, chosen = plan.experts.integers, places = plan.places.integers, share = plan.weights.floats,
@@ -121,11 +127,31 @@ import Testing
     }
   }
 
+  @Test(arguments: runnableInstructionSets) func `have biases of their own`(instructionSet: String) throws {
+    var random = SeededGenerator(seed: 13)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 3), queue = device.makeQueue(), experts = 5, used = 2, n = 40,
+      columns = 37
+    let routing = ExpertRouting(numExperts: experts, numUsed: used, normalizes: true)
+    let plan = try ExpertPlan(maxRows: n, numExperts: experts, numUsed: used, on: device)
+    device.tensorKernels.route(
+      try device.tensor(random.floats(n * experts), Shape(n, experts)), bias: nil, routing: routing, plan: plan, load: nil, on: queue)
+    let biases = random.floats(experts * columns), before = random.floats(n * used * columns)
+    let sums = try device.tensor(before, Shape(n * used, columns))
+    device.tensorKernels.addExpertRows(try device.tensor(biases, Shape(experts, columns)), plan: plan, to: sums, on: queue)
+    let after = sums.floats, chosen = plan.experts.integers, places = plan.places.integers
+    for (entry, expert) in chosen.enumerated() {
+      for i in 0..<columns {
+        let at = Int(places[entry]) * columns + i
+        #expect(after[at] == before[at] + biases[Int(expert) * columns + i])
+      }
+    }
+  }
+
   @Test func `of a step without rows compute nothing`() throws {
     let device = try CPUDevice(threads: 2), queue = device.makeQueue()
     let routing = ExpertRouting(numExperts: 4, numUsed: 2, normalizes: true)
     let plan = try ExpertPlan(maxRows: 3, numExperts: 4, numUsed: 2, on: device).prefix(0)
-    device.tensorKernels.route(try device.makeTensor(Shape(0, 4), .f32), bias: nil, routing: routing, plan: plan, on: queue)
+    device.tensorKernels.route(try device.makeTensor(Shape(0, 4), .f32), bias: nil, routing: routing, plan: plan, load: nil, on: queue)
     #expect(plan.offsets.integers == [0, 0, 0, 0, 0])
   }
 

@@ -62,7 +62,8 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     #expect(device.preparedByteCount(format, rows: 160, columns: 512) == byteCount, "what is announced is what is taken")
     let ratio = Double(byteCount) / Double(weight.bytes.count)
     // Twelve bytes of 6-bit scales become sixteen of 8 bits: 4 bytes more for 144 of Q4_K, 176 of Q5_K, 110 of Q3_K.
-    #expect(ratio <= (format == .q4_K || format == .q5_K ? 1.03 : format == .q3_K ? 1.04 : 1))
+    // Of e4m3, four bytes of scale for 128 codes.
+    #expect(ratio <= (format == .q4_K || format == .q5_K ? 1.03 : format == .q3_K || format == .e4m3 ? 1.04 : 1))
   }
 
   // MARK: Against float64
@@ -107,6 +108,7 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
         case .q3_K: [108]
         case .q6_K: [208]
         case .q4_1, .q5_1, .q4_K, .q5_K: [0, 2]
+        case .mxfp4: []
         default: [0]
         }
       for block in stride(from: 0, to: bytes.count, by: format.blockByteCount) {
@@ -114,6 +116,7 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
           bytes[block + offset] = UInt8(half & 0xFF)
           bytes[block + offset + 1] = UInt8(half >> 8)
         }
+        if format == .mxfp4 { bytes[block] = 127 }
       }
       let weight = TestWeight(format: format, rows: rows, columns: columns, bytes: bytes)
       for instructionSet in runnableInstructionSets {
@@ -205,11 +208,12 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     let columns = 512
     var random = SeededGenerator(seed: 8)
     let formats: [WeightFormat] = [
-      .q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32, .q2_K, .iq4_NL, .q5_K, .q3_K, .q5_1,
+      .q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32, .q2_K, .iq4_NL, .q5_K, .q3_K, .q5_1, .mxfp4, .e4m3,
     ]
     #expect(Set(formats) == Set(WeightFormat.allCases))
     let weights = formats.enumerated().map { index, format in
-      TestWeight.random(format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6][index], columns: columns, using: &random)
+      TestWeight.random(
+        format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6, 34, 19][index], columns: columns, using: &random)
     }
     let device = try CPUDevice(instructionSet: instructionSet, threads: 3)
     // The parts' memory may go after `prepare`: copies, so that reading them later would show.
@@ -236,6 +240,106 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
   private func prepare(_ weights: ArraySlice<TestWeight>, _ parts: [Weight] = [], on device: CPUDevice) throws -> any PreparedWeight {
     guard let first = weights.first else { return try device.prepare(parts) }
     return try first.withWeight { try prepare(weights.dropFirst(), parts + [$0], on: device) }
+  }
+
+  // MARK: Matrices that do not lie row behind row
+
+  /// Every other row, turned, as some files have the experts' gates and what goes up.
+  @Test(arguments: [WeightFormat.f32, .f16, .bf16, .e4m3]) func `a transposed matrix gives the bits of one that is not`(
+    format: WeightFormat
+  ) throws {
+    var random = SeededGenerator(seed: 20)
+    let device = try CPUDevice(threads: 2), rows = 37, columns = 300, size = format.blockByteCount
+    let weight = TestWeight.random(format, rows: rows, columns: columns, using: &random)
+    var turned = [UInt8](repeating: 0xFF, count: 2 * rows * columns * size)
+    for row in 0..<rows {
+      for column in 0..<columns {
+        for byte in 0..<size {
+          turned[(column * 2 * rows + 2 * row + 1) * size + byte] = weight.bytes[(row * columns + column) * size + byte]
+        }
+      }
+    }
+    let input = random.activations(7 * columns)
+    let prepared = try turned.withUnsafeBytes { bytes in
+      try device.prepare([
+        Weight(
+          name: "turned", format: format, rows: rows, columns: columns, bytes: UnsafeRawBufferPointer(rebasing: bytes.dropFirst(size)),
+          layout: Weight.Layout(rowStride: 2 * size, blockStride: 2 * rows * size), owner: nil)
+      ])
+    }
+    #expect(try device.product(input, prepared) == device.product(input, weight.prepared(on: device)))
+  }
+
+  @Test func `MXFP4 whose exponents lie apart gives the bits of GGUF's blocks`() throws {
+    var random = SeededGenerator(seed: 21)
+    let device = try CPUDevice(threads: 2), rows = 40, columns = 352, blocks = columns / 32
+    let weight = TestWeight.random(.mxfp4, rows: rows, columns: columns, using: &random)
+    var nibbles = [UInt8](repeating: 0, count: rows * columns / 2), exponents: [UInt8] = []
+    for block in 0..<rows * blocks {
+      exponents.append(weight.bytes[block * 17])
+      for k in 0..<32 {
+        let code = weight.bytes[block * 17 + 1 + k % 16] >> (k < 16 ? 0 : 4) & 15
+        nibbles[block * 16 + k / 2] |= code << (k % 2 * 4)
+      }
+    }
+    let input = random.activations(7 * columns)
+    let prepared = try nibbles.withUnsafeBytes { nibbles in
+      try exponents.withUnsafeBytes { exponents in
+        try device.prepare([
+          Weight(
+            name: "apart", format: .mxfp4, rows: rows, columns: columns, bytes: nibbles,
+            layout: Weight.Layout(rowStride: columns / 2, blockStride: 16), scales: .exponents(exponents, rowStride: blocks), owner: nil)
+        ])
+      }
+    }
+    #expect(try device.product(input, prepared) == device.product(input, weight.prepared(on: device)))
+  }
+
+  /// One for the matrix, one a row, and one for 128 × 128, of which 128 does not divide the sides.
+  @Test(arguments: runnableInstructionSets, [(1000, 1000), (1, 1000), (128, 128), (20, 256)])
+  func `scales of e4m3 multiply their part of the matrix`(instructionSet: String, part: (rows: Int, columns: Int)) throws {
+    var random = SeededGenerator(seed: 22)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), rows = 150, columns = 300
+    let weight = TestWeight.random(.e4m3, rows: rows, columns: columns, using: &random)
+    let across = (columns + part.columns - 1) / part.columns
+    let scales = random.floats((rows + part.rows - 1) / part.rows * across).map { 0.1 + abs($0) }
+    let prepared = try weight.bytes.withUnsafeBytes { bytes in
+      try device.prepare([
+        Weight(
+          name: "scaled", format: .e4m3, rows: rows, columns: columns, bytes: bytes,
+          layout: Weight.Layout(rowStride: columns, blockStride: 1), scales: .floats(scales, rows: part.rows, columns: part.columns),
+          owner: nil)
+      ])
+    }
+    let values = weight.bytes.indices.map { index in
+      Float(Float8E4M3(bitPattern: weight.bytes[index])) * scales[index / columns / part.rows * across + index % columns / part.columns]
+    }
+    #expect(try device.dequantised(prepared) == values)
+    let input = random.activations(9 * columns), result = try device.product(input, prepared)
+    var check = ProductCheck(format: .e4m3, fused: instructionSet.hasPrefix("avx"))
+    for token in 0..<9 {
+      for row in 0..<rows {
+        check.compare(
+          result[token * rows + row], input[token * columns..<(token + 1) * columns], values[row * columns..<(row + 1) * columns])
+      }
+    }
+    // Besides, each scale is multiplied into a sum instead of into its weights, which rounds once more for each.
+    #expect(check.worst <= 1.1, "\(check.worst) of what rounding explains")
+  }
+
+  /// NaN as a weight is NaN in its row's output, whatever it meets, and nowhere else.
+  @Test(arguments: runnableInstructionSets) func `a NaN of e4m3 spoils its row`(instructionSet: String) throws {
+    var random = SeededGenerator(seed: 23)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1), columns = 300
+    let clean = TestWeight.random(.e4m3, rows: 20, columns: columns, using: &random)
+    var bytes = clean.bytes
+    bytes[7 * columns + 299] = 0xFF
+    let weight = TestWeight(format: .e4m3, rows: 20, columns: columns, bytes: bytes)
+    for tokens in [1, 8] {
+      let input = [Float](repeating: 0, count: tokens * columns)
+      let result = try device.product(input, weight.prepared(on: device)), expected = try device.product(input, clean.prepared(on: device))
+      for index in result.indices { #expect(index % 20 == 7 ? result[index].isNaN : result[index] == expected[index]) }
+    }
   }
 
   // MARK: Refusals

@@ -118,6 +118,91 @@ private let rowLengths = [1, 15, 16, 17, 576, 640, 1000]
     #expect(output.floats == chosen.flatMap { b[Int($0) * columns..<(Int($0) + 1) * columns] })
   }
 
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `layerNorm agrees with float64, also where the mean is large beside the deviations`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 12)
+    let rows = 5, shape = Shape(rows, columns)
+    let x = random.floats(rows * columns).enumerated().map { $1 + Float($0 / columns) }
+    let w = random.floats(columns), b = random.floats(columns)
+    let input = try device.tensor(x, shape), output = try device.makeTensor(shape, .f32)
+    let weight = try device.tensor(w, Shape(columns)), bias = try device.tensor(b, Shape(columns))
+    device.tensorKernels.layerNorm(input, weight: weight, bias: bias, epsilon: 1e-5, output: output, on: queue)
+    let result = output.floats
+    for row in 0..<rows {
+      let values = x[row * columns..<(row + 1) * columns].map(Double.init)
+      let mean = values.reduce(0, +) / Double(columns)
+      let scale = 1 / (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(columns) + 1e-5).squareRoot()
+      for i in 0..<columns {
+        let expected = (values[i] - mean) * scale * Double(w[i]) + Double(b[i])
+        // The mean, of numbers up to 5, is off by some steps of itself; a deviation is at most 3 of the scale.
+        let allowed = 40 * roundoff * (5 * min(scale, 320) + 4)
+        #expect(abs(Double(result[row * columns + i]) - expected) <= allowed, "row \(row), column \(i)")
+      }
+    }
+    device.tensorKernels.layerNorm(input, weight: weight, bias: bias, epsilon: 1e-5, output: input, on: queue)
+    #expect(input.floats == result, "in place gives the same")
+  }
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `gelu by erf agrees with float64`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 13)
+    let x = (0..<5).flatMap { row in random.floats(columns, scale: [0.01, 1, 4, 12, 100][row]) }, b = random.floats(columns)
+    for bias in [nil, b] {
+      let values = try device.tensor(x, Shape(5, columns))
+      device.tensorKernels.gelu(values, bias: try bias.map { try device.tensor($0, Shape(columns)) }, on: queue)
+      for (index, value) in values.floats.enumerated() {
+        let argument = Double(x[index] + (bias?[index % columns] ?? 0)), expected = argument / 2 * erfc(-argument / 2.0.squareRoot())
+        // Φ is off by 1.8e-7, without fused operations by twice that.
+        #expect(abs(Double(value) - expected) <= 4e-7 * abs(argument), "\(argument)")
+      }
+    }
+    let limits = try device.tensor([0, -0.0, .nan, .infinity, -1e20, 3e38], Shape(1, 6))
+    device.tensorKernels.gelu(limits, bias: nil, on: queue)
+    let result = limits.floats
+    #expect(result[0] == 0 && result[1] == 0 && result[2].isNaN && result[3] == .infinity && result[4] == 0 && result[5] == 3e38)
+  }
+
+  @Test(arguments: runnableInstructionSets, rowLengths)
+  func `rows of a table are added, pieces are pooled, and rows get length 1`(instructionSet: String, columns: Int) throws {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), queue = device.makeQueue()
+    var random = SeededGenerator(seed: 14)
+    let x = random.floats(6 * columns), shape = Shape(6, columns)
+    let input = try device.tensor(x, shape), sum = try device.tensor(x, shape)
+    let chosen: [Int32] = [5, 0, 0, 3, 1, 2]
+    device.tensorKernels.addChosenRows(of: input, rows: try device.tensor(chosen, Shape(6), .i32), to: sum, on: queue)
+    var sums: [Float] = []
+    for (row, other) in chosen.enumerated() {
+      for i in 0..<columns { sums.append(x[row * columns + i] + x[Int(other) * columns + i]) }
+    }
+    #expect(sum.floats == sums)
+    let starts: [Int32] = [0, 1, 4, 6]
+    for method in RowPooling.allCases {
+      let output = try device.makeTensor(Shape(3, columns), .f32)
+      device.tensorKernels.poolRows(method, input, starts: try device.tensor(starts, Shape(4), .i32), output: output, on: queue)
+      for piece in 0..<3 {
+        let rows = Int(starts[piece])..<Int(starts[piece + 1])
+        for i in 0..<columns {
+          let values = rows.map { Double(x[$0 * columns + i]) }
+          let expected =
+            switch method {
+            case .mean: Float(values.reduce(0, +) / Double(values.count))
+            case .first: Float(values[0])
+            case .last: Float(values[values.count - 1])
+            }
+          #expect(output.floats[piece * columns + i] == expected, "\(method)")
+        }
+      }
+    }
+    let unit = try device.tensor(Array(x.prefix(columns)) + Array(repeating: 0, count: columns), Shape(2, columns))
+    device.tensorKernels.unitRows(unit, on: queue)
+    let length = x.prefix(columns).reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+    let expected: [Float] = x.prefix(columns).map { Float(Double($0) / length) } + [Float](repeating: 0, count: columns)
+    // The sum of squares in another order.
+    #expect(zip(unit.floats, expected).allSatisfy { abs($0 - $1) <= 2 * Float(roundoff) * abs($1) })
+  }
+
   /// One rounding in a fused product and sum, two without; a tanh is right to 1.1e-7 of 1 and is rounded twice more.
   @Test(arguments: runnableInstructionSets, rowLengths)
   func `scaled sums, scales, caps and factors agree with float64`(instructionSet: String, columns: Int) throws {

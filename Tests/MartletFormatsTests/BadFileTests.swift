@@ -285,13 +285,13 @@ private let badFiles: [BadFile] = [
     #expect(throws: GGUFError.wrongType(key: "text", found: "string", expected: "an array")) { try file.array("text") }
     #expect(throws: GGUFError.malformed(field: "metadata \"broken\"", problem: "is not valid UTF-8")) { try file.string("broken") }
 
-    let readable = WeightFormat.allCases.map(\.rawValue)
+    let readable = GGUFTensorType.readableFormats.map(\.rawValue)
     let unreadable = GGUFError.unreadableFormat(tensor: "odd", format: "IQ2_XS", readable: readable)
     #expect(throws: unreadable) { try file.weight("odd") }
     #expect(
       unreadable.description
         == "GGUF: tensor \"odd\" has format IQ2_XS, which this build cannot read "
-        + "(reads: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL)"
+        + "(reads: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, MXFP4)"
     )
     #expect(throws: GGUFError.unreadableFormat(tensor: "future", format: "type 999", readable: readable)) { try file.weight("future") }
     #expect(file.tensor("future")?.byteCount == nil)

@@ -124,7 +124,7 @@ import Testing
   }
 
   @Test func `the table of tensor types agrees with the weight formats`() throws {
-    for format in WeightFormat.allCases {
+    for format in GGUFTensorType.readableFormats {
       let type = GGUFTensorType(format)
       #expect(type.name == format.rawValue && type.weightFormat == format)
       // One row of one block: the file's size rule and the weight's must be the same.

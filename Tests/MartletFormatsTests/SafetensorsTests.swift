@@ -41,7 +41,7 @@ struct SafetensorsTests {
     }
     #expect(throws: CheckpointError.wrongShape(tensor: "a", found: [2], expected: "a matrix")) { try file.weight("a") }
     #expect(throws: CheckpointError.wrongShape(tensor: "a", found: [2], expected: "3 values")) { try file.floats("a", count: 3) }
-    let unreadable = CheckpointError.unreadableFormat(tensor: "codes", format: "F4", readable: ["F32", "F16", "BF16"])
+    let unreadable = CheckpointError.unreadableFormat(tensor: "codes", format: "F4", readable: ["F32", "F16", "BF16", "F8_E4M3"])
     #expect(throws: unreadable) { try file.weight("codes") }
     #expect(throws: unreadable) { try file.floats("codes") }
   }

@@ -3,6 +3,7 @@
 import Foundation
 import MartletAttention
 import MartletCPU
+import MartletCore
 import MartletFormats
 import MartletModels
 import MartletTestSupport
@@ -45,6 +46,48 @@ struct CheckpointTests {
   func converted(name: String, backend: String) throws {
     let checkpoint = try TinyCheckpoint(name)
     try expectLogits(checkpoint, name, GGUFCheckpoint(path: checkpoint.path + "/model.gguf"), backend)
+  }
+
+  /// Where a file has scales of the cache, keys and values of e4m3 are stored by them. Rounding in float32 takes a key to its other neighbour here and there,
+  /// which moves logits by a hundredth of what the scales do.
+  @Test(
+    "whose cache has scales gives the logits of keys and values that are stored by them", arguments: ["fp8-tensor", "fp8-static"], backends)
+  func cacheScales(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name)
+    let file = try SafetensorsFile(path: checkpoint.path + "/expected.safetensors")
+    func worst(_ found: [[Float]], _ expected: [Float]) -> Float { zip(found.joined(), expected).reduce(0) { max($0, abs($1.0 - $1.1)) } }
+    for (index, prompt) in checkpoint.prompts.enumerated() {
+      let expected = try file.floats("logits-kv.\(index)")
+      let found = try ModelHarness(source(checkpoint.path), backend: backend, dataType: .f8e4m3).logits(prompt)
+      let largest = expected.reduce(0) { max($0, abs($1)) }
+      #expect(worst(found, expected) < 1e-3 * largest, "\(worst(found, expected)) of \(largest)")
+      // Without the scales almost all keys fit, but with fewer bits.
+      let unscaled = try EditedCheckpoint(name)
+      try unscaled.editHeader("model.safetensors") { header in
+        for (name, tensor) in header where name.hasSuffix(".k_scale") || name.hasSuffix(".v_scale") {
+          header[name] = nil
+          header[name.replacing(".k_scale", with: ".q_scale").replacing(".v_scale", with: ".prob_scale")] = tensor
+        }
+      }
+      let other = try ModelHarness(source(unscaled.path), backend: backend, dataType: .f8e4m3).logits(prompt)
+      #expect(worst(other, expected) > 3e-3 * largest, "\(worst(other, expected)) of \(largest)")
+    }
+    let layers = try Llama.attentionLayers(of: source(checkpoint.path), on: CPUDevice(threads: 1))
+    let given = AttentionContext(
+      device: try CPUDevice(threads: 1), kvCache: nil, maxNumRequests: 1, maxNumTokens: 1,
+      quantConfig: QuantConfig(kvScales: KVScales(key: 2)))
+    #expect(given.quantConfig(of: layers[0]).kvScales == KVScales(key: 2), "what a person gives counts")
+  }
+
+  @Test("counts what its experts compute")
+  func expertLoads() throws {
+    for (name, layers, experts, used) in [("qwen3-moe-mixed", 1, 6, 3), ("gpt-oss", 2, 4, 2), ("llama", 0, 0, 0)] {
+      let checkpoint = try TinyCheckpoint(name), harness = try ModelHarness(source(checkpoint.path), backend: "TRTLLM")
+      for _ in 0..<2 { _ = try harness.logits(checkpoint.prompts[0], chunks: [3]) }
+      let loads = harness.model.expertLoads.map { Array($0.unsafeHostPointer(to: Int32.self)!) }
+      #expect(loads.map(\.count) == Array(repeating: experts, count: layers))
+      for load in loads { #expect(load.reduce(0, +) == Int32(2 * used * checkpoint.prompts[0].count) && load.contains { $0 > 0 }) }
+    }
   }
 
   @Test("continues prompts with the tokens with which Transformers does", arguments: TinyCheckpoint.names, backends)
@@ -143,7 +186,8 @@ struct CheckpointTests {
   /// `defaults.json` says what Transformers' classes make of a config.json that says nothing.
   @Test(
     "takes for settings that are missing what Transformers' class takes",
-    arguments: ModelRegistry.builtIn.architectures.flatMap { $0.checkpoints.filter { !$0.needsRopeSettings }.map(\.modelType) })
+    arguments: ModelRegistry.builtIn.architectures.flatMap { $0.checkpoints.filter { !$0.needsRopeSettings }.map(\.modelType) }
+      .filter { $0 != "bert" })  // has settings of its own: EmbeddingTests
   func defaults(modelType: String) throws {
     let all = try JSONValue(path: TinyCheckpoint.file("defaults.json"))
     for (what, extra) in [("", [:]), (" with windows", ["use_sliding_window": true])] as [(String, [String: Any])] {
@@ -465,7 +509,7 @@ struct CheckpointTests {
 
     checkpoint = try EditedCheckpoint("qwen3")
     try checkpoint.editHeader("model.safetensors") { $0[name]!["dtype"] = "I16" }
-    #expect(message(checkpoint).contains("\"\(name)\" has type I16, which this build cannot read (reads: F32, F16, BF16)"))
+    #expect(message(checkpoint).contains("\"\(name)\" has type I16, which this build cannot read (reads: F32, F16, BF16, F8_E4M3)"))
 
     checkpoint = try EditedCheckpoint("qwen3")
     try checkpoint.editHeader("model.safetensors") { header in
@@ -508,12 +552,32 @@ struct CheckpointTests {
     ("llama", "use_sliding_window", true, "this model type has no windows"), ("llama", "is_causal", false, "computes true only"),
     ("llama", "hidden_size", 64.5, "an integer is needed"), ("qwen3", "logit_scale", true, "logit_scale = true, which this build"),
     ("llama", "residual_multiplier", 0.5, "residual_multiplier = 0.5, which this build does not know"),
-    ("llama", "quantization_config", ["bits": 4], "take unquantised weights"),
+    ("llama", "quantization_config", ["bits": 4], "quantization_config.quant_method = none"),
+    ("llama", "quantization_config", ["quant_method": "gptq"], "take unquantised weights"),
+    ("llama", "quantization_config", ["quant_method": "fp8", "fmt": "e5m2"], "quantization_config.fmt = e5m2"),
+    (
+      "fp8-block", "quantization_config", ["quant_method": "fp8", "weight_block_size": [128, 64]] as [String: any Sendable],
+      "weight_block_size = [128, 64]: a block has rows, and a multiple of 128 columns"
+    ),
+    (
+      "fp8-block", "quantization_config", ["quant_method": "fp8", "weight_block_size": [64, 128]] as [String: any Sendable],
+      "weight_scale_inv\" has shape [2, 2] where one scale for a matrix of [132, 132], one for each row, or one for 64 × 128 values is needed"
+    ),
+    ("fp8-channel", "quantization_config", ["quant_method": "compressed-tensors", "format": "pack-quantized"], "format = pack-quantized"),
+    (
+      "fp8-channel", "quantization_config",
+      ["quant_method": "compressed-tensors", "config_groups": ["a": ["weights": ["num_bits": 4]]]] as [String: any Sendable],
+      "config_groups.a.weights.num_bits = 4"
+    ),
+    ("gpt-oss", "swiglu_limit", -7, "swiglu_limit = -7"), ("gpt-oss", "intermediate_size", 25, "gate_up_proj\" has shape [4, 40, 48] where [4, 40, 50] is needed"),
+    ("gpt-oss-mxfp4", "intermediate_size", 64, "gate_up_proj_blocks\" has shape [4, 192, 2, 16] where [4, 128, 2, 16] is needed"),
     ("qwen2", "use_mrope", true, "use_mrope = true: this build computes false only"),
     ("llama", "sliding_window", 8, "sliding_window = 8, which this build"),
     ("llama", "rope_parameters", ["rope_type": "spiral"], "rope_type = spiral"), ("llama", "rope_parameters", 4, "an object is needed"),
     ("llama", "rope_parameters", ["rope_type": "linear", "factor": -2.0] as [String: any Sendable], "the linear factor must be above 0"),
-    ("llama", "rope_parameters", ["rope_type": "yarn", "factor": 2.0, "truncate": false] as [String: any Sendable], "truncate = false"),
+    (
+      "llama", "rope_parameters", ["rope_type": "yarn", "factor": 2.0, "truncate": 2] as [String: any Sendable], "rope_parameters.truncate"
+    ),
     ("llama", "rope_parameters", ["rope_type": "llama3", "factor": 2.0] as [String: any Sendable], "no \"low_freq_factor\""),
     ("llama", "rope_parameters", ["rope_type": "default", "warp": 2.0] as [String: any Sendable], "rope_parameters.warp = 2"),
     ("llama", "rope_scaling", ["rope_type": "linear", "factor": 2.0] as [String: any Sendable], "says something else: keep one of them"),
@@ -521,7 +585,7 @@ struct CheckpointTests {
     ("llama", "rope_theta", "big", "a number within float32's range is needed"),
     ("llama", "rope_theta", 1e39, "rope_theta = 1e+39: a number within"),
     ("gemma3", "attn_logit_softcapping", 30.0, "attn_logit_softcapping = 30"),
-    ("gemma3", "use_bidirectional_attention", true, "computes false only"),
+    ("gemma3", "use_bidirectional_attention", true, "looks to both sides of a token: it answers with vectors"),
     ("gemma3", "layer_types", ["full_attention"], "num_hidden_layers is 3"),
     ("gemma3", "sliding_window", NSNull(), "no \"sliding_window\""),
     ("gemma3", "layer_types", ["full_attention", "chunked_attention", "full_attention"], "layer_types = chunked_attention"),

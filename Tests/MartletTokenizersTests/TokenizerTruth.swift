@@ -30,7 +30,7 @@ struct TokenizerTruth: Decodable {
   static let files = [
     "gpt2", "gpt2-prefix", "smollm", "llama3", "qwen2", "qwen35", "tekken", "gpt4o", "deepseek3", "llama2", "mistral", "gemma",
     "pieces-unknown",
-    "t5", "unigram-bytes",
+    "t5", "unigram-bytes", "bert", "bert-cased", "bert-accents",
   ]
 
   init() throws {
@@ -71,6 +71,32 @@ struct TokenizerTruth: Decodable {
     writer.add("tokenizer.ggml.tokens", strings: tokens.map(\.text))
     writer.add("tokenizer.ggml.token_type", int32s: tokens.map(\.kind))
     writer.add("tokenizer.ggml.merges", strings: merges)
+    return writer.bytes()
+  }
+
+  /// The GGUF file with the vocabulary of a recorded WordPiece `tokenizer.json`, as converters write it: "▁" before what begins a word, no "##".
+  static func wordPieceGGUF(_ name: String, lowercase: Bool, more: (inout GGUFWriter) -> Void = { _ in }) throws -> [UInt8] {
+    let json = try JSONValue(parsing: file(name))
+    var tokens: [(text: String, kind: Int32)] = []
+    for (key, value) in try #require(json["model"]?["vocab"]).members {
+      #expect(value.integer == tokens.count)
+      let text = try #require(key.string)
+      tokens.append((text.hasPrefix("##") ? String(text.dropFirst(2)) : "▁" + text, 1))
+    }
+    for added in try #require(json["added_tokens"]).elements {
+      let (id, text) = (try #require(added["id"]?.integer), try #require(added["content"]?.string))
+      if id >= tokens.count { tokens += [(text: "", kind: 5)].repeated(id + 1 - tokens.count) }
+      tokens[id] = (text, 3)
+    }
+    var writer = GGUFWriter()
+    writer.add("tokenizer.ggml.model", .string("bert"))
+    writer.add("tokenizer.ggml.tokens", strings: tokens.map(\.text))
+    writer.add("tokenizer.ggml.token_type", int32s: tokens.map(\.kind))
+    for (role, id) in [("bos", 2), ("eos", 3), ("unknown", 1), ("seperator", 3), ("padding", 0), ("mask", 4)] as [(String, UInt32)] {
+      writer.add("tokenizer.ggml.\(role)_token_id", .uint32(id))
+    }
+    if !lowercase { writer.add("tokenizer.ggml.normalizer.lowercase", .bool(false)) }
+    more(&writer)
     return writer.bytes()
   }
 

@@ -57,6 +57,58 @@ import Testing
     }
   }
 
+  @Test func `WordPiece in a GGUF file gives the ids of the tokenizers package`() throws {
+    let truth = try TokenizerTruth()
+    let tokenizer = try makeTokenizer(from: GGUFFile(bytes: TokenizerTruth.wordPieceGGUF("bert", lowercase: true)))
+    var compared = 0
+    for (text, ids) in zip(truth.texts, try #require(truth.ids["bert"])) {
+      // What the file does not tell of its added tokens: that two are looked for in any text.
+      if text.contains("<mask>") || text.contains("<tool>") { continue }
+      #expect(tokenizer.encode(text, parsesSpecialTokens: false) == ids, "\(text.debugDescription)")
+      compared += 1
+    }
+    #expect(compared > 45)
+    #expect(tokenizer.textFrame == TextFrame(before: [2], after: [3]))
+    #expect(tokenizer.decode(tokenizer.encode("the lazy fox", parsesSpecialTokens: false)) == "the lazy fox")
+    let cased = try makeTokenizer(from: GGUFFile(bytes: TokenizerTruth.wordPieceGGUF("bert-cased", lowercase: false)))
+    let words = try #require(truth.texts.firstIndex { $0.contains("ABCdef") })
+    #expect(try cased.encode(truth.texts[words], parsesSpecialTokens: false) == #require(truth.ids["bert-cased"])[words])
+    // Where the file says that nothing is put around a text, nothing is.
+    let bare = try makeTokenizer(
+      from: GGUFFile(
+        bytes: TokenizerTruth.wordPieceGGUF("bert", lowercase: true) {
+          $0.add("tokenizer.ggml.add_bos_token", .bool(false))
+          $0.add("tokenizer.ggml.add_eos_token", .bool(false))
+        }))
+    #expect(bare.textFrame == TextFrame())
+  }
+
+  @Test func `what is put around a text that is read for itself is what the template says`() throws {
+    #expect(try TokenizerTruth.tokenizer("bert").textFrame == TextFrame(before: [2], after: [3]))
+    #expect(try TokenizerTruth.tokenizer("llama3").textFrame == TextFrame(before: [0]))
+    #expect(try TokenizerTruth.tokenizer("gpt2").textFrame == TextFrame())
+    func frame(_ processor: String) throws -> TextFrame {
+      let text = try #require(String(decoding: TokenizerTruth.file("bert"), as: UTF8.self).replacingPostProcessor(by: processor))
+      return try makeTokenizer(tokenizerJSON: Array(text.utf8).span.bytes).textFrame
+    }
+    #expect(try frame(#"{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}"#) == TextFrame(before: [2], after: [3]))
+    // As Qwen3-Embedding has it: nothing before a text, its end behind it.
+    #expect(
+      try frame(
+        #"{"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"SpecialToken":{"id":"[SEP]"}}],"special_tokens":{"[SEP]":{"ids":[3]}}}]}"#
+      ) == TextFrame(after: [3]))
+    #expect(throws: TokenizerError.self) { try frame(#"{"type":"BertProcessing","sep":["[SEP]",3000],"cls":["[CLS]",2]}"#) }
+    #expect(throws: TokenizerError.self) { try frame(#"{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[SEP]"}}]}"#) }
+  }
+
+  @Test func `a word that is too long, or has a place where no piece fits, is one unknown token`() throws {
+    let tokenizer = try TokenizerTruth.tokenizer("bert")
+    func count(_ text: String) -> Int { tokenizer.encode(text, parsesSpecialTokens: false).count }
+    #expect(tokenizer.encode(String(repeating: "a", count: 31), parsesSpecialTokens: false) == [1])
+    #expect(count(String(repeating: "a", count: 30)) > 3)
+    #expect(tokenizer.encode("the\u{10348}", parsesSpecialTokens: false) == [1])
+  }
+
   @Test(arguments: ["default", "falcon", "bloom", "seed-coder", "bailingmoe"])
   func `words equal those of the published patterns`(name: String) throws {
     let truth = try TokenizerTruth()
@@ -114,4 +166,14 @@ import Testing
     #expect(try TokenizerTruth.tokenizer("llama2").dropsLeadingSpace)
     #expect(try !TokenizerTruth.tokenizer("gemma").dropsLeadingSpace)
   }
+}
+
+extension String {
+  /// The text of a `tokenizer.json` with another `post_processor`; nil where it has none.
+  fileprivate func replacingPostProcessor(by processor: String) -> String? {
+    guard let start = firstRange(of: #""post_processor":"#), let end = firstRange(of: #","decoder":"#) else { return nil }
+    return String(self[..<start.upperBound]) + processor + String(self[end.lowerBound...])
+  }
+
+  private func firstRange(of text: String) -> Range<Index>? { ranges(of: text).first }
 }

@@ -104,7 +104,7 @@ typedef struct martlet_attend_arguments {
   const float *sinks;           // [heads]: one more logit each; NULL for none
   const float *key_rope;        // [positions, key_rope_dim / 2, 2]: rotates keys as they are read; NULL where they are stored as they are
   int32_t heads;
-  int32_t window;  // how many keys a query sees, itself included; 0 for all
+  int32_t window;  // how many keys a query sees to a side, itself included; 0 for all
   int32_t key_rope_dim, key_rope_first;
   float scale;
   float soft_cap;  // 0 for none

@@ -26,7 +26,9 @@
 //   Q5_K    f16 d[16], dmin[16]   u8 s[16], u8 m[16], 5-bit codes               360      352
 //   Q6_K    f16 d[16]             i8 s[2][16], 6-bit codes                      420      420
 //   IQ4_NL                        f16 d[16], 4-bit places in its table          288      288
+//   MXFP4                         e8m0 d[16], 4-bit places in its table         272      272
 //   F32, F16, BF16: [inputs][16 rows] in the file's type
+//   E4M3: for every 128 inputs f32 d[16], then [inputs][16 rows] of codes
 //
 // Rows that fill up the last group are zero and are never written out.
 
@@ -42,6 +44,7 @@ typedef enum martlet_weight_format {
   martlet_weight_f32,
   martlet_weight_f16,
   martlet_weight_bf16,
+  martlet_weight_e4m3,
   martlet_weight_q4_0,
   martlet_weight_q4_1,
   martlet_weight_q5_0,
@@ -53,12 +56,14 @@ typedef enum martlet_weight_format {
   martlet_weight_q5_k,
   martlet_weight_q6_k,
   martlet_weight_iq4_nl,
+  martlet_weight_mxfp4,
 } martlet_weight_format;
 
 enum {
   martlet_product_lanes = 16,   // rows of a group
   martlet_product_block = 32,   // inputs of a block
   martlet_product_slab = 256,   // inputs that share one scale when they are coded, and one partial sum
+  martlet_scaled_run = 128,     // inputs of E4M3 that share a scale
 };
 
 // 256 inputs of one token (fewer in a row's last slab) as 16-bit integers: input k is about scale · codes[k].
@@ -77,6 +82,14 @@ typedef struct martlet_code_inputs_arguments {
   int32_t rows, columns, rows_per_task;
 } martlet_code_inputs_arguments;
 
+// output[s, i] = slabs[s, indices[i]]: rows that were coded once, as often as they are multiplied.
+typedef struct martlet_pick_slabs_arguments {
+  const martlet_input_slab *slabs;  // [slabs of a row, rows]
+  const int32_t *indices;           // [count]
+  martlet_input_slab *output;       // [slabs of a row, count]
+  int32_t slab_count, rows, count, count_per_task;
+} martlet_pick_slabs_arguments;
+
 // One weight among those that a product stacks by rows.
 typedef struct martlet_product_part {
   const uint8_t *groups;  // packed
@@ -92,7 +105,7 @@ typedef struct martlet_product_part {
 // Scratch: martlet_product_scratch_bytes(groups_per_task, tokens_per_task).
 typedef struct martlet_product_arguments {
   const martlet_product_part *parts;
-  const float *input;                // [tokens, columns]; read by F32, F16 and BF16
+  const float *input;                // [tokens, columns]; read by F32, F16, BF16 and E4M3
   const martlet_input_slab *slabs;   // [slabs of a row, slab_stride], the first `tokens` of each; read by the integer formats
   float *output;                     // [tokens, rows]
   int32_t part_count, tokens, columns, rows;
@@ -117,16 +130,24 @@ typedef struct martlet_embed_arguments {
 } martlet_embed_arguments;
 
 // Packs `groups_per_task` groups of a weight into zeroed memory.
+//
+// A row is as in GGUF, its blocks (of formats without blocks: its values) `block_bytes` apart. MXFP4 may have its exponents apart: a block is then 16
+// bytes, in each the nibbles of two neighbours, the low one first.
 typedef struct martlet_pack_arguments {
-  const uint8_t *file;  // [rows] rows as in GGUF
+  const uint8_t *file;
   uint8_t *groups;
-  int64_t row_bytes, group_bytes;
+  int64_t row_bytes, block_bytes, group_bytes;
   int32_t format, rows, columns, groups_per_task;
+  const uint8_t *exponents;      // MXFP4: [rows, columns / 32], rows `exponent_row_bytes` apart; NULL where each block has its own
+  int64_t exponent_row_bytes;
+  const float *scales;           // E4M3: [_, scale_columns], one for rows_of_a_scale × columns_of_a_scale values; NULL: all 1
+  int32_t scale_columns, rows_of_a_scale;
+  int32_t columns_of_a_scale;    // a multiple of martlet_scaled_run, unless scale_columns is 1
 } martlet_pack_arguments;
 
 typedef struct martlet_product_kernels {
   int32_t rows_of_a_tile;  // tokens_per_task is best a multiple of it
-  martlet_task_function pack, code_inputs, product, grouped_product, embed;
+  martlet_task_function pack, code_inputs, pick_slabs, product, grouped_product, embed;
 } martlet_product_kernels;
 
 // Bytes of one packed group of 16 rows.
@@ -136,8 +157,10 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
     case martlet_weight_f32: return (int64_t)columns * 64;
     case martlet_weight_f16:
     case martlet_weight_bf16: return (int64_t)columns * 32;
+    case martlet_weight_e4m3: return (int64_t)columns * 16 + (columns + martlet_scaled_run - 1) / martlet_scaled_run * 64;
     case martlet_weight_q4_0:
     case martlet_weight_iq4_nl: return blocks * 288;
+    case martlet_weight_mxfp4: return blocks * 272;
     case martlet_weight_q4_1: return blocks * 320;
     case martlet_weight_q5_0: return blocks * 352;
     case martlet_weight_q5_1: return blocks * 384;

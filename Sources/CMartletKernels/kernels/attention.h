@@ -705,6 +705,8 @@ MARTLET_INLINE void prepare_rows(const attend_view *view, int32_t request, int32
   for (int32_t i = 0; i < count; i++, row++) {
     int32_t position = key_count - queries + token;
     int32_t first = a->window > 0 && !view->bits ? position - a->window + 1 : 0, end = a->causal && !view->bits ? position + 1 : key_count;
+    // A window on both sides; the difference does not overflow where the sum could.
+    if (!a->causal && a->window > 0 && !view->bits && key_count - position > a->window) end = position + a->window;
     scratch->is_short[row] = sees_few(view, token, first, end);
     scratch->row_index[row] = (a->query_indptr[request] + token) * a->heads + view->task->kv_head * group + head;
     scratch->key_end[row] = end > 0 ? end : 0;

@@ -10,7 +10,8 @@
 //       if the format has minimums:                  p = fma(minimum, float(Σ input code), p)
 //     y = fma(input scale, p, y)
 //
-// The sums Σ are integers below 2³¹ (32 · 128 · 32767 < 2²⁷), exact in any order. Floats: p = fma(w, x, p) over k, then y = y + p.
+// The sums Σ are integers below 2³¹ (32 · 128 · 32767 < 2²⁷), exact in any order. Floats: p = fma(w, x, p) over k, then y = y + p; E4M3: the same over
+// the inputs that share a scale, then y = fma(scale, p, y).
 //
 // Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
 // (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
@@ -144,24 +145,35 @@ MARTLET_INLINE f32x16 load_floats(int format, const uint8_t *group, int32_t k) {
   switch (format) {
     case martlet_weight_f16: return f32x16_load_f16(group + (int64_t)k * 32);
     case martlet_weight_bf16: return f32x16_load_bf16(group + (int64_t)k * 32);
+    case martlet_weight_e4m3: return f32x16_load_e4m3(group + (int64_t)k * 16);
     default: return f32x16_load(group + (int64_t)k * 64);
   }
 }
+
+// Inputs that share a partial sum.
+MARTLET_INLINE int32_t run_of_floats(int format) { return format == martlet_weight_e4m3 ? martlet_scaled_run : martlet_product_slab; }
+
+// What multiplies the sums of a run, and its bytes before the first input.
+MARTLET_INLINE int run_header_bytes(int format) { return format == martlet_weight_e4m3 ? 64 : 0; }
+MARTLET_INLINE f32x16 run_scale(int format, const uint8_t *run) { return format == martlet_weight_e4m3 ? f32x16_load(run) : f32x16_set(1); }
 
 MARTLET_INLINE void few_floats(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, float *output,
                                int32_t lanes) {
   f32x16 y[MARTLET_FEW_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
   const float *in = a->input + (int64_t)token * a->columns;
-  for (int32_t start = 0; start < a->columns; start += martlet_product_slab) {
-    int32_t end = a->columns - start < martlet_product_slab ? a->columns : start + martlet_product_slab;
-    f32x16 p[MARTLET_FEW_ROWS];
+  const uint8_t *run = group;
+  for (int32_t start = 0; start < a->columns; start += run_of_floats(format)) {
+    int32_t count = a->columns - start < run_of_floats(format) ? a->columns - start : run_of_floats(format);
+    f32x16 p[MARTLET_FEW_ROWS], scale = run_scale(format, run);
     MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
-    for (int32_t k = start; k < end; k++) {
-      f32x16 w = load_floats(format, group, k);
-      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(w, f32x16_set(in[(int64_t)r * a->columns + k]), p[r]);
+    for (int32_t k = 0; k < count; k++) {
+      f32x16 w = load_floats(format, run + run_header_bytes(format), k);
+      MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(w, f32x16_set(in[(int64_t)r * a->columns + start + k]), p[r]);
     }
-    MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = y[r] + p[r];
+    // With a scale of 1 this is the sum, rounded once.
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_fma(scale, p[r], y[r]);
+    run += martlet_packed_group_bytes(format, count);
   }
   MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
 }
@@ -174,7 +186,7 @@ MARTLET_INLINE void few(int format, const martlet_product_arguments *a, const ma
     int32_t lanes = part->rows - group * 16;
 #define MARTLET_FEW_CODED(rows) few_coded(format, rows, a, packed, token, output, lanes)
 #define MARTLET_FEW_FLOATS(rows) few_floats(format, rows, a, packed, token, output, lanes)
-    if (format <= martlet_weight_bf16) {
+    if (is_float(format)) {
       MARTLET_FEW_SWITCH(count, MARTLET_FEW_FLOATS)
     } else {
       MARTLET_FEW_SWITCH(count, MARTLET_FEW_CODED)
@@ -242,18 +254,18 @@ MARTLET_TILE_LOOP(tiles_with_two_scales, 2, 0)
 MARTLET_TILE_LOOP(tiles_with_two_of_both, 2, 1)
 
 // The same with floats; `w` is [count][16], `in` the first token's inputs.
-MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const float *in, int32_t columns, float *y) {
+MARTLET_INLINE void tile_floats(int rows, const float *w, int32_t count, const float *scales, const float *in, int32_t columns, float *y) {
   f32x16 p[MARTLET_PRODUCT_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_set(0);
   for (int32_t k = 0; k < count; k++) {
     f32x16 weights = f32x16_load(w + k * 16);
     MARTLET_UNROLL for (int r = 0; r < rows; r++) p[r] = f32x16_fma(weights, f32x16_set(in[(int64_t)r * columns + k]), p[r]);
   }
-  MARTLET_UNROLL for (int r = 0; r < rows; r++) f32x16_store(y + r * 16, f32x16_load(y + r * 16) + p[r]);
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) f32x16_store(y + r * 16, f32x16_fma(f32x16_load(scales), p[r], f32x16_load(y + r * 16)));
 }
 
-static void tiles_of_floats(const float *w, int32_t inputs, const float *in, int32_t columns, int32_t count, float *y) {
-#define MARTLET_FLOATS_TILE(rows) tile_floats(rows, w, inputs, in + (int64_t)t * columns, columns, y + t * 16)
+static void tiles_of_floats(const float *w, int32_t inputs, const float *scales, const float *in, int32_t columns, int32_t count, float *y) {
+#define MARTLET_FLOATS_TILE(rows) tile_floats(rows, w, inputs, scales, in + (int64_t)t * columns, columns, y + t * 16)
   for (int32_t t = 0; t < count; t += MARTLET_PRODUCT_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
 }
 
@@ -269,13 +281,20 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
     for (int32_t group = first; group < end; group++) {
       const uint8_t *slab = part->groups + group * part->group_bytes + offset;
       float *y = sums + (int64_t)(group - first) * count * 16;
-      if (format <= martlet_weight_bf16) {
-        const float *w = (const float *)slab;
-        if (format != martlet_weight_f32) {
-          for (int32_t k = 0; k < inputs; k++) f32x16_store((float *)unpacked + k * 16, load_floats(format, slab, k));
-          w = unpacked;
+      if (is_float(format)) {
+        for (int32_t run = 0; run < inputs; run += run_of_floats(format)) {
+          int32_t length = inputs - run < run_of_floats(format) ? inputs - run : run_of_floats(format);
+          float scales[16];
+          f32x16_store(scales, run_scale(format, slab));
+          const float *w = (const float *)slab;
+          if (format != martlet_weight_f32) {
+            for (int32_t k = 0; k < length; k++)
+              f32x16_store((float *)unpacked + k * 16, load_floats(format, slab + run_header_bytes(format), k));
+            w = unpacked;
+          }
+          tiles_of_floats(w, length, scales, a->input + (int64_t)token * a->columns + start + run, a->columns, count, y);
+          slab += martlet_packed_group_bytes(format, length);
         }
-        tiles_of_floats(w, inputs, a->input + (int64_t)token * a->columns + start, a->columns, count, y);
       } else {
         unpack_slab(format, slab, inputs / 32, unpacked);
         const martlet_input_slab *in = a->slabs + (int64_t)index * a->slab_stride + token;

@@ -102,8 +102,11 @@ MARTLET_INLINE f32x16 f32x16_load_i8(const uint8_t *p) {
 
 // CALL(format) once for every format, with the last part of its name.
 #define MARTLET_EACH_FORMAT(CALL) \
-  CALL(f32) CALL(f16) CALL(bf16) CALL(q4_0) CALL(q4_1) CALL(q5_0) CALL(q5_1) CALL(q8_0) CALL(q2_k) CALL(q3_k) CALL(q4_k) CALL(q5_k) \
-  CALL(q6_k) CALL(iq4_nl)
+  CALL(f32) CALL(f16) CALL(bf16) CALL(e4m3) CALL(q4_0) CALL(q4_1) CALL(q5_0) CALL(q5_1) CALL(q8_0) CALL(q2_k) CALL(q3_k) CALL(q4_k) \
+  CALL(q5_k) CALL(q6_k) CALL(iq4_nl) CALL(mxfp4)
+
+// Whether values are floats, which are multiplied by the inputs as they are; codes are multiplied by coded inputs.
+MARTLET_INLINE bool is_float(int format) { return format <= martlet_weight_e4m3; }
 
 // Whether 8 blocks share halves that scale the scales of each.
 MARTLET_INLINE bool has_slab_scales(int format) { return format >= martlet_weight_q2_k && format <= martlet_weight_q6_k; }
@@ -128,7 +131,9 @@ MARTLET_INLINE int scale_count(int format) {
 MARTLET_INLINE int slab_header_bytes(int format) { return !has_slab_scales(format) ? 0 : has_minimum(format) ? 64 : 32; }
 
 // Bytes of a block before its codes.
-MARTLET_INLINE int block_header_bytes(int format) { return has_minimum(format) && !has_slab_scales(format) ? 64 : 32; }
+MARTLET_INLINE int block_header_bytes(int format) {
+  return format == martlet_weight_mxfp4 ? 16 : has_minimum(format) && !has_slab_scales(format) ? 64 : 32;
+}
 
 MARTLET_INLINE int code_bits(int format) {
   switch (format) {
@@ -151,7 +156,8 @@ MARTLET_INLINE int code_offset_bits(int format) {
   switch (format) {
     case martlet_weight_q3_k: return 2;
     case martlet_weight_q4_0: return 3;
-    case martlet_weight_q5_0: return 4;
+    case martlet_weight_q5_0:
+    case martlet_weight_mxfp4: return 4;
     case martlet_weight_q6_k: return 5;
     case martlet_weight_q8_0:
     case martlet_weight_iq4_nl: return 7;
@@ -159,6 +165,33 @@ MARTLET_INLINE int code_offset_bits(int format) {
   }
 }
 MARTLET_INLINE int code_offset(int format) { return code_offset_bits(format) < 0 ? 0 : 1 << code_offset_bits(format); }
+
+// Half of the powers of two that 16 exponents of e8m0 say: 2^(e − 128), because MXFP4's table has its values doubled. Exact, the last two subnormal.
+MARTLET_INLINE f32x16 f32x16_load_half_e8m0(const uint8_t *p) {
+  u32x16 e = __builtin_convertvector(u8x16_load(p), u32x16);
+  return f32x16_from_bits(e < 2u ? (u32x16)(0x200000u) << e : (e - 1u) << 23);
+}
+
+// 2⁻⁸ of 16 e4m3, which is what their bits say as halves: sign, then the exponent with one bit more and another bias, subnormals too. Exact. There is
+// no NaN among them.
+MARTLET_INLINE f32x16 f32x16_load_e4m3(const uint8_t *p) {
+#if MARTLET_AVX512
+  __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+  return (f32x16)_mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16((short)0xBF80)));
+#elif MARTLET_AVX2
+  __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+  __m256i halves = _mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16((short)0xBF80));
+  __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(halves)), high = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  u16x16 halves = ((u16x16)__builtin_convertvector((i8x16)u8x16_load(p), i16x16) << 7) & (u16x16)(0xBF80);
+#if MARTLET_NEON
+  return __builtin_convertvector((f16x16)halves, f32x16);
+#else
+  return f16_widen(__builtin_convertvector(halves, u32x16));
+#endif
+#endif
+}
 
 typedef struct block_scales {
   f32x16 scale[2], minimum[2];
@@ -190,6 +223,7 @@ MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const u
       s.scale[0] = f32x16_load_f16(slab) * f32x16_load_i8(block);
       s.scale[1] = f32x16_load_f16(slab) * f32x16_load_i8(block + 16);
       break;
+    case martlet_weight_mxfp4: s.scale[0] = f32x16_load_half_e8m0(block); break;
     default: s.scale[0] = f32x16_load_f16(block);
   }
   return s;
@@ -198,13 +232,21 @@ MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const u
 // The values of IQ4_NL, each plus 128 as in Q8_0: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
 static const _Alignas(16) uint8_t iq4_nl_codes[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
-// iq4_nl_codes[places].
-MARTLET_INLINE u16x32 u16x32_iq4_nl(u16x32 places) {
+// The values of MXFP4, doubled, each plus 16: 0, 1, 2, 3, 4, 6, 8, 12, and the same below 0.
+static const _Alignas(16) uint8_t mxfp4_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+// Where codes are places in a table, the table; NULL elsewhere.
+MARTLET_INLINE const uint8_t *table_of_codes(int format) {
+  return format == martlet_weight_iq4_nl ? iq4_nl_codes : format == martlet_weight_mxfp4 ? mxfp4_codes : NULL;
+}
+
+// codes[places].
+MARTLET_INLINE u16x32 u16x32_look_up(const uint8_t *codes, u16x32 places) {
 #if MARTLET_AVX512
-  __m512i table = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)iq4_nl_codes));
+  __m512i table = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)codes));
   return (u16x32)_mm512_shuffle_epi8(table, (__m512i)places) & (u16x32)(0xFF);
 #elif MARTLET_AVX2
-  __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)iq4_nl_codes));
+  __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)codes));
   u16x16 low = __builtin_shufflevector(places, places, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   u16x16 high = __builtin_shufflevector(places, places, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
   low = (u16x16)_mm256_shuffle_epi8(table, (__m256i)low), high = (u16x16)_mm256_shuffle_epi8(table, (__m256i)high);
@@ -212,15 +254,15 @@ MARTLET_INLINE u16x32 u16x32_iq4_nl(u16x32 places) {
                                  26, 27, 28, 29, 30, 31) & (u16x32)(0xFF);
 #elif MARTLET_NEON
   typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
-  uint8x16_t table = vld1q_u8(iq4_nl_codes);
+  uint8x16_t table = vld1q_u8(codes);
   places.lo.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.lo), places.lo.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.hi);
   places.hi.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.lo), places.hi.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.hi);
   return places & (u16x32)(0xFF);
 #else
-  uint16_t codes[32];
-  __builtin_memcpy(codes, &places, 64);
-  MARTLET_UNROLL for (int i = 0; i < 32; i++) codes[i] = iq4_nl_codes[codes[i]];
-  __builtin_memcpy(&places, codes, 64);
+  uint16_t found[32];
+  __builtin_memcpy(found, &places, 64);
+  MARTLET_UNROLL for (int i = 0; i < 32; i++) found[i] = codes[found[i]];
+  __builtin_memcpy(&places, found, 64);
   return places;
 #endif
 }
@@ -256,7 +298,7 @@ MARTLET_INLINE i32x16 load_pair(int format, const uint8_t *block, int pair) {
     case 6: return (i32x16)(load_even_fields(4, words, pair, 0) | load_even_fields(2, words + 256, pair, 4));
     default: {
       u16x32 codes = load_even_fields(code_bits(format), words, pair, 0);
-      return (i32x16)(format == martlet_weight_iq4_nl ? u16x32_iq4_nl(codes) : codes);
+      return (i32x16)(table_of_codes(format) ? u16x32_look_up(table_of_codes(format), codes) : codes);
     }
   }
 }

@@ -8,7 +8,7 @@
 typedef struct row_block {
   uint8_t codes[32];
   uint16_t scale, minimum;                  // halves, of the 256 inputs in the formats with K
-  uint8_t scale_code[2], minimum_code[2];   // formats with K
+  uint8_t scale_code[2], minimum_code[2];   // formats with K; MXFP4's exponent is the first scale code
 } row_block;
 
 MARTLET_INLINE uint16_t load_u16(const void *p) {
@@ -28,6 +28,16 @@ MARTLET_INLINE uint64_t load_u64(const void *p) {
 }
 MARTLET_INLINE void store_u16(void *p, uint16_t v) { __builtin_memcpy(p, &v, 2); }
 MARTLET_INLINE void store_u32(void *p, uint32_t v) { __builtin_memcpy(p, &v, 4); }
+
+// A block of MXFP4: an exponent, then 16 bytes whose low nibbles are inputs 0…15, high ones 16…31. With the exponent apart, each byte is two neighbours.
+MARTLET_INLINE row_block read_mxfp4_block(const uint8_t *block, const uint8_t *exponent) {
+  row_block b = {.scale_code = {exponent ? *exponent : *block}};
+  for (int i = 0; i < 16; i++) {
+    if (exponent) b.codes[2 * i] = block[i] & 15, b.codes[2 * i + 1] = block[i] >> 4;
+    else b.codes[i] = block[1 + i] & 15, b.codes[i + 16] = block[1 + i] >> 4;
+  }
+  return b;
+}
 
 // Block `index` of a row as GGUF lays it out.
 MARTLET_INLINE row_block read_file_block(int format, const uint8_t *row, int index) {
@@ -156,7 +166,8 @@ MARTLET_INLINE uint32_t read_odd_field(int width, const uint8_t *words, int k) {
 // Writes a block of one row into lane `lane` of a packed block; `slab` is where the block's 256 inputs begin.
 MARTLET_INLINE void write_lane(int format, uint8_t *slab, uint8_t *block, int lane, const row_block *b) {
   uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
-  store_u16(halves + lane * 2, b->scale);
+  if (format == martlet_weight_mxfp4) block[lane] = b->scale_code[0];
+  else store_u16(halves + lane * 2, b->scale);
   if (has_minimum(format)) store_u16(halves + 32 + lane * 2, b->minimum);
   if (has_slab_scales(format)) {
     bool two = scale_count(format) == 2;
@@ -176,7 +187,8 @@ MARTLET_INLINE void write_lane(int format, uint8_t *slab, uint8_t *block, int la
 MARTLET_INLINE row_block read_lane(int format, const uint8_t *slab, const uint8_t *block, int lane) {
   row_block b = {};
   const uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
-  b.scale = load_u16(halves + lane * 2);
+  if (format == martlet_weight_mxfp4) b.scale_code[0] = block[lane];
+  else b.scale = load_u16(halves + lane * 2);
   if (has_minimum(format)) b.minimum = load_u16(halves + 32 + lane * 2);
   if (has_slab_scales(format)) {
     bool two = scale_count(format) == 2, shared = two && has_minimum(format);
@@ -193,27 +205,75 @@ MARTLET_INLINE row_block read_lane(int format, const uint8_t *slab, const uint8_
       case 6: code = read_even_field(4, words, k) | read_even_field(2, words + 256, k) << 4; break;
       default: code = read_even_field(code_bits(format), words, k);
     }
-    b.codes[k] = format == martlet_weight_iq4_nl ? iq4_nl_codes[code] : (uint8_t)code;
+    b.codes[k] = table_of_codes(format) ? table_of_codes(format)[code] : (uint8_t)code;
   }
   return b;
 }
 
+MARTLET_INLINE float half_e8m0_value(uint8_t exponent) {
+  uint8_t exponents[16] = {exponent};
+  return f32x16_load_half_e8m0(exponents)[0];
+}
+
 MARTLET_INLINE float f16_value(uint16_t half) { return f16_widen((u32x16)((uint32_t)half))[0]; }
+
+// Values that are copied as they are. In a matrix that lies transposed neighbouring rows are neighbours in memory, so that those are the inner loop.
+MARTLET_INLINE void pack_floats(int element, const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
+  const uint8_t *file = a->file + group * 16 * a->row_bytes;
+  int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
+  if (a->block_bytes == element) {
+    for (int lane = 0; lane < lanes; lane++)
+      for (int32_t k = 0; k < a->columns; k++)
+        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + (int64_t)k * element, (size_t)element);
+  } else {
+    for (int32_t k = 0; k < a->columns; k++)
+      for (int lane = 0; lane < lanes; lane++)
+        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + k * a->block_bytes, (size_t)element);
+  }
+}
+
+MARTLET_INLINE float packed_scale(const martlet_pack_arguments *a, int32_t row, int32_t column) {
+  if (!a->scales) return 1;
+  return a->scales[row / a->rows_of_a_scale * (int64_t)a->scale_columns + (a->scale_columns == 1 ? 0 : column / a->columns_of_a_scale)];
+}
+
+// Codes of e4m3 and their scales. Products multiply by 2⁻⁸ of a code, so that scales are 2⁸ times what they are in the file. They know no NaN: a run
+// with one gets NaN as its scale, and the outputs of the row are NaN, as they should be.
+MARTLET_INLINE void pack_e4m3(const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
+  const uint8_t *file = a->file + group * 16 * a->row_bytes;
+  int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
+  for (int32_t first = 0; first < a->columns; first += martlet_scaled_run) {
+    int32_t count = a->columns - first < martlet_scaled_run ? a->columns - first : martlet_scaled_run;
+    for (int lane = 0; lane < lanes; lane++) {
+      const uint8_t *row = file + lane * a->row_bytes + first * a->block_bytes;
+      int has_nan = 0;
+      for (int32_t k = 0; k < count; k++) {
+        uint8_t code = row[k * a->block_bytes];
+        has_nan |= (code & 0x7F) == 0x7F;
+        packed[64 + k * 16 + lane] = code;
+      }
+      float scale = has_nan ? __builtin_nanf("") : 0x1p8f * packed_scale(a, group * 16 + lane, first);
+      __builtin_memcpy(packed + lane * 4, &scale, 4);
+    }
+    packed += 64 + count * 16;
+  }
+}
 
 MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int32_t group) {
   uint8_t *packed = a->groups + group * a->group_bytes;
-  int element = format == martlet_weight_f32 ? 4 : 2;
+  if (is_float(format)) {
+    if (format == martlet_weight_e4m3) pack_e4m3(a, group, packed);
+    else pack_floats(format == martlet_weight_f32 ? 4 : 2, a, group, packed);
+    return;
+  }
   for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
     const uint8_t *row = a->file + (group * 16 + lane) * a->row_bytes;
-    if (format <= martlet_weight_bf16) {
-      for (int32_t k = 0; k < a->columns; k++)
-        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, row + (int64_t)k * element, (size_t)element);
-      continue;
-    }
+    const uint8_t *exponents = a->exponents ? a->exponents + (group * 16 + lane) * a->exponent_row_bytes : NULL;
     uint8_t *slab = packed, *block = packed;
     for (int32_t index = 0; index < a->columns / 32; index++, block += block_bytes(format)) {
       if (index % 8 == 0) slab = block, block += slab_header_bytes(format);
-      row_block b = read_file_block(format, row, index);
+      row_block b = format == martlet_weight_mxfp4 ? read_mxfp4_block(row + index * a->block_bytes, exponents ? exponents + index : NULL)
+                                                   : read_file_block(format, row, index);
       write_lane(format, slab, block, lane, &b);
     }
   }
@@ -235,7 +295,19 @@ static void pack(const void *arguments, int32_t task, int32_t worker, void *scra
 // One row of a packed weight in float32, by the format's own formula: at most one rounding where it subtracts or adds a minimum or
 // where d·s·q needs more than 24 bits, as in the formats' description.
 MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, int32_t columns, float scale, float *output) {
-  if (format <= martlet_weight_bf16) {
+  if (format == martlet_weight_e4m3) {
+    for (int32_t k = 0; k < columns; k++) {
+      int32_t run = k / martlet_scaled_run, place = k % martlet_scaled_run;
+      const uint8_t *start = packed + run * (int64_t)(64 + martlet_scaled_run * 16);
+      float factor;
+      __builtin_memcpy(&factor, start + lane * 4, 4);
+      uint8_t codes[16] = {start[64 + place * 16 + lane]};
+      // The power of two goes back first, so that only the file's own product rounds.
+      output[k] = f32x16_load_e4m3(codes)[0] * 0x1p8f * (factor * 0x1p-8f) * scale;
+    }
+    return;
+  }
+  if (is_float(format)) {
     for (int32_t k = 0; k < columns; k++) {
       int64_t at = (int64_t)k * 16 + lane;
       float value;
@@ -253,7 +325,8 @@ MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, 
     float d[2], m[2];
     for (int h = 0; h < 2; h++) {
       bool is_signed = !has_minimum(format);
-      d[h] = f16_value(b.scale), m[h] = f16_value(b.minimum);
+      d[h] = format == martlet_weight_mxfp4 ? half_e8m0_value(b.scale_code[0]) : f16_value(b.scale);
+      m[h] = f16_value(b.minimum);
       if (!has_slab_scales(format)) continue;
       int of = scale_count(format) == 2 ? h : 0;
       d[h] *= is_signed ? (float)(int8_t)b.scale_code[of] : (float)b.scale_code[of];

@@ -42,3 +42,12 @@ static void code_inputs(const void *arguments, int32_t task, int32_t worker, voi
     }
   }
 }
+
+static void pick_slabs(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_pick_slabs_arguments *a = arguments;
+  int32_t first = task * a->count_per_task, end = a->count - first < a->count_per_task ? a->count : first + a->count_per_task;
+  (void)worker, (void)scratch;
+  for (int32_t s = 0; s < a->slab_count; s++)
+    for (int32_t i = first; i < end; i++)
+      a->output[(int64_t)s * a->count + i] = a->slabs[(int64_t)s * a->rows + a->indices[i]];
+}

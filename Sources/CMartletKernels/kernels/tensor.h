@@ -99,6 +99,20 @@ static void add_row(const void *arguments, int32_t task, int32_t worker, void *s
   }
 }
 
+static void add_group_rows(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_add_group_rows_arguments *a = arguments;
+  row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
+  int32_t whole = a->columns & ~15, group = 0;
+  (void)worker, (void)scratch;
+  for (int32_t row = rows.first; row < rows.end; row++) {
+    while (a->offsets[group + 1] <= row) group++;
+    float *y = a->accumulator + (size_t)row * (size_t)a->columns;
+    const float *x = a->addends + (size_t)group * (size_t)a->columns;
+    for (int32_t i = 0; i < whole; i += 16) f32x16_store(y + i, f32x16_load(y + i) + f32x16_load(x + i));
+    for (int32_t i = whole; i < a->columns; i++) y[i] += x[i];
+  }
+}
+
 // x·σ(x) = x / (1 + e⁻ˣ). Far below zero e⁻ˣ is infinite and the quotient −0, the true limit.
 MARTLET_INLINE f32x16 f32x16_silu(f32x16 x) { return x / (1.0f + f32x16_exp(-x)); }
 
@@ -117,6 +131,15 @@ MARTLET_INLINE void gated_activation_row(const float *gate, float *y, int32_t wi
   if (tail) f32x16_store_first(y + whole, activation(f32x16_load_first(gate + whole, tail)) * f32x16_load_first(up + whole, tail), tail);
 }
 
+// gpt-oss: the gate has a limit above, what it multiplies on both sides, and 1 is added to that.
+MARTLET_INLINE f32x16 f32x16_clamped_gate(f32x16 gate, f32x16 up, float alpha, float limit) {
+  f32x16 most = f32x16_set(limit);
+  gate = gate > most ? most : gate;
+  up = up > most ? most : up;
+  up = up < -most ? -most : up;
+  return gate / (1.0f + f32x16_exp(gate * -alpha)) * (up + 1.0f);
+}
+
 static void gated_activation(const void *arguments, int32_t task, int32_t worker, void *scratch) {
   const martlet_gated_activation_arguments *a = arguments;
   row_range rows = rows_of_task(task, a->rows_per_task, a->rows);
@@ -124,7 +147,16 @@ static void gated_activation(const void *arguments, int32_t task, int32_t worker
   for (int32_t row = rows.first; row < rows.end; row++) {
     const float *gate = a->gate_up + 2 * (size_t)row * (size_t)a->width;
     float *y = a->output + (size_t)row * (size_t)a->width;
-    if (a->activation == martlet_activation_silu)
+    if (a->activation == martlet_activation_clamped) {
+      const float *up = gate + a->width;
+      int32_t whole = a->width & ~15, tail = a->width & 15;
+      for (int32_t i = 0; i < whole; i += 16)
+        f32x16_store(y + i, f32x16_clamped_gate(f32x16_load(gate + i), f32x16_load(up + i), a->alpha, a->limit));
+      if (tail)
+        f32x16_store_first(
+            y + whole,
+            f32x16_clamped_gate(f32x16_load_first(gate + whole, tail), f32x16_load_first(up + whole, tail), a->alpha, a->limit), tail);
+    } else if (a->activation == martlet_activation_silu)
       gated_activation_row(gate, y, a->width, f32x16_silu);
     else
       gated_activation_row(gate, y, a->width, f32x16_gelu_tanh);

@@ -106,6 +106,7 @@ package final class EngineLoop {
           AnswerWriter(sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor))
         deadline = sampling.timeout.map { submission.submitted + $0 }
       case .scoring(let continuation): purpose = .scoring(ScoreWriter(continuation, count: submission.prompt.count))
+      case .embedding: fatalError("vectors are asked of an engine that writes text")
       }
       if let deadline { nextDeadline = min(nextDeadline ?? deadline, deadline) }
       scheduler.submit(

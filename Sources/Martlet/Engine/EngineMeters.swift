@@ -90,6 +90,9 @@ package struct EngineMeters {
   func firstToken(after time: Duration) { timeToFirstToken.recordNanoseconds(time.nanoseconds) }
   func nextToken(after time: Duration) { interTokenTime.recordNanoseconds(time.nanoseconds) }
 
+  /// The end of a request that has no parts.
+  func end(_ end: EngineStatistics.End) { finished[end]?.increment() }
+
   /// A request's end. The parts of its time are told of requests that have at least one token: of others they say nothing about the engine.
   func end(_ end: EngineStatistics.End, of request: Request) {
     finished[end]?.increment()

@@ -56,7 +56,7 @@ package final class Inbox: Sendable {
   }
 
   private let state: Guarded<State>
-  private let limits: Limits
+  let limits: Limits
   /// Where snapshots are asked for, and handed out.
   let desk: SnapshotDesk
 

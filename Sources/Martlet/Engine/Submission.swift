@@ -13,6 +13,8 @@ package struct Submission: Sendable {
   package enum Purpose: Sendable {
     case generation(SamplingParams, ChunkChannel)
     case scoring(CheckedContinuation<[TokenScore], any Error>)
+    /// The text's place in its call.
+    case embedding(EmbeddingReply, Int)
   }
 
   var id: Int
@@ -43,6 +45,7 @@ package struct Submission: Sendable {
     switch purpose {
     case .generation(_, let channel): channel.fail(error)
     case .scoring(let continuation): continuation.resume(throwing: error)
+    case .embedding(let reply, _): reply.fail(error)
     }
   }
 }

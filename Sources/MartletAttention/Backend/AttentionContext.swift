@@ -46,8 +46,12 @@ public final class AttentionContext {
     self.flashInferLayout = flashInferLayout
   }
 
-  /// How the layer is quantised.
-  public func quantConfig(of layer: AttentionLayerSpec) -> QuantConfig { layer.quantConfig ?? quantConfig }
+  /// How the layer is quantised: as it says itself, or as all are. Scales that nobody gave are those of the model.
+  public func quantConfig(of layer: AttentionLayerSpec) -> QuantConfig {
+    var config = layer.quantConfig ?? quantConfig
+    if let scales = layer.kvScales, config.kvScales == KVScales() { config.kvScales = scales }
+    return config
+  }
 
   /// The type in which the layer's keys and values are stored; without a cache there is nothing to round.
   public func kvDataType(of layer: AttentionLayerSpec) -> DataType {

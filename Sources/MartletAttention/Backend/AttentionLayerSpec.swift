@@ -20,7 +20,7 @@ public struct AttentionLayerSpec: Sendable {
   public var scale: Float
   /// cap · tanh(x / cap) on scaled scores, before masking.
   public var softCap: Float?
-  /// Under a causal mask, the query at position i sees keys j with i − window < j ≤ i.
+  /// Under a causal mask, the query at position i sees keys j with i − window < j ≤ i; under a bidirectional one those with |i − j| < window.
   public var window: Int?
   /// float32 `[numHeads]`: one more logit per head in the softmax denominator, neither scaled nor capped, without a value.
   public var sinks: Tensor?
@@ -30,6 +30,8 @@ public struct AttentionLayerSpec: Sendable {
   public var quantConfig: QuantConfig?
   /// Present where all heads read one latent, whose first dims are their values (multi-head latent attention, absorbed).
   public private(set) var mla: MLAParams?
+  /// The model's own scales of e4m3 keys and values; they count where ``quantConfig`` and the context's leave both at 1.
+  public var kvScales: KVScales?
   /// RMS norm of each query head before rotation.
   public var queryNorm: HeadNorm?
   /// RMS norm of each key head before rotation.

@@ -4,12 +4,15 @@ import MartletCore
 
 /// Which keys a query sees.
 ///
-/// A sliding window is no mask of its own: it belongs to the layer (``AttentionLayerSpec/window``) and narrows ``causal``.
+/// A sliding window is no mask of its own: it belongs to the layer (``AttentionLayerSpec/window``) and narrows ``causal`` and ``bidirectional``.
 public enum AttentionMask: Sendable, Hashable, CaseIterable {
   /// Keys at the query's position and before, within the layer's window if it has one.
   case causal
   /// Every key of the sequence. Such a request is never chunked.
   case full
+  /// Keys on both sides of the query's position: within the layer's window if it has one, else every key of the sequence. What encoders have whose
+  /// layers see a window. Such a request is never chunked.
+  case bidirectional
   /// The bits of ``AttentionMetadata/customMasks``, which replace causal and window; a sequence without bits is causal.
   case custom
 }

@@ -69,7 +69,7 @@ extension AttentionMetadata.Setup {
     }
     if isCross {
       guard maxNumKVTokens > 0 else { throw .invalidStep("at most \(maxNumKVTokens) key/value tokens in one step; at least 1 is needed") }
-      guard !masks.contains(.causal) else {
+      guard masks.isDisjoint(with: [.causal, .bidirectional]) else {
         throw .invalidStep("cross attention has no causal order; ask for the full mask, or for custom bits of every sequence")
       }
       if let layer = layers.first(where: { $0.window != nil }) {

@@ -42,7 +42,7 @@ extension AttentionMetadata {
       }
       if let mask = customMask(of: sequence) { try validate(mask, of: sequence, keyLength: keyLength) }
     }
-    if isAlwaysFull { try validateUse(of: .full) }
+    if let onlyMask, onlyMask != .causal, onlyMask != .custom { try validateUse(of: onlyMask) }
     try validatePositions()
   }
 
@@ -63,10 +63,13 @@ extension AttentionMetadata {
     switch mask {
     case .causal:
       if isCross { throw .invalidStep("cross attention has no causal order; use the full mask, or custom bits") }
-    case .full:
+    case .full, .bidirectional:
+      if isCross && mask == .bidirectional {
+        throw .invalidStep("cross attention has no positions beside each other; use the full mask, or custom bits")
+      }
       for sequence in 0..<numContexts where isChunk(sequence) {
         throw .invalidStep(
-          "sequence \(sequence) reads a chunk of \(seqLens[sequence]) of \(promptLens[sequence]) prompt tokens under the full mask; "
+          "sequence \(sequence) reads a chunk of \(seqLens[sequence]) of \(promptLens[sequence]) prompt tokens under the \(mask) mask; "
             + "such a prompt is never chunked: give it whole")
       }
     case .custom:
@@ -80,7 +83,7 @@ extension AttentionMetadata {
   /// Whether the pages are there of all keys that queries of the layer see. Those behind a sliding window went back: causal queries do not see
   /// them, but others may.
   func validatePages(of layer: AttentionLayerSpec, under mask: AttentionMask) throws(AttentionError) {
-    guard let window = layer.window, mask != .causal, usesCache, let manager = kvCacheManager else { return }
+    guard let window = layer.window, mask != .causal, mask != .bidirectional, usesCache, let manager = kvCacheManager else { return }
     let table = pageTables[manager.pool(ofLayer: position(ofLayer: layer.layerIndex))].host
     for sequence in 0..<numSeqs where !isDummy(sequence) {
       let bits = customMask(of: sequence)

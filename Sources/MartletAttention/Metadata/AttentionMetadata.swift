@@ -105,8 +105,8 @@ open class AttentionMetadata {
   var idsOfStep: Set<Int> = []
   private let layerPositions: [Int: Int]
   let needsPositionIDs: Bool
-  /// Whether no layer uses another mask than the full one.
-  let isAlwaysFull: Bool
+  /// The mask of all layers, where they have one in common.
+  let onlyMask: AttentionMask?
   var workspaces: [Tensor?]
 
   /// Allocates everything that steps within the limits need.
@@ -121,7 +121,7 @@ open class AttentionMetadata {
     kvCacheManager = setup.kvCacheManager
     isCUDAGraph = setup.isCUDAGraph
     isCross = setup.isCross
-    isAlwaysFull = setup.masks == [.full]
+    onlyMask = setup.masks.count == 1 ? setup.masks.first : nil
     needsPositionIDs = isCross && setup.layers.contains { $0.positionalEmbedding != nil }
     seqLensTable = try StepTable(count: maxNumRequests, on: device)
     kvLensTable = try StepTable(count: maxNumRequests, on: device)

@@ -28,12 +28,13 @@ public struct AttentionPlanKey: Sendable, Hashable {
 }
 
 extension MaskView {
-  /// A mask over a layer, whose window narrows what is causal.
+  /// A mask over a layer, whose window narrows what is causal or bidirectional.
   init(_ mask: AttentionMask, window: Int?) {
     self =
       switch mask {
       case .causal: window.map { .slidingWindow($0) } ?? .causal
       case .full: .full
+      case .bidirectional: window.map { .around($0) } ?? .full
       case .custom: .custom(window: window)
       }
   }

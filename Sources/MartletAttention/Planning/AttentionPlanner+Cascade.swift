@@ -64,6 +64,7 @@ extension AttentionPlanner {
     return switch key.mask(hasBits: batch.hasBits(request)) {
     case .causal: keys.upperBound <= keyLength - queries + 1
     case .slidingWindow(let window): keys.upperBound <= keyLength - queries + 1 && keyLength - window <= keys.lowerBound
+    case .around(let window): keys.upperBound <= keyLength - queries + min(window, queries) && keyLength - window <= keys.lowerBound
     case .full: keys.upperBound <= keyLength
     case .custom: false
     }

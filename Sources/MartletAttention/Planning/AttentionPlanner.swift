@@ -131,6 +131,7 @@ public struct AttentionPlanner: Sendable {
       switch key.mask(hasBits: batch.hasBits(request)) {
       case .causal: 0..<lastPosition + 1
       case .slidingWindow(let window): max(0, firstPosition - window + 1)..<lastPosition + 1
+      case .around(let window): max(0, firstPosition - window + 1)..<min(keyLength - lastPosition, window) + lastPosition
       case .full, .custom: 0..<keyLength
       }
     let chunks = keys.lowerBound / AttentionWork.chunkSize..<(keys.upperBound - 1) / AttentionWork.chunkSize + 1

@@ -22,13 +22,14 @@ extension RopeParams {
         let smooth = (original / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor)
         return (1 - smooth) * frequency / factor + smooth * frequency
       }
-    case .yarn(let factor, let originalMaxPositions, let betaFast, let betaSlow, _, _):
+    case .yarn(let factor, let originalMaxPositions, let betaFast, let betaSlow, _, _, let truncates):
       // The pair that turns `rotations` times within the original length.
       func pair(turning rotations: Double) -> Double {
         Double(dim) * log(Double(originalMaxPositions) / (rotations * 2 * Double.pi)) / (2 * log(theta))
       }
-      let low = max(pair(turning: betaFast).rounded(.down), 0)
-      let high = min(pair(turning: betaSlow).rounded(.up), Double(dim - 1))
+      let first = pair(turning: betaFast), last = pair(turning: betaSlow)
+      let low = max(truncates ? first.rounded(.down) : first, 0)
+      let high = min(truncates ? last.rounded(.up) : last, Double(dim - 1))
       let width = high == low ? 0.001 : high - low
       scaled = plain(base: theta).enumerated().map { index, frequency in
         let stretched = min(max((Double(index) - low) / width, 0), 1)
@@ -46,7 +47,7 @@ extension RopeParams {
   public var magnitude: Double {
     switch scaling {
     case .none, .linear, .dynamic, .llama3: return 1
-    case .yarn(let factor, _, _, _, let mscale, let mscaleAllDim):
+    case .yarn(let factor, _, _, _, let mscale, let mscaleAllDim, _):
       func magnitude(_ scale: Double) -> Double { factor <= 1 ? 1 : 0.1 * scale * log(factor) + 1 }
       return magnitude(mscale) / magnitude(mscaleAllDim)
     case .longRope(_, _, let originalMaxPositions, let maxPositions, let attentionFactor):

@@ -16,8 +16,10 @@ public struct RopeParams: Sendable, Hashable {
     case llama3(factor: Double, lowFreqFactor: Double = 1, highFreqFactor: Double = 4, originalMaxPositions: Int = 8192)
     /// YaRN (arXiv 2309.00071): fast pairs are kept, slow ones stretched, with a linear ramp between pairs that turn `betaFast` and
     /// `betaSlow` times within the original length; cosines and sines are multiplied by mscale(factor, mscale) / mscale(factor, mscaleAllDim).
+    /// The ramp's ends are numbers of pairs, rounded outwards unless `truncates` is false.
     case yarn(
-      factor: Double, originalMaxPositions: Int, betaFast: Double = 32, betaSlow: Double = 1, mscale: Double = 1, mscaleAllDim: Double = 0)
+      factor: Double, originalMaxPositions: Int, betaFast: Double = 32, betaSlow: Double = 1, mscale: Double = 1, mscaleAllDim: Double = 0,
+      truncates: Bool = true)
     /// LongRoPE: each pair has its own divisor, from the long list if the engine's longest sequence passes the original length. Cosines and
     /// sines are multiplied by √(1 + ln(maxPositions / originalMaxPositions) / ln(originalMaxPositions)), unless a factor is given.
     case longRope(
@@ -59,7 +61,7 @@ public struct RopeParams: Sendable, Hashable {
       if !positive(factor) || !positive(low) || !positive(high) { return "the llama3 factors \(factor), \(low), \(high) must be above 0" }
       if high <= low { return "the llama3 high frequency factor \(high) must be above the low one, \(low)" }
       return original > 0 ? nil : "the original length must be above 0, not \(original)"
-    case .yarn(let factor, let original, let fast, let slow, _, _):
+    case .yarn(let factor, let original, let fast, let slow, _, _, _):
       if !positive(factor) || !positive(fast) || !positive(slow) {
         return "the yarn factor and betas \(factor), \(fast), \(slow) must be above 0"
       }

@@ -123,16 +123,17 @@ extension VanillaAttention {
       numNewKeys = Int(metadata.seqLensKV[sequence])
       keyLength = Int(metadata.kvLens[sequence])
       bits = mask == .custom ? metadata.customMask(of: sequence) : nil
-      isCausal = mask != .full && bits == nil
-      window = isCausal ? layer.window : nil
+      isCausal = mask == .causal || mask == .custom && bits == nil
+      window = isCausal || mask == .bidirectional ? layer.window : nil
       keys = window.map { [keyLength, numTokens] in max(0, keyLength - numTokens - $0 + 1)..<keyLength } ?? 0..<keyLength
     }
 
     /// The cache positions that a query sees, leaving its bits aside.
     func visible(to token: Int) -> Range<Int> {
-      if !isCausal { return keys }
       let position = keyLength - numTokens + token
-      return (window.map { max(0, position - $0 + 1) } ?? 0)..<position + 1
+      let first = window.map { max(0, position - $0 + 1) } ?? 0
+      if isCausal { return first..<position + 1 }
+      return first..<(window.map { position + min($0, keyLength - position) } ?? keyLength)
     }
   }
 

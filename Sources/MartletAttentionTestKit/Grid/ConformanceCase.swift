@@ -63,8 +63,10 @@ public struct ConformanceCase: Sendable, Hashable {
     case sinks
     /// A window, a soft cap and sinks together.
     case all = "window, cap, sinks"
+    /// A window on both sides of the query.
+    case around = "window on both sides"
 
-    var hasWindow: Bool { self == .window || self == .all }
+    var hasWindow: Bool { self == .window || self == .all || self == .around }
     var hasSoftCap: Bool { self == .softCap || self == .all }
     var hasSinks: Bool { self == .sinks || self == .all }
   }

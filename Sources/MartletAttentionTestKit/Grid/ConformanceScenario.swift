@@ -80,7 +80,7 @@ extension ConformanceScenario {
       layer.keyNorm = ((0..<headDim).map { _ in 1 + random.normal() / 4 }, 1e-5)
     }
     self.init(
-      layer: layer, requests: [:], steps: steps, mask: example.mask == .full ? .full : example.mask == .custom ? .custom : .causal,
+      layer: layer, requests: [:], steps: steps, mask: example.mask.attentionMask,
       isCross: example.phase == .cross, usesCache: example.phase != .noCache, maxSequenceLength: maxSequenceLength,
       outputScale: 37.5, seed: example.seed)
     if isCross && mask == .causal { mask = .full }
@@ -239,6 +239,18 @@ extension ConformanceScenario {
 
 // MARK: - Masks
 
+extension ConformanceCase.Mask {
+  /// What a forward is asked for.
+  var attentionMask: AttentionMask {
+    switch self {
+    case .full: .full
+    case .custom: .custom
+    case .around: .bidirectional
+    case .causal, .window, .softCap, .sinks, .all: .causal
+    }
+  }
+}
+
 extension ConformanceScenario {
   /// Whether a request has custom bits; those that have none are causal, which an encoder's keys cannot be.
   func hasBits(_ id: Int) -> Bool { mask == .custom && (isCross || id % 3 != 0) }
@@ -262,6 +274,9 @@ extension ConformanceScenario {
     if hasBits(id) { return VisibleKeys(0..<keys, bits: (0..<keys).map { bit(id, query: query, key: $0) }) }
     if mask == .full || isCross { return VisibleKeys(0..<keys) }
     let window = layer.spec.window ?? Int.max
+    if mask == .bidirectional {
+      return VisibleKeys(max(0, query >= window ? query - window + 1 : 0)..<min(keys, query + min(window, keys)))
+    }
     return VisibleKeys(max(0, query >= window ? query - window + 1 : 0)..<query + 1)
   }
 }

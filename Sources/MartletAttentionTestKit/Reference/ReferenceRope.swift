@@ -42,12 +42,12 @@ package struct ReferenceRope: Sendable {
         let share = (turns - low) / (high - low)
         return plain(pair) * (share + (1 - share) / factor)
       }
-    case .yarn(let factor, let original, let fast, let slow, let mscale, let mscaleAllDim):
+    case .yarn(let factor, let original, let fast, let slow, let mscale, let mscaleAllDim, let truncates):
       // YaRN (arXiv 2309.00071): a ramp between the pairs that turn `fast` and `slow` times within the original length, whose numbers are
-      // rounded outwards to whole pairs as its authors' program does.
+      // rounded outwards to whole pairs as its authors' program does, unless a model says otherwise.
       func pair(turns: Double) -> Double { d / 2 * log(Double(original) / (turns * 2 * .pi)) / log(rope.theta) }
-      let first = max(floor(pair(turns: fast)), 0)
-      let last = min(ceil(pair(turns: slow)), d - 1)
+      let first = max(truncates ? floor(pair(turns: fast)) : pair(turns: fast), 0)
+      let last = min(truncates ? ceil(pair(turns: slow)) : pair(turns: slow), d - 1)
       frequencies = pairs.map { index in
         let ramp = last > first ? (Double(index) - first) / (last - first) : (Double(index) > first ? 1 : 0)
         let kept = 1 - min(1, max(0, ramp))

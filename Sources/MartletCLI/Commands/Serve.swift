@@ -35,6 +35,7 @@ struct Serve: AsyncParsableCommand {
   @OptionGroup(title: "Server options") var server: ServeOptions
   @OptionGroup(title: "Chat template options") var template: ChatTemplateOptions
   @OptionGroup(title: "Engine options") var engine: EngineOptions
+  @OptionGroup var pooling: PoolingOption
   @OptionGroup(title: "Cache options") var cache: CacheOptions
 
   func validate() throws {

@@ -4,6 +4,7 @@ import ArgumentParser
 import Martlet
 import MartletAttention
 import MartletCPU
+import MartletKVCache
 import MartletTokenizers
 
 /// Where and how the model runs.
@@ -57,10 +58,12 @@ struct EngineOptions: ParsableArguments {
   }
 
   /// The engine's configuration, on this machine's processor.
-  func configuration(cache: CacheOptions, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
+  /// - Parameter cache: nil where there is none.
+  func configuration(cache: CacheOptions?, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try device.makeDevice(), attentionBackend: attentionBackend,
-      kvCache: cache.kvCache, quantConfig: cache.format.quantConfig, maxSequenceLength: context, maxBatchSize: batchSize,
+      kvCache: cache?.kvCache ?? KVCacheConfig(), quantConfig: cache?.format.quantConfig ?? QuantConfig(), maxSequenceLength: context,
+      maxBatchSize: batchSize,
       maxNumTokens: stepTokens ?? max(512, batchSize),
       chunkSize: chunk, targetStepTime: stepTime > 0 ? .milliseconds(stepTime) : nil, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)

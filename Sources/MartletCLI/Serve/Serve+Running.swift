@@ -29,6 +29,7 @@ extension Serve {
     configuration.metricsText = { statistics in registry.text(names: names, modelName: modelName, statistics: statistics) }
     let martlet = ModelServer(configuration: configuration)
     var engineConfiguration = try engine.configuration(cache: cache, context: server.context, chatTemplate: try template.template())
+    engineConfiguration.pooling = pooling.pooling
     engineConfiguration.maxWaitingRequests = server.maxQueue
     engineConfiguration.maxWaitingTokens = server.maxQueueTokens
     engineConfiguration.metricsFactory = registry

@@ -23,9 +23,11 @@ struct Inspection: Encodable {
     var kvHeads: Int
     var headDim: Int
     var vocabularySize: Int
+    /// What the model makes vectors by: mean, first or last; absent where it writes text.
+    var pooling: String?
 
     enum CodingKeys: String, CodingKey {
-      case architecture, name, layers, heads
+      case architecture, name, layers, heads, pooling
       case contextLength = "context_length"
       case hiddenSize = "hidden_size"
       case feedForwardSize = "feed_forward_size"
@@ -80,7 +82,7 @@ struct Inspection: Encodable {
     var fuses: String
     /// Why it cannot serve the model with these cache options; empty when it can.
     var obstacles: [String]
-    /// Absent where there are obstacles.
+    /// Absent where there are obstacles, and where the model makes vectors, which takes no cache.
     var cache: Cache?
   }
 
@@ -183,7 +185,7 @@ struct Inspection: Encodable {
         architecture: configuration.architecture, name: configuration.name, contextLength: configuration.contextLength,
         layers: configuration.numLayers, hiddenSize: configuration.hiddenSize, feedForwardSize: configuration.feedForwardSize,
         heads: configuration.numHeads, kvHeads: configuration.numKVHeads, headDim: configuration.headDim,
-        vocabularySize: configuration.vocabularySize)
+        vocabularySize: configuration.vocabularySize, pooling: try Pooling(source)?.method.rawValue)
       let layers = try ModelRegistry.builtIn.architecture(of: source).attentionLayers(of: source, on: device)
       if let contextLength, contextLength > configuration.contextLength {
         throw CommandError(
@@ -191,7 +193,8 @@ struct Inspection: Encodable {
       }
       let length = contextLength ?? min(configuration.contextLength, EngineConfiguration.defaultMaxSequenceLength)
       backends = AttentionBackendRegistry.builtIn.backends.map {
-        Backend($0, layers: layers, device: device, cache: cache, quantConfig: quantConfig, contextLength: length)
+        Backend(
+          $0, layers: layers, device: device, cache: model?.pooling == nil ? cache : nil, quantConfig: quantConfig, contextLength: length)
       }
     } catch {
       problems.append(words(of: error))
@@ -201,7 +204,7 @@ struct Inspection: Encodable {
 
 extension Inspection.Backend {
   init(
-    _ backend: any AttentionBackend.Type, layers: [AttentionLayerSpec], device: any Device, cache: KVCacheConfig,
+    _ backend: any AttentionBackend.Type, layers: [AttentionLayerSpec], device: any Device, cache: KVCacheConfig?,
     quantConfig: QuantConfig, contextLength: Int
   ) {
     // As the engine makes it for one request at a time.
@@ -214,7 +217,7 @@ extension Inspection.Backend {
     obstacles = reasons.reduce(into: []) { all, next in
       for reason in next.reasons where !all.contains(reason) { all.append(reason) }
     }
-    guard obstacles.isEmpty else { return }
+    guard obstacles.isEmpty, let cache else { return }
 
     let specs = layers.map { KVLayerSpec(layout: backend.kvLayout(for: $0, in: context), window: $0.window) }
     let pools = cache.demand(of: specs, maxSequenceLength: contextLength, maxTokensPerStep: chunk).map {
@@ -248,6 +251,9 @@ extension Inspection {
           + "vocabulary \(model.vocabularySize)",
         "           \(model.heads) heads and \(model.kvHeads) key/value heads of \(model.headDim), context \(model.contextLength)",
       ]
+    }
+    if let pooling = model?.pooling {
+      lines.append("           makes vectors of texts, by the \(pooling == "mean" ? "mean" : "\(pooling) one") of their states")
     }
     lines.append("tensors    \(tensorCount), \(Self.size(weightBytes))")
     for format in formats {

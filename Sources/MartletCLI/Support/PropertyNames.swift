@@ -23,10 +23,12 @@ enum PropertyNames {
     "maxSequenceLength": "--context", "maxBatchSize": "--batch-size", "maxNumTokens": "--step-tokens", "chunkSize": "--chunk",
     "targetStepTime": "--step-time", "chatTemplate": "--chat-template", "attentionBackend": "--attention-backend",
     "maxWaitingRequests": "--max-queue", "maxWaitingTokens": "--max-queue-tokens",
+    "pooling": "--pooling",
   ]
   /// Properties of one request.
   private static let sampling = [
-    "maxTokens": "--max-tokens", "topK": "--top-k", "topP": "--top-p", "minP": "--min-p", "repetitionPenalty": "--repetition-penalty",
+    "truncates": "--truncate", "dimensions": "--dimensions", "maxTokens": "--max-tokens", "topK": "--top-k", "topP": "--top-p",
+    "minP": "--min-p", "repetitionPenalty": "--repetition-penalty",
     "presencePenalty": "--presence-penalty", "frequencyPenalty": "--frequency-penalty", "logitBias": "--logit-bias",
   ]
   private static let options = engine.merging(sampling) { $1 }
@@ -36,6 +38,7 @@ enum PropertyNames {
     "ServerConfiguration.hosts": "--allowed-host", "ServerConfiguration.livePrompts": "--live-prompts",
     "ServerConfiguration.bodyTimeout": "--body-timeout", "ServerConfiguration.maxBodyBytes": "--max-body",
     "ServerConfiguration.maxBodyBytesInFlight": "--max-bodies", "maxTokens": "max_tokens",
+    "truncates": "truncate",
   ]) { $1 }
 
   /// A message with options in the place of properties.

@@ -174,6 +174,8 @@ public enum MaskView: Sendable, Hashable {
   case causal
   /// p − window < j ≤ p.
   case slidingWindow(Int)
+  /// |p − j| < window.
+  case around(Int)
   /// Every key.
   case full
   /// The bits of ``AttendArguments/maskBits``, for requests that have some; for others the causal mask, within the window if there is one.

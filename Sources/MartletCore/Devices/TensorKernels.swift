@@ -12,6 +12,10 @@ public protocol TensorKernels: Sendable {
   /// `output[r, :] = input[r, :] · weight / √(mean(input[r, :]²) + epsilon)`; weight `[columns]`. `output` may be `input`.
   func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue)
 
+  /// `output[r, :] = (input[r, :] − m) · weight / √(variance + epsilon) + bias` of the row's mean m and variance; weight and bias `[columns]`. `output`
+  /// may be `input`.
+  func layerNorm(_ input: Tensor, weight: Tensor, bias: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue)
+
   /// `output[r, n] = Σₖ input[r, k] · weight[n, k]`, input `[tokens, columns]`, output `[tokens, rows of weight]`.
   ///
   /// Integer codes stay integers; a block's scale and minimum are applied in float32.
@@ -23,6 +27,10 @@ public protocol TensorKernels: Sendable {
   /// `accumulator[r, :] += row`; row `[columns]`.
   func addRow(_ row: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
 
+  /// `accumulator[i, :] += rows[e, :]` for every entry i of expert e, as the plan has sorted them; rows `[numExperts, columns]`, accumulator
+  /// `[entries, columns]`.
+  func addExpertRows(_ rows: Tensor, plan: ExpertPlan, to accumulator: Tensor, on queue: any DeviceQueue)
+
   /// `values[r, i] = scale · values[r, i]`, or, with a soft cap, `cap · tanh(scale · values[r, i] / cap)`; values `[n, columns]`.
   /// - Precondition: a cap is above 0.
   func scale(_ values: Tensor, by scale: Float, softCap: Float?, on queue: any DeviceQueue)
@@ -32,8 +40,24 @@ public protocol TensorKernels: Sendable {
   /// - Precondition: every row is an element of `factors`.
   func scaleRows(_ values: Tensor, columns: Int, by factors: Tensor, rows: Tensor, on queue: any DeviceQueue)
 
-  /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`.
+  /// `output[r, i] = activation(gateUp[r, i]) · gateUp[r, width + i]`, gateUp `[n, 2·width]`, output `[n, width]`; what the clamped one multiplies has a
+  /// limit, too.
   func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue)
+
+  /// `values[r, i] = ½x·(1 + erf(x / √2))` of `x = values[r, i] + bias[i]`; bias `[columns]`, nil = 0.
+  func gelu(_ values: Tensor, bias: Tensor?, on queue: any DeviceQueue)
+
+  /// `accumulator[r, :] += table[rows[r], :]`, table `[any, columns]`, rows int32 `[n]`.
+  /// - Precondition: every row is one of `table`.
+  func addChosenRows(of table: Tensor, rows: Tensor, to accumulator: Tensor, on queue: any DeviceQueue)
+
+  /// `output[s, :]` is made of the rows `input[starts[s] ..< starts[s + 1], :]`: their mean, the first or the last; starts int32 `[s + 1]`. What a piece
+  /// gets does not depend on who lies beside it.
+  /// - Precondition: pieces lie within `input` in ascending order, and each has a row.
+  func poolRows(_ method: RowPooling, _ input: Tensor, starts: Tensor, output: Tensor, on queue: any DeviceQueue)
+
+  /// `values[r, :] /= max(|values[r, :]|, 1e-12)`: rows of length 1.
+  func unitRows(_ values: Tensor, on queue: any DeviceQueue)
 
   /// `output[i, :] = input[rows[i], :]`, rows int32 `[n]`.
   func gatherRows(_ input: Tensor, rows: Tensor, output: Tensor, on queue: any DeviceQueue)
@@ -52,12 +76,16 @@ public protocol TensorKernels: Sendable {
   /// - Parameters:
   ///   - bias: float32 `[numExperts]`, added to scores for the choice only; nil = none.
   ///   - plan: of `n` rows, with the routing's experts.
-  func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, on queue: any DeviceQueue)
+  ///   - load: int32 `[numExperts]`, to which the entries of each expert are added, modulo 2³²; nil = nobody counts.
+  func route(_ outputs: Tensor, bias: Tensor?, routing: ExpertRouting, plan: ExpertPlan, load: Tensor?, on queue: any DeviceQueue)
 
-  /// `output[i, n] = Σₖ input[i, k] · weights[e][n, k]` for every entry i of expert e, as the plan has sorted them; input `[entries, columns]`, output
-  /// `[entries, rows of a weight]`. What a row gets does not depend on who shares its expert.
+  /// `output[i, n] = Σₖ x[i, k] · weights[e][n, k]` for every entry i of expert e, as the plan has sorted them; output `[entries, rows of a weight]`. What a
+  /// row gets does not depend on who shares its expert.
+  ///
+  /// - Parameter isSorted: whether `input` has the plan's entries, `[entries, columns]`; else it has rows, `[n, columns]`, and x is the row of each entry.
   /// - Precondition: one weight for each expert, all of one shape.
-  func expertProduct(_ input: Tensor, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
+  func expertProduct(
+    _ input: Tensor, isSorted: Bool, _ weights: [any PreparedWeight], plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
 
   /// `output[r, :] = Σⱼ weight(r, j) · input[place(r, j), :]` over the experts of row r, by the plan, in the order of their choice; input
   /// `[entries, columns]`, output `[n, columns]`.
@@ -86,10 +114,17 @@ extension TensorKernels {
   }
 }
 
+/// What makes one row of several.
+public enum RowPooling: String, Sendable, Hashable, Codable, CaseIterable {
+  case mean, first, last
+}
+
 /// The nonlinearity of a gated feed-forward layer.
 public enum GatedActivation: Sendable, Hashable {
   /// x·σ(x) (Llama).
   case silu
   /// 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Gemma).
   case geluTanh
+  /// g·σ(alpha·g)·(1 + u): g is x, at most `limit`, and u what is multiplied, within ±`limit` (gpt-oss).
+  case clamped(alpha: Float, limit: Float)
 }

@@ -3,7 +3,7 @@
 /// How a weight is coded in its file, and stays coded in memory.
 ///
 /// A format is a block: `blockSize` neighbours along k coded in `blockByteCount` bytes. The bytes are those of GGUF
-/// (`gguf-py/gguf/constants.py` and `quants.py` are the public description).
+/// (`gguf-py/gguf/constants.py` and `quants.py` are the public description); `e4m3` is known to safetensors only.
 ///
 /// | format | a value is | block |
 /// |---|---|---|
@@ -18,6 +18,8 @@
 /// | `q5_K` | as `q4_K`, q 5 bits | f16 d, f16 dmin, 12 bytes of s and m, 32 bytes of fifth bits, 128 bytes |
 /// | `q6_K` | d·s·(q − 32), s int8 per 16 | 128 + 64 bytes of codes, 16 bytes of s, f16 d |
 /// | `iq4_NL` | d·t[q], q 4 bits, t one fixed table of 16 int8 | f16 d, 16 bytes |
+/// | `mxfp4` | 2^(e − 127)·q, q 4 bits, e2m1: ±0, 0.5, 1, 1.5, 2, 3, 4, 6 (OCP Microscaling Formats 1.0) | e 8 bits, 16 bytes |
+/// | `e4m3` | a value of 8 bits, ±448 the greatest, times a scale that lies apart (``Weight/Scales``) | one byte |
 public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32 = "F32"
   case f16 = "F16"
@@ -33,12 +35,14 @@ public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case q5_K = "Q5_K"
   case q6_K = "Q6_K"
   case iq4_NL = "IQ4_NL"
+  case mxfp4 = "MXFP4"
+  case e4m3 = "F8_E4M3"
 
   /// Values in one block.
   public var blockSize: Int {
     switch self {
-    case .f32, .f16, .bf16: 1
-    case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_NL: 32
+    case .f32, .f16, .bf16, .e4m3: 1
+    case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_NL, .mxfp4: 32
     case .q2_K, .q3_K, .q4_K, .q5_K, .q6_K: 256
     }
   }
@@ -48,6 +52,8 @@ public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
     switch self {
     case .f32: 4
     case .f16, .bf16: 2
+    case .e4m3: 1
+    case .mxfp4: 17
     case .q4_0, .iq4_NL: 18
     case .q4_1: 20
     case .q5_0: 22

@@ -48,6 +48,17 @@ public final class HuggingFaceDirectory: Sendable {
     byteCount = files.reduce(0) { $0 + $1.byteCount }
   }
 
+  /// The tensor of that name; nil without one.
+  public func tensor(_ name: some StringProtocol) -> SafetensorsTensor? {
+    let name = String(name)
+    return fileIndices[name].flatMap { files[$0].tensor(name) }
+  }
+
+  /// The tensor `name` and its bytes, which the directory keeps.
+  package func contents(of name: String) throws(CheckpointError) -> (tensor: SafetensorsTensor, bytes: UnsafeRawBufferPointer) {
+    try file(of: name).contents(of: name)
+  }
+
   /// The matrix `name`: a view, no copy, that keeps its file.
   ///
   /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
@@ -77,15 +88,21 @@ public final class HuggingFaceDirectory: Sendable {
     return files[index]
   }
 
-  /// The JSON object in the file `name`; nil without the file.
-  private static func object(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
+  /// The JSON value in another file of the directory; nil without the file.
+  public func json(_ name: String) throws(CheckpointError) -> JSONValue? { try Self.json(name, in: path) }
+
+  private static func json(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
     let path = directory + "/" + name
     guard FileBytes.exists(path) else { return nil }
-    let value: JSONValue
-    do { value = try JSONValue(path: path) } catch {
+    do { return try JSONValue(path: path) } catch {
       if error.code == .cannotOpen { throw .cannotOpen(path: path, reason: error.reason) }
       throw .malformed(file: name, field: "the text", problem: "cannot be read (\(error))")
     }
+  }
+
+  /// The JSON object in the file `name`; nil without the file.
+  private static func object(_ name: String, in directory: String) throws(CheckpointError) -> JSONValue? {
+    guard let value = try json(name, in: directory) else { return nil }
     guard value.kind == .object else { throw .malformed(file: name, field: "the text", problem: "is \(value), not an object") }
     return value
   }

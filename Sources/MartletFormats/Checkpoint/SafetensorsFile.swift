@@ -17,7 +17,10 @@ public struct SafetensorsTensor: Sendable, Hashable {
   public var count: Int { shape.reduce(1, *) }
 
   /// The format in which this build can read it; nil if it cannot. The names are the same as GGUF's.
-  public var weightFormat: WeightFormat? { [.f32, .f16, .bf16].first { $0.rawValue == type } }
+  public var weightFormat: WeightFormat? { Self.readable.first { $0.rawValue == type } }
+
+  /// The formats that this build reads from safetensors files.
+  static let readable: [WeightFormat] = [.f32, .f16, .bf16, .e4m3]
 }
 
 /// A safetensors file: tensors, read where they lie.
@@ -77,7 +80,7 @@ public final class SafetensorsFile: Sendable {
   public func weight(_ name: String, rows: Int? = nil, columns: Int? = nil) throws(CheckpointError) -> Weight {
     guard let tensor = tensor(name) else { throw .missingTensor(name) }
     guard let format = tensor.weightFormat else {
-      throw .unreadableFormat(tensor: name, format: tensor.type, readable: ["F32", "F16", "BF16"])
+      throw .unreadableFormat(tensor: name, format: tensor.type, readable: SafetensorsTensor.readable.map(\.rawValue))
     }
     guard tensor.shape.count == 2, tensor.count > 0, rows.map({ $0 == tensor.shape[0] }) ?? true,
       columns.map({ $0 == tensor.shape[1] }) ?? true
@@ -95,7 +98,7 @@ public final class SafetensorsFile: Sendable {
   public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(CheckpointError) -> [Weight] {
     guard let tensor = tensor(name) else { throw .missingTensor(name) }
     guard let format = tensor.weightFormat else {
-      throw .unreadableFormat(tensor: name, format: tensor.type, readable: ["F32", "F16", "BF16"])
+      throw .unreadableFormat(tensor: name, format: tensor.type, readable: SafetensorsTensor.readable.map(\.rawValue))
     }
     guard tensor.shape == [count, rows, columns], tensor.count > 0 else {
       throw .wrongShape(tensor: name, found: tensor.shape, expected: "[\(count), \(rows), \(columns)]")
@@ -104,7 +107,7 @@ public final class SafetensorsFile: Sendable {
       into: count)
   }
 
-  /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16 or BF16, widened exactly.
+  /// The values of a small tensor that is kept as floats, such as a norm's or a bias: F32, F16, BF16, F8_E4M3 or F8_E8M0, widened exactly.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
   public func floats(_ name: String, count: Int? = nil) throws(CheckpointError) -> [Float] {
@@ -112,10 +115,19 @@ public final class SafetensorsFile: Sendable {
     guard count.map({ $0 == tensor.count }) ?? true else {
       throw .wrongShape(tensor: name, found: tensor.shape, expected: "\(count!) values")
     }
+    if tensor.type == "F8_E8M0" {  // powers of two, the greatest code NaN
+      return bytes(of: tensor).map { $0 == 255 ? .nan : $0 == 0 ? 0x1p-127 : Float(bitPattern: UInt32($0) << 23) }
+    }
     guard let format = tensor.weightFormat, let values = format.widened(bytes(of: tensor), count: tensor.count) else {
-      throw .unreadableFormat(tensor: name, format: tensor.type, readable: ["F32", "F16", "BF16"])
+      throw .unreadableFormat(tensor: name, format: tensor.type, readable: SafetensorsTensor.readable.map(\.rawValue))
     }
     return values
+  }
+
+  /// The tensor `name` and its bytes, which the file keeps.
+  package func contents(of name: String) throws(CheckpointError) -> (tensor: SafetensorsTensor, bytes: UnsafeRawBufferPointer) {
+    guard let tensor = tensor(name) else { throw .missingTensor(name) }
+    return (tensor, bytes(of: tensor))
   }
 
   private func bytes(of tensor: SafetensorsTensor) -> UnsafeRawBufferPointer {

@@ -23,7 +23,7 @@ public enum Gemma3: DecoderArchitecture {
       modelType: "gemma3_text",
       settings: [
         .fixed("hidden_activation", .string("gelu_pytorch_tanh")), .fixed("hidden_act", .string("gelu_pytorch_tanh")),
-        .fixed("attention_bias", .bool(false)), .fixed("use_bidirectional_attention", .bool(false)),
+        .fixed("attention_bias", .bool(false)), .bool("use_bidirectional_attention", as: "attention.bidirectional"),
         .fixed("attn_logit_softcapping", .null), .fixed("final_logit_softcapping", .null),
         .float("query_pre_attn_scalar", as: "attention.query_pre_attn_scalar"),
       ],
@@ -41,12 +41,18 @@ public enum Gemma3: DecoderArchitecture {
   ]
 
   public static func describe(_ reader: inout DecoderReader) throws -> DecoderDescription {
+    try describe(&reader, isBidirectional: reader.bool(ifPresent: "attention.bidirectional") ?? false)
+  }
+
+  /// - Parameter isBidirectional: whether tokens see both sides: EmbeddingGemma, which answers with vectors.
+  static func describe(_ reader: inout DecoderReader, isBidirectional: Bool) throws -> DecoderDescription {
     let configuration = reader.configuration
     for cap in ["attn_logit_softcapping", "final_logit_softcapping"] {
       if let value = try reader.float(ifPresent: cap), value != 0 { throw reader.invalid(cap, value, "Gemma 3 has no soft caps") }
     }
     _ = try reader.integer("attention.sliding_window")  // a Gemma 3 without is no Gemma 3
-    let windows = try reader.windows(usualPattern: 6)
+    // A window to both sides has its tokens half on each, the one in its middle included.
+    let windows = try reader.windows(usualPattern: 6).map { $0.map { isBidirectional ? $0 / 2 + 1 : $0 } }
     let global = try reader.rope(defaultTheta: 1_000_000)
     // Stretching is for the global layers: the local ones never see a distance beyond their window.
     let localTheta = try reader.float(ifPresent: "rope.freq_base_swa") ?? 10000
@@ -62,6 +68,7 @@ public enum Gemma3: DecoderArchitecture {
         feedForward: .gated(.geluTanh), hasPostNorms: true)
     }
     description.embeddingScale = Float(configuration.hiddenSize).squareRoot()
+    if isBidirectional { description.mask = .bidirectional }
     return description
   }
 }

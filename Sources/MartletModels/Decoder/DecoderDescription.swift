@@ -15,6 +15,8 @@ public struct DecoderDescription: Sendable {
   public var logitScale: Float = 1
   /// cap · tanh(logit / cap) on scaled logits; nil = none.
   public var logitCap: Float?
+  /// Which keys a token sees: causal, unless the model answers with vectors and looks to both sides.
+  public var mask = AttentionMask.causal
   /// Multiplies the query of position p by 1 + β · ln(1 + ⌊p / length⌋); nil = not at all.
   public var queryScaling: QueryScaling?
 
@@ -23,6 +25,9 @@ public struct DecoderDescription: Sendable {
     self.configuration = configuration
     layers = try (0..<configuration.numLayers).map(layer)
   }
+
+  /// Those of the layers that have any.
+  var experts: [ExpertDescription] { layers.compactMap { if case .experts(let experts) = $0.feedForward { experts } else { nil } } }
 }
 
 /// One layer of a decoder: attention, then the feed-forward block.
@@ -34,6 +39,8 @@ public struct DecoderLayer: Sendable {
   public var feedForward: FeedForward
   /// Whether what a block adds is normalised before it is added (`post_attention_norm`, `post_ffw_norm`).
   public var hasPostNorms: Bool
+  /// What files call the norm before the feed-forward block.
+  public var feedForwardNorm = "ffn_norm"
 
   public init(
     attention: AttentionLayerSpec, biases: ProjectionBiases = [], feedForward: FeedForward = .gated(.silu), hasPostNorms: Bool = false
@@ -74,6 +81,8 @@ public struct ExpertDescription: Sendable {
   public var sharedWidth: Int?
   /// Whether a bias is added to scores for the choice (`exp_probs_b`).
   public var hasChoiceBias: Bool
+  /// Whether the router and the experts' projections have biases.
+  public var hasBiases = false
 
   public init(
     routing: ExpertRouting, width: Int, activation: GatedActivation = .silu, sharedWidth: Int? = nil, hasChoiceBias: Bool = false

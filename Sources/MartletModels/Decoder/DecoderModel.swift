@@ -14,8 +14,9 @@ public import MartletCore
 /// logits = cap(logitScale · W_out · norm(x))
 /// ```
 ///
-/// Each outer norm is there if the layer has post norms; multipliers are 1 and the cap is none unless the description says otherwise.
-public final class DecoderModel: LanguageModel {
+/// Each outer norm is there if the layer has post norms; multipliers are 1 and the cap is none unless the description says otherwise. A decoder that
+/// was made with a pooling has no output matrix: its answer is a vector of the states after the last norm.
+public final class DecoderModel: LanguageModel, EmbeddingModel {
   struct Layer {
     let attentionNorm: RMSNorm
     let attention: AttentionBlock
@@ -29,10 +30,15 @@ public final class DecoderModel: LanguageModel {
   let vocabulary: Vocabulary
   let layers: [Layer]
   let residualScale: Float
+  public let mask: AttentionMask
+  /// nil where the model writes text.
+  let head: PoolingHead?
   let memory: StepMemory
   let kernels: any TensorKernels
 
   public var attention: [AttentionLayer] { layers.map(\.attention.layer) }
+
+  public var expertLoads: [Tensor] { layers.compactMap { if case .experts(let experts) = $0.feedForward { experts.load } else { nil } } }
 
   public func forward(tokens: Tensor, metadata: AttentionMetadata, on queue: any DeviceQueue) throws -> Tensor {
     let n = tokens.count
@@ -59,7 +65,18 @@ public final class DecoderModel: LanguageModel {
     vocabulary.logits(of: hidden, rows: rows, into: output, memory, on: queue, kernels)
   }
 
-  init(_ description: DecoderDescription, _ loader: inout WeightLoader, in context: ModelContext) throws {
+  public var embeddingSize: Int { head?.width ?? configuration.hiddenSize }
+
+  public func embed(tokens: Tensor, metadata: AttentionMetadata, output: Tensor, on queue: any DeviceQueue) throws {
+    guard let head else { fatalError("a decoder that was made without a pooling is asked for vectors") }
+    let states = try forward(tokens: tokens, metadata: metadata, on: queue)
+    vocabulary.norm(states, into: states, on: queue, kernels)
+    head(states, metadata: metadata, output: output, on: queue, kernels)
+  }
+
+  init(
+    _ description: DecoderDescription, _ loader: inout WeightLoader, pooling: Pooling? = nil, in context: ModelContext
+  ) throws {
     let configuration = description.configuration
     let queryFactors = try description.queryScaling.map { try loader.vector($0.factors(count: context.attention.maxSequenceLength)) }
     layers = try description.layers.map { layer in
@@ -82,23 +99,26 @@ public final class DecoderModel: LanguageModel {
         }
         return .plain(
           try SelfAttention(
-            &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors, in: context))
+            &loader, spec: layer.attention, configuration: configuration, biases: layer.biases, queryFactors: queryFactors,
+            mask: description.mask, in: context))
       }
       return Layer(
         attentionNorm: try norm("attn_norm"),
         attention: try attention(layer),
         postAttentionNorm: layer.hasPostNorms ? try norm("post_attention_norm") : nil,
-        feedForwardNorm: try norm("ffn_norm"),
+        feedForwardNorm: try norm(layer.feedForwardNorm),
         feedForward: try feedForward(),
         postFeedForwardNorm: layer.hasPostNorms ? try norm("post_ffw_norm") : nil)
     }
     vocabulary = try Vocabulary(
       &loader, configuration: configuration, embeddingScale: description.embeddingScale, logitScale: description.logitScale,
-      logitCap: description.logitCap)
+      logitCap: description.logitCap, makesLogits: pooling == nil)
+    head = try pooling.map { try PoolingHead(&loader, $0, configuration, in: context) }
     try loader.finish()
+    mask = description.mask
     self.configuration = configuration
     residualScale = description.residualScale
-    let experts = description.layers.compactMap { if case .experts(let experts) = $0.feedForward { experts } else { nil } }
+    let experts = description.experts
     let isDense = experts.count < description.layers.count
     memory = try StepMemory(
       configuration, layers: description.layers.map(\.attention),

@@ -43,15 +43,17 @@ public struct DecoderReader {
   public func invalid(_ suffix: String, _ value: Any, _ reason: String) -> ModelError { source.invalid(key(suffix), value, reason) }
 
   /// RoPE as the file has it, with every kind of scaling: by settings, or by the tensors in which some files have its factors.
-  /// - Parameter defaultTheta: the base where the file does not say.
-  public mutating func rope(defaultTheta: Double = 10000) throws -> RopeParams {
+  /// - Parameters:
+  ///   - defaultTheta: the base where the file does not say.
+  ///   - truncatesYarn: whether YaRN's ramp begins and ends at whole pairs, where the file does not say.
+  public mutating func rope(defaultTheta: Double = 10000, truncatesYarn: Bool = true) throws -> RopeParams {
     let pairs = try (integer(ifPresent: "rope.dimension_count") ?? configuration.headDim) / 2
     var longRope: (short: [Double], long: [Double])?
     if hasTensor("rope_factors_long.weight") {
       func factors(_ name: String) throws -> [Double] { try floats("rope_factors_\(name).weight", count: pairs).map(Double.init) }
       longRope = try (factors("short"), factors("long"))
     }
-    var rope = try RopeParams(source, configuration, defaultTheta: defaultTheta, longRope: longRope)
+    var rope = try RopeParams(source, configuration, defaultTheta: defaultTheta, longRope: longRope, truncatesYarn: truncatesYarn)
     if hasTensor("rope_freqs.weight") {  // Llama 3.1's stretching, worked out by whoever made the file
       rope.frequencyDivisors = try floats("rope_freqs.weight", count: pairs).map(Double.init)
       if let problem = rope.problem { throw source.invalid("rope_freqs.weight", "a tensor", problem) }
@@ -106,6 +108,24 @@ public struct DecoderReader {
   /// Passes over the tensors of layers behind the last: heads that guess several tokens at once, which nobody needs to generate.
   public mutating func skipLayers(behind count: Int) throws { try loader.skip { $0 >= count } }
 
+  /// `blk.<layer>.attn_sinks.weight`: the logit of each head that is in every denominator.
+  public mutating func sinks(layer: Int) throws -> Tensor {
+    try loader.vector("blk.\(layer).attn_sinks.weight", count: configuration.numHeads)
+  }
+
+  /// The scales that a file has for a layer's keys and values in a cache of e4m3; nil where it has none.
+  mutating func cacheScales(layer: Int) throws -> KVScales? {
+    func scale(_ name: String) throws -> Float? {
+      let name = "blk.\(layer).\(name)"
+      guard hasTensor(name) else { return nil }
+      let scale = try floats(name, count: 1)[0]
+      guard scale > 0, scale.isFinite else { throw source.invalid(name, scale, "a scale must be above 0") }
+      return scale
+    }
+    guard let key = try scale("attn_k.cache_scale") else { return try scale("attn_v.cache_scale").map { KVScales(value: $0) } }
+    return KVScales(key: key, value: try scale("attn_v.cache_scale") ?? 1)
+  }
+
   // MARK: Descriptions
 
   /// A layer's attention, with the configuration's heads.
@@ -114,14 +134,16 @@ public struct DecoderReader {
   ///   - scale: multiplies scores; nil: the file's `attention.scale`, or 1/√headDim.
   ///   - rope: nil: the layer does not rotate.
   ///   - isNeoX: whether RoPE turns halves, or neighbours.
-  public func attention(
+  public mutating func attention(
     _ layer: Int, scale: Float? = nil, softCap: Float? = nil, window: Int? = nil, sinks: Tensor? = nil, rope: RopeParams?,
     isNeoX: Bool = true, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil
   ) throws -> AttentionLayerSpec {
-    AttentionLayerSpec(
+    var spec = AttentionLayerSpec(
       layerIndex: layer, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
       valueHeadDim: configuration.valueHeadDim, scale: try scale ?? positive(ifPresent: "attention.scale"), softCap: softCap,
       window: window,
       sinks: sinks, positionalEmbedding: rope.map { PositionalEmbeddingParams($0, isNeoX: isNeoX) }, queryNorm: queryNorm, keyNorm: keyNorm)
+    spec.kvScales = try cacheScales(layer: layer)
+    return spec
   }
 }

@@ -4,7 +4,7 @@ public import MartletCore
 
 /// A feed-forward block of experts: y = Σⱼ wⱼ · expertⱼ(x) + shared(x), over the experts that the router chooses for the row.
 ///
-/// Rows are sorted by expert, so that each expert's weights are read once a step, and only those of experts that somebody chose.
+/// What rows ask of experts is sorted by expert, so that each expert's weights are read once a step, and only those of experts that somebody chose.
 public struct ExpertMLP {
   let description: ExpertDescription
   let router: Projection
@@ -12,9 +12,13 @@ public struct ExpertMLP {
   let choiceBias: Tensor?
   let gateUp: [any PreparedWeight]
   let down: [any PreparedWeight]
+  /// `[numExperts, 2 · width]` and `[numExperts, hiddenSize]`; nil = none.
+  let gateUpBias, downBias: Tensor?
   let shared: GatedMLP?
   /// `[numExperts]`: multiplies what an expert counts; nil = 1.
   let factors: Tensor?
+  /// int32 `[numExperts]`: how many rows each has computed, modulo 2³².
+  let load: Tensor
 
   /// Reads `<prefix>.ffn_gate_inp`, the experts' `ffn_gate`, `ffn_up` and `ffn_down`, and those of the shared expert, with the suffix `_shexp`.
   /// - Parameter factors: float32 `[numExperts]`: multiplies what an expert counts, after the weights of the chosen were divided by their sum.
@@ -24,11 +28,22 @@ public struct ExpertMLP {
     self.factors = factors
     let count = description.routing.numExperts, width = description.width
     self.description = description
-    router = try loader.projection("\(prefix).ffn_gate_inp", rows: count, columns: hiddenSize)
+    router = try loader.projection([("\(prefix).ffn_gate_inp", count)], columns: hiddenSize, hasBias: description.hasBiases)
     choiceBias = try description.hasChoiceBias ? loader.vector(loader.floats("\(prefix).exp_probs_b.bias", count: count)) : nil
     gateUp = try loader.experts(
       ["\(prefix).ffn_gate", "\(prefix).ffn_up"], orOne: "\(prefix).ffn_gate_up", count: count, rows: width, columns: hiddenSize)
     down = try loader.experts(["\(prefix).ffn_down"], count: count, rows: hiddenSize, columns: width)
+    if description.hasBiases {
+      let gate = try loader.floats("\(prefix).ffn_gate_exps.bias", count: count * width)
+      let up = try loader.floats("\(prefix).ffn_up_exps.bias", count: count * width)
+      let both = (0..<count).flatMap { expert in [gate, up].flatMap { $0[expert * width..<(expert + 1) * width] } }
+      gateUpBias = try loader.vector(both).reshaped(Shape(count, 2 * width))
+      downBias = try loader.vector("\(prefix).ffn_down_exps.bias", count: count * hiddenSize).reshaped(Shape(count, hiddenSize))
+    } else {
+      gateUpBias = nil
+      downBias = nil
+    }
+    load = try loader.device.makeTensor(Shape(count), .i32)
     shared = try description.sharedWidth.map {
       try GatedMLP(&loader, prefix: prefix, suffix: "_shexp", hiddenSize: hiddenSize, width: $0, activation: description.activation)
     }
@@ -43,21 +58,22 @@ public struct ExpertMLP {
     let n = input.shape[0], entries = n * description.routing.numUsed, width = description.width, hiddenSize = input.shape[1]
     let scores = experts.scores.rows(n, columns: description.routing.numExperts)
     let plan = experts.plan(for: description.routing).prefix(n)
-    let gathered = experts.gathered.rows(entries, columns: hiddenSize)
+    let answers = experts.answers.rows(entries, columns: hiddenSize)
     let gateUp = experts.gateUp.rows(entries, columns: 2 * width)
     let activated = experts.activated.rows(entries, columns: width)
 
     router(routerInput ?? input, into: scores, on: queue, kernels)
-    kernels.route(scores, bias: choiceBias, routing: description.routing, plan: plan, on: queue)
+    kernels.route(scores, bias: choiceBias, routing: description.routing, plan: plan, load: load, on: queue)
     if let factors {
       kernels.scaleRows(
         plan.weights.reshaped(Shape(entries, 1)), columns: 1, by: factors, rows: plan.experts.reshaped(Shape(entries)), on: queue)
     }
-    kernels.gatherRows(input, rows: plan.rows, output: gathered, on: queue)
-    kernels.expertProduct(gathered, self.gateUp, plan: plan, output: gateUp, on: queue)
+    kernels.expertProduct(input, isSorted: false, self.gateUp, plan: plan, output: gateUp, on: queue)
+    if let gateUpBias { kernels.addExpertRows(gateUpBias, plan: plan, to: gateUp, on: queue) }
     kernels.gatedActivation(description.activation, gateUp: gateUp, output: activated, on: queue)
-    kernels.expertProduct(activated, down, plan: plan, output: gathered, on: queue)
-    kernels.combineExperts(gathered, plan: plan, output: output, on: queue)
+    kernels.expertProduct(activated, isSorted: true, down, plan: plan, output: answers, on: queue)
+    if let downBias { kernels.addExpertRows(downBias, plan: plan, to: answers, on: queue) }
+    kernels.combineExperts(answers, plan: plan, output: output, on: queue)
     if let shared {
       let added = experts.shared.rows(n, columns: hiddenSize)
       shared(input, into: added, memory, on: queue, kernels)
@@ -69,23 +85,50 @@ public struct ExpertMLP {
 /// The working memory of layers with experts, for the largest of them.
 struct ExpertMemory {
   let scores: Tensor
-  /// `[maxNumTokens · numUsed, hiddenSize]`: what experts read, and after that what they answer.
-  let gathered: Tensor
+  /// `[maxNumTokens · numUsed, hiddenSize]`: what experts answer.
+  let answers: Tensor
   let gateUp: Tensor
   let activated: Tensor
   /// `[maxNumTokens, hiddenSize]`: what the shared expert adds.
   let shared: Tensor
   private let plans: [(routing: ExpertRouting, plan: ExpertPlan)]
 
+  /// Rows and columns of what is made of floats.
+  private struct Sizes {
+    let scores, answers, gateUp, activated, shared: (rows: Int, columns: Int)
+
+    init(_ experts: [ExpertDescription], hiddenSize: Int, maxNumTokens n: Int) {
+      let width = experts.map { $0.routing.numUsed * $0.width }.max() ?? 1
+      scores = (n, experts.map(\.routing.numExperts).max() ?? 1)
+      answers = (n * (experts.map(\.routing.numUsed).max() ?? 1), hiddenSize)
+      gateUp = (n, 2 * width)
+      activated = (n, width)
+      shared = (experts.contains { $0.sharedWidth != nil } ? n : 1, hiddenSize)
+    }
+  }
+
+  /// The bytes of the floats, which are almost all; saturating. 0 where there are no experts.
+  static func byteCount(_ experts: [ExpertDescription], hiddenSize: Int, maxNumTokens: Int) -> Int {
+    if experts.isEmpty { return 0 }
+    // Numbers from a file and an option: with so many tokens nothing overflows, and nothing fits either.
+    let sizes = Sizes(experts, hiddenSize: hiddenSize, maxNumTokens: min(maxNumTokens, 1 << 24))
+    return [sizes.scores, sizes.answers, sizes.gateUp, sizes.activated, sizes.shared].reduce(0) { sum, size in
+      let (count, overflow) = size.rows.multipliedReportingOverflow(by: 4 * size.columns)
+      let (total, carry) = sum.addingReportingOverflow(overflow ? .max : count)
+      return carry ? .max : total
+    }
+  }
+
   init(_ experts: [ExpertDescription], hiddenSize: Int, in context: ModelContext) throws {
-    let n = context.maxNumTokens
-    func make(_ rows: Int, _ columns: Int) throws -> Tensor { try context.device.makeTensor(Shape(max(rows, 1), max(columns, 1)), .f32) }
-    let most = experts.map(\.routing.numUsed).max() ?? 1, width = experts.map { $0.routing.numUsed * $0.width }.max() ?? 1
-    scores = try make(n, experts.map(\.routing.numExperts).max() ?? 1)
-    gathered = try make(n * most, hiddenSize)
-    gateUp = try make(n, 2 * width)
-    activated = try make(n, width)
-    shared = try make(experts.contains { $0.sharedWidth != nil } ? n : 1, hiddenSize)
+    let n = context.maxNumTokens, sizes = Sizes(experts, hiddenSize: hiddenSize, maxNumTokens: n)
+    func make(_ size: (rows: Int, columns: Int)) throws -> Tensor {
+      try context.device.makeTensor(Shape(max(size.rows, 1), max(size.columns, 1)), .f32)
+    }
+    scores = try make(sizes.scores)
+    answers = try make(sizes.answers)
+    gateUp = try make(sizes.gateUp)
+    activated = try make(sizes.activated)
+    shared = try make(sizes.shared)
     var plans: [(routing: ExpertRouting, plan: ExpertPlan)] = []
     for routing in experts.map(\.routing) where !plans.contains(where: { $0.routing == routing }) {
       plans.append(

@@ -15,6 +15,17 @@ public struct RMSNorm {
   }
 }
 
+/// y = (x − mean(x)) / √(variance(x) + ε) · weight + bias, row by row.
+public struct LayerNorm {
+  public let weight: Tensor
+  public let bias: Tensor
+  public let epsilon: Float
+
+  public func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+    kernels.layerNorm(input, weight: weight, bias: bias, epsilon: epsilon, output: output, on: queue)
+  }
+}
+
 /// y = x · Wᵀ + b, for one weight or several that are stacked by rows; most have no b.
 public struct Projection {
   public let weight: any PreparedWeight
@@ -65,12 +76,17 @@ public struct SelfAttention {
   public let output: Projection
   /// `[positions]`: multiplies the queries at each position; nil = 1.
   let queryFactors: Tensor?
+  /// Which keys a query sees.
+  let mask: AttentionMask
 
   /// Reads `blk.<layer>.attn_q`, `.attn_k` and `.attn_v`, or `.attn_qkv` with the rows of all three, and `.attn_output`.
-  /// - Parameter queryFactors: multiplies the queries at each position, which is the same before rotation and after it; nil = 1.
+  ///
+  /// - Parameters:
+  ///   - queryFactors: multiplies the queries at each position, which is the same before rotation and after it; nil = 1.
+  ///   - mask: which keys a query sees.
   public init(
     _ loader: inout WeightLoader, spec: AttentionLayerSpec, configuration: ModelConfiguration, biases: ProjectionBiases = [],
-    queryFactors: Tensor? = nil, in context: ModelContext
+    queryFactors: Tensor? = nil, mask: AttentionMask = .causal, in context: ModelContext
   ) throws {
     let prefix = "blk.\(spec.layerIndex)"
     layer = try AttentionLayer(spec, backend: context.attentionBackend, in: context.attention)
@@ -81,6 +97,7 @@ public struct SelfAttention {
     output = try loader.projection(
       [("\(prefix).attn_output", configuration.hiddenSize)], columns: spec.outputWidth, hasBias: biases.contains(.output))
     self.queryFactors = queryFactors
+    self.mask = mask
   }
 
   public func callAsFunction(
@@ -95,7 +112,7 @@ public struct SelfAttention {
     if let queryFactors {
       kernels.scaleRows(qkv, columns: spec.queryWidth, by: queryFactors, rows: metadata.ragged.positionIDs, on: queue)
     }
-    try layer.forward(AttentionInputs(fusedQKV: qkv), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
+    try layer.forward(AttentionInputs(fusedQKV: qkv, mask: mask), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
     self.output(attended, into: output, on: queue, kernels)
   }
 }
@@ -113,15 +130,16 @@ public struct Vocabulary {
   public let logitCap: Float?
 
   /// Reads `token_embd`, `output_norm` and, if it is not the embedding once more, `output`.
+  /// - Parameter makesLogits: false where nobody will ask for logits: the output matrix is then left in its file.
   public init(
     _ loader: inout WeightLoader, configuration: ModelConfiguration, embeddingScale: Float = 1, logitScale: Float = 1,
-    logitCap: Float? = nil
+    logitCap: Float? = nil, makesLogits: Bool = true
   ) throws {
     let rows = configuration.vocabularySize
     let columns = configuration.hiddenSize
     embedding = try loader.projection("token_embd", rows: rows, columns: columns)
     norm = try loader.norm("output_norm.weight", count: columns, epsilon: configuration.normEpsilon)
-    if try loader.source.sharesEmbedding() {
+    if try !makesLogits || loader.source.sharesEmbedding() {
       output = embedding
       try loader.skip("output.weight")
     } else {

@@ -69,10 +69,16 @@ public struct CheckpointTranslation: Sendable {
     public var name: String
     /// Added to every value of a small tensor: Gemma's directories hold norms' weights less 1.
     public var addend: Float
+    /// Where the outputs of two tensors take turns in one: the name of the other, which has the second.
+    public var second: String?
+    /// Whether matrices are [in, out].
+    public var isTransposed: Bool
 
-    public init(_ name: String, addend: Float = 0) {
+    public init(_ name: String, addend: Float = 0, alternatingWith second: String? = nil, isTransposed: Bool = false) {
       self.name = name
       self.addend = addend
+      self.second = second
+      self.isTransposed = isTransposed
     }
 
     public init(stringLiteral name: String) { self.init(name) }
@@ -99,12 +105,14 @@ public struct CheckpointTranslation: Sendable {
   public var tensors: [String: TensorName]
   /// Tensors of layer n: what follows `model.layers.n.`, and what follows `blk.n.`. `#` in both is an expert's number.
   public var layerTensors: [String: TensorName]
+  /// Where tensors stand.
+  public var layout: Layout
 
   public init(
     modelType: String, settings: [Setting] = [], windows: Windows = .none, tiesEmbeddings: Bool = false, ropeTheta: Double = 10000,
     rotatesPart: Bool = false, needsRopeSettings: Bool = false, ropeSettings: [Setting] = [], ropeTypes: [String: String] = [:],
     defaults: [String: Double] = [:], tensors: [String: TensorName] = decoderTensors,
-    layerTensors: [String: TensorName] = decoderLayer
+    layerTensors: [String: TensorName] = decoderLayer, layout: Layout = Layout()
   ) {
     self.modelType = modelType
     self.settings = Self.decoderSettings + settings
@@ -117,7 +125,24 @@ public struct CheckpointTranslation: Sendable {
     self.ropeTypes = ropeTypes
     self.defaults = defaults
     self.tensors = tensors
-    self.layerTensors = layerTensors
+    self.layerTensors = Self.cacheScales.merging(layerTensors) { $1 }
+    self.layout = layout
+  }
+
+  /// What tensors' names begin with.
+  public struct Layout: Sendable, Hashable {
+    /// Before all names in directories of a model with a head; a directory of the model alone leaves it out.
+    public var root: String
+    /// Before a layer's number.
+    public var layers: String
+    /// Beginnings of names that no formula reads: heads of what a model was trained for.
+    public var unread: [String]
+
+    public init(root: String = "model.", layers: String = "layers.", unread: [String] = []) {
+      self.root = root
+      self.layers = layers
+      self.unread = unread
+    }
   }
 
   /// The settings of every decoder.
@@ -127,7 +152,7 @@ public struct CheckpointTranslation: Sendable {
     .integer("num_key_value_heads", as: "attention.head_count_kv"), .integer("head_dim", as: "attention.key_length"),
     .integer("max_position_embeddings", as: "context_length"), .integer("vocab_size", as: "vocab_size"),
     .float("rms_norm_eps", as: "attention.layer_norm_rms_epsilon"), .fixed("is_encoder_decoder", .bool(false)),
-    .fixed("add_cross_attention", .bool(false)), .fixed("quantization_config", .null), .fixed("use_mrope", .bool(false)),
+    .fixed("add_cross_attention", .bool(false)), .fixed("use_mrope", .bool(false)),
     // Off is what would change something.
     .fixed("is_causal", .bool(true)), .fixed("use_rope", .bool(true)), .fixed("scale_attn_weights", .bool(true)),
   ]
@@ -143,6 +168,12 @@ public struct CheckpointTranslation: Sendable {
     "self_attn.v_proj.weight": "attn_v.weight", "self_attn.o_proj.weight": "attn_output.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight", "mlp.gate_proj.weight": "ffn_gate.weight", "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
+  ]
+
+  /// The scales of keys and values in a cache of e4m3, of a layer of any decoder.
+  static let cacheScales: [String: TensorName] = [
+    "self_attn.k_scale": "attn_k.cache_scale", "self_attn.v_scale": "attn_v.cache_scale", "self_attn.k_proj.k_scale": "attn_k.cache_scale",
+    "self_attn.v_proj.v_scale": "attn_v.cache_scale",
   ]
 
   /// Biases of attention's projections, which some models have where `attention_bias` is true.

@@ -5,10 +5,14 @@ import MartletAttention
 
 extension RopeParams {
   /// Reads the `<architecture>.rope.…` keys.
-  /// - Parameter longRope: the lists of LongRoPE, where the file has them as tensors.
+  /// - Parameters:
+  ///   - longRope: the lists of LongRoPE, where the file has them as tensors.
+  ///   - truncatesYarn: whether YaRN's ramp begins and ends at whole pairs, where the file does not say.
   /// - Throws: ``ModelError`` naming the key.
   init(
-    _ source: any ModelSource, _ configuration: ModelConfiguration, defaultTheta: Double, longRope: (short: [Double], long: [Double])? = nil
+    _ source: any ModelSource, _ configuration: ModelConfiguration, defaultTheta: Double,
+    longRope: (short: [Double], long: [Double])? = nil,
+    truncatesYarn: Bool = true
   ) throws {
     let prefix = "\(configuration.architecture).rope"
     let dim = try source.integer(ifPresent: "\(prefix).dimension_count") ?? configuration.headDim
@@ -19,13 +23,13 @@ extension RopeParams {
     let theta = try source.float(ifPresent: "\(prefix).freq_base").map(Double.init) ?? defaultTheta
     self.init(dim: dim, theta: theta)
     if let problem { throw source.invalid("\(prefix).freq_base", theta, problem) }
-    scaling = try Self.scaling(source, "\(prefix).scaling", old: "\(prefix).scale_linear", longRope, configuration)
+    scaling = try Self.scaling(source, "\(prefix).scaling", old: "\(prefix).scale_linear", longRope, truncatesYarn, configuration)
     if let problem { throw source.invalid("\(prefix).scaling.type", "\(scaling)", problem) }
   }
 
   private static func scaling(
     _ source: any ModelSource, _ prefix: String, old: String, _ longRope: (short: [Double], long: [Double])?,
-    _ configuration: ModelConfiguration
+    _ truncatesYarn: Bool, _ configuration: ModelConfiguration
   ) throws -> Scaling {
     func number(_ key: String) throws -> Double? { try source.float(ifPresent: "\(prefix).\(key)").map(Double.init) }
     func needed(_ key: String) throws -> Double { Double(try source.float("\(prefix).\(key)")) }
@@ -83,7 +87,8 @@ extension RopeParams {
       }
       return .yarn(
         factor: factor, originalMaxPositions: originalLength, betaFast: try number("yarn_beta_fast") ?? 32,
-        betaSlow: try number("yarn_beta_slow") ?? 1, mscale: mscale, mscaleAllDim: mscaleAllDim)
+        betaSlow: try number("yarn_beta_slow") ?? 1, mscale: mscale, mscaleAllDim: mscaleAllDim,
+        truncates: try source.bool(ifPresent: "\(prefix).yarn_truncate") ?? truncatesYarn)
     case "longrope":
       func factors(_ key: String, _ known: [Double]?) throws -> [Double] {
         if let known { return known }

@@ -10,6 +10,7 @@ extension TranslatedCheckpoint {
     // Their projections come with rows as RoPE in halves wants them, whatever a GGUF of the same architecture does.
     set("\(architecture).rope.is_neox", .bool(true), spelling: "model_type")
     try read(translation.settings, reader, architecture)
+    try checkQuantization(reader)
     try readWindows(reader, architecture)
     try readRope(reader, architecture)
     try checkVocabulary(reader)
@@ -235,7 +236,7 @@ extension TranslatedCheckpoint {
       try number("beta_slow", as: "yarn_beta_slow")
       try number("mscale", as: "mscale")
       try number("mscale_all_dim", as: "mscale_all_dim")
-      if let truncate = try reader.bool("truncate"), !truncate { throw reader.invalid("truncate", false, "this build computes true only") }
+      set("\(prefix).yarn_truncate", .bool(try reader.bool("truncate") ?? true), spelling: "truncate")
     case "longrope":
       try number("factor", as: "factor")
       try number("attention_factor", as: "attention_factor")

@@ -98,6 +98,8 @@ extension APIError {
       self.init(.internalServerError, message, headers: [.shouldRetry: "false"])
     case .promptTooLong, .cacheTooSmall:
       self.init(.badRequest, message, code: "context_length_exceeded", param: "messages")
+    case .writesNoText, .makesNoEmbeddings:
+      self.init(.notImplemented, message, code: "not_supported", headers: [.shouldRetry: "false"])
     case .exceedsWaitingLimit:
       self.init(.badRequest, message, code: "too_many_requests_in_one")
     default:

@@ -125,7 +125,7 @@ extension EventStream {
 extension ModelServer {
   /// How many tokens the prompt of a conversation has.
   func promptTokens(of chat: ChatRequest) async throws -> Int {
-    let llm = try model(named: chat.model)
+    let llm = try writer(named: chat.model)
     return try await Exchange.offload { [self] in
       try checkTools(chat.tools, llm)
       return try prepare(llm, param: "messages") { try chat.prompt(for: llm, mostBytes: $0) }.tokenIDs.count

@@ -15,7 +15,7 @@ struct ChatAnswers: Sendable {
 
   /// Submits a request, on a thread that may take its time for it.
   static func begin(_ request: ChatRequest, server: ModelServer) async throws -> ChatAnswers {
-    let llm = try server.model(named: request.model)
+    let llm = try server.writer(named: request.model)
     return try await Exchange.offload {
       var request = request
       try server.checkTools(request.tools, llm)

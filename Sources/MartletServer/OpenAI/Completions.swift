@@ -126,7 +126,7 @@ extension ModelServer {
   func completions(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
     let id = "cmpl-" + RandomName.make()
     let asked = try await read(request) { [configuration] in try CompletionRequest($0, id: id, server: configuration) }
-    let llm = try model(named: asked.model)
+    let llm = try writer(named: asked.model)
     let generations = try await Exchange.offload { [self] in
       // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
       var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]

@@ -30,6 +30,7 @@ extension ModelServer {
       "meta": [
         "n_vocab": .integer(llm.tokenizer.vocabularySize), "n_ctx": .integer(llm.maxSequenceLength),
         "architecture": .string(llm.model.architecture), "has_chat_template": .bool((try? llm.chatTemplate.get()) != nil),
+        "embedding_size": llm.embeddingSize.map { .integer($0) } ?? .null,
       ],
     ]
   }

@@ -71,26 +71,30 @@ package struct OpenAPIDocument {
         method: "get", path: "/v1/models/{id}", summary: "One model.", reply: "Model", further: [404],
         parameter: ["name": "id", "in": "path", "required": true, "schema": ["type": "string", "minLength": 1]]),
       Operation(
-        path: "/v1/chat/completions", summary: "Answers a conversation.", body: chatBody, reply: "ChatCompletion", streams: true),
+        path: "/v1/chat/completions", summary: "Answers a conversation.", body: chatBody, reply: "ChatCompletion", streams: true,
+        further: [501]),
       Operation(
         path: "/v1/chat/completions/input_tokens", summary: "Counts the tokens of a conversation's prompt.",
-        body: body(ChatCompletionRequest.countTable, required: ["messages"]), reply: "InputTokens"),
-      Operation(path: "/v1/completions", summary: "Goes on with texts.", body: completionBody, reply: "Completion", streams: true),
+        body: body(ChatCompletionRequest.countTable, required: ["messages"]), reply: "InputTokens", further: [501]),
+      Operation(
+        path: "/v1/completions", summary: "Goes on with texts.", body: completionBody, reply: "Completion", streams: true, further: [501]),
       Operation(
         path: "/v1/responses", summary: "Answers a conversation; nothing is kept.",
         body: body(ResponseRequest.table, required: ["input"]),
-        reply: "Response", streams: true),
+        reply: "Response", streams: true, further: [501]),
       Operation(
         path: "/v1/responses/input_tokens", summary: "Counts the tokens of a conversation's prompt.",
-        body: body(ResponseRequest.countTable, required: ["input"]), reply: "InputTokens"),
+        body: body(ResponseRequest.countTable, required: ["input"]), reply: "InputTokens", further: [501]),
       Operation(
         path: "/v1/messages", summary: "Answers a conversation, as Anthropic's API does.",
-        body: body(MessagesRequest.table, required: ["messages", "max_tokens"]), reply: "Message", streams: true, form: .anthropic),
+        body: body(MessagesRequest.table, required: ["messages", "max_tokens"]), reply: "Message", streams: true, form: .anthropic,
+        further: [501]),
       Operation(
         path: "/v1/messages/count_tokens", summary: "Counts the tokens of a conversation's prompt.",
-        body: body(MessagesRequest.countTable, required: ["messages"]), reply: "MessageTokens", form: .anthropic),
+        body: body(MessagesRequest.countTable, required: ["messages"]), reply: "MessageTokens", form: .anthropic, further: [501]),
       Operation(
-        path: "/v1/embeddings", summary: "Not supported: the model writes text.", body: Schema.anyObject, reply: "Error", further: [501]),
+        path: "/v1/embeddings", summary: "The vectors of texts, of a model that is made for it.",
+        body: body(EmbeddingRequest.table, required: ["input"]), reply: "Embeddings", further: [501]),
       Operation(path: "/tokenize", summary: "The tokens of a text or a conversation.", body: tokenizeBody, reply: "Tokens"),
       Operation(
         path: "/detokenize", summary: "The text of tokens.", body: body(TokenizeFields.detokenizeTable, required: ["tokens"]),
@@ -120,28 +124,24 @@ package struct OpenAPIDocument {
 
   private func json(_ operation: Operation) -> JSON {
     var responses = JSON.Object()
-    if operation.further.contains(501) {
-      responses["501"] = Self.error(501, operation.form)
-    } else {
-      var content = JSON.Object()
-      switch operation.reply {
-      case nil: content["text/plain"] = ["schema": Schema.text]
-      case "Document": content["application/json"] = ["schema": Schema.anyObject]
-      case let name? where operation.onlyStreams:
-        content["text/event-stream"] = [
-          "schema": Schema.object([
-            "data": ["type": "string", "contentMediaType": "application/json", "contentSchema": Schema.ref(name)]
-          ])
-        ]
-      case let name?: content["application/json"] = ["schema": Schema.ref(name)]
-      }
-      if operation.streams {
-        // Of one event. (3.1 has no word for that; tools that read streams take it so.)
-        content["text/event-stream"] = ["schema": Schema.object(["data": Schema.text], optional: ["event": Schema.text])]
-      }
-      responses["200"] = ["description": "What was asked for.", "content": .object(content)]
+    var content = JSON.Object()
+    switch operation.reply {
+    case nil: content["text/plain"] = ["schema": Schema.text]
+    case "Document": content["application/json"] = ["schema": Schema.anyObject]
+    case let name? where operation.onlyStreams:
+      content["text/event-stream"] = [
+        "schema": Schema.object([
+          "data": ["type": "string", "contentMediaType": "application/json", "contentSchema": Schema.ref(name)]
+        ])
+      ]
+    case let name?: content["application/json"] = ["schema": Schema.ref(name)]
     }
-    var statuses = [403, 405, 500, 503] + operation.further.filter { $0 != 501 }
+    if operation.streams {
+      // Of one event. (3.1 has no word for that; tools that read streams take it so.)
+      content["text/event-stream"] = ["schema": Schema.object(["data": Schema.text], optional: ["event": Schema.text])]
+    }
+    responses["200"] = ["description": "What was asked for.", "content": .object(content)]
+    var statuses = [403, 405, 500, 503] + operation.further
     if operation.needsKey && !configuration.apiKeys.isEmpty { statuses.append(401) }
     if operation.body != nil { statuses += [400, 404, 408, 413, 415] }
     for status in Set(statuses).sorted() { responses["\(status)"] = Self.error(status, operation.form) }

@@ -83,6 +83,12 @@ enum ReplySchemas {
           ]),
         ], optional: ["seed": S.integer]),
       "MessageTokens": S.object(["input_tokens": S.count]),
+      "Embeddings": S.object([
+        "object": S.const("list"),
+        "data": S.array(
+          S.object(["object": S.const("embedding"), "index": S.count, "embedding": S.any(S.array(S.number), S.text)])),
+        "model": S.text, "usage": S.object(["prompt_tokens": S.count, "total_tokens": S.count]),
+      ]),
       "Tokens": S.any(
         S.object(["tokens": S.array(S.count), "count": S.count, "max_model_len": S.count], optional: ["token_strs": S.array(S.text)]),
         S.object(["tokens": S.array(S.object(["id": S.count, "piece": S.any(S.text, S.array(byte))]))])),

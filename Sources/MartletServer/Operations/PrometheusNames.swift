@@ -90,7 +90,7 @@ struct PrometheusAlias: Sendable {
 
   /// vLLM's words for an end.
   static let reasons: [(String, [EngineStatistics.End])] = [
-    ("stop", [.endToken, .stopString]), ("length", [.length, .deadline, .scored]), ("abort", [.cancelled]), ("error", [.failed]),
+    ("stop", [.endToken, .stopString, .embedded]), ("length", [.length, .deadline, .scored]), ("abort", [.cancelled]), ("error", [.failed]),
   ]
 
   static let table: [PrometheusNames.Dialect: [PrometheusAlias]] = [.vllm: vllm, .llamacpp: llamacpp, .trtllm: trtllm]

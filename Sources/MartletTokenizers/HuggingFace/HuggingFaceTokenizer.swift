@@ -11,6 +11,7 @@ final class HuggingFaceTokenizer: Tokenizer {
   enum Model: Sendable {
     case bytePairs(BytePairModel)
     case unigram(UnigramModel)
+    case wordPieces(WordPieceModel)
   }
 
   private let vocabulary: Vocabulary
@@ -43,6 +44,7 @@ final class HuggingFaceTokenizer: Tokenizer {
   var eosToken: Int32? { special.eos }
   var endTokens: Set<Int32> { special.ends }
   var addsBOS: Bool { special.addsBOS }
+  var textFrame: TextFrame { special.frame }
   var dropsLeadingSpace: Bool { decoder.dropsLeadingSpace }
 
   func encode(_ text: String, parsesSpecialTokens: Bool) -> [Int32] {
@@ -66,6 +68,7 @@ final class HuggingFaceTokenizer: Tokenizer {
           switch model {
           case .bytePairs(let model): model.encode(word, range, &merger, to: &tokens)
           case .unigram(let model): model.encode(word, range, to: &tokens)
+          case .wordPieces(let model): model.encode(word, range, to: &tokens)
           }
         }
       } token: {
@@ -84,6 +87,9 @@ final class HuggingFaceTokenizer: Tokenizer {
     switch vocabulary.kinds[Int(token)] {
     case .normal where decoder.writesSpaces, .byte:
       SentencePieceText.appendBytes(of: token, in: vocabulary, showsControlTokens: showsControlTokens, to: &bytes)
+    case .normal:
+      guard let prefix = decoder.wordPiecePrefix else { fallthrough }
+      WordPieceTokenizer.append(vocabulary.bytes(of: token), prefix: prefix, isControl: false, to: &bytes)
     default:
       if showsControlTokens || !isControl(token) { bytes += vocabulary.bytes(of: token) }
     }
@@ -95,8 +101,10 @@ struct TokenDecoding: Sendable {
   /// "▁" is a space.
   private(set) var writesSpaces = false
   private(set) var dropsLeadingSpace = false
+  /// What stands before pieces within a word; others have a space before them. nil where pieces have their spaces themselves.
+  private(set) var wordPiecePrefix: [UInt8]?
 
-  private static let supported = ["ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip", "Sequence"]
+  private static let supported = ["ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip", "WordPiece", "Sequence"]
 
   init(_ field: JSONField, isByteLevel: Bool) throws(TokenizerError) {
     for part in try field.sequence("decoders") {
@@ -105,6 +113,9 @@ struct TokenDecoding: Sendable {
       case "ByteLevel":
         guard isByteLevel else { throw part["type"].unsupported("ByteLevel without a pre-tokenizer of that name") }
       case "Fuse", "ByteFallback": break
+      case "WordPiece":
+        wordPiecePrefix = try part["prefix"].bytes()
+        dropsLeadingSpace = true
       case "Metaspace":
         writesSpaces = true
         if try WordSteps.prefix(part) != .never { dropsLeadingSpace = true }

@@ -9,6 +9,8 @@ import MartletFormats
 struct TextNormalizer: Sendable {
   enum Step: Sendable {
     case nfc, nfd, compatibility, lowercase, stripAccents, nmt
+    /// BERT's: characters that are left out, and spaces; ideographs as words of their own; nonspacing marks left out.
+    case cleanText, separateIdeographs, stripNonspacingMarks
     case prepend([UInt8])
     case replace(TextSplitter.Pattern, [UInt8])
     case strip(left: Bool, right: Bool)
@@ -21,7 +23,8 @@ struct TextNormalizer: Sendable {
   private static let mostGrowth = 1024
 
   private static let supported = [
-    "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Prepend", "Replace", "Strip", "Precompiled", "Sequence",
+    "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Prepend", "Replace", "Strip", "Precompiled", "BertNormalizer",
+    "Sequence",
   ]
 
   /// - Parameter field: `normalizer`; missing, nothing is changed.
@@ -38,6 +41,10 @@ struct TextNormalizer: Sendable {
       case "Lowercase": steps.append(.lowercase)
       case "StripAccents": steps.append(.stripAccents)
       case "Nmt": steps.append(.nmt)
+      case "BertNormalizer":
+        steps += Self.bertSteps(
+          cleans: try part["clean_text"].bool(or: true), separatesIdeographs: try part["handle_chinese_chars"].bool(or: true),
+          stripsAccents: try part["strip_accents"].boolIfPresent(), lowercase: try part["lowercase"].bool(or: true))
       case "Strip": steps.append(.strip(left: try part["strip_left"].bool(or: true), right: try part["strip_right"].bool(or: true)))
       case "Prepend":
         let text = try part["prepend"].bytes()
@@ -60,6 +67,21 @@ struct TextNormalizer: Sendable {
       }
       guard growth <= Self.mostGrowth else { throw part.malformed("would make a text more than \(Self.mostGrowth) times as long") }
     }
+  }
+
+  /// BERT's, as GGUF files have it.
+  init(bertLowercase lowercase: Bool, stripsAccents: Bool?) {
+    steps = Self.bertSteps(cleans: true, separatesIdeographs: true, stripsAccents: stripsAccents, lowercase: lowercase)
+  }
+
+  /// - Parameter stripsAccents: nil: where letters become small ones.
+  private static func bertSteps(cleans: Bool, separatesIdeographs: Bool, stripsAccents: Bool?, lowercase: Bool) -> [Step] {
+    var steps: [Step] = []
+    if cleans { steps.append(.cleanText) }
+    if separatesIdeographs { steps.append(.separateIdeographs) }
+    if stripsAccents ?? lowercase { steps += [.nfd, .stripNonspacingMarks] }
+    if lowercase { steps.append(.lowercase) }
+    return steps
   }
 
   func normalized(_ text: [UInt8]) -> [UInt8] { normalized(MarkedBytes(text)).bytes }
@@ -94,6 +116,24 @@ struct TextNormalizer: Sendable {
     case .stripAccents:
       forEachScalar(of: text) { scalar, range in
         if scalar.isASCII || CharacterProperties(scalar).isDisjoint(with: .mark) { result.copy(range) }
+      }
+    case .stripNonspacingMarks:
+      forEachScalar(of: text) { scalar, range in
+        if scalar.isASCII || !BertCharacters.isAccent(scalar) { result.copy(range) }
+      }
+    case .cleanText:
+      forEachScalar(of: text) { scalar, range in
+        if BertCharacters.isLeftOut(scalar) { return }
+        if scalar != " ", scalar.properties.isWhitespace {
+          result.replace(range, with: CollectionOfOne(UInt8(ascii: " ")))
+        } else {
+          result.copy(range)
+        }
+      }
+    case .separateIdeographs:
+      forEachScalar(of: text) { scalar, range in
+        if scalar.isASCII || !BertCharacters.isIdeograph(scalar) { return result.copy(range) }
+        result.replace(range, with: [UInt8(ascii: " ")] + text[range] + [UInt8(ascii: " ")])
       }
     case .nmt:
       forEachScalar(of: text) { scalar, range in

@@ -7,17 +7,22 @@ struct TokenList {
   let vocabulary: Vocabulary
   let added: [AddedToken]
   private let isByteLevel: Bool
-  private let isUnigram: Bool
+  private let type: String
   private let alphabet = ByteAlphabet()
 
-  private static let models = ["BPE", "Unigram"]
+  private static let models = ["BPE", "Unigram", "WordPiece"]
 
   init(_ root: JSONField, isByteLevel: Bool, _ companions: Companions) throws(TokenizerError) {
     let model = root["model"]
     // Files from before the field was written are what their other fields say.
-    let type = model["type"].value == nil && model["merges"].value != nil ? "BPE" : try model["type"].string()
+    let type: String
+    switch (model["type"].value, model["merges"].value, model["max_input_chars_per_word"].value) {
+    case (nil, _?, _): type = "BPE"
+    case (nil, nil, _?): type = "WordPiece"
+    default: type = try model["type"].string()
+    }
     guard Self.models.contains(type) else { throw model["type"].unsupported(type, supported: Self.models) }
-    if type == "Unigram" && isByteLevel { throw model["type"].unsupported("Unigram of bytes") }
+    if type != "BPE" && isByteLevel { throw model["type"].unsupported("\(type) of bytes") }
     let listed = root["added_tokens"]
     let pieces = try Self.pieces(model["vocab"], isList: type == "Unigram", addedCount: listed.value?.count ?? 0)
     var added: [AddedToken] = []
@@ -58,7 +63,7 @@ struct TokenList {
     }
     self.added = added
     self.isByteLevel = isByteLevel
-    isUnigram = type == "Unigram"
+    self.type = type
   }
 
   /// The pieces by id, nil where the file leaves an id out.
@@ -174,7 +179,8 @@ struct TokenList {
 
   /// - Parameter field: `model`.
   func model(_ field: JSONField) throws(TokenizerError) -> HuggingFaceTokenizer.Model {
-    if isUnigram { return .unigram(try unigram(field)) }
+    if type == "Unigram" { return .unigram(try unigram(field)) }
+    if type == "WordPiece" { return .wordPieces(try wordPieces(field)) }
     for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let text = try field[name].stringIfPresent(), !text.isEmpty { throw field[name].unsupported(text, supported: ["none"]) }
     }
@@ -200,6 +206,18 @@ struct TokenList {
         vocabulary: vocabulary, merges: try MergeTable(field["merges"], vocabulary, appendBytes: appendBytes), isByteLevel: isByteLevel,
         prefersWholeWords: try field["ignore_merges"].bool(or: false), byteTokens: byteTokens, unknown: unknown,
         fusesUnknown: try field["fuse_unk"].bool(or: false)))
+  }
+
+  private func wordPieces(_ field: JSONField) throws(TokenizerError) -> WordPieceModel {
+    let text = try field["unk_token"].string()
+    guard let unknown = token(text) else { throw field["unk_token"].malformed("is \"\(text)\", which is no token") }
+    let most =
+      field["max_input_chars_per_word"].value == nil ? WordPieceTokenizer.mostCharacters : try field["max_input_chars_per_word"].integer()
+    guard most >= 1 else { throw field["max_input_chars_per_word"].malformed("is \(most); a word has at least one character") }
+    let prefix =
+      field["continuing_subword_prefix"].value == nil ? WordPieceTokenizer.prefix : try field["continuing_subword_prefix"].bytes()
+    guard prefix.count <= 64 else { throw field["continuing_subword_prefix"].malformed("has \(prefix.count) bytes") }
+    return WordPieceModel(vocabulary: vocabulary, prefix: prefix, unknown: unknown, mostCharacters: most)
   }
 
   private func unigram(_ field: JSONField) throws(TokenizerError) -> UnigramModel {

@@ -65,9 +65,15 @@ struct Companions {
     if adds == true && bos == nil { throw tokenizerConfig["add_bos_token"].malformed("is true, but there is no bos_token") }
     let eos = try token("eos_token", tokens)
     let ends = try ends(tokens)
+    let addsBOS = adds ?? (leading != nil)
+    var frame = try Self.frame(field, tokens)
+    if adds != nil {
+      frame = TextFrame(
+        before: addsBOS ? bos.map { [$0] } ?? [] : [],
+        after: try tokenizerConfig["add_eos_token"].boolIfPresent() == true ? eos.map { [$0] } ?? [] : [])
+    }
     return SpecialTokens(
-      bos: bos, eos: eos ?? ends.first, unknown: nil, ends: ends, addsBOS: adds ?? (leading != nil),
-      tokens.vocabulary)
+      bos: bos, eos: eos ?? ends.first, unknown: nil, ends: ends, addsBOS: addsBOS, frame: frame, tokens.vocabulary)
   }
 
   /// A token that `tokenizer_config.json` or `special_tokens_map.json` names.
@@ -150,33 +156,87 @@ struct Companions {
 
   private static func hasTemplate(_ field: JSONField) -> Bool {
     let parts = (try? field.sequence("processors")) ?? []
-    return parts.contains { $0["type"].value?.string == "TemplateProcessing" }
+    return parts.contains { field in templates.contains { $0 == field["type"].value?.string } }
   }
 
-  private static let supported = ["TemplateProcessing", "ByteLevel", "Sequence"]
+  /// Processors that say what is put around a text: by a template, or by a pair of tokens.
+  private static let templates = ["TemplateProcessing", "BertProcessing", "RobertaProcessing"]
+  private static let supported = templates + ["ByteLevel", "Sequence"]
 
-  /// The token that the template puts before a text. What it puts behind one is for training, and left out.
+  /// What the template puts around a text.
+  private static func frame(_ field: JSONField, _ tokens: TokenList) throws(TokenizerError) -> TextFrame {
+    var frame = TextFrame()
+    for part in try field.sequence("processors") {
+      let type = try part["type"].string()
+      if type == "ByteLevel" { continue }
+      guard type == "TemplateProcessing" else {
+        frame.before.insert(try pairToken(part["cls"], tokens), at: 0)
+        frame.after.append(try pairToken(part["sep"], tokens))
+        continue
+      }
+      // Templates that follow each other put theirs around what the ones before them have put.
+      var (before, after, isAfter): ([Int32], [Int32], Bool) = ([], [], false)
+      for step in try part["single"].fields() {
+        if step["Sequence"].value != nil {
+          guard !isAfter else { throw step.unsupported("a text twice", supported: ["one text"]) }
+          isAfter = true
+          continue
+        }
+        let ids = try templateTokens(step, part, tokens)
+        if isAfter { after += ids } else { before += ids }
+      }
+      guard isAfter else { throw part["single"].malformed("has no text") }
+      frame = TextFrame(before: before + frame.before, after: frame.after + after)
+    }
+    return frame
+  }
+
+  /// `["[CLS]", 101]`
+  private static func pairToken(_ field: JSONField, _ tokens: TokenList) throws(TokenizerError) -> Int32 {
+    let parts = try field.fields()
+    guard parts.count == 2, let last = parts.last else { throw field.malformed("is no token and its id") }
+    let id = try last.integer()
+    guard id >= 0, id < tokens.vocabulary.count else { throw last.malformed("is \(id) of \(tokens.vocabulary.count) tokens") }
+    return Int32(id)
+  }
+
+  /// The tokens that a step of a template names.
+  private static func templateTokens(_ step: JSONField, _ part: JSONField, _ tokens: TokenList) throws(TokenizerError) -> [Int32] {
+    let id = try step["SpecialToken"]["id"].string()
+    let ids = part["special_tokens"][id]["ids"]
+    guard ids.value != nil else {
+      guard let token = tokens.token(id) else { throw step["SpecialToken"]["id"].malformed("is \"\(id)\", which is no token") }
+      return [token]
+    }
+    var result: [Int32] = []
+    for one in try ids.fields() {
+      let id = try one.integer()
+      guard id >= 0, id < tokens.vocabulary.count else { throw one.malformed("is \(id) of \(tokens.vocabulary.count) tokens") }
+      result.append(Int32(id))
+    }
+    return result
+  }
+
+  /// The token that the template puts before a text. What it puts behind one is for texts that are not continued (``frame``), and left out of prompts.
   private func leadingToken(_ field: JSONField, _ tokens: TokenList) throws(TokenizerError) -> Int32? {
     var leading: Int32?
     for part in try field.sequence("processors") {
       let type = try part["type"].string()
       if type == "ByteLevel" { continue }
-      guard type == "TemplateProcessing" else { throw part["type"].unsupported(type, supported: Self.supported) }
+      guard Self.templates.contains(type) else { throw part["type"].unsupported(type, supported: Self.supported) }
+      if type != "TemplateProcessing" {
+        leading = try Self.pairToken(part["cls"], tokens)
+        continue
+      }
       for step in try part["single"].fields() {
         if step["Sequence"].value != nil { break }
         let id = try step["SpecialToken"]["id"].string()
         guard leading == nil else { throw step.unsupported(id, supported: ["one token before a text"]) }
-        let ids = part["special_tokens"][id]["ids"]
-        if ids.value != nil {
-          let list = try ids.fields()
-          guard list.count == 1, let first = list.first else { throw ids.unsupported("\(list.count) tokens", supported: ["one"]) }
-          let id = try first.integer()
-          guard id >= 0, id < tokens.vocabulary.count else { throw first.malformed("is \(id) of \(tokens.vocabulary.count) tokens") }
-          leading = Int32(id)
-        } else {
-          leading = tokens.token(id)
-          if leading == nil { throw step["SpecialToken"]["id"].malformed("is \"\(id)\", which is no token") }
+        let ids = try Self.templateTokens(step, part, tokens)
+        guard ids.count == 1, let first = ids.first else {
+          throw part["special_tokens"][id]["ids"].unsupported("\(ids.count) tokens", supported: ["one"])
         }
+        leading = first
       }
     }
     return leading

@@ -12,14 +12,23 @@ struct WordSteps: Sendable {
     case metaspace(Prefix, splits: Bool)
     /// A space before a word that begins without.
     case spacePrefix
+    /// BERT's words: cut at white space, which goes, and every punctuation mark a word of its own.
+    case bert
   }
+
+  /// BERT's pre-tokenizer alone.
+  static let bert = WordSteps(steps: [.bert])
+
+  private init(steps: [Step]) { self.steps = steps }
 
   private(set) var steps: [Step] = []
   /// The model sees bytes, each written as a character of GPT-2's table.
   private(set) var isByteLevel = false
   private(set) var hasMetaspace = false
 
-  private static let supported = ["ByteLevel", "Split", "Digits", "Metaspace", "Punctuation", "WhitespaceSplit", "Sequence"]
+  private static let supported = [
+    "ByteLevel", "Split", "Digits", "Metaspace", "Punctuation", "WhitespaceSplit", "BertPreTokenizer", "Sequence",
+  ]
 
   /// - Parameter field: `pre_tokenizer`; missing, the text is one word.
   init(_ field: JSONField) throws(TokenizerError) {
@@ -43,6 +52,7 @@ struct WordSteps: Sendable {
       case "Punctuation":
         let behaviour = part["behavior"].value == nil ? .isolated : try Self.behaviour(part["behavior"])
         steps.append(try Self.split(part, #"[\p{P}!-/:-@\[-`{-~]"#, behaviour))
+      case "BertPreTokenizer": steps.append(.bert)
       case "WhitespaceSplit": steps.append(try Self.split(part, #"\s"#, .removed))
       case "Metaspace":
         hasMetaspace = true
@@ -107,6 +117,7 @@ struct WordSteps: Sendable {
     }
     switch step {
     case .split(let splitter): splitter.forEachPiece(in: text, range, next)
+    case .bert: Self.forEachBertWord(in: text, range, next)
     case .spacePrefix:
       guard text[range.lowerBound] != UInt8(ascii: " ") else { return next(range) }
       let prefixed = [UInt8(ascii: " ")] + text[range]
@@ -119,6 +130,24 @@ struct WordSteps: Sendable {
         forEachWord(in: spaced, piece, isFirst: isFirst && piece.lowerBound == 0, rest, body)
       }
     }
+  }
+
+  private static func forEachBertWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+    var (start, position) = (range.lowerBound, range.lowerBound)
+    func end() { if start < position { body(start..<position) } }
+    while position < range.upperBound {
+      let character = ScannedCharacter(text, at: position)
+      if character.properties.contains(.space) {
+        end()
+        start = character.end
+      } else if BertCharacters.isPunctuation(Unicode.Scalar(character.scalar)!) {
+        end()
+        body(position..<character.end)
+        start = character.end
+      }
+      position = character.end
+    }
+    end()
   }
 
   private static func metaspaced(_ text: ArraySlice<UInt8>, isPrefixed: Bool) -> [UInt8] {

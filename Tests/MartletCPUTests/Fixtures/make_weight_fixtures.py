@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
-"""Writes weights.json: for each weight format random blocks, and what the `gguf` package's dequantisation makes of them.
+"""Writes weights.json: for each weight format random blocks, and what the `gguf` package's dequantisation makes of them; of e4m3, which it does not
+know, what `ml_dtypes` makes.
 
-    pip install gguf && python3 make_weight_fixtures.py
+    pip install gguf ml_dtypes && python3 make_weight_fixtures.py
 
 Bytes and values (little-endian float32) are base64. Codes are random bytes; in every matrix one block has all codes 0 and one all
-ones. Scales are halves of every kind that is finite: both signs, zero, subnormal, the greatest.
+ones. Scales are halves of every kind that is finite: both signs, zero, subnormal, the greatest; MXFP4's are powers of two down to the subnormal ones.
 """
 
 import base64
@@ -14,6 +15,7 @@ import json
 import pathlib
 
 import gguf
+import ml_dtypes
 import numpy as np
 
 SEED = 20250601
@@ -33,6 +35,8 @@ FORMATS = {
     "Q3_K": ([108], 3, 512),
     "Q5_K": ([0, 2], 3, 512),
     "IQ4_NL": ([0], 17, 64),
+    "MXFP4": ([], 17, 64),
+    "F8_E4M3": ([], 17, 20),
 }
 
 
@@ -43,10 +47,27 @@ def random_halves(generator, count):
     return halves.view(np.uint8).reshape(count, 2)
 
 
+def add(fixture, name, rows, columns, data, values):
+    assert values.shape == (rows, columns) and np.isfinite(values).all()
+    fixture["weights"][name] = {
+        "rows": rows,
+        "columns": columns,
+        "bytes": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode(),
+        "values": base64.b64encode(values.tobytes()).decode(),
+    }
+
+
 def main():
     generator = np.random.default_rng(SEED)
     fixture = {"gguf": importlib.metadata.version("gguf"), "seed": SEED, "weights": {}}
     for name, (halves, rows, columns) in FORMATS.items():
+        if name == "F8_E4M3":
+            # Every code but the two NaNs, and some twice.
+            codes = np.arange(rows * columns, dtype=np.int64).astype(np.uint8)
+            codes[(codes & 0x7F) == 0x7F] = 0
+            data = codes.reshape(rows, columns)
+            add(fixture, name, rows, columns, data, data.view(ml_dtypes.float8_e4m3fn).astype("<f4"))
+            continue
         kind = gguf.GGMLQuantizationType[name]
         block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
         if name in ("F32", "F16", "BF16"):
@@ -64,15 +85,12 @@ def main():
             for offset in halves:
                 blocks[:, offset : offset + 2] = random_halves(generator, len(blocks))
                 blocks[:2, offset : offset + 2] = np.array([0.5, -0.25], dtype=np.float16).view(np.uint8).reshape(2, 2)
+            if name == "MXFP4":
+                # 12 times the greatest of them is finite still.
+                blocks[:, 0] = generator.integers(100, 140, len(blocks), dtype=np.uint8)
+                blocks[2:6, 0] = [0, 1, 2, 251]
             data = blocks.reshape(rows, -1)
-        values = gguf.quants.dequantize(np.ascontiguousarray(data), kind).astype("<f4")
-        assert values.shape == (rows, columns) and np.isfinite(values).all()
-        fixture["weights"][name] = {
-            "rows": rows,
-            "columns": columns,
-            "bytes": base64.b64encode(np.ascontiguousarray(data).tobytes()).decode(),
-            "values": base64.b64encode(values.tobytes()).decode(),
-        }
+        add(fixture, name, rows, columns, data, gguf.quants.dequantize(np.ascontiguousarray(data), kind).astype("<f4"))
     path = pathlib.Path(__file__).with_name("weights.json")
     path.write_text(json.dumps(fixture, indent=1) + "\n")
 

