@@ -56,7 +56,8 @@ extension CPUTensorKernels {
     let offsets: UnsafePointer<Int32> = plan.offsets.pointer(.i32, Shape(weights.count + 1), "expertProduct: offsets")
     let picked: UnsafePointer<Int32>? = isSorted ? nil : plan.rows.pointer(.i32, Shape(entries), "expertProduct: rows")
     groupedProduct(
-      input, rowCount: isSorted ? entries : plan.experts.shape[0], picked: picked, entries: entries, weights, output: output, "expertProduct"
+      input, rowCount: isSorted ? entries : plan.experts.shape[0], picked: picked, entries: entries, weights, output: output,
+      "expertProduct"
     ) { Int(offsets[$0])..<Int(offsets[$0 + 1]) }
   }
 

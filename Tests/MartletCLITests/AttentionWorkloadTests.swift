@@ -23,7 +23,8 @@ struct AttentionWorkloadTests {
     "that are none are refused",
     arguments: [
       "", "32,8,128", "32,8:1@0", "32,7,128:1@0", "0,0,0:1@0", "32,8,128:", "32,8,128:0@5", "32,8,128:1@-1", "32,8,128:1", "32,8,128:0*1@1",
-      "32,8,128:8@0/0", "32,8,128:8@0/4,1@1", "32,8,128:2*8@0/4", "32,8,128:x@1",
+      "32,8,128:8@0/0", "32,8,128:8@0/4,1@1", "32,8,128:2*8@0/4", "32,8,128:x@1", "32,8,64+64:1@0", "32,mla,64:1@0", "32,mla,64+0:1@0",
+      "32,mla,8+8+8:1@0",
     ])
   func refusal(text: String) { #expect(AttentionWorkload(text) == nil) }
 
@@ -39,12 +40,17 @@ struct AttentionWorkloadTests {
     let whole = try #require(AttentionWorkload("4,2,64:64@0")), chunked = try #require(AttentionWorkload("4,2,64:64@0/32"))
     #expect(whole.operations == chunked.operations)
     #expect(chunked.cacheByteCount(.f32) == 1.5 * whole.cacheByteCount(.f32))
+    // One latent serves all heads, and its first dims are the values.
+    let latent = try #require(AttentionWorkload("128,mla,512+64:1@4095"))
+    #expect("\(latent)" == "128,mla,512+64:1@4095")
+    #expect(latent.operations == Double(2 * 128 * (576 + 512) * 4096))
+    #expect(latent.cacheByteCount(.bf16) == Double(4096 * 576 * 2) && latent.cacheByteCount(.i8) == Double(4096 * (576 + 4)))
   }
 
   @Test("are run by every backend and type of cache", arguments: AttentionBackendRegistry.builtIn.names)
   func running(backend: String) throws {
     let device = try CPUDevice(threads: 2)
-    for text in ["4,2,32:1*20@30,3*1@40", "4,2,32:70@0/32"] {
+    for text in ["4,2,32:1*20@30,3*1@40", "4,2,32:70@0/32", "8,mla,48+16:1*20@30,3*1@40"] {
       let work = try #require(AttentionWorkload(text))
       for type in [DataType.f32, .bf16, .f8e4m3, .i8] {
         var options = AttentionTimer.Options(clock: ContinuousClock())

@@ -48,8 +48,7 @@ package final class AttentionTimer {
     let requests = workload.steps.map(\.count).max() ?? 1
     let length = (max(workload.maxLength, options.pageSize) + options.pageSize - 1) / options.pageSize * options.pageSize
     let tokens = max(workload.maxNewTokens, options.pageSize)
-    let spec = AttentionLayerSpec(
-      layerIndex: 0, numHeads: workload.numHeads, headDim: workload.headDim, numKVHeads: workload.numKVHeads)
+    let spec = Self.spec(workload)
     // Pages enough for every request, whatever their lengths: each takes its own.
     let pages = workload.steps.last?.reduce(0) { $0 + ($1.length + options.pageSize - 1) / options.pageSize } ?? 1
     var cache = KVCacheConfig(
@@ -80,8 +79,20 @@ package final class AttentionTimer {
     }
   }
 
+  private static func spec(_ workload: AttentionWorkload) -> AttentionLayerSpec {
+    guard let latentDim = workload.latentDim else {
+      return AttentionLayerSpec(layerIndex: 0, numHeads: workload.numHeads, headDim: workload.headDim, numKVHeads: workload.numKVHeads)
+    }
+    let mla = MLAParams(
+      kvLoraRank: latentDim, qkNopeHeadDim: latentDim, qkRopeHeadDim: workload.headDim - latentDim, vHeadDim: latentDim)
+    return AttentionLayerSpec(layerIndex: 0, numHeads: workload.numHeads, mla: mla, rope: nil)
+  }
+
+  private var inputs: AttentionInputs { workload.latentDim == nil ? AttentionInputs(q: q, k: k, v: v) : AttentionInputs(q: q, latents: k) }
+
   /// A pseudo-random megabyte, again and again.
   private func fill(_ tensor: Tensor, seed: UInt64, on device: any Device) throws {
+    if tensor.count == 0 { return }
     var numbers = SeededNumbers(seed: seed)
     let some = numbers.normals(1 << 18)
     let host = try device.makeHostBuffer(of: Float.self, count: tensor.count)
@@ -95,7 +106,7 @@ package final class AttentionTimer {
     enforce(manager.addSequence(0) && manager.extend(0, to: pageSize), "the timer's cache has no page")
     metadata.addRequest(0, newTokens: pageSize, cachedTokens: 0, promptLength: pageSize, isContext: true)
     try metadata.prepare()
-    try layer.forward(AttentionInputs(q: q, k: k, v: v), metadata: metadata, output: AttentionOutput(values: output), on: queue)
+    try layer.forward(inputs, metadata: metadata, output: AttentionOutput(values: output), on: queue)
     metadata.removeAllRequests()
     let bytes = manager.layout(layer: 0).pageByteCount
     let pages = manager.pages(layer: 0)
@@ -112,7 +123,7 @@ package final class AttentionTimer {
   }
 
   /// Runs through the steps once.
-  package func run() throws -> Sample { try run { AttentionInputs(q: $0.q, k: $0.k, v: $0.v) } }
+  package func run() throws -> Sample { try run(\.inputs) }
 
   /// The same without the append: queries alone, which read the cache.
   package func runWithoutAppend() throws -> Sample { try run { AttentionInputs(queries: $0.q) } }

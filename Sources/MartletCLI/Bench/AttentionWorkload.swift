@@ -5,7 +5,8 @@ package import MartletCore
 /// What is timed: a shape of layer, and the requests of one or more steps.
 ///
 /// As text, `32,8,128:1*512@2048,31*1@2047`: 32 query heads on 8 key/value heads of 128 dims; in one step one request with 512 new tokens
-/// after 2048 cached ones and 31 with one after 2047. `32,8,128:8192@0/512` is a prompt of 8192 tokens in 16 steps.
+/// after 2048 cached ones and 31 with one after 2047. `32,8,128:8192@0/512` is a prompt of 8192 tokens in 16 steps. `128,mla,512+64:1@4095` is latent
+/// attention: 128 heads against one latent of 512 dims, which are the values, and 64 that carry positions.
 package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   /// A request's part of a step.
   package struct Part: Sendable, Hashable {
@@ -23,13 +24,19 @@ package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
 
   package let numHeads: Int
   package let numKVHeads: Int
+  /// Dims of a query or key.
   package let headDim: Int
+  /// Dims of a value that is the beginning of its key; nil where values are apart, and as wide as keys.
+  package let latentDim: Int?
   /// The steps, one after another; request i is part i of each.
   package let steps: [[Part]]
   /// The requests as text.
   package let requests: String
 
-  package var description: String { "\(numHeads),\(numKVHeads),\(headDim):\(requests)" }
+  package var description: String { "\(shape):\(requests)" }
+  private var shape: String {
+    latentDim.map { "\(numHeads),mla,\($0)+\(headDim - $0)" } ?? "\(numHeads),\(numKVHeads),\(headDim)"
+  }
 
   /// The most heads, dims, requests and tokens: no machine times more, and nothing overflows.
   private static let bounds = (shape: 1 << 16, count: 1 << 16, tokens: 1 << 31)
@@ -38,9 +45,12 @@ package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
   package init?(_ text: String) {
     let halves = text.split(separator: ":", omittingEmptySubsequences: false)
     guard halves.count == 2 else { return nil }
-    let shape = halves[0].split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
-    guard shape.count == 3, let heads = shape[0], let kvHeads = shape[1], let dim = shape[2], heads > 0, kvHeads > 0, dim > 0,
-      max(heads, dim) <= Self.bounds.shape, heads % kvHeads == 0
+    let words = halves[0].split(separator: ",", omittingEmptySubsequences: false)
+    guard words.count == 3 else { return nil }
+    let dims = words[2].split(separator: "+", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+    let isLatent = words[1] == "mla"
+    guard dims.count == (isLatent ? 2 : 1), dims.allSatisfy({ $0 > 0 && $0 <= Self.bounds.shape }), let heads = Int(words[0]),
+      let kvHeads = isLatent ? 1 : Int(words[1]), heads > 0, kvHeads > 0, heads <= Self.bounds.shape, heads % kvHeads == 0
     else { return nil }
     var parts: [Part] = []
     var chunk: Int?
@@ -52,7 +62,8 @@ package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
     if chunk != nil && parts.count != 1 { return nil }
     numHeads = heads
     numKVHeads = kvHeads
-    headDim = dim
+    headDim = dims.reduce(0, +)
+    latentDim = isLatent ? dims[0] : nil
     requests = String(halves[1])
     if let chunk {
       let part = parts[0]
@@ -80,21 +91,21 @@ package struct AttentionWorkload: Sendable, Hashable, CustomStringConvertible {
     return (count, Part(newTokens: new, cachedTokens: cached), chunk)
   }
 
-  /// Multiplications and additions under a causal mask: 4 · heads · dims for each pair of a query and a key that it sees.
+  /// Multiplications and additions under a causal mask: 2 · heads · dims of a key and of a value for each pair of a query and a key that it sees.
   package var operations: Double {
     var pairs = 0.0
     for part in steps.joined() {
       let new = Double(part.newTokens)
       pairs += new * Double(part.cachedTokens) + new * (new + 1) / 2
     }
-    return 4 * Double(numHeads * headDim) * pairs
+    return 2 * Double(numHeads * (headDim + (latentDim ?? headDim))) * pairs
   }
 
   /// Bytes of keys and values, each read once a step.
   package func cacheByteCount(_ type: DataType) -> Double {
     let tokens = steps.joined().reduce(0) { $0 + $1.length }
-    // int8 has a float32 scale for each token's key and value.
-    let perHead = 2 * (headDim * type.byteCount + (type == .i8 ? 4 : 0))
+    // int8 has a float32 scale for each token's key and value; a value that is part of its key is not read again.
+    let perHead = (latentDim == nil ? 2 : 1) * (headDim * type.byteCount + (type == .i8 ? 4 : 0))
     return Double(tokens) * Double(numKVHeads * perHead)
   }
 

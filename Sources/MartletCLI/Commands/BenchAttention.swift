@@ -16,9 +16,9 @@ struct BenchAttention: AsyncParsableCommand {
     discussion: """
       A workload is a layer's shape and the requests of a step: 32,8,128:8*1@4095 is 32 query heads on 8 key/value heads of 128 dims, and 8 \
       requests with one new token each after 4095 cached ones; 32,8,128:2048@0 a prompt of 2048 tokens, 32,8,128:8192@0/512 a prompt in \
-      chunks of 512. Ceilings (float32, bf16 and int8 peak, read bandwidth over as many bytes as a workload reads) are measured in the same \
+      chunks of 512; 128,mla,512+64:1@4095 latent attention, 128 heads against one latent of 512 dims and 64 of positions. Ceilings (float32, bf16 and int8 peak, read bandwidth over as many bytes as a workload reads) are measured in the same \
       run. The roof of a workload is the longer of its operations at the peak and its bytes at the bandwidth. Times are medians, of append \
-      and attention together; operations are counted as 4 · heads · dims for each query and key that it sees. No model is needed.
+      and attention together; operations are counted as 2 · heads · dims of a key and of a value, for each query and key that it sees. No model is needed.
       """)
 
   @Argument(

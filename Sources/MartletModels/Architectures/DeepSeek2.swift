@@ -111,13 +111,16 @@ public enum DeepSeek2: DecoderArchitecture {
   /// What YaRN does to RoPE beyond what its own keys say, and to scores: these are multiplied by the square of 0.1 · mscaleAllDim · ln(factor) + 1.
   private static func stretch(_ rope: inout RopeParams, _ mla: MLAParams, _ reader: DecoderReader) throws -> Float {
     let usual = 1 / Double(mla.qkNopeHeadDim + mla.qkRopeHeadDim).squareRoot()
-    guard case .yarn(let factor, let original, let fast, let slow, _, _) = rope.scaling, factor > 1 else { return Float(usual) }
+    guard case .yarn(let factor, let original, let fast, let slow, _, _, let truncates) = rope.scaling, factor > 1 else {
+      return Float(usual)
+    }
     var allDim = try reader.float(ifPresent: "rope.scaling.mscale_all_dim").map(Double.init) ?? 0
     // A GGUF has a tenth of it, and means that both multipliers are equal.
     if let tenth = try reader.float(ifPresent: "rope.scaling.yarn_log_multiplier") {
       allDim = 10 * Double(tenth)
       rope.scaling = .yarn(
-        factor: factor, originalMaxPositions: original, betaFast: fast, betaSlow: slow, mscale: allDim, mscaleAllDim: allDim)
+        factor: factor, originalMaxPositions: original, betaFast: fast, betaSlow: slow, mscale: allDim, mscaleAllDim: allDim,
+        truncates: truncates)
     }
     let magnitude = allDim == 0 ? 1 : 0.1 * allDim * log(factor) + 1
     return Float(usual * magnitude * magnitude)

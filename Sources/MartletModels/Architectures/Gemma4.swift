@@ -70,6 +70,13 @@ public enum Gemma4: ModelArchitecture {
     return try Gemma4Description(&reader).layers.filter { !$0.sharesCache }.map(\.attention)
   }
 
+  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
+    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: device), layersDiffer: true)
+    let description = try Gemma4Description(&reader)
+    return ExpertMemory.byteCount(
+      description.experts.map { [$0] } ?? [], hiddenSize: description.configuration.hiddenSize, maxNumTokens: maxNumTokens)
+  }
+
   public static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
     let loader = WeightLoader(source, architecture: name, on: context.device, progress: context.progress)
     var reader = try DecoderReader(source, loader: loader, layersDiffer: true)
@@ -216,6 +223,7 @@ final class Gemma4Model: LanguageModel {
 
   let configuration: ModelConfiguration
   let attention: [AttentionLayer]
+  var expertLoads: [Tensor] { layers.compactMap(\.experts?.experts.load) }
   let vocabulary: Vocabulary
   let inputs: Gemma4Inputs?
   let layers: [Layer]
