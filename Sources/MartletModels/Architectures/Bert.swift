@@ -43,20 +43,31 @@ public enum Bert: ModelArchitecture {
   }
 
   public static func load(_ source: any ModelSource, pooling: Pooling, in context: ModelContext) throws -> any EmbeddingModel {
-    var loader = WeightLoader(source, architecture: name, on: context.device, progress: context.progress)
-    return try EncoderModel(describe(source), &loader, pooling: pooling, in: context)
+    let description = try describe(source), configuration = description.configuration
+    let paddedDim = PaddedHeads.paddedDim(configuration.headDim)
+    let padded = PaddedHeads(
+      source: source, numHeads: configuration.numHeads, numKVHeads: configuration.numKVHeads, dim: configuration.headDim,
+      paddedDim: paddedDim)
+    var loader = WeightLoader(
+      paddedDim == configuration.headDim ? source : padded, architecture: name, on: context.device, progress: context.progress)
+    return try EncoderModel(description, &loader, pooling: pooling, in: context)
   }
 
   private static func describe(_ source: any ModelSource) throws -> EncoderDescription {
     let configuration = try ModelConfiguration(source)
     let key = "\(configuration.architecture).attention.causal"
     if try source.bool(ifPresent: key) == true { throw source.invalid(key, true, "BERT looks to both sides") }
+    guard configuration.valueHeadDim == configuration.headDim else {
+      throw source.invalid(
+        "\(configuration.architecture).attention.value_length", configuration.valueHeadDim,
+        "BERT's value heads are as wide as its key heads")
+    }
     return EncoderDescription(
       configuration,
       layers: (0..<configuration.numLayers).map {
         AttentionLayerSpec(
-          layerIndex: $0, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
-          valueHeadDim: configuration.valueHeadDim)
+          layerIndex: $0, numHeads: configuration.numHeads, headDim: PaddedHeads.paddedDim(configuration.headDim),
+          numKVHeads: configuration.numKVHeads, scale: 1 / Float(configuration.headDim).squareRoot())
       })
   }
 

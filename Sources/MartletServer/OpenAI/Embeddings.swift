@@ -9,12 +9,12 @@ import MartletTemplates
 // POST /v1/embeddings
 
 /// The body of `/v1/embeddings`.
-package struct EmbeddingRequest: Sendable {
-  package let model: String?
-  package let texts: [Prompt]
-  package let options: EmbeddingOptions
+struct EmbeddingRequest: Sendable {
+  let model: String?
+  let texts: [Prompt]
+  let options: EmbeddingOptions
   /// Whether vectors are written as base64 of their float32 values, as OpenAI's clients ask; else as numbers.
-  package let isBase64: Bool
+  let isBase64: Bool
 
   static let mostTexts = 2048
   static let input = Field<JSON>.any(
@@ -41,9 +41,9 @@ package struct EmbeddingRequest: Sendable {
     "truncate", "Whether a text that is too long loses its end; it is an error without a word.")
   static let user = Field<String>.string("user", "Ignored.")
 
-  package static let table: [any AnyField] = [ChatCompletionRequest.model, input, encodingFormat, dimensions, truncates, user]
+  static let table: [any AnyField] = [ChatCompletionRequest.model, input, encodingFormat, dimensions, truncates, user]
 
-  package init(_ json: JSON, id: String) throws {
+  init(_ json: JSON, id: String) throws {
     let fields = try Fields(json)
     try fields.check(Self.table)
     model = try fields(ChatCompletionRequest.model)

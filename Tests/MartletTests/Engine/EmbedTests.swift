@@ -110,7 +110,7 @@ struct EmbedTests {
     let encoder = try llm()
     #expect { try encoder.generate("The", sampling: SamplingParams(maxTokens: 2)) } throws: { ($0 as? LLMError)?.code == .writesNoText }
     await #expect { try await encoder.score([1, 2, 3]) } throws: { ($0 as? LLMError)?.code == .writesNoText }
-    let path = TinyCheckpoint.file("qwen2")
+    let path = TinyCheckpoint.file("qwen3")
     let writer = try llm(path)
     #expect(writer.embeddingSize == nil && writer.pooling == nil)
     await #expect { try await writer.embed(.tokenIDs([1, 2])) } throws: {
