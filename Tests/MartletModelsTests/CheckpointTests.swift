@@ -557,7 +557,8 @@ struct CheckpointTests {
       ["quant_method": "compressed-tensors", "config_groups": ["a": ["weights": ["num_bits": 4]]]] as [String: any Sendable],
       "config_groups.a.weights.num_bits = 4"
     ),
-    ("gpt-oss", "swiglu_limit", -7, "swiglu_limit = -7"), ("gpt-oss", "intermediate_size", 25, "gate_up_proj\" has shape [4, 40, 48] where [4, 40, 50] is needed"),
+    ("gpt-oss", "swiglu_limit", -7, "swiglu_limit = -7"),
+    ("gpt-oss", "intermediate_size", 25, "gate_up_proj\" has shape [4, 40, 48] where [4, 40, 50] is needed"),
     ("gpt-oss-mxfp4", "intermediate_size", 64, "gate_up_proj_blocks\" has shape [4, 192, 2, 16] where [4, 128, 2, 16] is needed"),
     ("qwen2", "use_mrope", true, "use_mrope = true: this build computes false only"),
     ("llama", "sliding_window", 8, "sliding_window = 8, which this build"),
