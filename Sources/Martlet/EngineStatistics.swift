@@ -108,6 +108,9 @@ public struct EngineStatistics: Sendable, Hashable, Codable {
   /// Prompt tokens of the requests that were admitted, and those of them that were in the cache already.
   public var admittedPromptTokens = 0
   public var cachedPromptTokens = 0
+  /// For each layer with experts, in order, how many rows each of its experts has computed. Empty for a model without, and where the host cannot reach the
+  /// device's memory. An expert that gets far more than its share keeps a step of many prompts waiting; one that gets nothing is memory for nothing.
+  public var expertTokens: [[Int]] = []
   /// How often a request paused to make room (``CapacityPolicy/maxUtilization``).
   public var pauses = 0
 

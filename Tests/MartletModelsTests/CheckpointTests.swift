@@ -25,14 +25,18 @@ struct CheckpointTests {
   /// Both sides compute in float32, or Transformers in float64, with exact weights, and differ in the order of sums: over a few layers of at most 128 terms
   /// that moves logits by up to a few 1e-6 of the largest here. 1e-5 leaves room for another processor, and is far below what a wrong base, window, norm, cap
   /// or bias does.
+  ///
+  /// Inputs of MXFP4 are rounded to 16 bits, 2⁻¹⁶ of the greatest of a row: through two layers of wide gates that moves the worst of some thousand logits
+  /// by 1.2e-4 of the largest. With the same experts written out in bfloat16 it is below 1e-5.
   private func expectLogits(_ checkpoint: TinyCheckpoint, _ name: String, _ source: any ModelSource, _ backend: String) throws {
     for (prompt, expected) in zip(checkpoint.prompts, checkpoint.logits) {
       let found = try harness(source, name, backend: backend, for: prompt).logits(prompt)
       #expect(found.count == expected.count && found[0].count == expected[0].count)
-      let largest = expected.joined().reduce(0) { max($0, abs($1)) }
+      let largest = expected.joined().reduce(0) { max($0, abs($1)) }, tolerance: Float = name == "gpt-oss-mxfp4" ? 2e-4 : 1e-5
       let worst = zip(found.joined(), expected.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) }
       #expect(
-        worst < 1e-5 * largest, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst) where the largest is \(largest)")
+        worst < tolerance * largest, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst) where the largest is \(largest)"
+      )
     }
   }
 
@@ -561,7 +565,7 @@ struct CheckpointTests {
     ),
     (
       "fp8-block", "quantization_config", ["quant_method": "fp8", "weight_block_size": [64, 128]] as [String: any Sendable],
-      "weight_scale_inv\" has shape [2, 2] where one scale for a matrix of [132, 132], one for each row, or one for 64 × 128 values is needed"
+      "weight_scale_inv\" has shape [2, 2] where one scale for a matrix of [144, 132], one for each row, or one for 64 × 128 values is needed"
     ),
     ("fp8-channel", "quantization_config", ["quant_method": "compressed-tensors", "format": "pack-quantized"], "format = pack-quantized"),
     (

@@ -240,33 +240,6 @@ MARTLET_INLINE const uint8_t *table_of_codes(int format) {
   return format == martlet_weight_iq4_nl ? iq4_nl_codes : format == martlet_weight_mxfp4 ? mxfp4_codes : NULL;
 }
 
-// codes[places].
-MARTLET_INLINE u16x32 u16x32_look_up(const uint8_t *codes, u16x32 places) {
-#if MARTLET_AVX512
-  __m512i table = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)codes));
-  return (u16x32)_mm512_shuffle_epi8(table, (__m512i)places) & (u16x32)(0xFF);
-#elif MARTLET_AVX2
-  __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)codes));
-  u16x16 low = __builtin_shufflevector(places, places, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  u16x16 high = __builtin_shufflevector(places, places, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
-  low = (u16x16)_mm256_shuffle_epi8(table, (__m256i)low), high = (u16x16)_mm256_shuffle_epi8(table, (__m256i)high);
-  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
-                                 26, 27, 28, 29, 30, 31) & (u16x32)(0xFF);
-#elif MARTLET_NEON
-  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
-  uint8x16_t table = vld1q_u8(codes);
-  places.lo.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.lo), places.lo.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.hi);
-  places.hi.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.lo), places.hi.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.hi);
-  return places & (u16x32)(0xFF);
-#else
-  uint16_t found[32];
-  __builtin_memcpy(found, &places, 64);
-  MARTLET_UNROLL for (int i = 0; i < 32; i++) found[i] = codes[found[i]];
-  __builtin_memcpy(&places, found, 64);
-  return places;
-#endif
-}
-
 // The fields of inputs 2·pair and 2·pair + 1, each moved to bit `to`. Width 2, 4 or 8.
 MARTLET_INLINE u16x32 load_even_fields(int width, const uint8_t *words, int pair, int to) {
   u16x32 fields = (u16x32)u32x16_load(words + pair * width / 16 * 64);
@@ -275,7 +248,49 @@ MARTLET_INLINE u16x32 load_even_fields(int width, const uint8_t *words, int pair
   return from + width == 16 && to == 0 ? fields : fields & (u16x32)((uint16_t)(((1 << width) - 1) << to));
 }
 
-// The same for width 3 or 5. One shift and one mask for all pairs but the last: a word for the odd bits alone would take a second shift,
+#if MARTLET_AVX512 || MARTLET_AVX2 || MARTLET_NEON
+// codes[places], for places in all 64 bytes.
+MARTLET_INLINE u16x32 u16x32_look_up(const uint8_t *codes, u16x32 places) {
+#if MARTLET_AVX512
+  __m512i table = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)codes));
+  return (u16x32)_mm512_shuffle_epi8(table, (__m512i)places);
+#elif MARTLET_AVX2
+  __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)codes));
+  u16x16 low = __builtin_shufflevector(places, places, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  u16x16 high = __builtin_shufflevector(places, places, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  low = (u16x16)_mm256_shuffle_epi8(table, (__m256i)low), high = (u16x16)_mm256_shuffle_epi8(table, (__m256i)high);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+                                 26, 27, 28, 29, 30, 31);
+#else
+  typedef uint16_t u16x8 __attribute__((ext_vector_type(8)));
+  uint8x16_t table = vld1q_u8(codes);
+  places.lo.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.lo), places.lo.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.lo.hi);
+  places.hi.lo = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.lo), places.hi.hi = (u16x8)vqtbl1q_u8(table, (uint8x16_t)places.hi.hi);
+  return places;
+#endif
+}
+
+#endif
+
+// The values of inputs 2·pair and 2·pair + 1, whose places in a table are 4-bit fields. One look-up serves two pairs: the low halves of a word's bytes are
+// pairs 0 and 2 of it, the high ones 1 and 3, and the compiler sees that both are the same.
+MARTLET_INLINE u16x32 look_up_pair(const uint8_t *table, const uint8_t *words, int pair) {
+#if MARTLET_AVX512 || MARTLET_AVX2 || MARTLET_NEON
+  u16x32 word = (u16x32)u32x16_load(words + pair / 4 * 64);
+  if (pair % 2 == 1) word = word >> (u16x32)(4);
+  u16x32 found = u16x32_look_up(table, word & (u16x32)(0x0F0F));
+  return pair % 4 < 2 ? found & (u16x32)(0xFF) : found >> (u16x32)(8);
+#else
+  u16x32 places = load_even_fields(4, words, pair, 0);
+  uint16_t found[32];
+  __builtin_memcpy(found, &places, 64);
+  MARTLET_UNROLL for (int i = 0; i < 32; i++) found[i] = table[found[i]];
+  __builtin_memcpy(&places, found, 64);
+  return places;
+#endif
+}
+
+// load_even_fields for width 3 or 5. One shift and one mask for all pairs but the last: a word for the odd bits alone would take a second shift,
 // a second mask and an or for each.
 MARTLET_INLINE u16x32 load_odd_fields(int width, const uint8_t *words, int pair) {
   int fields = 15 / width;
@@ -296,9 +311,8 @@ MARTLET_INLINE i32x16 load_pair(int format, const uint8_t *block, int pair) {
     case 3:
     case 5: return (i32x16)load_odd_fields(code_bits(format), words, pair);
     case 6: return (i32x16)(load_even_fields(4, words, pair, 0) | load_even_fields(2, words + 256, pair, 4));
-    default: {
-      u16x32 codes = load_even_fields(code_bits(format), words, pair, 0);
-      return (i32x16)(table_of_codes(format) ? u16x32_look_up(table_of_codes(format), codes) : codes);
-    }
+    default:
+      return (i32x16)(table_of_codes(format) ? look_up_pair(table_of_codes(format), words, pair)
+                                             : load_even_fields(code_bits(format), words, pair, 0));
   }
 }

@@ -368,6 +368,7 @@ package final class EngineLoop {
       statistics.lastTokens = plan.numTokens
       statistics.promptTokens += promptTokens
       statistics.generatedTokens += generatedTokens
+      runner.addExpertTokens(to: &statistics.expertTokens)
     }
     plan.removeAll()
     ends.removeAll(keepingCapacity: true)

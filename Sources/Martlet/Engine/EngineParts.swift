@@ -37,7 +37,9 @@ package struct EngineParts {
       maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
-      source, layers: architecture.attentionLayers(of: source, on: device), backend: backend, context: context, chunkSize: chunkSize)
+      source, layers: architecture.attentionLayers(of: source, on: device),
+      expertBytes: architecture.expertByteCount(of: source, maxNumTokens: configuration.maxNumTokens, on: device), backend: backend,
+      context: context, chunkSize: chunkSize)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try architecture.load(
       source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))

@@ -30,6 +30,10 @@ package final class ModelRunner {
   private let logitsOnHost: HostBuffer<Float>?
   private var tokenCount = 0
   private var hidden: Tensor?
+  /// Where the model counts what its experts compute; empty where the host cannot read it.
+  private let expertLoads: [Tensor]
+  /// The counts as they were last added somewhere: they wrap around.
+  private var addedLoads: [[Int32]]
 
   package init(model: any LanguageModel, cache: KVCacheManager, context: AttentionContext, maxLogitRows: Int) throws {
     let device = context.device
@@ -46,6 +50,9 @@ package final class ModelRunner {
     tokens = try device.makeTensor(Shape(context.maxNumTokens), .i32)
     rowsOnHost = try device.makeHostBuffer(of: Int32.self, count: maxLogitRows)
     rows = try device.makeTensor(Shape(maxLogitRows), .i32)
+    let loads = model.expertLoads
+    expertLoads = loads.allSatisfy { $0.buffer.hostAddress != nil } ? loads : []
+    addedLoads = expertLoads.map { Array(repeating: 0, count: $0.count) }
     let vocabularySize = model.configuration.vocabularySize
     logits = try device.makeTensor(Shape(maxLogitRows, vocabularySize), .f32)
     logitsOnHost =
@@ -76,6 +83,20 @@ package final class ModelRunner {
     try metadata.prepare()
     queue.copy(tokensOnHost, count: tokenCount, to: tokens)
     hidden = try model.forward(tokens: tokens.prefix(tokenCount), metadata: metadata, on: queue)
+  }
+
+  /// Adds what each expert of each layer has computed since the last call.
+  /// - Parameter counts: for each layer those of its experts; empty before the first call.
+  package func addExpertTokens(to counts: inout [[Int]]) {
+    if addedLoads.isEmpty { return }
+    if counts.isEmpty { counts = addedLoads.map { Array(repeating: 0, count: $0.count) } }
+    for (layer, load) in expertLoads.enumerated() {
+      guard let values = load.unsafeHostPointer(to: Int32.self) else { continue }
+      for expert in values.indices where values[expert] != addedLoads[layer][expert] {
+        counts[layer][expert] += Int(UInt32(bitPattern: values[expert] &- addedLoads[layer][expert]))
+        addedLoads[layer][expert] = values[expert]
+      }
+    }
   }
 
   /// Computes the logits of rows (tokens of the step) and calls `body` with each: its place in `rows`, and its values.

@@ -5,6 +5,7 @@ import MartletCPU
 import MartletCore
 import MartletFormats
 import MartletKVCache
+import MartletModels
 import MartletTestSupport
 import Synchronization
 import Testing
@@ -116,6 +117,38 @@ struct MemoryTests {
     // Two pages of each of seven layers with one head of 32 dims, keys and values in bfloat16, pages of 32 tokens.
     #expect(cache == 2 * 7 * 2 * 32 * 2 * 32)
     _ = try LLM(file: file, configuration: configuration(LimitedDevice(availableByteCount: weights + cache)))
+  }
+
+  /// Six experts, three used, of 20 values between their products; 48 in the stream.
+  @Test("is refused for what its experts work in, which grows with the tokens of a step")
+  func experts() throws {
+    let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("qwen3-moe")))
+    for maxNumTokens in [16, 1000] {
+      let device = try LimitedDevice(availableByteCount: 1000)
+      let error = #expect(throws: LLMError.self) {
+        try EngineParts(source, configuration: EngineConfiguration(device: device, maxNumTokens: maxNumTokens), progress: nil)
+      }
+      let bytes = 4 * (maxNumTokens * (6 + 3 * 48 + 2 * 60 + 60) + 48)
+      #expect(error?.description.contains("what experts work in \(bytes), ") == true, "\(error.map(String.init(describing:)) ?? "")")
+      #expect(error?.description.contains("take fewer tokens a step (maxNumTokens)") == true)
+    }
+  }
+
+  @Test("tells how often each expert was chosen, though counts wrap around")
+  func expertTokens() throws {
+    let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("qwen3-moe")))
+    let runner = try EngineParts(source, configuration: EngineConfiguration(device: CPUDevice(threads: 1)), progress: nil).runner
+    var counts: [[Int]] = []
+    runner.addExpertTokens(to: &counts)
+    #expect(counts == [[0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
+    let load = try #require(runner.model.expertLoads[1].unsafeHostPointer(to: Int32.self))
+    load[4] = .max
+    runner.addExpertTokens(to: &counts)
+    load[4] &+= 5
+    load[0] = 3
+    runner.addExpertTokens(to: &counts)
+    runner.addExpertTokens(to: &counts)
+    #expect(counts == [[0, 0, 0, 0, 0, 0], [3, 0, 0, 0, Int(Int32.max) + 5, 0]])
   }
 
   @Test("is refused with the option's name where numbers are beyond all bounds")
