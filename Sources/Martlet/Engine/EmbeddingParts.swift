@@ -33,7 +33,9 @@ package struct EmbeddingParts {
       maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
-      source, layers: architecture.attentionLayers(of: source, on: device), backend: backend, context: context, chunkSize: maxNumTokens)
+      source, layers: architecture.attentionLayers(of: source, on: device),
+      expertBytes: architecture.expertByteCount(of: source, maxNumTokens: maxNumTokens, on: device), backend: backend, context: context,
+      chunkSize: maxNumTokens)
     let model = try architecture.load(
       source, pooling: pooling,
       in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: 1, progress: progress))
