@@ -246,10 +246,11 @@ private struct Deck<Card> {
       .packed(dataType: type, pageSize: page, numKVHeads: 2, headDim: dim, valueHeadDim: valueDim)
     }
     for layout in [
-      packed(), packed(.f32), packed(.f16, page: 16), packed(page: 1024), packed(dim: 512, valueDim: 8), packed(page: 48), packed(page: 2),
+      packed(), packed(.f32), packed(.f16, page: 16), packed(page: 1024), packed(dim: 576, valueDim: 8), packed(page: 48), packed(page: 2),
       packed(.f8e4m3), packed(.i8),
       .nhd(dataType: .i8, pageSize: 1, numKVHeads: 2, headDim: 64, valueHeadDim: 64),
       .hnd(dataType: .f32, pageSize: 33, numKVHeads: 2, headDim: 64, valueHeadDim: 64),
+      .latent(dataType: .i8, pageSize: 64, headDim: 576, valueHeadDim: 512),
     ] {
       #expect(kernels.obstacles(layout: layout, numHeads: 6).isEmpty)
     }
@@ -257,7 +258,7 @@ private struct Deck<Card> {
       dataType: .f32, pageSize: 16, numKVHeads: 2, headDim: 64, valueHeadDim: 64,
       keys: .init(headStride: 64, tokenStride: 129, dimStride: 1), values: .init(headStride: 64, tokenStride: 128, dimStride: 1))
     for (layout, heads, word) in [
-      (packed(), 3, "evenly"), (packed(.i32), 2, "i32"), (packed(dim: 36), 2, "36"), (packed(valueDim: 520), 2, "520"),
+      (packed(), 3, "evenly"), (packed(.i32), 2, "i32"), (packed(dim: 36), 2, "36"), (packed(valueDim: 584), 2, "584"),
       (.hnd(dataType: .f32, pageSize: 33, numKVHeads: 2, headDim: 63, valueHeadDim: 64), 2, "63"),
       (.nhd(dataType: .bf16, pageSize: 0, numKVHeads: 2, headDim: 64, valueHeadDim: 64), 2, "1 to"), (astray, 2, "strides"),
     ] {

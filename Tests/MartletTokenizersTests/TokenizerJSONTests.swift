@@ -116,10 +116,10 @@ import Testing
 
   @Test func `what this build does not have is named, with what it has`() {
     let cases: [(String, field: String, found: String)] = [
-      (file(#""type":"WordPiece""#), "tokenizer.json: model.type", "WordPiece"),
+      (file(#""type":"WordLevel""#), "tokenizer.json: model.type", "WordLevel"),
       (file(bpe + #","dropout":0.1"#), "tokenizer.json: model.dropout", "0.1"),
       (file(bpe + #","end_of_word_suffix":"</w>""#), "tokenizer.json: model.end_of_word_suffix", "</w>"),
-      (file(bpe, #","normalizer":{"type":"BertNormalizer"}"#), "tokenizer.json: normalizer.type", "BertNormalizer"),
+      (file(bpe, #","normalizer":{"type":"NFX"}"#), "tokenizer.json: normalizer.type", "NFX"),
       (
         file(bpe, #","normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"ByteLevel"}]}"#),
         "tokenizer.json: normalizer.normalizers[1].type", "ByteLevel"
@@ -130,7 +130,7 @@ import Testing
         "tokenizer.json: pre_tokenizer.pattern.Regex", "(a|b)*"
       ),
       (file(bpe, #","decoder":{"type":"CTC"}"#), "tokenizer.json: decoder.type", "CTC"),
-      (file(bpe, #","post_processor":{"type":"BertProcessing"}"#), "tokenizer.json: post_processor.type", "BertProcessing"),
+      (file(bpe, #","post_processor":{"type":"Pairs"}"#), "tokenizer.json: post_processor.type", "Pairs"),
     ]
     for (text, expectedField, expectedFound) in cases {
       let error = error(text)

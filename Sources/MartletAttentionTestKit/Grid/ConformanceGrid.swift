@@ -144,7 +144,7 @@ public struct ConformanceGrid: Sendable {
           guard let subject = byName[example.backend] else { continue }
           let golden = truth.1[subject.rounding(example, on: target)] ?? Golden(requests: [:])
           func run() -> ConformanceResult { subject.run(example, truth.0, golden, on: target) }
-          let tolerance = ConformanceSubject.tolerance(example.kvType)
+          let tolerance = ConformanceSubject.tolerance(example.kvType, headDim: example.headDim)
           let isKnown = journal?.knows(part(example, number)) == true
           let result =
             try journal?.result(

@@ -15,7 +15,7 @@ extension ConformanceSubject {
   func run(
     _ example: ConformanceCase, _ scenario: ConformanceScenario, _ golden: Golden, on target: ConformanceTarget
   ) -> ConformanceResult {
-    var comparison = Comparison(scenario, tolerance: Self.tolerance(example.kvType))
+    var comparison = Comparison(scenario, tolerance: Self.tolerance(example.kvType, headDim: example.headDim))
     let expected = expectedObstacle(example)
     let verdict: ConformanceResult.Verdict
     do {
@@ -44,7 +44,7 @@ extension ConformanceSubject {
     } catch {
       verdict = .failed(["threw: \(error)"])
     }
-    var result = ConformanceResult(example, verdict, tolerance: Self.tolerance(example.kvType))
+    var result = ConformanceResult(example, verdict, tolerance: Self.tolerance(example.kvType, headDim: example.headDim))
     result.largestError = comparison.largestError
     result.largestLogSumExpError = comparison.largestLogSumExpError
     result.largestStoredError = comparison.largestStoredError
@@ -53,8 +53,11 @@ extension ConformanceSubject {
     return result
   }
 
-  /// The largest error that is allowed with keys and values of a type.
-  public static func tolerance(_ type: DataType) -> Double { type == .f32 ? Comparison.float32Tolerance : Comparison.narrowTolerance }
+  /// The largest error that is allowed with keys and values of a type. A score is a chain of as many roundings as a head has dims: beyond 256 there is
+  /// room for more.
+  public static func tolerance(_ type: DataType, headDim: Int = 64) -> Double {
+    type == .f32 ? Comparison.float32Tolerance * max(1, Double(headDim) / 256) : Comparison.narrowTolerance
+  }
 
   /// Takes the scenario's requests through its steps.
   private func run(
