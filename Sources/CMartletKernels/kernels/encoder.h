@@ -49,7 +49,9 @@ MARTLET_INLINE f32x16 f32x16_gelu(f32x16 x) {
   p = f32x16_fma(p, t, f32x16_set(0x1.ead5dep-4f));
   p = f32x16_fma(p, t, f32x16_set(0x1.1e6fe6p-3f));
   p = f32x16_fma(p, t, f32x16_set(0x1.1df1d4p-3f));
-  f32x16 part = x * (p * t * f32x16_exp2_normal(x * x * -0.72134752f));  // −½·log₂e
+  // An infinity times the 0 that the power is there would be no number.
+  f32x16 bounded = x > 100.0f ? f32x16_set(100.0f) : x < -100.0f ? f32x16_set(-100.0f) : x;
+  f32x16 part = bounded * (p * t * f32x16_exp2_normal(x * x * -0.72134752f));  // −½·log₂e
   return x < 0.0f ? part : x - part;
 }
 
