@@ -63,7 +63,7 @@ OUTSIDE = {
 TOP = ["Martlet", "MartletServer", "MartletCLI"]
 
 # The files of Martlet that name a device: where the default of EngineConfiguration.device is made, and where it is exported.
-DEVICE_FILES = ["EngineParts.swift", "Exports.swift"]
+DEVICE_FILES = ["EmbeddingParts.swift", "EngineParts.swift", "Exports.swift"]
 
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?"
@@ -93,7 +93,7 @@ def check_swift(module, file, number, line):
             elif name != module and name not in ALLOWED[module]:
                 yield f"{module} may not import {name} (it may: {', '.join(ALLOWED[module]) or 'no module of this package'})"
             elif module == "Martlet" and name == "MartletCPU" and file.name not in DEVICE_FILES:
-                yield f"Martlet names the CPU only in {' and '.join(DEVICE_FILES)}, as the default device"
+                yield f"Martlet names the CPU only in {', '.join(DEVICE_FILES)}, as the default device"
         elif name in C_LIBRARIES:
             yield f"{name} is one platform's name of the C library: import CMartletLibc, or Foundation where it is allowed"
         elif name not in SYSTEM and name not in OUTSIDE.get(module, []):

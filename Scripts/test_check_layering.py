@@ -36,7 +36,7 @@ VIOLATIONS = {
         "Sources/MartletKVCache/Pool.swift", "@_spi(Kernels) @preconcurrency package import MartletModels\n", 1,
         "may not import MartletModels"),
     "a device above the device": ("Sources/MartletModels/Cpu.swift", "import MartletCPU\n", 1, "may not import MartletCPU"),
-    "the CPU outside the default": ("Sources/Martlet/Runner.swift", "import MartletCPU\n", 1, "only in EngineParts.swift"),
+    "the CPU outside the default": ("Sources/Martlet/Runner.swift", "import MartletCPU\n", 1, "only in EmbeddingParts.swift"),
     "kernels outside the device": ("Sources/MartletCLI/Bench.swift", "\nimport CMartletKernels\n", 2, "only MartletCPU"),
     "a log below Martlet": ("Sources/MartletAttention/Log.swift", "import Logging\n", 1, "may not import Logging"),
     "an answer's reader that knows tokens": (

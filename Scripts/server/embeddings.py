@@ -27,7 +27,7 @@ def _(server):
 
 @check("embeddings of a model that makes them", own=True)
 def _(_server):
-    server = start("--served-name", "tiny", model=os.path.abspath(TINY))
+    server = start("--served-name", "tiny", "--max-queue", "20000", model=os.path.abspath(TINY))
     texts = ["The martlet's nest: never lands, 12 times!", "Über den Wolken", "swift"]
     reply = server.post(PATH, {"input": texts, "model": "tiny", "user": "somebody"})
     expect(reply.status == 200, "embeddings are", reply)

@@ -112,7 +112,8 @@ final class Exchange: Sendable {
     if let error = numbers.error { metadata["error"] = "\(error)" }
     if numbers.isStream { metadata["stream"] = "true" }
     if !numbers.leftOutTools.isEmpty { metadata["left_out"] = "\(numbers.leftOutTools.joined(separator: ","))" }
-    logger.log(level: status >= 500 && status != 503 ? .error : .info, "request", metadata: metadata)
+    // A server that is full, and one that has no such thing, are in order.
+    logger.log(level: status >= 500 && status != 503 && status != 501 ? .error : .info, "request", metadata: metadata)
   }
 
   /// What is asked every few seconds by machines.
