@@ -55,7 +55,7 @@ static bool sees(const example_attend_arguments *a, int32_t request, int32_t que
     return (uint32_t)a->mask_words[a->mask_offsets[request] + query * words + key / 32] >> key % 32 & 1;
   }
   if (a->causal && key > position) return false;
-  return a->window == 0 || key > position - a->window;
+  return a->window == 0 || (key > position - a->window && key < position + a->window);
 }
 
 void example_attend(const example_cache *c, const example_attend_arguments *a) {

@@ -63,6 +63,7 @@ final class ExampleAttention: AttentionBackend {
         elements(appended.tokenPositions, as: Int32.self), elements(appended.kvLens, as: Int32.self), Int32(appended.numTokens))
     case .queriesOnly(let q): queries = q
     case .fused: preconditionFailure("EXAMPLE does not fuse QKV, so AttentionLayer splits it")
+    case .latent: preconditionFailure("EXAMPLE does not serve latent attention, so AttentionLayer refuses it")
     }
 
     let ragged = metadata.ragged
@@ -74,7 +75,8 @@ final class ExampleAttention: AttentionBackend {
       mask_words: bits.map { UnsafePointer(elements($0.words, as: Int32.self)) },
       mask_offsets: bits.map { UnsafePointer(elements($0.offsets, as: Int32.self)) }, requests: Int32(ragged.numRequests),
       heads: Int32(layer.numHeads), window: inputs.mask == .full ? 0 : Int32(layer.window ?? 0), scale: layer.scale,
-      soft_cap: layer.softCap ?? 0, causal: inputs.mask != .full, scores: scores.unsafeStorage.baseAddress)
+      soft_cap: layer.softCap ?? 0, causal: inputs.mask != .full && inputs.mask != .bidirectional,
+      scores: scores.unsafeStorage.baseAddress)
     example_attend(&pages, &arguments)
   }
 
