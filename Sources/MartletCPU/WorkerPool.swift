@@ -33,6 +33,7 @@ public final class WorkerPool: @unchecked Sendable {
   private var threads: [UInt] = []
 
   /// Starts `threadCount − 1` threads.
+  /// - Parameter scratchByteCount: what attention needs, which is the most, unless told.
   /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable`` or ``DeviceError/Code/outOfMemory``.
   public init(threadCount: Int, scratchByteCount: Int = 5 << 18) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }

@@ -227,6 +227,19 @@ static void check_add_and_gather(int32_t columns) {
   run(tested->tensor.gather_rows, &g, 2);
   for (int32_t row = 0; row < rows; row++) memcpy(z + row * columns, x + indices[row] * columns, (size_t)columns * 4);
   same_bits(named("gather_rows, %d columns", columns, 0), y, z, count * 4);
+  // Rows of two heads, with a value behind each, become head after head; what lies between stays.
+  enum { heads = 2 };
+  size_t room = rows * heads * ((size_t)columns + 1);
+  float *from = random_floats(room, 1), *to = random_floats(room, 1), *expected = zeroed(room * 4);
+  memcpy(expected, to, room * 4);
+  int64_t width = columns + 1;
+  martlet_copy_heads_arguments h = {from, to, heads * width, width, width, rows * width, rows, heads, columns, 3};
+  run(tested->tensor.copy_heads, &h, 2);
+  for (int32_t row = 0; row < rows; row++)
+    for (int32_t head = 0; head < heads; head++)
+      for (int32_t i = 0; i < columns; i++) expected[(head * rows + row) * width + i] = from[(row * heads + head) * width + i];
+  same_bits(named("copy_heads, %d columns", columns, 0), to, expected, room * 4);
+  release(from), release(to), release(expected);
   release(x), release(y), release(z);
 }
 
