@@ -22,17 +22,25 @@ struct PaddedHeads: ModelSource {
 
   func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight {
     if let heads = heads(of: name, "weight") {
-      return try source.weight(name, rows: heads * dim, columns: columns).paddingRows(heads: heads, dim: dim, to: paddedDim)
+      let weight = try source.weight(name, rows: heads * dim, columns: columns)
+      guard weight.isContiguous else { throw apart(name, weight) }
+      return weight.paddingRows(heads: heads, dim: dim, to: paddedDim)
     }
     guard name.hasPrefix("blk."), name.hasSuffix(".attn_output.weight") else {
       return try source.weight(name, rows: rows, columns: columns)
     }
     let weight = try source.weight(name, rows: rows, columns: numHeads * dim)
+    guard weight.isContiguous else { throw apart(name, weight) }
     guard let padded = weight.paddingColumns(heads: numHeads, dim: dim, to: paddedDim) else {
       throw source.invalid(
         name, weight.format.rawValue, "heads of \(dim) dims do not divide into its blocks; take weights in F32, F16 or BF16")
     }
     return padded
+  }
+
+  private func apart(_ name: String, _ weight: Weight) -> ModelError {
+    source.invalid(
+      name, weight.format.rawValue, "heads of \(dim) dims are padded, which is not done with scales apart; take weights in F32, F16 or BF16")
   }
 
   func floats(_ name: String, count: Int?) throws -> [Float] {
