@@ -40,7 +40,8 @@ struct PaddedHeads: ModelSource {
 
   private func apart(_ name: String, _ weight: Weight) -> ModelError {
     source.invalid(
-      name, weight.format.rawValue, "heads of \(dim) dims are padded, which is not done with scales apart; take weights in F32, F16 or BF16")
+      name, weight.format.rawValue, "heads of \(dim) dims are padded, which is not done with scales apart; take weights in F32, F16 or BF16"
+    )
   }
 
   func floats(_ name: String, count: Int?) throws -> [Float] {
