@@ -24,7 +24,7 @@ extension LLM {
   /// - Throws: what the chat template does for a conversation that it cannot write. Prompts that are no conversation have no tools.
   public func answerParser(for prompt: Prompt, parsesReasoning: Bool = true) throws -> AnswerParser {
     switch prompt {
-    case .tokenIDs: return AnswerParser(format: answerFormat, parsesReasoning: parsesReasoning)
+    case .tokenIDs, .placedTokenIDs: return AnswerParser(format: answerFormat, parsesReasoning: parsesReasoning)
     case .text(let text):
       return AnswerParser(format: answerFormat, promptEnd: String(text.suffix(Self.promptEndLength)), parsesReasoning: parsesReasoning)
     case .chat(let messages, let tools, let documents, var options):

@@ -18,8 +18,12 @@ extension LLM {
   package func prepare(_ prompt: Prompt, mostTextBytes: Int = LLM.mostTextBytes) throws -> PreparedPrompt {
     let tokens: [Int]
     var key: AnswerMemory.PromptKey?
+    var positions: TokenPositions?
     switch prompt {
     case .tokenIDs(let ids): tokens = ids
+    case .placedTokenIDs(let ids, let places):
+      tokens = ids
+      positions = places
     case .text(let text):
       try check(text, most: mostTextBytes)
       let encoded = tokenizer.encode(text, parsesSpecialTokens: false)
@@ -42,7 +46,8 @@ extension LLM {
         (known ?? tokenizer.promptTokens(of: text, specialTokensInContent: options.specialTokensInContent)).map(Int.init)
     }
     try check(tokens)
-    return PreparedPrompt(tokenIDs: tokens, key: key)
+    if let positions { try check(positions, of: tokens) }
+    return PreparedPrompt(tokenIDs: tokens, key: key, positions: positions)
   }
 
   /// What is known of answers' tokens: how many answers, and their bytes.
@@ -59,6 +64,29 @@ extension LLM {
     for token in tokens where token < 0 || token >= model.vocabularySize {
       throw .unknownToken(id: token, vocabularySize: model.vocabularySize)
     }
+  }
+
+  private func check(_ positions: TokenPositions, of tokens: [Int]) throws(LLMError) {
+    if !takesTokenPositions { throw .invalidPositions("the model \"\(model.name)\" has one position a token; give the token ids alone") }
+    for (axis, values) in [("time", positions.time), ("height", positions.height), ("width", positions.width)] {
+      if values.count != tokens.count { throw .invalidPositions("\(values.count) of \(axis) for \(tokens.count) tokens; give one for each") }
+      for value in values where !(0..<maxSequenceLength).contains(value) {
+        throw .invalidPositions("\(value) of \(axis) is outside 0..<\(maxSequenceLength), the context (maxSequenceLength)")
+      }
+    }
+  }
+
+  /// The same, of a prompt whose tokens may be further on than there are tokens: the answer's positions stay within the context too.
+  func maxLength(of prompt: PreparedPrompt, maxTokens: Int?) throws(LLMError) -> Int {
+    let length = try maxLength(promptLength: prompt.tokenIDs.count, maxTokens: maxTokens)
+    guard let ahead = prompt.positions.map({ $0.next - prompt.tokenIDs.count }), ahead > 0 else { return length }
+    let most = maxSequenceLength - ahead
+    if most <= prompt.tokenIDs.count || maxTokens != nil && length > most {
+      throw .invalidPositions(
+        "the answer begins at \(ahead + prompt.tokenIDs.count), and with it positions reach \(length + ahead), beyond the context of \(maxSequenceLength); "
+          + "lower maxTokens or raise the context (maxSequenceLength)")
+    }
+    return min(length, most)
   }
 
   /// The most tokens of a request, prompt and answer.
@@ -79,4 +107,6 @@ package struct PreparedPrompt: Sendable {
   package let tokenIDs: [Int]
   /// What an answer to it is known by; nil where none can be.
   let key: AnswerMemory.PromptKey?
+  /// Where its tokens are, where that is more than their order.
+  var positions: TokenPositions?
 }

@@ -54,7 +54,7 @@ extension LLM {
       throw LLMError.unknownToken(id: token, vocabularySize: model.vocabularySize)
     }
     let tokens = prompts.map(\.tokenIDs)
-    let lengths = try tokens.map { try maxLength(promptLength: $0.count, maxTokens: sampling.maxTokens) }
+    let lengths = try prompts.map { try maxLength(of: $0, maxTokens: sampling.maxTokens) }
     // Before anything is made for them.
     try inbox.checkRoom(for: Inbox.Waiting(requests: tokens.count * count, tokens: tokens.reduce(0) { $0 + $1.count } * count))
     let now = clock.now
@@ -75,8 +75,8 @@ extension LLM {
         let channel = ChunkChannel(waker: waker, abandoned: cancel)
         submissions.append(
           Submission(
-            id: id, prompt: prompt, maxLength: maxLength, submitted: now, purpose: .generation(sampling, channel),
-            options: options, name: name))
+            id: id, prompt: prompt, positions: prepared.positions, maxLength: maxLength, submitted: now,
+            purpose: .generation(sampling, channel), options: options, name: name))
         generations.append(
           Generation(
             promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel,

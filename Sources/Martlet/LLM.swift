@@ -30,6 +30,8 @@ public final class LLM: Sendable {
   public let maxSequenceLength: Int
   /// Values of a vector, where the model makes vectors (``embed(_:options:)-([Prompt],_)``); nil where it writes text.
   public let embeddingSize: Int?
+  /// Whether tokens have places in time, height and width (``Prompt/placedTokenIDs(_:_:)``).
+  public let takesTokenPositions: Bool
   /// How the model's states become vectors; nil where it writes text.
   public let pooling: Pooling?
   /// The key/value cache as it was made, in words: type, pages, bytes, and how they were found.
@@ -106,6 +108,7 @@ public final class LLM: Sendable {
       configuration.rememberedAnswers > 0 ? AnswerMemory(byteLimit: configuration.rememberedAnswers, tokenizer: tokenizer) : nil
     self.pooling = pooling
     embeddingSize = engine.embeddingSize
+    takesTokenPositions = engine.takesTokenPositions
     maxSequenceLength = engine.maxSequenceLength
     cacheSummary = engine.cacheSummary
     cacheCapacity = engine.cacheCapacity
@@ -156,6 +159,13 @@ public final class LLM: Sendable {
       switch self {
       case .text: nil
       case .embedding(let parts): parts.runner.model.embeddingSize
+      }
+    }
+
+    var takesTokenPositions: Bool {
+      switch self {
+      case .text(let parts): parts.runner.model.takesTokenPositions
+      case .embedding: false
       }
     }
 

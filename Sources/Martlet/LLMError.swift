@@ -26,6 +26,8 @@ public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let textTooLong = Code(rawValue: "textTooLong")
     /// A token id that the model does not have.
     public static let unknownToken = Code(rawValue: "unknownToken")
+    /// Positions of a prompt's tokens that the model does not take, or that do not fit its tokens or its context.
+    public static let invalidPositions = Code(rawValue: "invalidPositions")
     /// The prompt leaves no room for a token in the context.
     public static let promptTooLong = Code(rawValue: "promptTooLong")
     /// The request needs more key/value pages than the whole cache has.
@@ -125,6 +127,8 @@ extension LLMError {
   package static func unknownToken(id: Int, vocabularySize: Int) -> LLMError {
     LLMError(.unknownToken, "token id \(id) is outside the model's vocabulary 0..<\(vocabularySize)")
   }
+
+  static func invalidPositions(_ reason: String) -> LLMError { LLMError(.invalidPositions, "the prompt's positions: \(reason)") }
 
   package static func promptTooLong(tokens: Int, maxSequenceLength: Int) -> LLMError {
     LLMError(

@@ -91,6 +91,13 @@ package struct CPUAttentionKernels: AttentionKernels {
       c.rope_dim = Int32(rope.dim)
       c.rope_first = Int32(rope.firstDim)
       c.rope_is_neox = rope.isNeoX
+      if let axes = rope.axes, let columns = ragged.axisColumns {
+        enforce(columns >= tokens, "append: three rows of \(columns) positions for \(tokens) tokens")
+        c.position_ids = ragged.positionIDs.indices(3 * columns, "append: positionIDs")
+        c.rope_axes = axes.indices(rope.dim / 2, "append: axes")
+        c.axis_columns = Int32(columns)
+        for pair in 0..<rope.dim / 2 { enforce((0..<3).contains(c.rope_axes[pair]), "append: pair \(pair) turns by axis \(c.rope_axes[pair])") }
+      }
     }
     c.rotates_keys = arguments.rotatesKeys
 
@@ -102,6 +109,10 @@ package struct CPUAttentionKernels: AttentionKernels {
       if c.kv_lens[request] == 0 { continue }  // a dummy
       enforce(
         id >= 0 && id < ropePositions, "append: token \(token) has position id \(id); the RoPE table has \(ropePositions) positions")
+      for axis in 1..<3 where c.rope_axes != nil {
+        let id = Int(c.position_ids[axis * Int(c.axis_columns) + token])
+        enforce(id >= 0 && id < ropePositions, "append: token \(token) has position \(id) on axis \(axis), of \(ropePositions)")
+      }
       guard let cache else { continue }
       enforce(
         position >= 0 && position < c.kv_lens[request],

@@ -56,6 +56,9 @@ public protocol EmbeddingModel: AnyObject {
 
 extension LanguageModel {
   public var expertLoads: [Tensor] { [] }
+
+  /// Whether heads turn by positions of three axes, which a step may bring.
+  package var takesTokenPositions: Bool { attention.contains { $0.spec.positionalEmbedding?.mrope != nil } }
 }
 
 /// What a model is made with: limits, the attention backend, and whom to tell how far loading is.

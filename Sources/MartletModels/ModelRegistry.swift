@@ -12,7 +12,7 @@ public struct ModelRegistry: Sendable {
   /// The house's own architectures.
   public static let builtIn = ModelRegistry([
     Llama.self, Bert.self, DeepSeek2.self, Gemma2.self, Gemma3.self, Gemma4.self, GemmaEmbedding.self, GptOss.self, Granite.self,
-    Ministral3.self, Phi3.self, Qwen2.self, Qwen3.self, Qwen3MoE.self, SmolLM3.self,
+    Ministral3.self, Phi3.self, Qwen2.self, Qwen2VL.self, Qwen3.self, Qwen3MoE.self, Qwen3VL.self, SmolLM3.self,
   ])
 
   /// The names of all architectures.

@@ -856,18 +856,23 @@ static void read_stored(const martlet_paged_kv *cache, bool is_value, int32_t re
   }
 }
 
+// Whether heads turn by positions of three axes; then each third pair by the first, which is the cache's.
+static bool turns_by_axes;
+static int32_t axis_of(int32_t pair) { return turns_by_axes ? pair % 3 : 0; }
+static int32_t position_on(int32_t axis, int32_t position) { return axis == 0 ? position : axis == 1 ? position / 3 : position % 7; }
+
 // A head as it is stored or asked: normalised where there is a norm, then rotated in pairs (i, i + half the turned dims). `rope` has the angles
 // of all positions; NULL for no rotation.
 static void true_head(const martlet_paged_kv *cache, const float *x, martlet_head_norm norm, const float *rope, int32_t position, float *y) {
   int32_t dims = turned_dims(cache);
-  const float *angles = rope ? rope + position * dims : NULL;
   memmove(y, x, (size_t)cache->head_dim * 4);
   if (norm.weight) true_norm(x, norm.weight, norm.epsilon, cache->head_dim, y);
   y += first_turned(cache);
-  for (int32_t i = 0; angles && i < dims / 2; i++) {
+  for (int32_t i = 0; rope && i < dims / 2; i++) {
+    const float *angle = rope + position_on(axis_of(i), position) * dims + 2 * i;
     double first = y[i], second = y[i + dims / 2];
-    y[i] = (float)(first * angles[2 * i] - second * angles[2 * i + 1]);
-    y[i + dims / 2] = (float)(second * angles[2 * i] + first * angles[2 * i + 1]);
+    y[i] = (float)(first * angle[0] - second * angle[1]);
+    y[i + dims / 2] = (float)(second * angle[0] + first * angle[1]);
   }
 }
 
@@ -978,20 +983,26 @@ static void append_all(
     const martlet_kernel_table *table, martlet_paged_kv cache, const int32_t *indptr, const float *fused, const float *rope,
     bool rotates_keys, martlet_head_norm norm, float *queries) {
   int32_t tokens = indptr[attention_requests];
-  int32_t *requests = zeroed((size_t)tokens * 4), *positions = zeroed((size_t)tokens * 4);
+  int32_t *requests = zeroed((size_t)tokens * 4), *positions = zeroed((size_t)tokens * 4), *ids = zeroed((size_t)tokens * 3 * 4);
+  int32_t axes[martlet_attention_max_head_dim / 2];
   for (int32_t i = 0; i < attention_requests; i++)
-    for (int32_t t = indptr[i]; t < indptr[i + 1]; t++) requests[t] = i, positions[t] = kv_lens[i] - (indptr[i + 1] - t);
+    for (int32_t t = indptr[i]; t < indptr[i + 1]; t++) {
+      requests[t] = i, positions[t] = kv_lens[i] - (indptr[i + 1] - t);
+      for (int32_t axis = 0; axis < 3; axis++) ids[axis * tokens + t] = position_on(axis, positions[t]);
+    }
+  for (int32_t i = 0; i < martlet_attention_max_head_dim / 2; i++) axes[i] = axis_of(i);
   int64_t query_width = attention_heads * cache.head_dim, key_width = cache.kv_heads * cache.head_dim;
   int64_t width = query_width + key_width + cache.kv_heads * cache.value_head_dim;
   martlet_append_arguments a = {
       .cache = cache, .query = fused, .key = fused + query_width, .value = is_latent(&cache) ? NULL : fused + query_width + key_width,
       .query_stride = width,
       .key_stride = width, .value_stride = width, .queries = queries, .rope = rope, .query_norm = norm, .key_norm = norm,
-      .query_indptr = indptr, .kv_lens = kv_lens, .rotates_keys = rotates_keys, .token_requests = requests, .token_positions = positions, .position_ids = positions, .tokens = tokens,
+      .query_indptr = indptr, .kv_lens = kv_lens, .rotates_keys = rotates_keys, .token_requests = requests, .token_positions = positions, .position_ids = ids, .tokens = tokens,
+      .rope_axes = turns_by_axes ? axes : NULL, .axis_columns = tokens,
       .tokens_per_task = 4, .heads = attention_heads, .rope_dim = turned_dims(&cache), .rope_first = first_turned(&cache),
       .rope_is_neox = true};
   run(table->attention.append, &a, (tokens + 3) / 4);
-  release(requests), release(positions);
+  release(requests), release(positions), release(ids);
 }
 
 // Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one. Then the last request's rows, which all see its first
@@ -1088,6 +1099,11 @@ static void check_attention_of(
   snprintf(what, sizeof what, "append, %s, %s pages of %d, %d and %d dims", type_names[type], order_names[order], page_size, dims, value_dims);
   same_bits(what, other.pages, cache.pages, (size_t)cache.page_bytes * (size_t)cache.table_width * attention_requests);
   check_stored(&other, all, prefix, rope);
+  turns_by_axes = true;
+  append_all(tested, other, all, prefix, rope, true, none, unused);
+  check_stored(&other, all, prefix, rope);
+  turns_by_axes = false;
+  append_all(tested, other, all, prefix, rope, true, none, unused);
   // This step's tokens, with a norm: queries differ by roundings. Both go on from the plain variant's pages.
   float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4),
       *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);

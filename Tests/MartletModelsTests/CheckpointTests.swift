@@ -83,6 +83,24 @@ struct CheckpointTests {
     #expect(given.quantConfig(of: layers[0]).kvScales == KVScales(key: 2), "what a person gives counts")
   }
 
+  @Test("gives them for tokens with places in time, height and width, too, in whatever chunks", arguments: TinyCheckpoint.placed, backends)
+  func places(name: String, backend: String) throws {
+    let checkpoint = try TinyCheckpoint(name), prompt = checkpoint.prompts[0], places = checkpoint.places
+    let expected = try checkpoint.placedLogits(), largest = expected.reduce(0) { max($0, abs($1)) }
+    for source in [try source(checkpoint.path), try GGUFCheckpoint(path: checkpoint.path + "/model.gguf")] as [any ModelSource] {
+      let harness = try ModelHarness(source, backend: backend)
+      let found = try harness.logits(prompt, places: places)
+      let worst = zip(found.joined(), expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
+      #expect(worst < 1e-5 * largest, "off by \(worst) where the largest is \(largest)")
+      for chunks in [[1, 2, 3, 4, 5], Array(repeating: 1, count: prompt.count)] {
+        #expect(try harness.logits(prompt, chunks: chunks, places: places) == found, "\(chunks)")
+      }
+      // The same place on all axes is one position, to the bit.
+      let line = Array(repeating: Array(prompt.indices), count: 3)
+      #expect(try harness.logits(prompt, places: line) == harness.logits(prompt))
+    }
+  }
+
   @Test("counts what its experts compute")
   func expertLoads() throws {
     for (name, layers, experts, used) in [("qwen3-moe-mixed", 1, 6, 3), ("gpt-oss", 2, 4, 2), ("llama", 0, 0, 0)] {
@@ -201,12 +219,12 @@ struct CheckpointTests {
       }
       let others = [
         "gemma3_text": "gemma3", "mistral": "llama", "ministral": "llama", "qwen3_moe": "qwen3-moe", "deepseek_v2": "deepseek-v2",
-        "deepseek_v3": "deepseek-v3",
+        "deepseek_v3": "deepseek-v3", "qwen2_vl_text": "qwen2-vl", "qwen2_5_vl_text": "qwen2-vl", "qwen3_vl_text": "qwen3-vl",
       ]
       let checkpoint = try EditedCheckpoint(others[modelType] ?? modelType)
       try checkpoint.edit { $0 = extra.merging(["model_type": modelType]) { $1 } }
       // Untied models have an output matrix.
-      if !expected["tie_word_embeddings"]!.bool!, ["qwen3", "granite"].contains(modelType) { try checkpoint.repeatEmbedding() }
+      if expected["tie_word_embeddings"]?.bool != true, ["qwen3", "granite"].contains(modelType) || modelType.contains("_vl") { try checkpoint.repeatEmbedding() }
       let source = try source(checkpoint.path)
       let architecture = try #require(try source.string(ifPresent: "general.architecture"))
       func integer(_ key: String) throws -> Int? { try source.integer(ifPresent: "\(architecture).\(key)") }

@@ -33,7 +33,8 @@ final class ModelHarness {
   }
 
   /// The logits after each token, computed in chunks of these sizes; what they leave over comes whole.
-  func logits(_ tokens: [Int32], chunks: [Int] = []) throws -> [[Float]] {
+  /// - Parameter places: of all tokens in time, height and width, `[3][tokens]`.
+  func logits(_ tokens: [Int32], chunks: [Int] = [], places: [[Int]]? = nil) throws -> [[Float]] {
     let id = nextRequest
     nextRequest += 1
     guard cache.addSequence(id) else { return [] }
@@ -47,6 +48,10 @@ final class ModelHarness {
       metadata.removeAllRequests()
       metadata.addRequest(
         id, newTokens: count, cachedTokens: done, promptLength: tokens.count, isContext: true)
+      if let places {
+        let rows = places.flatMap { $0[done..<done + count].map(Int32.init) }
+        metadata.positionIDs = try tensor(rows).reshaped(Shape(3, count))
+      }
       try metadata.prepare()
       let hidden = try model.forward(tokens: try tensor(tokens[done..<done + count]), metadata: metadata, on: queue)
       let output = try device.makeTensor(Shape(count, model.configuration.vocabularySize), .f32)

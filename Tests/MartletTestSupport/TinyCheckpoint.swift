@@ -10,12 +10,15 @@ package struct TinyCheckpoint: Sendable {
     "llama", "gemma3", "qwen2", "qwen3", "qwen2-window", "gemma2", "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3",
     "smollm3-window", "qwen3-moe", "qwen3-moe-mixed", "mixtral", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "deepseek-v3-halves",
     "gemma4", "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4", "fp8-tensor", "fp8-static", "fp8-channel", "fp8-block", "fp8-block-compressed",
+    "qwen2-vl", "qwen3-vl",
   ]
   /// Those of them that llama.cpp's converter wrote as GGUF, too.
   package static let converted = [
     "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3", "qwen3-moe", "mixtral", "deepseek-v2", "deepseek-v3", "gemma4",
-    "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4",
+    "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4", "qwen2-vl", "qwen3-vl",
   ]
+  /// Those of them whose tokens can have places.
+  package static let placed = ["qwen2-vl", "qwen3-vl"]
 
   /// Of the directory.
   package let path: String
@@ -24,6 +27,10 @@ package struct TinyCheckpoint: Sendable {
   package let greedy: [[Int32]]
   /// The logits after each token of each prompt.
   package let logits: [[[Float]]]
+  /// Of a model whose tokens can have places: those of the first prompt, `[3][tokens]`, what it is continued with then, and the logits.
+  package var places: [[Int]] { expected["places"]!.elements.map { $0.elements.map { $0.integer! } } }
+  package var placedGreedy: [Int] { expected["placed_greedy"]!.elements.map { $0.integer! } }
+  package func placedLogits() throws -> [Float] { try SafetensorsFile(path: path + "/expected.safetensors").floats("placed") }
   /// `expected.json`.
   package let expected: JSONValue
 

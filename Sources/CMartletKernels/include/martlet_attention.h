@@ -60,6 +60,9 @@ typedef struct martlet_append_arguments {
   const float *rope;    // [positions, rope_dim / 2, 2], cosine and sine; NULL for no rotation
   martlet_head_norm query_norm, key_norm;
   const int32_t *query_indptr, *kv_lens, *token_requests, *token_positions, *position_ids;
+  // Positions of three axes: [rope_dim / 2], the row of position_ids, whose rows lie axis_columns apart, that each pair turns by. NULL: the first.
+  const int32_t *rope_axes;
+  int32_t axis_columns;
   int32_t tokens, tokens_per_task, heads, rope_dim;
   int32_t rope_first;  // the first dim that is rotated
   bool rope_is_neox;  // pairs (i, i + rope_dim / 2), else (2i, 2i + 1)

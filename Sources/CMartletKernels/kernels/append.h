@@ -36,6 +36,19 @@ MARTLET_INLINE void append_rotate(float *x, const float *angles, int32_t dim, bo
   }
 }
 
+// Where a token's (cosine, sine) of each pair are: its row of the table, or `gathered`, where pairs turn by positions of several axes.
+MARTLET_INLINE const float *append_angles(const martlet_append_arguments *a, int32_t token, float *gathered) {
+  if (!a->rope) return 0;
+  size_t dim = (size_t)a->rope_dim;
+  if (!a->rope_axes) return a->rope + (size_t)a->position_ids[token] * dim;
+  for (size_t i = 0; i < dim / 2; i++) {
+    int32_t position = a->position_ids[(size_t)a->rope_axes[i] * (size_t)a->axis_columns + (size_t)token];
+    const float *pair = a->rope + (size_t)position * dim + 2 * i;
+    gathered[2 * i] = pair[0], gathered[2 * i + 1] = pair[1];
+  }
+  return gathered;
+}
+
 // One query or key head, finished, to y.
 MARTLET_INLINE void append_finish(
     const martlet_append_arguments *a, const float *x, martlet_head_norm norm, const float *angles, float *y) {
@@ -222,13 +235,18 @@ static __attribute__((noinline)) void append_sixteen(
   float finished[martlet_attention_max_head_dim];
   _Alignas(64) uint8_t elements[16][martlet_attention_max_head_dim * 4];
   const uint8_t *rows[16];
-  for (int i = 0; i < 16; i++) rows[i] = elements[i];
+  // Of one head after the other, so that the angles of 16 tokens lie ready.
+  float gathered[16][martlet_attention_max_head_dim];
+  const float *angles[16];
+  for (int i = 0; i < 16; i++) {
+    rows[i] = elements[i];
+    angles[i] = a->rotates_keys ? append_angles(a, token + i, gathered[i]) : 0;
+  }
   for (int64_t head = 0; head < cache->kv_heads; head++) {
     int64_t scale_at = head * cache->scale_head_stride + slot * cache->scale_token_stride;
     for (int i = 0; i < 16; i++) {
       const float *key = a->key + (token + i) * a->key_stride + head * cache->head_dim;
-      const float *angles = a->rope && a->rotates_keys ? a->rope + (size_t)a->position_ids[token + i] * (size_t)a->rope_dim : 0;
-      append_finish(a, key, a->key_norm, angles, finished);
+      append_finish(a, key, a->key_norm, angles[i], finished);
       float scale = append_code(cache->type, finished, inverse_key, cache->head_dim, elements[i]);
       if (cache->type == martlet_kv_i8) key_scales[scale_at + i * cache->scale_token_stride] = scale;
     }
@@ -259,7 +277,8 @@ static void append(const void *arguments, int32_t task, int32_t worker, void *sc
   for (int32_t token = first; token < end; token++) {
     int32_t request = a->token_requests[token];
     if (a->kv_lens[request] == 0) continue;
-    const float *angles = a->rope ? a->rope + (size_t)a->position_ids[token] * (size_t)a->rope_dim : 0;
+    float gathered[martlet_attention_max_head_dim];
+    const float *angles = append_angles(a, token, gathered);
     if (a->query) {
       const float *query = a->query + token * a->query_stride;
       float *finished = a->queries + (size_t)token * (size_t)a->heads * (size_t)head_dim;

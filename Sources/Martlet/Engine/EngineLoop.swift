@@ -111,8 +111,8 @@ package final class EngineLoop {
       if let deadline { nextDeadline = min(nextDeadline ?? deadline, deadline) }
       scheduler.submit(
         Request(
-          id: submission.id, prompt: submission.prompt, maxLength: submission.maxLength, purpose: purpose, submitted: submission.submitted,
-          deadline: deadline, name: submission.name, priority: submission.options.priority, fairnessKey: submission.options.fairnessKey,
+          id: submission.id, prompt: submission.prompt, positions: submission.positions, maxLength: submission.maxLength, purpose: purpose,
+          submitted: submission.submitted, deadline: deadline, name: submission.name, priority: submission.options.priority, fairnessKey: submission.options.fairnessKey,
           metadata: submission.options.metadata))
       logger?.debug(
         "a request came",
@@ -176,7 +176,7 @@ package final class EngineLoop {
       }
       runner.add(
         request.id, tokens: request.tokens[request.computed..<request.computed + entry.count], cachedTokens: request.computed,
-        promptLength: request.contextLength, isContext: isContext)
+        positions: request.positions, promptLength: request.contextLength, isContext: isContext)
     }
     clock.start()
     try runner.forward()

@@ -22,6 +22,10 @@ package final class ModelRunner {
   private let queue: any DeviceQueue
   private let tokensOnHost: HostBuffer<Int32>
   private let tokens: Tensor
+  /// Of models with positions of three axes: those of the step, `[3, maxNumTokens]`.
+  private let positions: (host: HostBuffer<Int32>, device: Tensor)?
+  /// Whether a request of the step has positions that are not its tokens' numbers.
+  private var hasOwnPositions = false
   private let rowsOnHost: HostBuffer<Int32>
   private let rows: Tensor
   /// `[maxLogitRows, vocabularySize]`.
@@ -48,6 +52,12 @@ package final class ModelRunner {
     metadata = mixedMetadata
     tokensOnHost = try device.makeHostBuffer(of: Int32.self, count: context.maxNumTokens)
     tokens = try device.makeTensor(Shape(context.maxNumTokens), .i32)
+    positions =
+      model.takesTokenPositions
+      ? (
+        try device.makeHostBuffer(of: Int32.self, count: 3 * context.maxNumTokens),
+        try device.makeTensor(Shape(3, context.maxNumTokens), .i32)
+      ) : nil
     rowsOnHost = try device.makeHostBuffer(of: Int32.self, count: maxLogitRows)
     rows = try device.makeTensor(Shape(maxLogitRows), .i32)
     let loads = model.expertLoads
@@ -67,11 +77,22 @@ package final class ModelRunner {
     metadata = isDecode ? decodeMetadata : mixedMetadata
     metadata.removeAllRequests()
     tokenCount = 0
+    hasOwnPositions = false
   }
 
   /// Appends a request to the step: contexts first. The cache must have its pages.
-  package func add(_ id: Int, tokens: ArraySlice<Int32>, cachedTokens: Int, promptLength: Int, isContext: Bool) {
+  package func add(
+    _ id: Int, tokens: ArraySlice<Int32>, cachedTokens: Int, positions own: PlacedPrompt? = nil, promptLength: Int, isContext: Bool
+  ) {
     metadata.addRequest(id, newTokens: tokens.count, cachedTokens: cachedTokens, promptLength: promptLength, isContext: isContext)
+    if let positions {
+      hasOwnPositions = hasOwnPositions || own != nil
+      let columns = positions.device.shape[1]
+      for index in 0..<tokens.count {
+        let token = cachedTokens + index
+        for axis in 0..<3 { positions.host[axis * columns + tokenCount + index] = own?.position(of: token, axis: axis) ?? Int32(token) }
+      }
+    }
     for token in tokens {
       tokensOnHost[tokenCount] = token
       tokenCount += 1
@@ -80,6 +101,10 @@ package final class ModelRunner {
 
   /// Prepares and runs the step.
   package func forward() throws {
+    if hasOwnPositions, let positions {
+      queue.copy(positions.host, count: positions.host.count, to: positions.device)
+      metadata.positionIDs = positions.device
+    }
     try metadata.prepare()
     queue.copy(tokensOnHost, count: tokenCount, to: tokens)
     hidden = try model.forward(tokens: tokens.prefix(tokenCount), metadata: metadata, on: queue)

@@ -17,6 +17,8 @@ package final class Request {
   /// The prompt, then the answer.
   package private(set) var tokens: [Int32]
   package let promptLength: Int
+  /// nil where each token's position is its number.
+  let positions: PlacedPrompt?
   /// The most tokens, prompt and answer; at least `promptLength`.
   package let maxLength: Int
   let purpose: Purpose
@@ -49,8 +51,8 @@ package final class Request {
   var cachedPromptTokens: Int?
 
   package init(
-    id: Int, prompt: [Int32], maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?, name: String = "",
-    priority: Int = 0, fairnessKey: String? = nil, metadata: [String: String] = [:]
+    id: Int, prompt: [Int32], positions: TokenPositions? = nil, maxLength: Int, purpose: Purpose, submitted: Duration, deadline: Duration?,
+    name: String = "", priority: Int = 0, fairnessKey: String? = nil, metadata: [String: String] = [:]
   ) {
     self.id = id
     self.name = name
@@ -59,6 +61,7 @@ package final class Request {
     self.metadata = metadata
     tokens = prompt
     promptLength = prompt.count
+    self.positions = positions.map(PlacedPrompt.init)
     contextLength = prompt.count
     self.maxLength = maxLength
     self.purpose = purpose
@@ -87,6 +90,8 @@ package final class Request {
     case .scoring: nil
     }
   }
+  /// Whether nothing of it may be taken from the cache.
+  var computesWholePrompt: Bool { needsPromptRows || positions != nil }
   /// Rows of the prompt whose logits were told already: after a pause they are computed again.
   var promptRowsWritten: Int {
     switch purpose {

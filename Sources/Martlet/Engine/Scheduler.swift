@@ -84,7 +84,7 @@ package struct Scheduler {
       enforce(capacityPolicy == .maxUtilization, "request \(request.id) was promised pages that are not there")
       enforce(running.count > 1, "request \(request.id) does not fit alone and should have been refused")
       let paused = running.removeLast()
-      cache.remove(paused.id, tokens: paused.tokens)
+      removeFromCache(paused)
       paused.pause()
       waiting.resume(paused)
       pauses += 1
@@ -103,7 +103,7 @@ package struct Scheduler {
     }
     // Only the pages of its next step will be taken, but a prompt whose end does not fit would pause half-way.
     if capacityPolicy == .maxUtilization,
-      !cache.hasRoom(for: request.tokens, reusing: !request.needsPromptRows, chunk: chunkSize)
+      !cache.hasRoom(for: request.tokens, reusing: !request.computesWholePrompt, chunk: chunkSize)
     {
       return .pages
     }
@@ -129,9 +129,13 @@ package struct Scheduler {
 
   /// Returns how many of its tokens were cached; nil where the cache takes no further sequence.
   private func addToCache(_ request: Request) -> Int? {
-    // Every token's logits are wanted of a scored text, so every token is computed.
-    if request.needsPromptRows { return cache.addSequence(request.id, retention: request.cacheRetention) ? 0 : nil }
+    // Every token's logits are wanted of a scored text, so every token is computed; and keys at places of their own are nobody else's.
+    if request.computesWholePrompt { return cache.addSequence(request.id, retention: request.cacheRetention) ? 0 : nil }
     return cache.addSequence(request.id, tokens: request.tokens, retention: request.cacheRetention)
+  }
+
+  private func removeFromCache(_ request: Request) {
+    if request.positions == nil { cache.remove(request.id, tokens: request.tokens) } else { cache.remove(request.id) }
   }
 
   private func pages(of request: Request, _ pool: Int) -> Int {
@@ -142,7 +146,13 @@ package struct Scheduler {
   package func commit(_ plan: StepPlan) {
     for entry in plan.entries {
       entry.request.computed += entry.count
-      cache.computed(entry.request.id, upTo: entry.request.computed, tokens: entry.request.tokens)
+      let (id, length) = (entry.request.id, entry.request.computed)
+      if entry.request.positions == nil {
+        cache.computed(id, upTo: length, tokens: entry.request.tokens)
+      } else {
+        // Not remembered: others with these tokens have other keys.
+        cache.computed(id, upTo: length)
+      }
     }
   }
 
@@ -155,7 +165,7 @@ package struct Scheduler {
       if capacityPolicy == .guaranteedNoEvict {
         for pool in promised.indices { promised[pool] -= pages(of: request, pool) }
       }
-      cache.remove(id, tokens: request.tokens)
+      removeFromCache(request)
       return request
     }
     return waiting.remove(id)

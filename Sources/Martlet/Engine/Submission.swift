@@ -19,6 +19,7 @@ package struct Submission: Sendable {
 
   var id: Int
   var prompt: [Int32]
+  var positions: TokenPositions?
   /// The most tokens, prompt and answer.
   var maxLength: Int
   /// When, on the engine's clock.
@@ -29,11 +30,12 @@ package struct Submission: Sendable {
   var name: String
 
   package init(
-    id: Int, prompt: [Int32], maxLength: Int, submitted: Duration, purpose: Purpose, options: RequestOptions = RequestOptions(),
+    id: Int, prompt: [Int32], positions: TokenPositions? = nil, maxLength: Int, submitted: Duration, purpose: Purpose, options: RequestOptions = RequestOptions(),
     name: String = ""
   ) {
     self.id = id
     self.prompt = prompt
+    self.positions = positions
     self.maxLength = maxLength
     self.submitted = submitted
     self.purpose = purpose

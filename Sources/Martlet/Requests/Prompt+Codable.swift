@@ -6,10 +6,10 @@ import MartletKVCache
 import MartletTemplates
 import MartletTokenizers
 
-/// `{"text": …}`, `{"token_ids": […]}`, or `{"messages": […]}` with `tools`, `documents` and `options` where there are any.
+/// `{"text": …}`, `{"token_ids": […]}`, perhaps with `"positions": {"time": […], "height": […], "width": […]}`, or `{"messages": […]}` with `tools`, `documents` and `options` where there are any.
 extension Prompt: Codable {
   private enum CodingKeys: String, CodingKey {
-    case text, messages, tools, documents, options
+    case text, messages, tools, documents, options, positions
     case tokenIDs = "token_ids"
   }
 
@@ -20,7 +20,9 @@ extension Prompt: Codable {
     let messages = try container.decodeIfPresent([ChatMessage].self, forKey: .messages)
     switch (text, tokenIDs, messages) {
     case (let text?, nil, nil): self = .text(text)
-    case (nil, let tokenIDs?, nil): self = .tokenIDs(tokenIDs)
+    case (nil, let tokenIDs?, nil):
+      let positions = try container.decodeIfPresent(TokenPositions.self, forKey: .positions)
+      self = positions.map { .placedTokenIDs(tokenIDs, $0) } ?? .tokenIDs(tokenIDs)
     case (nil, nil, let messages?):
       self = .chat(
         messages, tools: try container.decodeIfPresent([JSON].self, forKey: .tools),
@@ -38,6 +40,9 @@ extension Prompt: Codable {
     switch self {
     case .text(let text): try container.encode(text, forKey: .text)
     case .tokenIDs(let tokenIDs): try container.encode(tokenIDs, forKey: .tokenIDs)
+    case .placedTokenIDs(let tokenIDs, let positions):
+      try container.encode(tokenIDs, forKey: .tokenIDs)
+      try container.encode(positions, forKey: .positions)
     case .chat(let messages, let tools, let documents, let options):
       try container.encode(messages, forKey: .messages)
       try container.encodeIfPresent(tools, forKey: .tools)

@@ -9,6 +9,10 @@ public enum Prompt: Sendable, Hashable, ExpressibleByStringInterpolation {
   case text(String)
   /// Token ids, taken as they are: nothing is added.
   case tokenIDs([Int])
+  /// Token ids as they are, each with its place in time, height and width: for models with such positions (``LLM/takesTokenPositions``).
+  ///
+  /// Nothing of such a prompt is taken from the cache or left in it for others, because its keys depend on more than its tokens.
+  case placedTokenIDs([Int], TokenPositions)
   /// A conversation, written with the model's own chat template.
   ///
   /// - Parameters:

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 /// What a backend does itself, in one pass, on a device: only what is *fused*. What a backend cannot do at all is an obstacle; latent attention
-/// is one for every backend that does not name it here.
+/// and rotation by three axes are, for every backend that does not name them here.
 public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomStringConvertible {
   public let rawValue: UInt32
 
@@ -18,11 +18,13 @@ public struct AttentionCapabilities: OptionSet, Sendable, Hashable, CustomString
 
   /// It serves layers with ``AttentionLayerSpec/mla``.
   public static let latentAttention = AttentionCapabilities(rawValue: 1 << 4)
+  /// It rotates by positions of three axes (``PositionalEmbeddingParams/mrope``) too, where it rotates itself.
+  public static let mrope = AttentionCapabilities(rawValue: 1 << 5)
 
   public var description: String {
     let names: [(AttentionCapabilities, String)] = [
       (.fusedQKV, "fused QKV"), (.fusedRoPE, "RoPE"), (.fusedHeadNorm, "q/k norm"), (.fp8Output, "FP8 output"),
-      (.latentAttention, "latent attention"),
+      (.latentAttention, "latent attention"), (.mrope, "RoPE of three axes"),
     ]
     return names.filter { contains($0.0) }.map(\.1).joined(separator: ", ")
   }

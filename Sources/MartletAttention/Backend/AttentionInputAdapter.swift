@@ -124,7 +124,7 @@ extension AttentionInputAdapter {
     guard let positions = tokens.positionIDs.unsafeHostPointer(to: Int32.self)?.baseAddress else {
       fatalError("the host cannot reach the positions of the step")
     }
-    rows.rotate(rope, positions: UnsafePointer(positions))
+    rows.rotate(rope, positions: UnsafePointer(positions), axisColumns: tokens.axisColumns)
   }
 
   private func rows(_ place: Place, _ numHeads: Int, _ headDim: Int, _ tokens: RaggedQueries) -> HeadRows {

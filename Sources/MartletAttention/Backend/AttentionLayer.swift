@@ -35,6 +35,10 @@ public final class AttentionLayer {
     if spec.mla != nil && !Backend.capabilities(on: context.device).contains(.latentAttention) {
       obstacles.append("it does not serve latent attention, whose values are part of its keys")
     }
+    let rotatesItself = Backend.capabilities(on: context.device).contains(.fusedRoPE)
+    if spec.positionalEmbedding?.mrope != nil && rotatesItself && !Backend.capabilities(on: context.device).contains(.mrope) {
+      obstacles.append("it rotates by one position a token, not by three")
+    }
     guard obstacles.isEmpty else {
       throw AttentionError.obstacles(backend: Backend.name, layer: spec.layerIndex, reasons: obstacles)
     }

@@ -18,6 +18,10 @@ extension AttentionLayerSpec {
       } else if position.firstDim < 0 || position.firstDim + rope.dim > headDim {
         reasons.append("\(rope.dim) rotated dims from \(position.firstDim) on lie outside the \(headDim) of a head")
       }
+      if let problem = position.mrope?.problem(dim: rope.dim) { reasons.append(problem) }
+      if position.mrope != nil && position.kind == .deferred {
+        reasons.append("keys that are rotated as they are read have cache positions, not those of three axes; rotate them before they are cached")
+      }
     }
     let type = context.kvDataType(of: self), quantConfig = context.quantConfig(of: self)
     if type == .i32 { reasons.append("keys and values are stored as f32, f16, bf16, f8e4m3 or i8, not \(type)") }

@@ -56,10 +56,24 @@ struct HeadRows {
   }
 
   /// Turns each pair by its token's angles: two products and one sum in float32.
-  func rotate(_ rope: RopeTable, positions: UnsafePointer<Int32>) {
-    for token in 0..<numTokens {
-      let angles = Self.angles(rope, position: Int(positions[token]))
-      for index in 0..<numHeads { Self.rotate(head(token: token, index), rope, angles) }
+  /// - Parameter axisColumns: where positions are those of three axes, how far their rows lie apart.
+  func rotate(_ rope: RopeTable, positions: UnsafePointer<Int32>, axisColumns: Int?) {
+    let axes = rope.axes.map { axes in
+      guard let axes = axes.unsafeHostPointer(to: Int32.self) else { fatalError("the host cannot reach the axes of a rotation table") }
+      return axes
+    }
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: rope.dim) { gathered in
+      for token in 0..<numTokens {
+        var angles = Self.angles(rope, position: Int(positions[token]))
+        if let axes, let axisColumns {
+          for pair in 0..<rope.dim / 2 {
+            let row = Self.angles(rope, position: Int(positions[Int(axes[pair]) * axisColumns + token]))
+            (gathered[2 * pair], gathered[2 * pair + 1]) = (row[2 * pair], row[2 * pair + 1])
+          }
+          angles = UnsafePointer(gathered.baseAddress!)
+        }
+        for index in 0..<numHeads { Self.rotate(head(token: token, index), rope, angles) }
+      }
     }
   }
 

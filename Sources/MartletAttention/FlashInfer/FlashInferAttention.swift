@@ -26,7 +26,7 @@ public final class FlashInferAttention: AttentionBackend {
   private let attention: PagedAttention
 
   public static func capabilities(on device: any Device) -> AttentionCapabilities {
-    [.fusedQKV, .fusedRoPE, .fusedHeadNorm, .latentAttention]
+    [.fusedQKV, .fusedRoPE, .fusedHeadNorm, .latentAttention, .mrope]
   }
 
   public static func obstacles(to layer: AttentionLayerSpec, in context: AttentionContext) -> [String] {

@@ -140,8 +140,13 @@ extension AttentionMetadata {
       throw .invalidStep("positionIDs are \(positionIDs.shape) \(positionIDs.dataType); the step needs \(numTokens) of i32")
     }
     guard let positions = positionIDs.unsafeHostPointer(to: Int32.self) else { return }
-    for token in 0..<numTokens where positions[token] < 0 || Int(positions[token]) >= setup.context.maxSequenceLength {
-      throw .invalidStep("token \(token) has position \(positions[token]), outside 0..<\(setup.context.maxSequenceLength)")
+    let most = setup.context.maxSequenceLength
+    // Time, height and width, or one for all.
+    for row in 0..<(positionIDs.hasAxes(tokens: numTokens) ? 3 : 1) {
+      for token in 0..<numTokens {
+        let position = Int(positions[row * positionIDs.shape[positionIDs.shape.rank - 1] + token])
+        if !(0..<most).contains(position) { throw .invalidStep("token \(token) has position \(position), outside 0..<\(most)") }
+      }
     }
   }
 }

@@ -48,7 +48,8 @@ open class AttentionMetadata {
   /// New key/value tokens of each sequence in this step: ``seqLens`` itself, unless attention is cross. Set by ``setSeqLensKV(_:)`` and
   /// `addRequest`.
   public let seqLensKV: HostBuffer<Int32>
-  /// int32 `[numTokens]`, the position of each query token for rotary positions; nil = its cache position.
+  /// int32 `[numTokens]`, the position of each query token for rotary positions; nil = its cache position. Or `[3, columns]`, at least as many
+  /// columns as tokens: time, height and width, for layers with ``PositionalEmbeddingParams/mrope``; other layers take the first row.
   ///
   /// Cross attention with rotary positions needs it, because its queries have no cache positions; its keys are rotated by theirs.
   public var positionIDs: Tensor?

@@ -42,7 +42,7 @@ final class TokenTables {
     return RaggedQueries(
       numRequests: requestCount, numTokens: tokens, queryIndptr: indptr.upload(requestCount + 1, on: queue), kvLens: kvLens,
       tokenRequests: requests.upload(tokens, on: queue), tokenPositions: positions,
-      positionIDs: positionIDs.map { $0.reshaped(Shape($0.count)).prefix(tokens) } ?? positions)
+      positionIDs: positionIDs.map { $0.hasAxes(tokens: tokens) ? $0 : $0.reshaped(Shape($0.count)).prefix(tokens) } ?? positions)
   }
 
   /// The view before the first step.
@@ -52,4 +52,9 @@ final class TokenTables {
       tokenRequests: requests.device.prefix(0),
       tokenPositions: positions.device.prefix(0), positionIDs: positions.device.prefix(0))
   }
+}
+
+extension Tensor {
+  /// Whether positions of so many tokens are those of three axes, a row each.
+  func hasAxes(tokens: Int) -> Bool { shape.rank == 2 && shape[0] == 3 && shape[1] >= tokens }
 }

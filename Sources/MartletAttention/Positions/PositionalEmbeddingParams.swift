@@ -18,11 +18,14 @@ public struct PositionalEmbeddingParams: Sendable, Hashable {
   public var isNeoX: Bool
   /// The first head dim that is rotated.
   public var firstDim: Int
+  /// Which of a token's three positions each pair turns by; nil where it has one.
+  public var mrope: MRopeSections?
 
-  public init(_ rope: RopeParams, firstDim: Int = 0, isNeoX: Bool = true, kind: Kind = .rope) {
+  public init(_ rope: RopeParams, firstDim: Int = 0, isNeoX: Bool = true, kind: Kind = .rope, mrope: MRopeSections? = nil) {
     self.firstDim = firstDim
     self.kind = kind
     self.rope = rope
     self.isNeoX = isNeoX
+    self.mrope = mrope
   }
 }

@@ -18,7 +18,7 @@ public final class TrtllmAttention: AttentionBackend {
 
   public static func capabilities(on device: any Device) -> AttentionCapabilities {
     [
-      .fusedQKV, .fusedRoPE, .fusedHeadNorm, .fp8Output, .latentAttention,
+      .fusedQKV, .fusedRoPE, .fusedHeadNorm, .fp8Output, .latentAttention, .mrope,
     ]
   }
 

@@ -79,6 +79,11 @@ public struct ConformanceCase: Sendable, Hashable {
     case partial, linear, dynamic, llama3, yarn, longRope
     /// Keys are cached unrotated.
     case deferred
+    /// Three positions a token, a section of pairs for each.
+    case mrope
+    case interleavedMRope = "interleaved mrope"
+
+    var hasAxes: Bool { self == .mrope || self == .interleavedMRope }
   }
 
   /// How queries, keys and values are handed in.

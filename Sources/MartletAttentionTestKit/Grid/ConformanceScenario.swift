@@ -87,7 +87,11 @@ extension ConformanceScenario {
     // Queries of an encoder's keys have no cache positions of their own; now and then others have positions that are not the cache's.
     let shift = isCross ? 1 : example.rope == .neoX || example.rope == .yarn ? 2 * random.index(below: 2) : 0
     for id in queries.keys.sorted() {
-      let positions = shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { $0 + shift } : nil
+      var positions = shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { RequestRows.Position(repeating: $0 + shift) } : nil
+      // Of three requests one is a text, which has one position a token.
+      if example.rope.hasAxes && id % 3 != 2 {
+        positions = (0..<queries[id]!).map { RequestRows.Position($0 / 3, $0 % 7, random.index(below: $0 + 1)) }
+      }
       requests[id] = drawRows(id, queries: queries[id]!, keys: keys[id]!, positions: positions)
     }
   }
@@ -170,6 +174,11 @@ extension ConformanceScenario {
     case .deferred:
       let isNeoX = random.index(below: 2) == 0
       return PositionalEmbeddingParams(RopeParams(dim: headDim), isNeoX: isNeoX, kind: .deferred)
+    case .mrope, .interleavedMRope:
+      let spatial = headDim / 2 * 3 / 10
+      return PositionalEmbeddingParams(
+        RopeParams(dim: headDim, theta: 1_000_000), isNeoX: random.index(below: 3) > 0,
+        mrope: MRopeSections(pairs: [headDim / 2 - 2 * spatial, spatial, spatial], isInterleaved: rope == .interleavedMRope))
     }
   }
 }
@@ -179,7 +188,7 @@ extension ConformanceScenario {
 extension ConformanceScenario {
   /// A request's rows. A token with a finished head that float32 and float64 may round apart is drawn again, so that what is compared is the
   /// backend's arithmetic and not the luck of a tie.
-  func drawRows(_ id: Int, queries: Int, keys: Int, firstQuery: Int = 0, positions: [Int]? = nil) -> RequestRows {
+  func drawRows(_ id: Int, queries: Int, keys: Int, firstQuery: Int = 0, positions: [RequestRows.Position]? = nil) -> RequestRows {
     let spec = layer.spec
     let rope = spec.positionalEmbedding.map { ReferenceRope($0, maxSequenceLength: layer.maxSequenceLength) }
     let keyRope = spec.positionalEmbedding?.kind == .deferred ? nil : rope
@@ -201,7 +210,7 @@ extension ConformanceScenario {
   }
 
   private func drawHead(
-    _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: Int, _ ties: ReferenceLayer.TieRounding,
+    _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: RequestRows.Position, _ ties: ReferenceLayer.TieRounding,
     _ random: inout SeededNumbers
   ) -> [Float] {
     while true {

@@ -136,7 +136,7 @@ public final class AttentionHarness {
     output = try specs.map { try LayerOutput($0, maxNumTokens: options.maxNumTokens, on: device) }
     rows = Array(repeating: [:], count: specs.count)
     positions = (
-      try device.makeHostBuffer(of: Int32.self, count: options.maxNumTokens), try device.makeTensor(Shape(options.maxNumTokens), .i32)
+      try device.makeHostBuffer(of: Int32.self, count: 3 * options.maxNumTokens), try device.makeTensor(Shape(3, options.maxNumTokens), .i32)
     )
     let pageBytes = manager.map { manager in specs.indices.map { manager.layout(layer: $0).pageByteCount }.max() ?? 1 } ?? 1
     // All bits set are a NaN in every type; an int8 page has it in its scales.
@@ -150,7 +150,8 @@ public final class AttentionHarness {
     metadata.removeAllRequests()
     metadata.kvCacheParams.useCache = options.usesCache
     var token = 0
-    var ownPositions = false
+    // Whether the step has positions that are not the cache's, and whether they differ from axis to axis.
+    var (ownPositions, ownAxes) = (false, false)
     for piece in pieces {
       let cached = keyCounts[piece.id, default: 0]
       if let manager, options.usesCache {
@@ -163,16 +164,19 @@ public final class AttentionHarness {
         promptLength: cached + piece.keyCount, isContext: piece.isContext)
       if mask == .custom, let bits { metadata.customMasks.append(bits(piece.id, first, piece.newTokens, cached + piece.keyCount)) }
       for query in first..<first + piece.newTokens {
-        let own = requests[0][piece.id]?.positions
+        let own = requests[0][piece.id]?.positions?[query]
         ownPositions = ownPositions || own != nil
-        positions.host[token] = Int32(own?[query] ?? query)
+        for axis in 0..<3 {
+          ownAxes = ownAxes || own.map { $0[axis] != $0[0] } ?? false
+          positions.host[axis * options.maxNumTokens + token] = Int32(own?[axis] ?? query)
+        }
         token += 1
       }
     }
     if let graphBatchSize { metadata.addDummyRequests(upTo: graphBatchSize) }
     if ownPositions {
-      queue.copy(positions.host, count: token, to: positions.device)
-      metadata.positionIDs = positions.device
+      queue.copy(positions.host, count: 3 * options.maxNumTokens, to: positions.device)
+      metadata.positionIDs = ownAxes ? positions.device : positions.device.reshaped(Shape(3 * options.maxNumTokens)).prefix(token)
     }
     try metadata.prepare()
   }

@@ -12,12 +12,15 @@ public struct RequestRows: Sendable {
   public var k: [Float]
   /// `[keys][numKVHeads·valueHeadDim]`.
   public var v: [Float]
+  /// A place on the axes of time, height and width; the same on all three where a layer has one position a token.
+  public typealias Position = SIMD3<Int>
+
   /// The position of each query for rotation; nil = its number.
-  public var positions: [Int]?
+  public var positions: [Position]?
   /// Whether keys that are rotated before they are stored have the same positions; else a key's is its number.
   public var rotatesKeysByPositions: Bool
 
-  public init(q: [Float], k: [Float], v: [Float], positions: [Int]? = nil, rotatesKeysByPositions: Bool = true) {
+  public init(q: [Float], k: [Float], v: [Float], positions: [Position]? = nil, rotatesKeysByPositions: Bool = true) {
     self.q = q
     self.k = k
     self.v = v
@@ -25,8 +28,8 @@ public struct RequestRows: Sendable {
     self.rotatesKeysByPositions = rotatesKeysByPositions
   }
 
-  func queryPosition(_ query: Int) -> Int { positions?[query] ?? query }
-  func keyPosition(_ key: Int) -> Int { rotatesKeysByPositions ? queryPosition(key) : key }
+  func queryPosition(_ query: Int) -> Position { positions?[query] ?? Position(repeating: query) }
+  func keyPosition(_ key: Int) -> Position { rotatesKeysByPositions ? queryPosition(key) : Position(repeating: key) }
 }
 
 /// The keys that one query sees.
@@ -98,7 +101,7 @@ public final class ReferenceAttention: Sendable {
           for dim in 0..<spec.headDim { x[dim] = storedKeys[row * spec.headDim + dim] }
           if let rope, isDeferred {
             let largest = x.reduce(0) { max($0, $1.magnitude) }
-            rope.rotate(x.baseAddress!, position: key)
+            rope.rotate(x.baseAddress!, position: RequestRows.Position(repeating: key))
             layer.roundRotatedKey(x.baseAddress!, largestStored: largest)
           }
           for dim in 0..<spec.headDim { keys[(kvHead * spec.headDim + dim) * numKeys + key] = x[dim] }

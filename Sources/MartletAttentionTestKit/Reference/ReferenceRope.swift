@@ -8,6 +8,8 @@ package struct ReferenceRope: Sendable {
   let dim: Int
   let firstDim: Int
   let isNeoX: Bool
+  /// Which of three positions each pair turns by: 0 time, 1 height, 2 width.
+  let axes: [Int]
   /// Radians per position of each pair.
   package let frequencies: [Double]
   /// What multiplies every cosine and sine.
@@ -23,6 +25,17 @@ package struct ReferenceRope: Sendable {
     // RoFormer (arXiv 2104.09864), equation 15: θᵢ = base^(−2(i − 1)/d), i from 1.
     func plain(_ pair: Int) -> Double { exp(-2 * Double(pair) / d * log(rope.theta)) }
     let pairs = 0..<rope.dim / 2
+    switch parameters.mrope {
+    case nil:
+      axes = pairs.map { _ in 0 }
+    case let sections? where !sections.isInterleaved:
+      // Qwen2-VL (arXiv 2409.12191), 2.1: time's pairs, then height's, then width's.
+      axes = pairs.map { $0 < sections.pairs[0] ? 0 : $0 < sections.pairs[0] + sections.pairs[1] ? 1 : 2 }
+    case let sections?:
+      // Qwen3-VL: height has pairs 1, 4, 7, …, width 2, 5, 8, …, as many as theirs; time has what is left.
+      let height = Set((0..<sections.pairs[1]).map { 3 * $0 + 1 }), width = Set((0..<sections.pairs[2]).map { 3 * $0 + 2 })
+      axes = pairs.map { height.contains($0) ? 1 : width.contains($0) ? 2 : 0 }
+    }
     var magnitude = 1.0
     var frequencies: [Double]
     switch rope.scaling {
@@ -68,9 +81,9 @@ package struct ReferenceRope: Sendable {
   }
 
   /// Turns the pairs of one head: multiplication by magnitude · e^(i·position·frequency).
-  func rotate(_ x: UnsafeMutablePointer<Double>, position: Int) {
+  func rotate(_ x: UnsafeMutablePointer<Double>, position: RequestRows.Position) {
     for (pair, frequency) in frequencies.enumerated() {
-      let angle = Double(position) * frequency
+      let angle = Double(position[axes[pair]]) * frequency
       let (re, im) = (magnitude * cos(angle), magnitude * sin(angle))
       let first = firstDim + (isNeoX ? pair : 2 * pair)
       let second = first + (isNeoX ? dim / 2 : 1)

@@ -36,8 +36,15 @@ public struct RaggedQueries: Sendable {
   public var tokenRequests: Tensor
   /// `[n]`: the cache position of each token.
   public var tokenPositions: Tensor
-  /// `[n]`: the position that RoPE uses; the same tensor as `tokenPositions` unless the caller gave its own.
+  /// `[n]`: the position that RoPE uses; the same tensor as `tokenPositions` unless the caller gave its own. Or `[3, columns]`, columns ≥ n: time,
+  /// height and width; whoever takes one position reads the first row.
   public var positionIDs: Tensor
+  /// `[n]`: the position of each token; time's where it has three.
+  public var firstPositionIDs: Tensor {
+    axisColumns == nil ? positionIDs : positionIDs.reshaped(Shape(positionIDs.count)).prefix(numTokens)
+  }
+  /// Columns of ``positionIDs`` where it has three rows; nil where it has one.
+  public var axisColumns: Int? { positionIDs.shape.rank == 2 && positionIDs.shape[0] == 3 ? positionIDs.shape[1] : nil }
 
   public init(
     numRequests: Int, numTokens: Int, queryIndptr: Tensor, kvLens: Tensor, tokenRequests: Tensor, tokenPositions: Tensor,
@@ -78,12 +85,15 @@ public struct RopeTable: Sendable {
   /// Whether pairs are (i, i + dim/2) (NeoX) or (2i, 2i + 1) (GPT-J).
   public var isNeoX: Bool
   public var values: Tensor
+  /// int32 `[dim / 2]`: the row of ``RaggedQueries/positionIDs`` that each pair turns by, where that has three; nil = all by the first.
+  public var axes: Tensor?
 
-  public init(dim: Int, firstDim: Int = 0, isNeoX: Bool, values: Tensor) {
+  public init(dim: Int, firstDim: Int = 0, isNeoX: Bool, values: Tensor, axes: Tensor? = nil) {
     self.dim = dim
     self.firstDim = firstDim
     self.isNeoX = isNeoX
     self.values = values
+    self.axes = axes
   }
 }
 

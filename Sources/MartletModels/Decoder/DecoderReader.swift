@@ -61,6 +61,23 @@ public struct DecoderReader {
     return rope
   }
 
+  /// The sections of pairs that turn by time, height and width.
+  ///
+  /// - Parameters:
+  ///   - usual: where the file does not say.
+  ///   - isInterleaved: as ``MRopeSections/isInterleaved``, which a file never says.
+  public func mropeSections(usual: [Int], isInterleaved: Bool) throws -> MRopeSections {
+    let key = "rope.dimension_sections"
+    let pairs = try source.integerList(ifPresent: self.key(key)) ?? usual
+    // Files have a fourth axis, which the models themselves do not.
+    guard pairs.count == 3 || pairs.count == 4 && pairs[3] == 0 else { throw invalid(key, pairs, "three numbers are wanted, or a fourth of 0") }
+    let sections = MRopeSections(pairs: Array(pairs.prefix(3)), isInterleaved: isInterleaved)
+    if let problem = sections.problem(dim: try integer(ifPresent: "rope.dimension_count") ?? configuration.headDim) {
+      throw invalid(key, pairs, problem)
+    }
+    return sections
+  }
+
   /// The sliding window of each layer; nil where a layer sees everything.
   /// - Parameter usualPattern: where the file does not say: all layers but every n-th have the window; nil: all have.
   public func windows(usualPattern: Int? = nil) throws -> [Int?] { try source.windows(configuration, usualPattern: usualPattern) }
@@ -134,15 +151,17 @@ public struct DecoderReader {
   ///   - scale: multiplies scores; nil: the file's `attention.scale`, or 1/√headDim.
   ///   - rope: nil: the layer does not rotate.
   ///   - isNeoX: whether RoPE turns halves, or neighbours.
+  ///   - mrope: where tokens have three positions, which of them each pair turns by.
   public mutating func attention(
     _ layer: Int, scale: Float? = nil, softCap: Float? = nil, window: Int? = nil, sinks: Tensor? = nil, rope: RopeParams?,
-    isNeoX: Bool = true, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil
+    isNeoX: Bool = true, mrope: MRopeSections? = nil, queryNorm: HeadNorm? = nil, keyNorm: HeadNorm? = nil
   ) throws -> AttentionLayerSpec {
     var spec = AttentionLayerSpec(
       layerIndex: layer, numHeads: configuration.numHeads, headDim: configuration.headDim, numKVHeads: configuration.numKVHeads,
       valueHeadDim: configuration.valueHeadDim, scale: try scale ?? positive(ifPresent: "attention.scale"), softCap: softCap,
       window: window,
-      sinks: sinks, positionalEmbedding: rope.map { PositionalEmbeddingParams($0, isNeoX: isNeoX) }, queryNorm: queryNorm, keyNorm: keyNorm)
+      sinks: sinks, positionalEmbedding: rope.map { PositionalEmbeddingParams($0, isNeoX: isNeoX, mrope: mrope) }, queryNorm: queryNorm,
+      keyNorm: keyNorm)
     spec.kvScales = try cacheScales(layer: layer)
     return spec
   }

@@ -52,7 +52,7 @@ public final class EncoderModel: EmbeddingModel {
     let added = memory.added.prefix(n)
 
     kernels.embed(tokens: tokens, weight: self.tokens.weight, scale: 1, output: x, on: queue)
-    kernels.addChosenRows(of: positions, rows: metadata.ragged.positionIDs, to: x, on: queue)
+    kernels.addChosenRows(of: positions, rows: metadata.ragged.firstPositionIDs, to: x, on: queue)
     embeddingNorm(x, into: x, on: queue, kernels)
     for layer in layers {
       try layer.attention(x, into: added, metadata: metadata, memory, on: queue, kernels)

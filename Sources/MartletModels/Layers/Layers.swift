@@ -110,7 +110,7 @@ public struct SelfAttention {
     let attended = memory.attended(n, columns: spec.outputWidth)  // [n, outputWidth]
     self.qkv(input, into: qkv, on: queue, kernels)
     if let queryFactors {
-      kernels.scaleRows(qkv, columns: spec.queryWidth, by: queryFactors, rows: metadata.ragged.positionIDs, on: queue)
+      kernels.scaleRows(qkv, columns: spec.queryWidth, by: queryFactors, rows: metadata.ragged.firstPositionIDs, on: queue)
     }
     try layer.forward(AttentionInputs(fusedQKV: qkv, mask: mask), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
     self.output(attended, into: output, on: queue, kernels)

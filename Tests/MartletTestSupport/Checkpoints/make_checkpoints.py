@@ -194,8 +194,8 @@ def class_defaults():
     """What Transformers' classes make of a config.json that says nothing but its type."""
     cases = {name: AutoConfig.for_model(name) for name in (
         "llama", "mistral", "ministral", "qwen2", "qwen3", "gemma3_text", "gemma2", "granite", "phi3", "smollm3", "mixtral", "qwen3_moe",
-        "bert", "deepseek_v2", "deepseek_v3")}
-    cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3")}
+        "bert", "deepseek_v2", "deepseek_v3", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")}
+    cases |= {f"{name} with windows": AutoConfig.for_model(name, use_sliding_window=True) for name in ("qwen2", "qwen3", "qwen2_vl_text", "qwen2_5_vl_text")}
     keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
             "max_position_embeddings", "rms_norm_eps", "rope_parameters", "sliding_window", "layer_types", "query_pre_attn_scalar",
             "tie_word_embeddings", "attn_logit_softcapping", "final_logit_softcapping", "embedding_multiplier", "residual_multiplier",

@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 
-from newer import checkpoints, encoders, fp8, mistakes  # encoders and fp8 register their checkpoints
+from newer import checkpoints, encoders, fp8, mistakes, places  # which register their checkpoints
 
 
 def main():

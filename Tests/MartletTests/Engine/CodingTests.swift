@@ -23,6 +23,10 @@ struct CodingTests {
     let options = ChatOptions(variables: ["enable_thinking": false])
     let prompts: [(Prompt, String)] = [
       ("hello", #"{"text":"hello"}"#), (.tokenIDs([1, 2]), #"{"token_ids":[1,2]}"#),
+      (
+        .placedTokenIDs([1, 2], TokenPositions(time: [0, 1], height: [0, 2], width: [0, 3])),
+        #"{"positions":{"height":[0,2],"time":[0,1],"width":[0,3]},"token_ids":[1,2]}"#
+      ),
       (.chat([ChatMessage(role: "user", content: "hi")]), #"{"messages":[{"content":"hi","role":"user"}]}"#),
     ]
     for (prompt, text) in prompts {

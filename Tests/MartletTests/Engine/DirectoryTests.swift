@@ -33,6 +33,54 @@ struct DirectoryTests {
     }
   }
 
+  @Test("takes places of a prompt's tokens, beside texts, and goes on from the greatest", arguments: ["TRTLLM", "FLASHINFER", "VANILLA"])
+  func places(backend: String) async throws {
+    let checkpoint = try TinyCheckpoint("qwen2-vl"), tokens = checkpoint.prompts.map { $0.map(Int.init) }
+    let llm = try llm(checkpoint.path, backend: backend)
+    #expect(llm.takesTokenPositions)
+    let positions = TokenPositions(time: checkpoint.places[0], height: checkpoint.places[1], width: checkpoint.places[2])
+    #expect(positions.next == 16)
+    let sampling = SamplingParams(maxTokens: checkpoint.placedGreedy.count, ignoresEndTokens: true)
+    // Twice: what the first leaves in the cache is neither the second's nor the text's.
+    for _ in 0..<2 {
+      let running = try llm.generate(
+        [.placedTokenIDs(tokens[0], positions), .tokenIDs(tokens[0]), .tokenIDs(tokens[1]), .placedTokenIDs(tokens[0], positions)],
+        sampling: sampling)
+      var outputs: [[Int]] = []
+      for generation in running { outputs.append(try await generation.output().tokenIDs) }
+      let greedy = checkpoint.greedy.map { $0.map(Int.init) }
+      #expect(outputs == [checkpoint.placedGreedy, greedy[0], greedy[1], checkpoint.placedGreedy])
+    }
+  }
+
+  @Test("refuses places that do not fit the tokens, the context or the model")
+  func wrongPlaces() throws {
+    let llm = try llm(TinyCheckpoint("qwen2-vl").path, backend: "TRTLLM")
+    func refusal(_ llm: LLM, _ positions: TokenPositions, maxTokens: Int? = nil) -> String {
+      let error = #expect(throws: LLMError.self) {
+        try llm.generate(.placedTokenIDs([1, 2, 3], positions), sampling: SamplingParams(maxTokens: maxTokens))
+      }
+      #expect(error?.code == .invalidPositions)
+      return error?.description ?? ""
+    }
+    let line = [0, 1, 2]
+    #expect(refusal(llm, TokenPositions(time: line, height: [0, 1], width: line)).contains("2 of height for 3 tokens"))
+    #expect(refusal(llm, TokenPositions(time: line, height: line, width: [0, 64, 2])).contains("64 of width"))
+    #expect(refusal(llm, TokenPositions(time: [0, 1, -1], height: line, width: line)).contains("-1 of time"))
+    #expect(refusal(llm, TokenPositions(time: [0, 1, 60], height: line, width: line), maxTokens: 4).contains("begins at 61"))
+    #expect(refusal(try self.llm(Self.path, backend: "TRTLLM"), TokenPositions(time: line, height: line, width: line)).contains("alone"))
+  }
+
+  @Test("gives an answer whose places are far on as many tokens as the context has positions")
+  func farPlaces() async throws {
+    let llm = try llm(TinyCheckpoint("qwen2-vl").path, backend: "TRTLLM")
+    let positions = TokenPositions(time: [0, 1, 58], height: [0, 1, 58], width: [0, 1, 58])
+    let output = try await llm.generate(
+      .placedTokenIDs([1, 2, 3], positions), sampling: SamplingParams(ignoresEndTokens: true)
+    ).output()
+    #expect(output.tokenIDs.count == 5 && output.finishReason == .length)
+  }
+
   /// The embedding has 300 rows, the tokenizer 295 tokens: rows that only fill it up are tokens without text.
   @Test("gives tokens that the tokenizer does not know, without text, and takes them in a prompt")
   func padding() async throws {
