@@ -80,12 +80,12 @@ extension LLMError {
   }
 
   /// Sizes in bytes.
-  package static func modelTooLarge(weights: Int, cache: Int, experts: Int = 0, available: Int, device: String) -> LLMError {
+  package static func modelTooLarge(weights: Int, cache: Int, working: Int = 0, available: Int, device: String) -> LLMError {
     LLMError(
       .modelTooLarge,
-      "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache)\(experts > 0 ? ", what experts work in \(experts)" : ""), "
+      "the model does not fit: its weights take \(weights) bytes and the key/value cache at least \(cache)\(working > 0 ? ", what its layers work in \(working)" : ""), "
         + "device \(device) has about \(available) free; take a smaller or more strongly quantised model, lower the cache's memory budget (kvCache.budget) "
-        + "or its page size (kvCache.pageSize)\(experts > 0 ? ", take fewer tokens a step (maxNumTokens)" : ""), or end other programs",
+        + "or its page size (kvCache.pageSize)\(working > 0 ? ", take fewer tokens a step (maxNumTokens)" : ""), or end other programs",
       property: "kvCache.budget")
   }
 

@@ -21,8 +21,8 @@ public protocol ModelArchitecture: SendableMetatype {
   /// - Parameter device: holds the small tensors that are part of a layer, such as the norms of query and key heads.
   static func attentionLayers(of source: any ModelSource, on device: any Device) throws -> [AttentionLayerSpec]
 
-  /// Bytes of memory that a source's model makes for layers with experts, besides weights and the cache, known before a large weight is read. 0 by default.
-  static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int
+  /// Bytes of memory that a source's model makes for layers with experts and layers of latent attention, besides weights and the cache, known before a large weight is read. 0 by default.
+  static func workingByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int
 
   /// Loads the model, to write text.
   static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel
@@ -38,7 +38,7 @@ extension ModelArchitecture {
     throw ModelError.makesNoVectors(architecture: name)
   }
 
-  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int { 0 }
+  public static func workingByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int { 0 }
 }
 
 /// An architecture that is a ``DecoderModel``: what is its own is said by ``describe(_:)``, and everything else is there.
@@ -68,10 +68,14 @@ extension DecoderArchitecture {
     return try describe(&reader).layers.map(\.attention)
   }
 
-  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
+  public static func workingByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
     var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: device))
     let description = try describe(&reader)
+    let latent = description.layers.lazy.compactMap { layer in
+      layer.attention.mla.map { LatentMemory.byteCount($0, numHeads: layer.attention.numHeads, maxNumTokens: maxNumTokens) }
+    }.first
     return ExpertMemory.byteCount(description.experts, hiddenSize: description.configuration.hiddenSize, maxNumTokens: maxNumTokens)
+      + (latent ?? 0)
   }
 
   public static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {

@@ -34,7 +34,7 @@ package struct EmbeddingParts {
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
       source, layers: architecture.attentionLayers(of: source, on: device),
-      expertBytes: architecture.expertByteCount(of: source, maxNumTokens: maxNumTokens, on: device), backend: backend, context: context,
+      workingBytes: architecture.workingByteCount(of: source, maxNumTokens: maxNumTokens, on: device), backend: backend, context: context,
       chunkSize: maxNumTokens)
     let model = try architecture.load(
       source, pooling: pooling,

@@ -38,7 +38,7 @@ package struct EngineParts {
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
       source, layers: architecture.attentionLayers(of: source, on: device),
-      expertBytes: architecture.expertByteCount(of: source, maxNumTokens: configuration.maxNumTokens, on: device), backend: backend,
+      workingBytes: architecture.workingByteCount(of: source, maxNumTokens: configuration.maxNumTokens, on: device), backend: backend,
       context: context, chunkSize: chunkSize)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try architecture.load(

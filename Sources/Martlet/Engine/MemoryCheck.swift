@@ -7,10 +7,10 @@ import MartletModels
 
 /// Whether a model can fit, asked before a weight is read: to find out halfway costs minutes, or the process.
 enum MemoryCheck {
-  /// - Parameter expertBytes: what layers with experts work in.
+  /// - Parameter workingBytes: what layers with experts and layers of latent attention work in.
   /// - Throws: ``LLMError/Code/modelTooLarge``.
   static func run(
-    _ source: any ModelSource, layers: [AttentionLayerSpec], expertBytes: Int, backend: any AttentionBackend.Type,
+    _ source: any ModelSource, layers: [AttentionLayerSpec], workingBytes: Int, backend: any AttentionBackend.Type,
     context: AttentionContext, chunkSize: Int
   ) throws {
     let device = context.device
@@ -19,8 +19,8 @@ enum MemoryCheck {
     let weights = source.modelTensors.reduce(0) { $1.name == skipped ? $0 : saturating($0, byteCount(of: $1, on: device)) }
     let cache = try leastCacheByteCount(layers, backend, context, chunkSize: chunkSize)
     let available = device.availableByteCount
-    guard saturating(saturating(weights, cache), expertBytes) <= available else {
-      throw LLMError.modelTooLarge(weights: weights, cache: cache, experts: expertBytes, available: available, device: device.name)
+    guard saturating(saturating(weights, cache), workingBytes) <= available else {
+      throw LLMError.modelTooLarge(weights: weights, cache: cache, working: workingBytes, available: available, device: device.name)
     }
   }
 

@@ -70,7 +70,7 @@ public enum Gemma4: ModelArchitecture {
     return try Gemma4Description(&reader).layers.filter { !$0.sharesCache }.map(\.attention)
   }
 
-  public static func expertByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
+  public static func workingByteCount(of source: any ModelSource, maxNumTokens: Int, on device: any Device) throws -> Int {
     var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: device), layersDiffer: true)
     let description = try Gemma4Description(&reader)
     return ExpertMemory.byteCount(

@@ -113,17 +113,42 @@ struct LatentMemory {
   let byHead: Tensor, absorbed: Tensor, attended: Tensor, expanded: Tensor, values: Tensor
 
   init(_ mla: MLAParams, numHeads heads: Int, in context: ModelContext) throws {
-    let n = context.maxNumTokens
+    let columns = Columns(mla, numHeads: heads), n = context.maxNumTokens
     func make(_ columns: Int) throws -> Tensor { try context.device.makeTensor(Shape(n, columns), .f32) }
-    queryLatents = try make(mla.qLoraRank ?? 1)
-    queries = try make(heads * (mla.qkNopeHeadDim + mla.qkRopeHeadDim))
-    latents = try make(mla.kvLoraRank + mla.qkRopeHeadDim)
-    normed = try make(mla.kvLoraRank)
-    fused = try make((heads + 1) * mla.headDim)
-    byHead = try make(heads * mla.qkNopeHeadDim)
-    absorbed = try make(heads * mla.kvLoraRank)
-    attended = try make(heads * mla.kvLoraRank)
-    expanded = try make(heads * mla.vHeadDim)
-    values = try make(heads * mla.vHeadDim)
+    queryLatents = try make(columns.queryLatents)
+    queries = try make(columns.queries)
+    latents = try make(columns.latents)
+    normed = try make(columns.normed)
+    fused = try make(columns.fused)
+    byHead = try make(columns.byHead)
+    absorbed = try make(columns.ofRank)
+    attended = try make(columns.ofRank)
+    expanded = try make(columns.ofValues)
+    values = try make(columns.ofValues)
+  }
+
+  /// Bytes of it, for so many tokens.
+  static func byteCount(_ mla: MLAParams, numHeads: Int, maxNumTokens: Int) -> Int {
+    let columns = Columns(mla, numHeads: numHeads)
+    let sum =
+      columns.queryLatents + columns.queries + columns.latents + columns.normed + columns.fused + columns.byHead + 2 * columns.ofRank
+      + 2 * columns.ofValues
+    return sum.multipliedReportingOverflow(by: 4 * maxNumTokens).partialValue
+  }
+
+  /// How wide each tensor is.
+  private struct Columns {
+    let queryLatents: Int, queries: Int, latents: Int, normed: Int, fused: Int, byHead: Int, ofRank: Int, ofValues: Int
+
+    init(_ mla: MLAParams, numHeads heads: Int) {
+      queryLatents = mla.qLoraRank ?? 1
+      queries = heads * (mla.qkNopeHeadDim + mla.qkRopeHeadDim)
+      latents = mla.kvLoraRank + mla.qkRopeHeadDim
+      normed = mla.kvLoraRank
+      fused = (heads + 1) * mla.headDim
+      byHead = heads * mla.qkNopeHeadDim
+      ofRank = heads * mla.kvLoraRank
+      ofValues = heads * mla.vHeadDim
+    }
   }
 }
