@@ -69,7 +69,9 @@ extension LLM {
   private func check(_ positions: TokenPositions, of tokens: [Int]) throws(LLMError) {
     if !takesTokenPositions { throw .invalidPositions("the model \"\(model.name)\" has one position a token; give the token ids alone") }
     for (axis, values) in [("time", positions.time), ("height", positions.height), ("width", positions.width)] {
-      if values.count != tokens.count { throw .invalidPositions("\(values.count) of \(axis) for \(tokens.count) tokens; give one for each") }
+      if values.count != tokens.count {
+        throw .invalidPositions("\(values.count) of \(axis) for \(tokens.count) tokens; give one for each")
+      }
       for value in values where !(0..<maxSequenceLength).contains(value) {
         throw .invalidPositions("\(value) of \(axis) is outside 0..<\(maxSequenceLength), the context (maxSequenceLength)")
       }

@@ -96,7 +96,9 @@ package struct CPUAttentionKernels: AttentionKernels {
         c.position_ids = ragged.positionIDs.indices(3 * columns, "append: positionIDs")
         c.rope_axes = axes.indices(rope.dim / 2, "append: axes")
         c.axis_columns = Int32(columns)
-        for pair in 0..<rope.dim / 2 { enforce((0..<3).contains(c.rope_axes[pair]), "append: pair \(pair) turns by axis \(c.rope_axes[pair])") }
+        for pair in 0..<rope.dim / 2 {
+          enforce((0..<3).contains(c.rope_axes[pair]), "append: pair \(pair) turns by axis \(c.rope_axes[pair])")
+        }
       }
     }
     c.rotates_keys = arguments.rotatesKeys

@@ -224,7 +224,9 @@ struct CheckpointTests {
       let checkpoint = try EditedCheckpoint(others[modelType] ?? modelType)
       try checkpoint.edit { $0 = extra.merging(["model_type": modelType]) { $1 } }
       // Untied models have an output matrix.
-      if expected["tie_word_embeddings"]?.bool != true, ["qwen3", "granite"].contains(modelType) || modelType.contains("_vl") { try checkpoint.repeatEmbedding() }
+      if expected["tie_word_embeddings"]?.bool != true, ["qwen3", "granite"].contains(modelType) || modelType.contains("_vl") {
+        try checkpoint.repeatEmbedding()
+      }
       let source = try source(checkpoint.path)
       let architecture = try #require(try source.string(ifPresent: "general.architecture"))
       func integer(_ key: String) throws -> Int? { try source.integer(ifPresent: "\(architecture).\(key)") }

@@ -112,7 +112,8 @@ package final class EngineLoop {
       scheduler.submit(
         Request(
           id: submission.id, prompt: submission.prompt, positions: submission.positions, maxLength: submission.maxLength, purpose: purpose,
-          submitted: submission.submitted, deadline: deadline, name: submission.name, priority: submission.options.priority, fairnessKey: submission.options.fairnessKey,
+          submitted: submission.submitted, deadline: deadline, name: submission.name, priority: submission.options.priority,
+          fairnessKey: submission.options.fairnessKey,
           metadata: submission.options.metadata))
       logger?.debug(
         "a request came",

@@ -30,7 +30,8 @@ package struct Submission: Sendable {
   var name: String
 
   package init(
-    id: Int, prompt: [Int32], positions: TokenPositions? = nil, maxLength: Int, submitted: Duration, purpose: Purpose, options: RequestOptions = RequestOptions(),
+    id: Int, prompt: [Int32], positions: TokenPositions? = nil, maxLength: Int, submitted: Duration, purpose: Purpose,
+    options: RequestOptions = RequestOptions(),
     name: String = ""
   ) {
     self.id = id

@@ -20,7 +20,8 @@ extension AttentionLayerSpec {
       }
       if let problem = position.mrope?.problem(dim: rope.dim) { reasons.append(problem) }
       if position.mrope != nil && position.kind == .deferred {
-        reasons.append("keys that are rotated as they are read have cache positions, not those of three axes; rotate them before they are cached")
+        reasons.append(
+          "keys that are rotated as they are read have cache positions, not those of three axes; rotate them before they are cached")
       }
     }
     let type = context.kvDataType(of: self), quantConfig = context.quantConfig(of: self)

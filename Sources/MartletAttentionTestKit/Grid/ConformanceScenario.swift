@@ -87,7 +87,8 @@ extension ConformanceScenario {
     // Queries of an encoder's keys have no cache positions of their own; now and then others have positions that are not the cache's.
     let shift = isCross ? 1 : example.rope == .neoX || example.rope == .yarn ? 2 * random.index(below: 2) : 0
     for id in queries.keys.sorted() {
-      var positions = shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { RequestRows.Position(repeating: $0 + shift) } : nil
+      var positions =
+        shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { RequestRows.Position(repeating: $0 + shift) } : nil
       // Of three requests one is a text, which has one position a token.
       if example.rope.hasAxes && id % 3 != 2 {
         positions = (0..<queries[id]!).map { RequestRows.Position($0 / 3, $0 % 7, random.index(below: $0 + 1)) }
@@ -210,7 +211,8 @@ extension ConformanceScenario {
   }
 
   private func drawHead(
-    _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: RequestRows.Position, _ ties: ReferenceLayer.TieRounding,
+    _ norm: (weight: [Float], epsilon: Float)?, _ rope: ReferenceRope?, _ position: RequestRows.Position,
+    _ ties: ReferenceLayer.TieRounding,
     _ random: inout SeededNumbers
   ) -> [Float] {
     while true {

@@ -136,7 +136,8 @@ public final class AttentionHarness {
     output = try specs.map { try LayerOutput($0, maxNumTokens: options.maxNumTokens, on: device) }
     rows = Array(repeating: [:], count: specs.count)
     positions = (
-      try device.makeHostBuffer(of: Int32.self, count: 3 * options.maxNumTokens), try device.makeTensor(Shape(3, options.maxNumTokens), .i32)
+      try device.makeHostBuffer(of: Int32.self, count: 3 * options.maxNumTokens),
+      try device.makeTensor(Shape(3, options.maxNumTokens), .i32)
     )
     let pageBytes = manager.map { manager in specs.indices.map { manager.layout(layer: $0).pageByteCount }.max() ?? 1 } ?? 1
     // All bits set are a NaN in every type; an int8 page has it in its scales.

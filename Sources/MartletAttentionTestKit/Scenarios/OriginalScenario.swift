@@ -58,7 +58,8 @@ struct OriginalScenario: Sendable {
         seed: seed &+ UInt64(spec.layerIndex))
       for (id, sequence) in sequences.enumerated() {
         let first = firstQuery(sequence)
-        let positions = isCross && spec.positionalEmbedding != nil ? (0..<sequence.queries).map { RequestRows.Position(repeating: $0) } : nil
+        let positions =
+          isCross && spec.positionalEmbedding != nil ? (0..<sequence.queries).map { RequestRows.Position(repeating: $0) } : nil
         var rows = scenario.drawRows(id, queries: sequence.queries, keys: sequence.keys, firstQuery: first, positions: positions)
         rows.q = Array(repeating: 0, count: first * spec.queryWidth) + rows.q
         scenario.requests[id] = rows

@@ -70,7 +70,9 @@ public struct DecoderReader {
     let key = "rope.dimension_sections"
     let pairs = try source.integerList(ifPresent: self.key(key)) ?? usual
     // Files have a fourth axis, which the models themselves do not.
-    guard pairs.count == 3 || pairs.count == 4 && pairs[3] == 0 else { throw invalid(key, pairs, "three numbers are wanted, or a fourth of 0") }
+    guard pairs.count == 3 || pairs.count == 4 && pairs[3] == 0 else {
+      throw invalid(key, pairs, "three numbers are wanted, or a fourth of 0")
+    }
     let sections = MRopeSections(pairs: Array(pairs.prefix(3)), isInterleaved: isInterleaved)
     if let problem = sections.problem(dim: try integer(ifPresent: "rope.dimension_count") ?? configuration.headDim) {
       throw invalid(key, pairs, problem)
