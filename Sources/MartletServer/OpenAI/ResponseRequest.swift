@@ -105,7 +105,7 @@ public struct ResponseRequest: Sendable {
     if !effort.isNull, effort.string == nil {
       throw APIError.invalid("reasoning.effort", "reasoning.effort must be a string; it is \(effort.shown)")
     }
-    try chat.readTemplateVariables(fields, effort: effort.string)
+    try chat.readTemplateVariables(fields, over: server, effort: effort.string)
 
     let tools = try readFunctions(try fields(Self.tools) ?? [])
     let choice = try fields(ChatCompletionRequest.toolChoice)
