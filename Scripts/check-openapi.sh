@@ -5,10 +5,10 @@
 #
 #   Scripts/check-openapi.sh MARTLET MODEL [EXAMPLES]
 #
-# MARTLET is a build with the trait HTTPServer, MODEL a file or a name; EXAMPLES (100) is how many cases are made for each operation. Three parts:
-# openapi-spec-validator reads the document; schemathesis makes requests from it, right ones and wrong ones, and compares what comes with it;
-# the models of the packages openai and anthropic read replies and events, strictly. What is installed for that goes into MARTLET_VENVS, where it
-# stays, or into a folder that is gone afterwards.
+# MARTLET is a build with the trait HTTPServer, MODEL a file or a name, of a model whose chat template writes tools, such as qwen2.5-coder-0.5b;
+# EXAMPLES (100) is how many cases are made for each operation. Three parts: openapi-spec-validator reads the document; schemathesis makes requests
+# from it, right ones and wrong ones, and compares what comes with it; the models of the packages openai and anthropic read replies and events,
+# strictly. What is installed for that goes into MARTLET_VENVS, where it stays, or into a folder that is gone afterwards.
 set -euo pipefail
 martlet=${1:?"the path of martlet"}
 model=${2:?"a model"}
@@ -49,8 +49,8 @@ curl -sf "$url/openapi.json" -o "$work/openapi.json"
 "$venvs/types/bin/python" "$here/openapi/check_types.py" "$url"
 cd "$work"
 # The embeddings are left out, since the 501 of a model that writes text is a failure to schemathesis whatever the document says, and the live view, whose stream has no end;
-# what its own check of accepted data is for, the hooks do by the code of the error.
+# what its own check of accepted data is for, the hooks do by the code of the error. How long an answer takes is the machine's affair.
 SCHEMATHESIS_HOOKS="$here/openapi/hooks.py" "$venvs/openapi/bin/schemathesis" run "$url/openapi.json" \
   --exclude-path /v1/embeddings --exclude-path /martlet/live --checks all --exclude-checks positive_data_acceptance --phases coverage,fuzzing --max-examples "$examples" \
-  --continue-on-failure --request-timeout 60 --suppress-health-check all --warnings off --seed 7 --no-shrink
+  --continue-on-failure --request-timeout 60 --max-response-time 60 --suppress-health-check all --warnings off --seed 7 --no-shrink
 kill -0 "$server"

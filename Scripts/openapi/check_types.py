@@ -113,7 +113,7 @@ def main():
             further = {"stream_options": options} if options else {}
             _, text = call("/v1/chat/completions", {**body, **further, "stream": True})
             chunks = list(events(text))
-            check(chunks[-1] == (None, "[DONE]"), "a stream of chat does not end with [DONE]")
+            check(chunks and chunks[-1] == (None, "[DONE]"), "a stream of chat does not end with [DONE]")
             check(all(name is None for name, _ in chunks), "a chunk of chat has a name")
             for _, data in chunks[:-1]:
                 validate("chat chunk", ChatCompletionChunk, data)

@@ -119,6 +119,28 @@ def _(_server):
         expect("Fatal" not in text and "IOError" not in text and "NIO" not in text, model, options, "says", text[-400:])
 
 
+@check("the chat template that was given, and its variables, are every conversation's", own=True)
+def _(_server):
+    template = os.path.join(run.scratch, "template.jinja")
+    with open(template, "w") as file:
+        file.write("{{ messages[-1].content }} {{ word }} {{ other }}")
+    server = start("--chat-template", template, "--set", 'word="first"', "--set", "other=[1]", "--context", "512")
+    spoken = server.post("/tokenize", {"prompt": "Hello. first [1]", "add_special_tokens": False}).json["tokens"]
+    asked = {"messages": user("Hello."), "add_special_tokens": False}
+    expect(server.post("/tokenize", asked).json["tokens"] == spoken, "the prompt is", server.post("/tokenize", asked))
+    own = {"chat_template_kwargs": {"word": "first first first first"}}
+    for path, body, name in [
+        ("/v1/chat/completions/input_tokens", {"messages": user("Hello.")}, "input_tokens"),
+        ("/v1/messages/count_tokens", {"messages": user("Hello.")}, "input_tokens"),
+        ("/v1/responses/input_tokens", {"input": "Hello."}, "input_tokens"),
+    ]:
+        expect(server.post(path, body).json[name] == len(spoken), path, server.post(path, body))
+        expect(server.post(path, {**body, **own}).json[name] == len(spoken) + 3, path, "with its own word:", server.post(path, {**body, **own}))
+    reply = server.post(CHAT, chat(messages=user("Hello.")))
+    expect(reply.json["usage"]["prompt_tokens"] == len(spoken), "a chat's prompt:", reply)
+    expect(server.end() == 0, "it ended with", server.process.returncode)
+
+
 @check("a Unix socket", own=True)
 def _(_server):
     path = os.path.join(run.scratch, "s")

@@ -3,6 +3,7 @@
 #if HTTPServer
 public import Logging
 public import Martlet
+public import MartletTemplates
 public import Metrics
 
 /// How a model is served. Nothing is looked up elsewhere.
@@ -15,6 +16,8 @@ public struct ServerConfiguration: Sendable {
   public var acceptsAnyModel: Bool
   /// What requests without a word of their own are sampled with. OpenAI's default temperature is 1.
   public var sampling: SamplingParams
+  /// Variables of the chat template, such as `enable_thinking`; a request's own go before them, one by one.
+  public var templateVariables: JSON.Object
   /// One of these must come with every request, as `Authorization: Bearer` or `X-Api-Key`; none is an open server. `/health` and the page are open.
   public var apiKeys: [String]
   /// Whether `/metrics` is open where there are keys.
@@ -58,7 +61,8 @@ public struct ServerConfiguration: Sendable {
 
   public init(
     modelName: String? = nil, modelAliases: [String] = [], acceptsAnyModel: Bool = false,
-    sampling: SamplingParams = SamplingParams(temperature: 1), apiKeys: [String] = [], metricsAreOpen: Bool = false,
+    sampling: SamplingParams = SamplingParams(temperature: 1), templateVariables: JSON.Object = [:], apiKeys: [String] = [],
+    metricsAreOpen: Bool = false,
     corsOrigins: [String] = [], hosts: [String]? = nil, maxBodyBytes: Int = 32 << 20, maxBodyBytesInFlight: Int? = nil,
     bodyTimeout: Duration = .seconds(60),
     writeTimeout: Duration? = .seconds(60), requestTimeout: Duration? = nil, keepAliveInterval: Duration = .seconds(10),
@@ -70,6 +74,7 @@ public struct ServerConfiguration: Sendable {
     self.modelAliases = modelAliases
     self.acceptsAnyModel = acceptsAnyModel
     self.sampling = sampling
+    self.templateVariables = templateVariables
     self.apiKeys = apiKeys
     self.metricsAreOpen = metricsAreOpen
     self.corsOrigins = corsOrigins

@@ -61,6 +61,28 @@ import Testing
     }
   }
 
+  @Test(
+    arguments: [
+      (nil, 1, false), ("reasoning.encrypted_content", 1, false), (nil, 0, true), (["reasoning.encrypted_content"], 1, false),
+      (.string(ResponseRequest.includedLogprobs), 1, true), ([.string(ResponseRequest.includedLogprobs)], 1, true),
+    ] as [(JSON?, Int, Bool)])
+  func `alternatives without log-probabilities are neither documented nor taken`(include: JSON?, top: Int, isTaken: Bool) throws {
+    var json: JSON.Object = ["input": "x", "top_logprobs": .integer(top)]
+    json["include"] = include
+    let asked = try? ResponseRequest(.object(json), id: "r", server: ServerConfiguration())
+    #expect((asked != nil) == isTaken)
+    // What the document says of it, read as a validator does.
+    let choices = try #require(Self.body("/v1/responses")?["allOf"]?.array?.first?["anyOf"]?.array)
+    let isDocumented = choices.contains { choice in
+      if let tops = choice["properties"]?["top_logprobs"]?["enum"]?.array { return tops.contains(.integer(top)) }
+      guard choice["required"] == ["include"], let include else { return false }
+      return (choice["properties"]?["include"]?["anyOf"]?.array ?? []).contains { form in
+        form["const"] == include || include.array?.contains { $0 == form["contains"]?["const"] } ?? false
+      }
+    }
+    #expect(isDocumented == isTaken)
+  }
+
   @Test func `names of models and limits are those of the server`() {
     let document = Self.document(ServerConfiguration(maxSamples: 4))
     #expect(Self.body("/v1/responses", of: document)?["properties"]?["model"]?["enum"] == ["", "m", "alias", .null])

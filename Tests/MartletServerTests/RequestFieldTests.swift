@@ -303,6 +303,27 @@ import Testing
     #expect(asked.chat.chatOptions.continuesFinalMessage)
   }
 
+  /// `martlet serve --set` was taken, and no request ever saw it.
+  @Test func `the server's variables of the template are every conversation's, under its own`() throws {
+    let server = ServerConfiguration(templateVariables: ["enable_thinking": false, "name": "server"])
+    for (own, expected) in [
+      ([:], ["enable_thinking": false, "name": "server"]), (["name": "own"], ["enable_thinking": false, "name": "own"]),
+      (["more": 1], ["enable_thinking": false, "name": "server", "more": 1]),
+    ] as [(JSON.Object, JSON.Object)] {
+      let messages: JSON = [["role": "user", "content": "x"]]
+      let kwargs = JSON.object(own)
+      let requests = [
+        try ChatCompletionRequest(["messages": messages, "chat_template_kwargs": kwargs], id: "r", server: server).chat,
+        try ResponseRequest(["input": "x", "chat_template_kwargs": kwargs], id: "r", server: server).chat,
+        try MessagesRequest(["messages": messages, "max_tokens": 1, "chat_template_kwargs": kwargs], id: "r", server: server).chat,
+      ]
+      for request in requests { #expect(JSON.object(request.chatOptions.variables) == .object(expected)) }
+    }
+    let thinks = try MessagesRequest(
+      ["messages": [["role": "user", "content": "x"]], "max_tokens": 1, "thinking": ["type": "enabled"]], id: "r", server: server)
+    #expect(thinks.chat.chatOptions.variables["enable_thinking"] == true)
+  }
+
   @Test func `the line that Claude Code puts before its system message is not the model's to read`() throws {
     for (system, left) in [
       ("x-anthropic-billing-header: cc_version=2; cch=1a2b3;\nYou help.", "You help."), ("You help.\nx-anthropic-billing-header: 1", nil),

@@ -17,7 +17,8 @@ extension Serve {
     let registry = PrometheusRegistry()
     var configuration = ServerConfiguration(
       modelName: server.servedName ?? model, modelAliases: server.aliases, acceptsAnyModel: server.acceptsAnyModel,
-      apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen, corsOrigins: server.corsOrigins, hosts: hosts,
+      templateVariables: try template.variables(), apiKeys: try keys(), metricsAreOpen: server.metricsAreOpen,
+      corsOrigins: server.corsOrigins, hosts: hosts,
       livePrompts: server.livePrompts, settingNames: PropertyNames.ofServer, logger: logger, metricsFactory: registry)
     if let bytes = server.maxBody?.byteCount { configuration.maxBodyBytes = bytes }
     configuration.maxBodyBytesInFlight = server.maxBodies?.byteCount

@@ -91,7 +91,7 @@ public struct MessagesRequest: Sendable {
     if !effort.isNull, effort.string == nil {
       throw APIError.invalid("output_config.effort", "output_config.effort must be a string; it is \(effort.shown)")
     }
-    try chat.readTemplateVariables(fields, effort: effort.string)
+    try chat.readTemplateVariables(fields, over: server, effort: effort.string)
     if let thinking = try fields(Self.thinking) {
       guard let type = thinking["type"]?.string, ["enabled", "adaptive", "disabled"].contains(type) else {
         throw APIError.invalid(

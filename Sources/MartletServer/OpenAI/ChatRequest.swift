@@ -25,9 +25,9 @@ public struct ChatRequest: Sendable {
 }
 
 extension ChatRequest {
-  /// Reads the variables of the template that a request sets.
-  mutating func readTemplateVariables(_ fields: Fields, effort: String?) throws {
-    if let variables = try fields(ChatCompletionRequest.templateVariables) { chatOptions.variables = variables }
+  /// Sets the variables of the template: the server's, and over them those of a request.
+  mutating func readTemplateVariables(_ fields: Fields, over server: ServerConfiguration, effort: String?) throws {
+    chatOptions.variables = try ChatCompletionRequest.readTemplateVariables(fields, over: server)
     if let effort { chatOptions.variables["reasoning_effort"] = .string(effort) }
   }
 }
@@ -130,10 +130,16 @@ public struct ChatCompletionRequest: Sendable {
     if let modalities = try fields(Self.modalities), modalities != ["text"], modalities != "text" {
       throw APIError.unsupported("modalities", "only text can be answered")
     }
-    try chat.readTemplateVariables(fields, effort: try fields(Self.reasoningEffort))
+    try chat.readTemplateVariables(fields, over: server, effort: try fields(Self.reasoningEffort))
     if let adds = try fields(Self.addGenerationPrompt) { chat.chatOptions.addsGenerationPrompt = adds }
     if let continues = try fields(Self.continueFinalMessage) { chat.chatOptions.continuesFinalMessage = continues }
     if let splits = try fields(Self.separateReasoning) { chat.splitsReasoning = splits }
+  }
+
+  static func readTemplateVariables(_ fields: Fields, over server: ServerConfiguration) throws -> JSON.Object {
+    var variables = server.templateVariables
+    for (name, value) in try fields(templateVariables)?.members ?? [] { variables[name] = value }
+    return variables
   }
 
   /// Messages as templates take them: texts in parts are joined, and what is no text is refused by its name.

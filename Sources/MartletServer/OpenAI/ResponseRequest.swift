@@ -44,9 +44,10 @@ public struct ResponseRequest: Sendable {
     "background", "Only false: an answer is given while the client waits.", schema: ["const": false])
   static let truncation = Field<String>.string(
     "truncation", "Ignored: a conversation that is too long is an error.", in: ["auto", "disabled"])
+  package static let includedLogprobs = "message.output_text.logprobs"
   static let include = Field<[String]>.strings(
     "include",
-    "message.output_text.logprobs: the log-probabilities of the text's tokens, the model's, before temperature. All else is ignored.",
+    "\(includedLogprobs): the log-probabilities of the text's tokens, the model's, before temperature. All else is ignored.",
     atMost: 64)
   static let topLogprobs = Field<Int>.integer(
     "top_logprobs", "How many alternatives to each token; for those who include log-probabilities.", in: 0...20)
@@ -95,16 +96,16 @@ public struct ResponseRequest: Sendable {
         "text.format", "text.format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
     }
     let top = try fields(Self.topLogprobs) ?? 0
-    if try fields(Self.include)?.contains("message.output_text.logprobs") ?? false {
+    if try fields(Self.include)?.contains(Self.includedLogprobs) ?? false {
       chat.sampling.logprobs = top
     } else if top > 0 {
-      throw APIError.invalid("top_logprobs", "top_logprobs needs include to have message.output_text.logprobs")
+      throw APIError.invalid("top_logprobs", "top_logprobs needs include to have \(Self.includedLogprobs)")
     }
     let effort = try fields(Self.reasoning)?["effort"] ?? .null
     if !effort.isNull, effort.string == nil {
       throw APIError.invalid("reasoning.effort", "reasoning.effort must be a string; it is \(effort.shown)")
     }
-    try chat.readTemplateVariables(fields, effort: effort.string)
+    try chat.readTemplateVariables(fields, over: server, effort: effort.string)
 
     let tools = try readFunctions(try fields(Self.tools) ?? [])
     let choice = try fields(ChatCompletionRequest.toolChoice)

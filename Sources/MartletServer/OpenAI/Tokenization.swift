@@ -45,7 +45,7 @@ private struct TokenizeRequest: Sendable {
   /// Of one text: what takes a processor for seconds keeps others waiting.
   private static let mostBytes = 1 << 20
 
-  init(_ json: JSON) throws {
+  init(_ json: JSON, server: ServerConfiguration) throws {
     let fields = try Fields(json)
     try fields.check(TokenizeFields.table)
     model = try fields(ChatCompletionRequest.model)
@@ -71,13 +71,13 @@ private struct TokenizeRequest: Sendable {
       try ChatCompletionRequest.check(function: tool["function"], "tools[\(index)].function")
     }
     options.addsGenerationPrompt = try fields(ChatCompletionRequest.addGenerationPrompt) ?? true
-    options.variables = try fields(ChatCompletionRequest.templateVariables) ?? [:]
+    options.variables = try ChatCompletionRequest.readTemplateVariables(fields, over: server)
   }
 }
 
 extension ModelServer {
   func tokenize(_ request: Request, _ context: any RequestContext, _ exchange: Exchange) async throws -> Response {
-    let asked = try await read(request) { try TokenizeRequest($0) }
+    let asked = try await read(request) { [configuration] in try TokenizeRequest($0, server: configuration) }
     let llm = try model(named: asked.model)
     let tokenizer = llm.tokenizer
     let tokens: [Int] = try await Exchange.offload {

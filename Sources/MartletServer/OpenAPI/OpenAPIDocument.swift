@@ -79,9 +79,8 @@ package struct OpenAPIDocument {
       Operation(
         path: "/v1/completions", summary: "Goes on with texts.", body: completionBody, reply: "Completion", streams: true, further: [501]),
       Operation(
-        path: "/v1/responses", summary: "Answers a conversation; nothing is kept.",
-        body: body(ResponseRequest.table, required: ["input"]),
-        reply: "Response", streams: true, further: [501]),
+        path: "/v1/responses", summary: "Answers a conversation; nothing is kept.", body: responseBody, reply: "Response", streams: true,
+        further: [501]),
       Operation(
         path: "/v1/responses/input_tokens", summary: "Counts the tokens of a conversation's prompt.",
         body: body(ResponseRequest.countTable, required: ["input"]), reply: "InputTokens", further: [501]),
@@ -177,8 +176,7 @@ package struct OpenAPIDocument {
       ChatCompletionRequest.table, required: ["messages"],
       rules: [
         Self.streamOptionsRule,
-        Schema.any(
-          Self.flagged("logprobs"), ["properties": ["top_logprobs": ["enum": [.null, 0]]]]),
+        Schema.any(Self.flagged("logprobs"), Self.noAlternatives),
       ])
   }
 
@@ -189,6 +187,17 @@ package struct OpenAPIDocument {
         Self.streamOptionsRule,
         Schema.any(
           Self.flagged("echo"), ["properties": ["max_tokens": ["anyOf": [["type": "null"], ["type": "integer", "minimum": 1]]]]]),
+      ])
+  }
+
+  private var responseBody: JSON {
+    let logprobs: JSON = ["const": .string(ResponseRequest.includedLogprobs)]
+    return body(
+      ResponseRequest.table, required: ["input"],
+      rules: [
+        Schema.any(
+          ["required": ["include"], "properties": ["include": Schema.any(logprobs, ["type": "array", "contains": logprobs])]],
+          Self.noAlternatives)
       ])
   }
 
@@ -214,6 +223,7 @@ package struct OpenAPIDocument {
     ]
   }
 
+  private static var noAlternatives: JSON { ["properties": ["top_logprobs": ["enum": [.null, 0]]]] }
   private static var streamOptionsRule: JSON { Schema.any(flagged("stream"), ["properties": ["stream_options": Schema.null]]) }
 
   // MARK: Errors

@@ -10,7 +10,7 @@ import Martlet
 /// | names | what is left out |
 /// |---|---|
 /// | `vllm` | `admission_rejections_total` (refusals are answers of the class 5xx in `martlet_http_requests_total`), and what belongs to speculation, adapters, images, transfers and sleep |
-/// | `llamacpp` | `n_tokens_max`, `n_busy_slots_per_decode` |
+/// | `llamacpp` | `n_tokens_max`, `n_busy_slots_per_decode`, and what belongs to speculation |
 /// | `trtllm` | `kv_cache_reused_blocks_total` and `kv_cache_missed_blocks_total` (the engine counts tokens), `num_paused_requests` |
 ///
 /// A request that ran out of time counts as `length`, as its answer says; one whose client has gone as `abort`.
