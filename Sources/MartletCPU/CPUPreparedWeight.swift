@@ -5,7 +5,7 @@ import MartletCore
 
 /// Weights as the CPU's product reads them: 16 rows interleaved, codes in their file's width (`martlet_product.h` has the layout).
 ///
-/// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %), rows rounded up to 16. The file's memory is read here and never again.
+/// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %; of NVFP4 four bytes a row), rows rounded up to 16. The file's memory is read here and never again.
 ///
 /// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
 final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
@@ -121,10 +121,16 @@ extension Weight {
     switch scales {
     case nil: body(arguments)
     case .exponents(let exponents, let rowStride):
-      arguments.exponents = bytes(exponents)
-      arguments.exponent_row_bytes = Int64(rowStride)
+      arguments.scale_codes = bytes(exponents)
+      arguments.scale_code_row_bytes = Int64(rowStride)
       body(arguments)
-    case .floats(let values, let scaleRows, let scaleColumns):
+    case .sixteens(let scales, let rowStride, let factor):
+      arguments.scale_codes = bytes(scales)
+      arguments.scale_code_row_bytes = Int64(rowStride)
+      multiply(by: [factor], rows: rows, columns: columns)
+    case .floats(let values, let scaleRows, let scaleColumns): multiply(by: values, rows: scaleRows, columns: scaleColumns)
+    }
+    func multiply(by values: [Float], rows scaleRows: Int, columns scaleColumns: Int) {
       values.withUnsafeBufferPointer { values in
         arguments.scales = values.baseAddress
         arguments.scale_columns = Int32((columns + scaleColumns - 1) / scaleColumns)
@@ -156,6 +162,7 @@ extension WeightFormat {
       case .q6_K: martlet_weight_q6_k
       case .iq4_NL: martlet_weight_iq4_nl
       case .mxfp4: martlet_weight_mxfp4
+      case .nvfp4: martlet_weight_nvfp4
       case .e4m3: martlet_weight_e4m3
       }
     return Int32(format.rawValue)

@@ -3,10 +3,23 @@
 public import MartletCore
 
 extension GGUFFile {
-  /// The matrix `name` as it lies in the file: a view, no copy, that keeps the file.
+  /// The matrix `name` as it lies in the file: a view, no copy, that keeps the file. NVFP4 is with the factor that the file has beside it.
   ///
   /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
   public func weight(_ name: String, rows: Int? = nil, columns: Int? = nil) throws(GGUFError) -> Weight {
+    try [bareWeight(name, rows: rows, columns: columns)].multiplied(
+      byFactorsOf: name, in: tensor(GGUFTensor.factors(of: name)) == nil ? nil : self)[0]
+  }
+
+  /// The matrices of the tensor `name`, which has three dims: views in order, no copies. Each of NVFP4 is with its factor.
+  ///
+  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
+  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
+    try bareWeights(name, count: count, rows: rows, columns: columns)
+      .multiplied(byFactorsOf: name, in: tensor(GGUFTensor.factors(of: name)) == nil ? nil : self)
+  }
+
+  func bareWeight(_ name: String, rows: Int?, columns: Int?) throws(GGUFError) -> Weight {
     let tensor = try requiredTensor(name)
     guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
       throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: GGUFTensorType.readableFormats.map(\.rawValue))
@@ -22,10 +35,7 @@ extension GGUFFile {
     return Weight(name: name, format: format, rows: tensor.dims[1], columns: tensor.dims[0], bytes: bytes, owner: file)
   }
 
-  /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
-  ///
-  /// - Parameters count, rows, columns: what the model needs; another shape is an error.
-  public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
+  func bareWeights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
     let tensor = try requiredTensor(name)
     guard let format = tensor.type.weightFormat, let byteCount = tensor.byteCount else {
       throw .unreadableFormat(tensor: name, format: tensor.type.name, readable: GGUFTensorType.readableFormats.map(\.rawValue))
@@ -57,5 +67,31 @@ extension GGUFFile {
     guard let parts = value(GGUFCheckpoint.countKey)?.integer, parts > 1 else { throw .missingTensor(name, hint: "") }
     let part = value(GGUFCheckpoint.numberKey)?.integer.map { "part \($0 &+ 1)" } ?? "one part"
     throw .missingTensor(name, hint: "it is \(part) of a model split into \(parts) files; a GGUFCheckpoint opens all of them")
+  }
+}
+
+// MARK: - Factors of NVFP4
+
+extension GGUFTensor {
+  /// The tensor that has the factors of NVFP4's matrices, one for each: `blk.0.attn_q.scale` beside `blk.0.attn_q.weight`.
+  static func factors(of name: String) -> String {
+    (name.hasSuffix(weightSuffix) ? String(name.dropLast(weightSuffix.count)) : name) + ".scale"
+  }
+  private static let weightSuffix = ".weight"
+
+  /// The matrices that a tensor belongs to by its name, if they are of NVFP4: their factors, or what activations would be divided by, if they were
+  /// quantised.
+  package static func companionsMatrix(of name: String) -> String? {
+    for suffix in [".scale", ".input_scale"] where name.hasSuffix(suffix) { return name.dropLast(suffix.count) + weightSuffix }
+    return nil
+  }
+}
+
+extension [Weight] {
+  /// The matrices of a tensor with their factors, which `file` has; nil: there are none.
+  func multiplied(byFactorsOf name: String, in file: GGUFFile?) throws(GGUFError) -> [Weight] {
+    guard let file, first?.format == .nvfp4 else { return self }
+    let factors = try file.floats(GGUFTensor.factors(of: name), count: count)
+    return zip(self, factors).map { $0.multiplied(by: $1) }
   }
 }

@@ -30,6 +30,9 @@ public struct WeightLoader {
 
   public func has(_ name: String) -> Bool { byteCounts[name] != nil }
 
+  /// The format of a tensor; nil without the tensor, and of one that this build cannot read.
+  func format(of name: String) -> WeightFormat? { tensors.first { $0.name == name }?.format }
+
   /// The first size of a tensor's shape; 0 without the tensor.
   func rows(of name: String) -> Int { tensors.first { $0.name == name }?.shape.first ?? 0 }
 

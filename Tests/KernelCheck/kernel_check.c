@@ -466,7 +466,8 @@ static const format_facts formats[] = {
     {"IQ4_NL", martlet_weight_iq4_nl, 32, 18, {0, -1}}, {"Q2_K", martlet_weight_q2_k, 256, 84, {80, 82}},
     {"Q3_K", martlet_weight_q3_k, 256, 110, {108, -1}}, {"Q5_K", martlet_weight_q5_k, 256, 176, {0, 2}},
     {"Q4_K", martlet_weight_q4_k, 256, 144, {0, 2}},   {"Q6_K", martlet_weight_q6_k, 256, 210, {208, -1}},
-    {"MXFP4", martlet_weight_mxfp4, 32, 17, {-1, -1}}, {"E4M3", martlet_weight_e4m3, 1, 1, {-1, -1}},
+    {"NVFP4", martlet_weight_nvfp4, 64, 36, {-1, -1}}, {"MXFP4", martlet_weight_mxfp4, 32, 17, {-1, -1}},
+    {"E4M3", martlet_weight_e4m3, 1, 1, {-1, -1}},
 };
 enum { format_count = sizeof formats / sizeof formats[0] };
 
@@ -485,6 +486,7 @@ static uint8_t *random_weight(const format_facts *facts, int32_t rows, int32_t c
     if (facts->format == martlet_weight_f32) memcpy(bytes, &value, 4);
     if (facts->format == martlet_weight_bf16) memcpy(bytes, (uint8_t *)&value + 2, 2);
     if (facts->format == martlet_weight_mxfp4) bytes[0] = (uint8_t)(120 + random_bits() % 6);
+    for (int i = 0; i < 4 && facts->format == martlet_weight_nvfp4; i++) bytes[i] = (uint8_t)(0x20 + random_bits() % 0x18);  // 2⁻³ … 2⁰
     if (facts->format == martlet_weight_e4m3 && (bytes[0] & 0x7F) == 0x7F) bytes[0] ^= 0x21;  // no NaN
   }
   return file;
@@ -598,12 +600,12 @@ static double e4m3_value(int code) {
 
 // Products of several matrices in one run, each with rows of its own: the bits of each alone. Rows are coded once and picked.
 static void check_grouped_products(void) {
-  enum { matrices = 4, rows = 37, columns = 352, inputs = 11, entries = 19, slabs = (columns + 255) / 256 };
+  enum { matrices = 4, rows = 37, columns = 320, inputs = 11, entries = 19, slabs = (columns + 255) / 256 };
   static const int32_t counts[matrices] = {1, 0, 13, 5};
   int32_t picked[entries];
   for (int32_t i = 0; i < entries; i++) picked[i] = i * 5 % inputs;
   for (int i = 0; i < format_count; i++) {
-    if (formats[i].block_size > 32) continue;
+    if (formats[i].block_size > 64) continue;
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);
     martlet_input_slab *coded = zeroed(sizeof *coded * inputs * slabs), *slabs_of_entries = zeroed(sizeof *coded * entries * slabs);
@@ -672,7 +674,7 @@ static void check_packing_of_parts(void) {
   uint8_t *memory = zeroed((size_t)(groups * part.group_bytes));
   martlet_pack_arguments a = {
       .file = nibbles, .groups = memory, .row_bytes = blocks * 16, .block_bytes = 16, .group_bytes = part.group_bytes,
-      .format = mxfp4->format, .rows = rows, .columns = columns, .groups_per_task = 1, .exponents = exponents, .exponent_row_bytes = blocks};
+      .format = mxfp4->format, .rows = rows, .columns = columns, .groups_per_task = 1, .scale_codes = exponents, .scale_code_row_bytes = blocks};
   run(tested->product.pack, &a, groups);
   same_bits("MXFP4 with its exponents apart", memory, part.groups, (size_t)(groups * part.group_bytes));
   release(file), release(nibbles), release(exponents), release(memory), release((void *)part.groups);
@@ -711,12 +713,60 @@ static void check_packing_of_parts(void) {
   release(file), release(scales), release(values), release(expected);
 }
 
+// NVFP4 by its formula: e2m1 · e4m3 · the row's factor. As GGUF has it, whose scales know neither a sign nor NaN, and with scales apart, which do.
+static void check_nvfp4(void) {
+  enum { rows = 37, columns = 320, groups = (rows + 15) / 16, blocks = columns / 64 };
+  static const double e2m1[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
+  const format_facts *facts = &formats[format_count - 3];
+  uint8_t *file = random_weight(facts, rows, columns), *nibbles = zeroed(rows * columns / 2), *codes = zeroed(rows * columns / 16);
+  float *factors = random_floats(rows, 0.01f), *values = zeroed(rows * columns * 4), *expected = zeroed(rows * columns * 4);
+  int32_t all[rows];
+  for (int row = 0; row < rows; row++) all[row] = row;
+  for (int apart = 0; apart < 2; apart++) {
+    for (int i = 0; i < 256; i++) file[i / 4 * 36 + i % 4] = (uint8_t)i;  // every scale, in the first rows
+    for (int block = 0; block < rows * blocks; block++)
+      for (int k = 0; k < 64; k++) {
+        int code = file[block * 36 + 4 + k / 16 * 8 + k % 8] >> (k % 16 / 8 * 4) & 15, scale = file[block * 36 + k / 16];
+        nibbles[block * 32 + k / 2] = (uint8_t)(k % 2 ? nibbles[block * 32 + k / 2] | code << 4 : code);
+        codes[block * 4 + k / 16] = (uint8_t)scale;
+        double value = apart ? e4m3_value(scale) : scale == 0x7F ? 0 : scale == 0xFF ? 480 : e4m3_value(scale & 0x7F);
+        expected[block * 64 + k] = (float)(e2m1[code] * value) * (apart ? factors[0] : factors[block / blocks]);
+      }
+    int64_t group_bytes = martlet_packed_group_bytes(facts->format, columns);
+    uint8_t *memory = zeroed((size_t)(groups * group_bytes));
+    martlet_pack_arguments a = {
+        .file = apart ? nibbles : file, .groups = memory, .row_bytes = apart ? columns / 2 : blocks * 36, .block_bytes = apart ? 32 : 36,
+        .group_bytes = group_bytes, .format = facts->format, .rows = rows, .columns = columns, .groups_per_task = 2,
+        .scale_codes = apart ? codes : NULL, .scale_code_row_bytes = columns / 16, .scales = factors, .scale_columns = 1,
+        .rows_of_a_scale = apart ? rows : 1, .columns_of_a_scale = columns};
+    run(tested->product.pack, &a, 2);
+    martlet_product_part part = {memory, group_bytes, facts->format, rows, 0, 0};
+    martlet_embed_arguments e = {&part, all, values, 1, 1, rows, columns, rows};
+    run(tested->product.embed, &e, 1);
+    for (int row = 0; row < rows; row++) {
+      int has_nan = 0;
+      for (int k = 0; k < columns; k++) has_nan |= isnan(expected[row * columns + k]);
+      for (int k = 0; k < columns; k++) {  // a row with one is nothing else, and zeros are equal
+        float *value = values + row * columns + k, *wanted = expected + row * columns + k;
+        if (has_nan) *wanted = isnan(*value) ? *value : 0;
+        if (*value == 0 && *wanted == 0) *value = *wanted = 0;
+      }
+    }
+    same_bits(apart ? "NVFP4 with its scales apart" : "NVFP4, every scale", values, expected, rows * columns * 4);
+    // Rows behind those with every scale.
+    part.groups += group_bytes, part.rows = rows - 16;
+    check_products_of(&part, &part, 1, rows - 16, columns, "NVFP4 with factors");
+    release(memory);
+  }
+  release(file), release(nibbles), release(codes), release(factors), release(values), release(expected);
+}
+
 static void check_products(void) {
   enum { rows = 37 };
   martlet_product_part stacked[2], plain_stacked[2];
   for (int i = 0; i < format_count; i++) {
     const format_facts *facts = &formats[i];
-    int32_t columns = facts->block_size == 256 ? 512 : 352;  // whole slabs, and a slab and a part
+    int32_t columns = facts->block_size == 256 ? 512 : facts->block_size == 64 ? 448 : 352;  // whole slabs, and a slab and a part
     uint8_t *file = random_weight(facts, rows, columns);
     martlet_product_part part = packed(tested, facts, file, rows, columns), plain_part = packed(plain, facts, file, rows, columns);
     same_bits(named("pack, format %d", facts->format, 0), part.groups, plain_part.groups, (size_t)(part.group_bytes * 3));
@@ -1256,6 +1306,7 @@ static const martlet_kernel_table *table_named(const char *name) {
 static void check_all_products(void) {
   check_products();
   check_packing_of_parts();
+  check_nvfp4();
   check_grouped_products();
 }
 

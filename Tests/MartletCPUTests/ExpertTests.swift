@@ -85,7 +85,7 @@ import Testing
   }
 
   /// An expert's group is the product that the same rows have alone; so it does not matter who shares an expert, nor how many threads there are.
-  @Test(arguments: runnableInstructionSets, [WeightFormat.q4_K, .mxfp4, .bf16, .e4m3])
+  @Test(arguments: runnableInstructionSets, [WeightFormat.q4_K, .mxfp4, .nvfp4, .bf16, .e4m3])
   func `answer each row with the bits that it has alone`(instructionSet: String, format: WeightFormat) throws {
     var random = SeededGenerator(seed: 12)
     let experts = 7, used = 2, n = 90, rows = 40, columns = 256

@@ -46,6 +46,7 @@ struct TestWeight {
         put(half(scale / 32), at: start)
         put(half(scale / 4), at: start + 2)
       case .q6_K: put(half(scale / 64), at: start + 208)
+      case .nvfp4: for scale in 0..<4 { bytes[start + scale] = UInt8.random(in: 0x08...0x1F, using: &random) }
       case .mxfp4: bytes[start] = UInt8.random(in: 119...123, using: &random)
       case .e4m3: bytes[start] = Float8E4M3(saturating: 10 * scale * Float.random(in: -1...1, using: &random)).bitPattern
       }

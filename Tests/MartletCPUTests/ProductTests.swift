@@ -20,6 +20,7 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
   switch format.blockSize {
   case 1: [1, 33, 64, 256, 577]
   case 32: [32, 64, 256, 576, 1536]
+  case 64: [64, 256, 576, 1536]
   default: [256, 768, 1536]
   }
 }
@@ -62,8 +63,15 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     #expect(device.preparedByteCount(format, rows: 160, columns: 512) == byteCount, "what is announced is what is taken")
     let ratio = Double(byteCount) / Double(weight.bytes.count)
     // Twelve bytes of 6-bit scales become sixteen of 8 bits: 4 bytes more for 144 of Q4_K, 176 of Q5_K, 110 of Q3_K.
-    // Of e4m3, four bytes of scale for 128 codes.
-    #expect(ratio <= (format == .q4_K || format == .q5_K ? 1.03 : format == .q3_K || format == .e4m3 ? 1.04 : 1))
+    // Of e4m3, four bytes of scale for 128 codes; of NVFP4, four bytes for a row.
+    let most: Double =
+      switch format {
+      case .q4_K, .q5_K: 1.03
+      case .q3_K, .e4m3: 1.04
+      case .nvfp4: 1 + 4 / 288.0
+      default: 1
+      }
+    #expect(ratio <= most)
   }
 
   // MARK: Against float64
@@ -108,7 +116,7 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
         case .q3_K: [108]
         case .q6_K: [208]
         case .q4_1, .q5_1, .q4_K, .q5_K: [0, 2]
-        case .mxfp4: []
+        case .mxfp4, .nvfp4: []
         default: [0]
         }
       for block in stride(from: 0, to: bytes.count, by: format.blockByteCount) {
@@ -117,6 +125,7 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
           bytes[block + offset + 1] = UInt8(half >> 8)
         }
         if format == .mxfp4 { bytes[block] = 127 }
+        if format == .nvfp4 { for scale in 0..<4 { bytes[block + scale] = 0x38 } }
       }
       let weight = TestWeight(format: format, rows: rows, columns: columns, bytes: bytes)
       for instructionSet in runnableInstructionSets {
@@ -208,12 +217,12 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     let columns = 512
     var random = SeededGenerator(seed: 8)
     let formats: [WeightFormat] = [
-      .q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32, .q2_K, .iq4_NL, .q5_K, .q3_K, .q5_1, .mxfp4, .e4m3,
+      .q4_1, .q8_0, .f16, .q6_K, .q4_0, .q4_K, .bf16, .q5_0, .f32, .q2_K, .iq4_NL, .q5_K, .q3_K, .q5_1, .mxfp4, .e4m3, .nvfp4,
     ]
     #expect(Set(formats) == Set(WeightFormat.allCases))
     let weights = formats.enumerated().map { index, format in
       TestWeight.random(
-        format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6, 34, 19][index], columns: columns, using: &random)
+        format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6, 34, 19, 35][index], columns: columns, using: &random)
     }
     let device = try CPUDevice(instructionSet: instructionSet, threads: 3)
     // The parts' memory may go after `prepare`: copies, so that reading them later would show.
@@ -293,6 +302,87 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
       }
     }
     #expect(try device.product(input, prepared) == device.product(input, weight.prepared(on: device)))
+  }
+
+  /// As GGUF has it, its factor beside it, and with its scales apart; and some of the rows of both.
+  @Test(arguments: runnableInstructionSets) func `NVFP4 whose scales lie apart gives the bits of GGUF's blocks`(instructionSet: String)
+    throws
+  {
+    var random = SeededGenerator(seed: 24)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 2), rows = 40, columns = 320, blocks = columns / 64
+    let weight = TestWeight.random(.nvfp4, rows: rows, columns: columns, using: &random)
+    var nibbles = [UInt8](repeating: 0, count: rows * columns / 2), scales: [UInt8] = []
+    for block in 0..<rows * blocks {
+      scales += weight.bytes[block * 36..<block * 36 + 4]
+      for k in 0..<64 {
+        let code = weight.bytes[block * 36 + 4 + k / 16 * 8 + k % 8] >> (k % 16 < 8 ? 0 : 4) & 15
+        nibbles[block * 32 + k / 2] |= code << (k % 2 * 4)
+      }
+    }
+    let factor: Float = 0.0123, input = random.activations(7 * columns)
+    let plain = try weight.prepared(on: device), values = try device.dequantised(plain).map { $0 * factor }
+    try weight.withWeight { blocks in
+      try nibbles.withUnsafeBytes { nibbles in
+        try scales.withUnsafeBytes { scales in
+          let apart = Weight(
+            name: "apart", format: .nvfp4, rows: rows, columns: columns, bytes: nibbles,
+            layout: Weight.Layout(rowStride: columns / 2, blockStride: 32),
+            scales: .sixteens(scales, rowStride: columns / 16, factor: factor), owner: nil)
+          let whole = try device.product(input, plain)
+          for weight in [apart, blocks.multiplied(by: factor)] {
+            let prepared = try device.prepare([weight])
+            #expect(try device.dequantised(prepared) == values)
+            // 2⁷ of a factor multiplies the sum in one rounding; without a factor it is 2⁷ itself, which rounds nothing.
+            #expect(try device.product(input, prepared) == whole.map { $0 * factor })
+            let part = try device.prepare([#require(weight.rows(7..<33))])
+            #expect(try device.dequantised(part) == Array(values[7 * columns..<33 * columns]))
+          }
+        }
+      }
+    }
+  }
+
+  /// The factor of each row, where rows have their own.
+  @Test func `a factor for each row of NVFP4 multiplies its row`() throws {
+    var random = SeededGenerator(seed: 25)
+    let device = try CPUDevice(threads: 2), rows = 20, columns = 128
+    let weight = TestWeight.random(.nvfp4, rows: rows, columns: columns, using: &random)
+    let factors = random.floats(rows), values = try device.dequantised(weight.prepared(on: device))
+    try weight.withWeight {
+      let scaled = Weight(
+        name: "scaled", format: .nvfp4, rows: rows, columns: columns, bytes: $0.bytes, layout: $0.layout,
+        scales: .floats(factors, rows: 1, columns: columns), owner: nil)
+      #expect(try device.dequantised(device.prepare([scaled])) == values.indices.map { values[$0] * factors[$0 / columns] })
+      let part = try #require(scaled.rows(3..<19))
+      #expect(
+        try device.dequantised(device.prepare([part])) == (3 * columns..<19 * columns).map { values[$0] * factors[$0 / columns] })
+    }
+  }
+
+  @Test(arguments: runnableInstructionSets) func `a scale of NVFP4 that is NaN spoils its row`(instructionSet: String) throws {
+    var random = SeededGenerator(seed: 26)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1), rows = 20, columns = 320
+    let nibbles = (0..<rows * columns / 2).map { _ in UInt8.random(in: .min ... .max, using: &random) }
+    func products(_ tokens: Int, last: UInt8) throws -> [Float] {
+      var scales = [UInt8](repeating: 0x38, count: rows * columns / 16)
+      scales[8 * columns / 16 - 1] = last  // of row 7
+      return try nibbles.withUnsafeBytes { nibbles in
+        try scales.withUnsafeBytes { scales in
+          let weight = Weight(
+            name: "nan", format: .nvfp4, rows: rows, columns: columns, bytes: nibbles,
+            layout: Weight.Layout(rowStride: columns / 2, blockStride: 32),
+            scales: .sixteens(scales, rowStride: columns / 16, factor: 1), owner: nil)
+          return try device.product((0..<tokens * columns).map { Float($0 % 7) }, device.prepare([weight]))
+        }
+      }
+    }
+    for tokens in [1, 8] {
+      let clean = try products(tokens, last: 0x38)
+      for code: UInt8 in [0x7F, 0xFF] {
+        let result = try products(tokens, last: code)
+        for index in result.indices { #expect(index % rows == 7 ? result[index].isNaN : result[index] == clean[index]) }
+      }
+    }
   }
 
   /// One for the matrix, one a row, and one for 128 × 128, of which 128 does not divide the sides.

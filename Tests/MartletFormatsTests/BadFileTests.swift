@@ -291,7 +291,7 @@ private let badFiles: [BadFile] = [
     #expect(
       unreadable.description
         == "GGUF: tensor \"odd\" has format IQ2_XS, which this build cannot read "
-        + "(reads: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, MXFP4)"
+        + "(reads: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, MXFP4, NVFP4)"
     )
     #expect(throws: GGUFError.unreadableFormat(tensor: "future", format: "type 999", readable: readable)) { try file.weight("future") }
     #expect(file.tensor("future")?.byteCount == nil)

@@ -42,6 +42,36 @@ struct GGUFCheckpointTests {
     }
   }
 
+  @Test("finds the factor of a matrix of NVFP4 in another file")
+  func factors() throws {
+    let folder = try Folder()
+    for (part, add): (Int, (inout GGUFWriter) -> Void) in [
+      (0, { $0.addTensor("a.weight", type: GGUFTensorType(.nvfp4), shape: [1, 64], bytes: [UInt8](repeating: 7, count: 36)) }),
+      (1, { $0.addTensor("e.weight", type: GGUFTensorType(.nvfp4), shape: [2, 1, 64], bytes: [UInt8](repeating: 7, count: 72)) }),
+      (
+        2,
+        {
+          $0.addTensor("a.scale", shape: [1], floats: [0.5])
+          $0.addTensor("e.scale", shape: [2], floats: [2, 3])
+        }
+      ),
+    ] {
+      var writer = GGUFWriter()
+      writer.add("split.no", .uint16(UInt16(part)))
+      writer.add("split.count", .uint16(3))
+      add(&writer)
+      try writer.write(toPath: folder.path(part))
+    }
+    let checkpoint = try GGUFCheckpoint(path: folder.path(0))
+    let found = try [checkpoint.weight("a.weight")] + checkpoint.weights("e.weight", count: 2, rows: 1, columns: 64)
+    for (weight, factor) in zip(found, [0.5, 2, 3]) {
+      guard case .floats([Float(factor)], rows: 1, columns: 64) = weight.scales else {
+        Issue.record("\(String(describing: weight.scales)), not \(factor)")
+        continue
+      }
+    }
+  }
+
   @Test("has the tensors of all files, each where it lies")
   func reading() throws {
     let folder = try Folder()

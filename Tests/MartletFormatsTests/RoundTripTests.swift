@@ -123,6 +123,35 @@ import Testing
     withExtendedLifetime(weight) { #expect(weight.bytes.loadUnaligned(fromByteOffset: 4 * 99_999, as: Float.self) == 99_999) }
   }
 
+  /// llama.cpp keeps what multiplies a matrix of NVFP4 beside it, for a tensor of three dims one for each matrix.
+  @Test func `NVFP4 comes with its factors, and others without`() throws {
+    func file(_ factors: [String: [Float]]) throws -> GGUFFile {
+      var writer = GGUFWriter()
+      for (name, shape) in [("a.weight", [2, 64]), ("experts.weight", [3, 2, 64])] {
+        writer.addTensor(name, type: GGUFTensorType(.nvfp4), shape: shape, bytes: [UInt8](repeating: 7, count: shape.reduce(36, *) / 64))
+      }
+      writer.addTensor("b.weight", shape: [2, 64], floats: [Float](repeating: 1, count: 128))
+      for (name, values) in factors { writer.addTensor(name, shape: [values.count], floats: values) }
+      return try GGUFFile(bytes: writer.bytes())
+    }
+    func factors(_ weight: Weight) -> [Float]? {
+      guard case .floats(let values, weight.rows, weight.columns) = weight.scales else { return nil }
+      return values
+    }
+    let whole = try file(["a.scale": [0.5], "experts.scale": [1, 2, 3], "b.scale": [4]])
+    #expect(try factors(whole.weight("a.weight", rows: 2, columns: 64)) == [0.5])
+    #expect(try whole.weights("experts.weight", count: 3, rows: 2, columns: 64).map(factors) == [[1], [2], [3]])
+    #expect(try whole.weight("b.weight").isContiguous)
+    let plain = try file([:])
+    #expect(try plain.weight("a.weight").isContiguous)
+    #expect(try plain.weights("experts.weight", count: 3, rows: 2, columns: 64).allSatisfy(\.isContiguous))
+    let wrong = try file(["a.scale": [1, 2], "experts.scale": [1]])
+    #expect(throws: GGUFError.wrongShape(tensor: "a.scale", found: [2], expected: "1 values")) { try wrong.weight("a.weight") }
+    #expect(throws: GGUFError.wrongShape(tensor: "experts.scale", found: [1], expected: "3 values")) {
+      try wrong.weights("experts.weight", count: 3, rows: 2, columns: 64)
+    }
+  }
+
   @Test func `the table of tensor types agrees with the weight formats`() throws {
     for format in GGUFTensorType.readableFormats {
       let type = GGUFTensorType(format)

@@ -26,13 +26,14 @@ struct CheckpointTests {
   /// that moves logits by up to a few 1e-6 of the largest here. 1e-5 leaves room for another processor, and is far below what a wrong base, window, norm, cap
   /// or bias does.
   ///
-  /// Inputs of MXFP4 are rounded to 16 bits, 2⁻¹⁶ of the greatest of a row: through two layers of wide gates that moves the worst of some thousand logits
-  /// by 1.2e-4 of the largest. With the same experts written out in bfloat16 it is below 1e-5.
+  /// Inputs of MXFP4 and NVFP4 are rounded to 16 bits, 2⁻¹⁶ of the greatest of a row: through two layers of wide gates that moves the worst of some thousand
+  /// logits by 1.2e-4 of the largest. With the same experts written out in bfloat16 it is below 1e-5.
   private func expectLogits(_ checkpoint: TinyCheckpoint, _ name: String, _ source: any ModelSource, _ backend: String) throws {
     for (prompt, expected) in zip(checkpoint.prompts, checkpoint.logits) {
       let found = try harness(source, name, backend: backend, for: prompt).logits(prompt)
       #expect(found.count == expected.count && found[0].count == expected[0].count)
-      let largest = expected.joined().reduce(0) { max($0, abs($1)) }, tolerance: Float = name == "gpt-oss-mxfp4" ? 2e-4 : 1e-5
+      let largest = expected.joined().reduce(0) { max($0, abs($1)) }, isCoded = name.contains("fp4")
+      let tolerance: Float = isCoded ? 2e-4 : 1e-5
       let worst = zip(found.joined(), expected.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) }
       #expect(
         worst < tolerance * largest, "\(name): the worst logit of \(prompt.count) tokens is off by \(worst) where the largest is \(largest)"
@@ -554,6 +555,62 @@ struct CheckpointTests {
     #expect(message(checkpoint).contains("has a tensor \"blk.0.attn_q.weight\""), "GGUF's name in a directory")
   }
 
+  @Test("in NVFP4 whose parts do not fit names the tensor")
+  func wrongSixteens() throws {
+    let module = "model.layers.1.mlp.up_proj."
+    func message(_ checkpoint: String, _ change: (inout [String: [String: Any]]) -> Void) throws -> String {
+      let edited = try EditedCheckpoint(checkpoint)
+      try edited.editHeader("model.safetensors", change)
+      return self.message(edited)
+    }
+    // Sizes that the data still fits.
+    #expect(
+      try message("nvfp4") { $0[module + "weight_scale"]!["shape"] = [4, 128] }.contains(
+        "\(module)weight_scale\" has shape [4, 128] where [128, 4] is needed"))
+    #expect(
+      try message("nvfp4") { $0[module + "weight_packed"]!["shape"] = [64, 64] }.contains(
+        "\(module)weight_packed\" has shape [64, 64] where [128, half of 64], two values in a byte, and rows of a multiple of 64 values"))
+    #expect(
+      try message("nvfp4") { $0[module + "weight_packed"]!["shape"] = [256, 16] }.contains("\(module)weight_packed\" has shape [256, 16]"))
+    // Scales that are others', or missing: then the codes are no matrix.
+    #expect(try message("nvfp4") { $0[module + "weight_scale"]!["dtype"] = "F8_E8M0" }.contains("there is no tensor \"\(module)weight\""))
+    #expect(
+      try message("nvfp4-mixed") { $0[module + "weight_scale"]!["dtype"] = "F8_E8M0" }.contains("\"\(module)weight\" has type U8"))
+    #expect(
+      try message("nvfp4") { $0[module + "surprise"] = $0.removeValue(forKey: module + "weight_global_scale") }.contains(
+        "there is no tensor \"\(module)weight_global_scale\""))
+    #expect(
+      try message("nvfp4-mixed") { $0[module + "weight_global_scale"] = $0.removeValue(forKey: module + "weight_scale_2") }.contains(
+        "there is no tensor \"\(module)weight_scale_2\""))
+    #expect(
+      try message("nvfp4-mixed") { $0[module + "pre_quant_scale"] = $0.removeValue(forKey: module + "input_scale") }.contains(
+        "has a tensor \"\(module)pre_quant_scale\""))
+
+    let zero = try EditedCheckpoint("nvfp4"), name = module + "weight_global_scale"
+    let tensor = try #require(try SafetensorsFile(path: zero.path + "/model.safetensors").tensor(name))
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: zero.path + "/model.safetensors"))
+    bytes.replaceSubrange(tensor.offset..<tensor.offset + 4, with: [0, 0, 0, 0])
+    try zero.write(bytes, to: "model.safetensors")
+    #expect(self.message(zero).contains("\(name) = 0.0: a number that scales weights is needed"))
+
+    let other = try EditedCheckpoint("nvfp4-moe")
+    try other.edit("hf_quant_config.json") { $0["quantization"] = ["quant_algo": "NVFP4_AWQ"] }
+    #expect(self.message(other).contains("hf_quant_config.json: quantization.quant_algo = NVFP4_AWQ: this build reads FP8 and NVFP4"))
+    try other.edit("hf_quant_config.json") { $0["quantization"] = ["quant_algo": "NVFP4", "group_size": 32] }
+    #expect(self.message(other).contains("hf_quant_config.json: quantization.group_size = 32: this build reads 16 only"))
+  }
+
+  @Test("of GGUF has no tensors that belong to those of NVFP4")
+  func companions() throws {
+    var writer = GGUFWriter()
+    writer.addTensor("a.weight", type: GGUFTensorType(.nvfp4), shape: [1, 64], bytes: [UInt8](repeating: 7, count: 36))
+    writer.addTensor("b.weight", shape: [1, 1], floats: [1])
+    for name in ["a.scale", "a.input_scale", "b.scale", "b.input_scale", "c.scale"] { writer.addTensor(name, shape: [1], floats: [1]) }
+    let file = try GGUFFile(bytes: writer.bytes()), expected = ["a.weight", "b.weight", "b.scale", "b.input_scale", "c.scale"]
+    #expect(file.modelTensors.map(\.name) == expected)
+    #expect(try GGUFCheckpoint(file).modelTensors.map(\.name) == expected)
+  }
+
   /// The setting, its value (nil: none), a checkpoint, and what the message must say.
   static let settings: [(String, String, (any Sendable)?, String)] = [
     (
@@ -592,6 +649,39 @@ struct CheckpointTests {
       "fp8-channel", "quantization_config",
       ["quant_method": "compressed-tensors", "config_groups": ["a": ["weights": ["num_bits": 4]]]] as [String: any Sendable],
       "config_groups.a.weights.num_bits = 4"
+    ),
+    (
+      "nvfp4", "quantization_config",
+      ["quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": ["a": ["weights": ["group_size": 32]]]]
+        as [String: any Sendable], "config_groups.a.weights.group_size = 32"
+    ),
+    (
+      "nvfp4", "quantization_config",
+      [
+        "quant_method": "compressed-tensors", "format": "mixed-precision",
+        "config_groups": ["a": ["format": "nvfp4-pack-quantized", "weights": ["num_bits": 8]] as [String: any Sendable]],
+      ] as [String: any Sendable], "config_groups.a.weights.num_bits = 8"
+    ),
+    (
+      "nvfp4", "quantization_config",
+      [
+        "quant_method": "compressed-tensors", "format": "mixed-precision",
+        "config_groups": ["a": ["format": "mxfp4-pack-quantized"] as [String: any Sendable]],
+      ] as [String: any Sendable], "config_groups.a.format = mxfp4-pack-quantized"
+    ),
+    (
+      "nvfp4", "quantization_config",
+      [
+        "quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
+        "transform_config": ["config_groups": ["a": ["type": "hadamard"]]],
+      ] as [String: any Sendable], "transform_config = set: this build knows no transforms"
+    ),
+    (
+      "nvfp4-mixed", "quantization_config",
+      [
+        "quant_method": "modelopt", "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": ["model.layers.0.mlp.up_proj": ["quant_algo": "W4A8_AWQ"]],
+      ] as [String: any Sendable], "quantized_layers.model.layers.0.mlp.up_proj.quant_algo = W4A8_AWQ"
     ),
     ("gpt-oss", "swiglu_limit", -7, "swiglu_limit = -7"),
     ("gpt-oss", "intermediate_size", 25, "gate_up_proj\" has shape [4, 40, 48] where [4, 40, 50] is needed"),

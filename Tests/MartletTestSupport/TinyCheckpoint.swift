@@ -10,12 +10,12 @@ package struct TinyCheckpoint: Sendable {
     "llama", "gemma3", "qwen2", "qwen3", "qwen2-window", "gemma2", "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3",
     "smollm3-window", "qwen3-moe", "qwen3-moe-mixed", "mixtral", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "deepseek-v3-halves",
     "gemma4", "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4", "fp8-tensor", "fp8-static", "fp8-channel", "fp8-block", "fp8-block-compressed",
-    "qwen2-vl", "qwen3-vl",
+    "nvfp4", "nvfp4-moe", "nvfp4-mixed", "gemma4-moe-nvfp4", "qwen2-vl", "qwen3-vl",
   ]
   /// Those of them that llama.cpp's converter wrote as GGUF, too.
   package static let converted = [
     "gemma2-9b", "granite", "ministral3", "phi3", "phi3-long", "smollm3", "qwen3-moe", "mixtral", "deepseek-v2", "deepseek-v3", "gemma4",
-    "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4", "qwen2-vl", "qwen3-vl",
+    "gemma4-moe", "gpt-oss", "gpt-oss-mxfp4", "nvfp4", "nvfp4-moe", "gemma4-moe-nvfp4", "qwen2-vl", "qwen3-vl",
   ]
   /// Those of them whose tokens can have places.
   package static let placed = ["qwen2-vl", "qwen3-vl"]

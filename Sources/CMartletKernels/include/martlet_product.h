@@ -27,6 +27,7 @@
 //   Q6_K    f16 d[16]             i8 s[2][16], 6-bit codes                      420      420
 //   IQ4_NL                        f16 d[16], 4-bit places in its table          288      288
 //   MXFP4                         e8m0 d[16], 4-bit places in its table         272      272
+//   NVFP4   once: f32 d[16]       e4m3 s[2][16], 4-bit places in MXFP4's table  288      288
 //   F32, F16, BF16: [inputs][16 rows] in the file's type
 //   E4M3: for every 128 inputs f32 d[16], then [inputs][16 rows] of codes
 //
@@ -57,6 +58,7 @@ typedef enum martlet_weight_format {
   martlet_weight_q6_k,
   martlet_weight_iq4_nl,
   martlet_weight_mxfp4,
+  martlet_weight_nvfp4,
 } martlet_weight_format;
 
 enum {
@@ -131,16 +133,18 @@ typedef struct martlet_embed_arguments {
 
 // Packs `groups_per_task` groups of a weight into zeroed memory.
 //
-// A row is as in GGUF, its blocks (of formats without blocks: its values) `block_bytes` apart. MXFP4 may have its exponents apart: a block is then 16
-// bytes, in each the nibbles of two neighbours, the low one first.
+// A row is as in GGUF, its blocks (of formats without blocks: its values) `block_bytes` apart. MXFP4 and NVFP4 may have the scales of their blocks apart:
+// a block is then 16 bytes, or 32 of NVFP4, in each the nibbles of two neighbours, the low one first.
 typedef struct martlet_pack_arguments {
   const uint8_t *file;
   uint8_t *groups;
   int64_t row_bytes, block_bytes, group_bytes;
   int32_t format, rows, columns, groups_per_task;
-  const uint8_t *exponents;      // MXFP4: [rows, columns / 32], rows `exponent_row_bytes` apart; NULL where each block has its own
-  int64_t exponent_row_bytes;
-  const float *scales;           // E4M3: [_, scale_columns], one for rows_of_a_scale × columns_of_a_scale values; NULL: all 1
+  // MXFP4: e8m0 [rows, columns / 32]; NVFP4: e4m3 [rows, columns / 16]; rows `scale_code_row_bytes` apart. NULL where each block has its own.
+  const uint8_t *scale_codes;
+  int64_t scale_code_row_bytes;
+  // E4M3 and NVFP4: [_, scale_columns], one for rows_of_a_scale × columns_of_a_scale values; NULL: all 1. NVFP4 has one column of them.
+  const float *scales;
   int32_t scale_columns, rows_of_a_scale;
   int32_t columns_of_a_scale;    // a multiple of martlet_scaled_run, unless scale_columns is 1
 } martlet_pack_arguments;
@@ -161,6 +165,7 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
     case martlet_weight_q4_0:
     case martlet_weight_iq4_nl: return blocks * 288;
     case martlet_weight_mxfp4: return blocks * 272;
+    case martlet_weight_nvfp4: return blocks * 288 + 64;
     case martlet_weight_q4_1: return blocks * 320;
     case martlet_weight_q5_0: return blocks * 352;
     case martlet_weight_q5_1: return blocks * 384;

@@ -9,6 +9,7 @@
 //     for each scale's run of inputs (32, or 16):    p = fma(scale, float(Σ (code − offset) · input code), p)
 //       if the format has minimums:                  p = fma(minimum, float(Σ input code), p)
 //     y = fma(input scale, p, y)
+//   if the format has a factor for each row:         y = factor · y
 //
 // The sums Σ are integers below 2³¹ (32 · 128 · 32767 < 2²⁷), exact in any order. Floats: p = fma(w, x, p) over k, then y = y + p; E4M3: the same over
 // the inputs that share a scale, then y = fma(scale, p, y).
@@ -106,7 +107,7 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
   f32x16 y[MARTLET_FEW_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
   const martlet_input_slab *in = a->slabs + token;
-  const uint8_t *block = group;
+  const uint8_t *block = group + group_header_bytes(format);
   for (int32_t left = a->columns / 32; left > 0; left -= 8, in += a->slab_stride) {
     const uint8_t *slab = block;
     block += slab_header_bytes(format);
@@ -138,6 +139,8 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
     }
     MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_fma(f32x16_set(in[r].scale), p[r], y[r]);
   }
+  if (has_row_factor(format))
+    MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = y[r] * f32x16_load(group);
   MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
 }
 
@@ -275,7 +278,7 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
   float *sums = (float *)((uint8_t *)scratch + martlet_product_unpacked_bytes);  // [groups][tokens][16]
   __builtin_memset(sums, 0, (size_t)(end - first) * (size_t)count * 16 * sizeof(float));
   // Slab by slab, so that the tokens' codes stay in the second cache while the groups pass.
-  int64_t offset = 0;
+  int64_t offset = group_header_bytes(format);
   for (int32_t start = 0, index = 0; start < a->columns; start += martlet_product_slab, index++) {
     int32_t inputs = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;
     for (int32_t group = first; group < end; group++) {
@@ -304,12 +307,16 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
         else tiles_plain(unpacked, inputs / 32, in, count, y);
       }
     }
-    offset += martlet_packed_group_bytes(format, inputs);
+    offset += martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
   }
   for (int32_t group = first; group < end; group++) {
     const float *y = sums + (int64_t)(group - first) * count * 16;
     float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
-    for (int32_t t = 0; t < count; t++) store_outputs(output + (int64_t)t * a->rows, f32x16_load(y + t * 16), part->rows - group * 16);
+    for (int32_t t = 0; t < count; t++) {
+      f32x16 sum = f32x16_load(y + t * 16);
+      if (has_row_factor(format)) sum = sum * f32x16_load((const float *)(part->groups + group * part->group_bytes));
+      store_outputs(output + (int64_t)t * a->rows, sum, part->rows - group * 16);
+    }
   }
 }
 

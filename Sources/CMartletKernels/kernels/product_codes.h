@@ -103,7 +103,7 @@ MARTLET_INLINE f32x16 f32x16_load_i8(const uint8_t *p) {
 // CALL(format) once for every format, with the last part of its name.
 #define MARTLET_EACH_FORMAT(CALL) \
   CALL(f32) CALL(f16) CALL(bf16) CALL(e4m3) CALL(q4_0) CALL(q4_1) CALL(q5_0) CALL(q5_1) CALL(q8_0) CALL(q2_k) CALL(q3_k) CALL(q4_k) \
-  CALL(q5_k) CALL(q6_k) CALL(iq4_nl) CALL(mxfp4)
+  CALL(q5_k) CALL(q6_k) CALL(iq4_nl) CALL(mxfp4) CALL(nvfp4)
 
 // Whether values are floats, which are multiplied by the inputs as they are; codes are multiplied by coded inputs.
 MARTLET_INLINE bool is_float(int format) { return format <= martlet_weight_e4m3; }
@@ -124,8 +124,18 @@ MARTLET_INLINE bool has_minimum(int format) {
 
 // Scales of a block of 32 inputs, and its minimums if it has any: some formats have one for each 16.
 MARTLET_INLINE int scale_count(int format) {
-  return format == martlet_weight_q2_k || format == martlet_weight_q3_k || format == martlet_weight_q6_k ? 2 : 1;
+  switch (format) {
+    case martlet_weight_q2_k:
+    case martlet_weight_q3_k:
+    case martlet_weight_q6_k:
+    case martlet_weight_nvfp4: return 2;
+    default: return 1;
+  }
 }
+
+// Whether a row has a factor of its own, before its first block, that multiplies its output.
+MARTLET_INLINE bool has_row_factor(int format) { return format == martlet_weight_nvfp4; }
+MARTLET_INLINE int group_header_bytes(int format) { return has_row_factor(format) ? 64 : 0; }
 
 // Bytes before the first block of 8.
 MARTLET_INLINE int slab_header_bytes(int format) { return !has_slab_scales(format) ? 0 : has_minimum(format) ? 64 : 32; }
@@ -157,7 +167,8 @@ MARTLET_INLINE int code_offset_bits(int format) {
     case martlet_weight_q3_k: return 2;
     case martlet_weight_q4_0: return 3;
     case martlet_weight_q5_0:
-    case martlet_weight_mxfp4: return 4;
+    case martlet_weight_mxfp4:
+    case martlet_weight_nvfp4: return 4;
     case martlet_weight_q6_k: return 5;
     case martlet_weight_q8_0:
     case martlet_weight_iq4_nl: return 7;
@@ -173,7 +184,7 @@ MARTLET_INLINE f32x16 f32x16_load_half_e8m0(const uint8_t *p) {
 }
 
 // 2⁻⁸ of 16 e4m3, which is what their bits say as halves: sign, then the exponent with one bit more and another bias, subnormals too. Exact. There is
-// no NaN among them.
+// no NaN among them: its codes are 480 here.
 MARTLET_INLINE f32x16 f32x16_load_e4m3(const uint8_t *p) {
 #if MARTLET_AVX512
   __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
@@ -224,6 +235,10 @@ MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const u
       s.scale[1] = f32x16_load_f16(slab) * f32x16_load_i8(block + 16);
       break;
     case martlet_weight_mxfp4: s.scale[0] = f32x16_load_half_e8m0(block); break;
+    case martlet_weight_nvfp4:
+      s.scale[0] = f32x16_load_e4m3(block);
+      s.scale[1] = f32x16_load_e4m3(block + 16);
+      break;
     default: s.scale[0] = f32x16_load_f16(block);
   }
   return s;
@@ -232,12 +247,17 @@ MARTLET_INLINE block_scales load_scales(int format, const uint8_t *slab, const u
 // The values of IQ4_NL, each plus 128 as in Q8_0: -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.
 static const _Alignas(16) uint8_t iq4_nl_codes[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
-// The values of MXFP4, doubled, each plus 16: 0, 1, 2, 3, 4, 6, 8, 12, and the same below 0.
-static const _Alignas(16) uint8_t mxfp4_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+// The values of e2m1, in which MXFP4 and NVFP4 have their codes, doubled, each plus 16: 0, 1, 2, 3, 4, 6, 8, 12, and the same below 0.
+static const _Alignas(16) uint8_t e2m1_codes[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 // Where codes are places in a table, the table; NULL elsewhere.
 MARTLET_INLINE const uint8_t *table_of_codes(int format) {
-  return format == martlet_weight_iq4_nl ? iq4_nl_codes : format == martlet_weight_mxfp4 ? mxfp4_codes : NULL;
+  switch (format) {
+    case martlet_weight_iq4_nl: return iq4_nl_codes;
+    case martlet_weight_mxfp4:
+    case martlet_weight_nvfp4: return e2m1_codes;
+    default: return NULL;
+  }
 }
 
 // The fields of inputs 2·pair and 2·pair + 1, each moved to bit `to`. Width 2, 4 or 8.

@@ -8,7 +8,7 @@
 typedef struct row_block {
   uint8_t codes[32];
   uint16_t scale, minimum;                  // halves, of the 256 inputs in the formats with K
-  uint8_t scale_code[2], minimum_code[2];   // formats with K; MXFP4's exponent is the first scale code
+  uint8_t scale_code[2], minimum_code[2];   // formats with K; NVFP4's scales; MXFP4's exponent is the first scale code
 } row_block;
 
 MARTLET_INLINE uint16_t load_u16(const void *p) {
@@ -35,6 +35,24 @@ MARTLET_INLINE row_block read_mxfp4_block(const uint8_t *block, const uint8_t *e
   for (int i = 0; i < 16; i++) {
     if (exponent) b.codes[2 * i] = block[i] & 15, b.codes[2 * i + 1] = block[i] >> 4;
     else b.codes[i] = block[1 + i] & 15, b.codes[i + 16] = block[1 + i] >> 4;
+  }
+  return b;
+}
+
+// Half a block of NVFP4: four scales, then for each 8 bytes whose low nibbles are inputs 0…7, high ones 8…15. With the scales apart, each byte is two
+// neighbours.
+//
+// GGUF's scales have no sign, whatever the bit says, and 0x7F is 0; those apart are e4m3, and a NaN among them is the row's factor (`pack_row_factors`).
+MARTLET_INLINE row_block read_nvfp4_block(const uint8_t *block, int half, const uint8_t *scales) {
+  row_block b = {};
+  for (int h = 0; h < 2; h++) {
+    const uint8_t *p = scales ? block + (2 * half + h) * 8 : block + 4 + (2 * half + h) * 8;
+    uint8_t scale = scales ? scales[2 * half + h] : block[2 * half + h];
+    b.scale_code[h] = scales ? scale : scale == 0x7F ? 0 : scale & 0x7F;
+    for (int i = 0; i < 8; i++) {
+      if (scales) b.codes[16 * h + 2 * i] = p[i] & 15, b.codes[16 * h + 2 * i + 1] = p[i] >> 4;
+      else b.codes[16 * h + i] = p[i] & 15, b.codes[16 * h + 8 + i] = p[i] >> 4;
+    }
   }
   return b;
 }
@@ -167,6 +185,7 @@ MARTLET_INLINE uint32_t read_odd_field(int width, const uint8_t *words, int k) {
 MARTLET_INLINE void write_lane(int format, uint8_t *slab, uint8_t *block, int lane, const row_block *b) {
   uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
   if (format == martlet_weight_mxfp4) block[lane] = b->scale_code[0];
+  else if (format == martlet_weight_nvfp4) block[lane] = b->scale_code[0], block[16 + lane] = b->scale_code[1];
   else store_u16(halves + lane * 2, b->scale);
   if (has_minimum(format)) store_u16(halves + 32 + lane * 2, b->minimum);
   if (has_slab_scales(format)) {
@@ -188,6 +207,7 @@ MARTLET_INLINE row_block read_lane(int format, const uint8_t *slab, const uint8_
   row_block b = {};
   const uint8_t *halves = has_slab_scales(format) ? slab : block, *words = block + block_header_bytes(format) + lane * 4;
   if (format == martlet_weight_mxfp4) b.scale_code[0] = block[lane];
+  else if (format == martlet_weight_nvfp4) b.scale_code[0] = block[lane], b.scale_code[1] = block[16 + lane];
   else b.scale = load_u16(halves + lane * 2);
   if (has_minimum(format)) b.minimum = load_u16(halves + 32 + lane * 2);
   if (has_slab_scales(format)) {
@@ -213,6 +233,11 @@ MARTLET_INLINE row_block read_lane(int format, const uint8_t *slab, const uint8_
 MARTLET_INLINE float half_e8m0_value(uint8_t exponent) {
   uint8_t exponents[16] = {exponent};
   return f32x16_load_half_e8m0(exponents)[0];
+}
+
+MARTLET_INLINE float e4m3_value(uint8_t code) {
+  uint8_t codes[16] = {code};
+  return f32x16_load_e4m3(codes)[0] * 0x1p8f;
 }
 
 MARTLET_INLINE float f16_value(uint16_t half) { return f16_widen((u32x16)((uint32_t)half))[0]; }
@@ -259,6 +284,18 @@ MARTLET_INLINE void pack_e4m3(const martlet_pack_arguments *a, int32_t group, ui
   }
 }
 
+// What multiplies the outputs of NVFP4's rows: products take doubled codes and 2⁻⁸ of the blocks' scales, so that a factor is 2⁷ times what it is in the
+// file. Of a row with a scale that is NaN it is NaN.
+MARTLET_INLINE void pack_row_factors(const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
+  for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
+    float factor = 0x1p7f * packed_scale(a, group * 16 + lane, 0);
+    const uint8_t *codes = a->scale_codes ? a->scale_codes + (group * 16 + lane) * a->scale_code_row_bytes : NULL;
+    for (int32_t i = 0; codes && i < a->columns / 16; i++)
+      if ((codes[i] & 0x7F) == 0x7F) factor = __builtin_nanf("");
+    __builtin_memcpy(packed + lane * 4, &factor, 4);
+  }
+}
+
 MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int32_t group) {
   uint8_t *packed = a->groups + group * a->group_bytes;
   if (is_float(format)) {
@@ -266,14 +303,22 @@ MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int3
     else pack_floats(format == martlet_weight_f32 ? 4 : 2, a, group, packed);
     return;
   }
+  if (has_row_factor(format)) pack_row_factors(a, group, packed);
+  packed += group_header_bytes(format);
   for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
     const uint8_t *row = a->file + (group * 16 + lane) * a->row_bytes;
-    const uint8_t *exponents = a->exponents ? a->exponents + (group * 16 + lane) * a->exponent_row_bytes : NULL;
+    const uint8_t *apart = a->scale_codes ? a->scale_codes + (group * 16 + lane) * a->scale_code_row_bytes : NULL;
     uint8_t *slab = packed, *block = packed;
     for (int32_t index = 0; index < a->columns / 32; index++, block += block_bytes(format)) {
       if (index % 8 == 0) slab = block, block += slab_header_bytes(format);
-      row_block b = format == martlet_weight_mxfp4 ? read_mxfp4_block(row + index * a->block_bytes, exponents ? exponents + index : NULL)
-                                                   : read_file_block(format, row, index);
+      row_block b;
+      switch (format) {
+        case martlet_weight_mxfp4: b = read_mxfp4_block(row + index * a->block_bytes, apart ? apart + index : NULL); break;
+        case martlet_weight_nvfp4:
+          b = read_nvfp4_block(row + index / 2 * a->block_bytes, index % 2, apart ? apart + index / 2 * 4 : NULL);
+          break;
+        default: b = read_file_block(format, row, index);
+      }
       write_lane(format, slab, block, lane, &b);
     }
   }
@@ -301,9 +346,8 @@ MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, 
       const uint8_t *start = packed + run * (int64_t)(64 + martlet_scaled_run * 16);
       float factor;
       __builtin_memcpy(&factor, start + lane * 4, 4);
-      uint8_t codes[16] = {start[64 + place * 16 + lane]};
       // The power of two goes back first, so that only the file's own product rounds.
-      output[k] = f32x16_load_e4m3(codes)[0] * 0x1p8f * (factor * 0x1p-8f) * scale;
+      output[k] = e4m3_value(start[64 + place * 16 + lane]) * (factor * 0x1p-8f) * scale;
     }
     return;
   }
@@ -318,14 +362,23 @@ MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, 
     }
     return;
   }
-  const uint8_t *slab = packed, *block = packed;
+  float factor = 1;
+  if (has_row_factor(format)) {
+    __builtin_memcpy(&factor, packed + lane * 4, 4);
+    factor *= 0x1p-7f;
+  }
+  const uint8_t *slab = packed + group_header_bytes(format), *block = slab;
   for (int32_t index = 0; index < columns / 32; index++, block += block_bytes(format)) {
     if (index % 8 == 0) slab = block, block += slab_header_bytes(format);
     row_block b = read_lane(format, slab, block, lane);
     float d[2], m[2];
     for (int h = 0; h < 2; h++) {
       bool is_signed = !has_minimum(format);
-      d[h] = format == martlet_weight_mxfp4 ? half_e8m0_value(b.scale_code[0]) : f16_value(b.scale);
+      switch (format) {
+        case martlet_weight_mxfp4: d[h] = half_e8m0_value(b.scale_code[0]); break;
+        case martlet_weight_nvfp4: d[h] = e4m3_value(b.scale_code[h]) / 2; break;
+        default: d[h] = f16_value(b.scale);
+      }
       m[h] = f16_value(b.minimum);
       if (!has_slab_scales(format)) continue;
       int of = scale_count(format) == 2 ? h : 0;
@@ -335,6 +388,7 @@ MARTLET_INLINE void dequantise_row(int format, const uint8_t *packed, int lane, 
     for (int k = 0; k < 32; k++) {
       float value = d[k / 16] * (float)(b.codes[k] - code_offset(format));
       if (has_minimum(format)) value += m[k / 16];
+      if (has_row_factor(format)) value *= factor;
       output[index * 32 + k] = value * scale;
     }
   }

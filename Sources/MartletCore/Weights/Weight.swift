@@ -25,11 +25,14 @@ public struct Weight: @unchecked Sendable {
   /// Scales that lie apart from a matrix's codes.
   public enum Scales: @unchecked Sendable {
     /// Of e4m3: a value is its code's times the scale of its part of the matrix, `rows` × `columns` values; parts of a row are neighbours.
-    /// `columns` is a multiple of 128, or at least the matrix's.
+    /// `columns` is a multiple of 128, or at least the matrix's. Of NVFP4: the same beside the scales of its blocks, and `columns` is at least the matrix's.
     case floats([Float], rows: Int, columns: Int)
     /// Of MXFP4: an exponent for each block, those of a row `rowStride` bytes from those of the next. Blocks then are 16 bytes, in each of them the codes
     /// of two neighbours, the first in its low half.
     case exponents(UnsafeRawBufferPointer, rowStride: Int)
+    /// Of NVFP4: an e4m3 for every 16 values, those of a row `rowStride` bytes from those of the next, and a factor for all. Blocks then are 32 bytes, in
+    /// each of them the codes of two neighbours, the first in its low half.
+    case sixteens(UnsafeRawBufferPointer, rowStride: Int, factor: Float)
   }
 
   /// For messages: the tensor's name in its file.
@@ -68,10 +71,11 @@ public struct Weight: @unchecked Sendable {
     case nil: break
     case .floats(let values, let scaleRows, let scaleColumns):
       enforce(
-        format == .e4m3,
-        "weight \(name): scales for parts of a matrix are those of \(WeightFormat.e4m3.rawValue), not of \(format.rawValue)")
+        format == .e4m3 || format == .nvfp4,
+        "weight \(name): scales for parts of a matrix are those of \(WeightFormat.e4m3.rawValue) and \(WeightFormat.nvfp4.rawValue), not of "
+          + format.rawValue)
       enforce(
-        scaleRows > 0 && (scaleColumns >= columns || scaleColumns > 0 && scaleColumns % 128 == 0),
+        scaleRows > 0 && (scaleColumns >= columns || scaleColumns > 0 && scaleColumns % 128 == 0 && format == .e4m3),
         "weight \(name): a scale for \(scaleRows) × \(scaleColumns) values of [\(rows), \(columns)]")
       let needed = (rows + scaleRows - 1) / scaleRows * ((columns + scaleColumns - 1) / scaleColumns)
       enforce(values.count == needed, "weight \(name): \(values.count) scales where there are \(needed) parts")
@@ -80,6 +84,13 @@ public struct Weight: @unchecked Sendable {
       enforce(
         exponents.count >= (rows - 1) * rowStride + blocks, "weight \(name): \(exponents.count) exponents for \(rows) rows of \(blocks)")
       blockByteCount = 16
+    case .sixteens(let scales, let rowStride, _):
+      enforce(
+        format == .nvfp4, "weight \(name): scales of 16 values are those of \(WeightFormat.nvfp4.rawValue), not of \(format.rawValue)")
+      enforce(
+        scales.count >= (rows - 1) * rowStride + columns / 16,
+        "weight \(name): \(scales.count) scales for \(rows) rows of \(columns / 16)")
+      blockByteCount = 32
     }
     let needed = rows > 0 && blocks > 0 ? (rows - 1) * layout.rowStride + (blocks - 1) * layout.blockStride + blockByteCount : 0
     enforce(bytes.count >= needed, "weight \(name): \(bytes.count) bytes where [\(rows), \(columns)] \(format.rawValue) reaches \(needed)")
@@ -113,18 +124,33 @@ public struct Weight: @unchecked Sendable {
 }
 
 extension Weight {
-  /// Some of the rows, a view; nil where they share a scale with others.
+  /// The same matrix, all of whose values are multiplied by `factor`.
+  /// - Precondition: it is of NVFP4, and nothing of it lies apart.
+  public func multiplied(by factor: Float) -> Weight {
+    Weight(
+      name: name, format: format, rows: rows, columns: columns, bytes: bytes, layout: layout,
+      scales: .floats([factor], rows: max(rows, 1), columns: columns), owner: owner)
+  }
+
+  /// Some of the rows, a view; nil where they share a scale with a part of the others.
   public func rows(_ range: Range<Int>) -> Weight? {
     enforce(range.lowerBound >= 0 && range.upperBound <= rows, "weight \(name): rows \(range) of \(rows)")
     var part = scales
     switch scales {
     case nil: break
     case .floats(let values, let scaleRows, let scaleColumns):
+      if scaleRows >= rows {
+        part = .floats(range.isEmpty ? [] : values, rows: max(range.count, 1), columns: scaleColumns)
+        break
+      }
       guard range.lowerBound % scaleRows == 0, range.upperBound % scaleRows == 0 || range.upperBound == rows else { return nil }
       let perRow = (columns + scaleColumns - 1) / scaleColumns, end = (range.upperBound + scaleRows - 1) / scaleRows
       part = .floats(Array(values[range.lowerBound / scaleRows * perRow..<end * perRow]), rows: scaleRows, columns: scaleColumns)
     case .exponents(let exponents, let rowStride):
       part = .exponents(UnsafeRawBufferPointer(rebasing: exponents[(range.lowerBound * rowStride)...]), rowStride: rowStride)
+    case .sixteens(let scales, let rowStride, let factor):
+      part = .sixteens(
+        UnsafeRawBufferPointer(rebasing: scales[(range.lowerBound * rowStride)...]), rowStride: rowStride, factor: factor)
     }
     return Weight(
       name: "\(name)[\(range)]", format: format, rows: range.count, columns: columns,

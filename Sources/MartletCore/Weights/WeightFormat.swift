@@ -19,6 +19,7 @@
 /// | `q6_K` | d·s·(q − 32), s int8 per 16 | 128 + 64 bytes of codes, 16 bytes of s, f16 d |
 /// | `iq4_NL` | d·t[q], q 4 bits, t one fixed table of 16 int8 | f16 d, 16 bytes |
 /// | `mxfp4` | 2^(e − 127)·q, q 4 bits, e2m1: ±0, 0.5, 1, 1.5, 2, 3, 4, 6 (OCP Microscaling Formats 1.0) | e 8 bits, 16 bytes |
+/// | `nvfp4` | s·q, q 4 bits of e2m1, s e4m3 without a sign per 16, times a factor for all that lies apart | 4 bytes of s, 32 bytes of codes |
 /// | `e4m3` | a value of 8 bits, ±448 the greatest, times a scale that lies apart (``Weight/Scales``) | one byte |
 public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case f32 = "F32"
@@ -36,6 +37,7 @@ public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
   case q6_K = "Q6_K"
   case iq4_NL = "IQ4_NL"
   case mxfp4 = "MXFP4"
+  case nvfp4 = "NVFP4"
   case e4m3 = "F8_E4M3"
 
   /// Values in one block.
@@ -43,6 +45,7 @@ public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
     switch self {
     case .f32, .f16, .bf16, .e4m3: 1
     case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_NL, .mxfp4: 32
+    case .nvfp4: 64
     case .q2_K, .q3_K, .q4_K, .q5_K, .q6_K: 256
     }
   }
@@ -59,6 +62,7 @@ public enum WeightFormat: String, Sendable, Hashable, Codable, CaseIterable {
     case .q5_0: 22
     case .q5_1: 24
     case .q8_0: 34
+    case .nvfp4: 36
     case .q2_K: 84
     case .q3_K: 110
     case .q4_K: 144

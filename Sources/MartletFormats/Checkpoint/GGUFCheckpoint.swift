@@ -104,20 +104,24 @@ public final class GGUFCheckpoint: Sendable {
   ///
   /// - Parameters rows, columns: what the model needs; another shape is an error. nil accepts any.
   public func weight(_ name: String, rows: Int? = nil, columns: Int? = nil) throws(GGUFError) -> Weight {
-    try part(of: name).weight(name, rows: rows, columns: columns)
+    // Factors may lie in another part.
+    try [part(of: name).bareWeight(name, rows: rows, columns: columns)].multiplied(byFactorsOf: name, in: factorsPart(of: name))[0]
   }
 
   /// The matrices of the tensor `name`, which has three dims: views in order, no copies.
   ///
   /// - Parameters count, rows, columns: what the model needs; another shape is an error.
   public func weights(_ name: String, count: Int, rows: Int, columns: Int) throws(GGUFError) -> [Weight] {
-    try part(of: name).weights(name, count: count, rows: rows, columns: columns)
+    try part(of: name).bareWeights(name, count: count, rows: rows, columns: columns)
+      .multiplied(byFactorsOf: name, in: factorsPart(of: name))
   }
 
   /// The values of a small tensor, widened exactly to float32.
   ///
   /// - Parameter count: how many the model needs; another number is an error. nil accepts any.
   public func floats(_ name: String, count: Int? = nil) throws(GGUFError) -> [Float] { try part(of: name).floats(name, count: count) }
+
+  private func factorsPart(of name: String) -> GGUFFile? { partIndices[GGUFTensor.factors(of: name)].map { parts[$0] } }
 
   private func part(of tensor: String) throws(GGUFError) -> GGUFFile {
     guard let index = partIndices[tensor] else { throw .missingTensor(tensor, hint: "") }

@@ -62,6 +62,9 @@ public enum Gemma4: ModelArchitecture {
         "router.proj.weight": "ffn_gate_inp.weight", "router.scale": "ffn_gate_inp.scale",
         "router.per_expert_scale": "ffn_down_exps.scale", "experts.gate_up_proj": "ffn_gate_up_exps.weight",
         "experts.down_proj": "ffn_down_exps.weight",
+        // Quantised ones have a matrix for each expert.
+        "experts.#.gate_proj.weight": "ffn_gate.#.weight", "experts.#.up_proj.weight": "ffn_up.#.weight",
+        "experts.#.down_proj.weight": "ffn_down.#.weight",
       ]) { $1 })
   ]
 

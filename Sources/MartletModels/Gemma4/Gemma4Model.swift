@@ -158,7 +158,10 @@ struct Gemma4Experts {
     let scale = try loader.floats("\(prefix).ffn_gate_inp.scale", count: hiddenSize), root = 1 / Float(hiddenSize).squareRoot()
     routerNorm = RMSNorm(weight: try loader.vector(scale.map { $0 * root }), epsilon: epsilon)
     inputNorm = try norm("pre_ffw_norm_2")
-    let factors = try loader.vector(loader.floats("\(prefix).ffn_down_exps.scale", count: description.routing.numExperts))
+    // Of matrices in NVFP4 llama.cpp's converter multiplies them into the matrices' own factors, which have the same name.
+    let scales = "\(prefix).ffn_down_exps.scale",
+      isFolded = !loader.has(scales) && loader.format(of: "\(prefix).ffn_down_exps.weight") == .nvfp4
+    let factors = try isFolded ? nil : loader.vector(loader.floats(scales, count: description.routing.numExperts))
     experts = try ExpertMLP(&loader, prefix: prefix, hiddenSize: hiddenSize, description, factors: factors)
     postDenseNorm = try norm("post_ffw_norm_1")
     postExpertsNorm = try norm("post_ffw_norm_2")

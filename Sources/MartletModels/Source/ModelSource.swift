@@ -109,11 +109,22 @@ extension GGUFCheckpoint: ModelSource {
   public func integerList(ifPresent key: String) throws -> [Int]? { try first.integerList(ifPresent: key) }
   public func spelling(of name: String) -> String { name }
   public func missingKey(_ key: String) -> any Error { first.missingKey(key) }
-  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
+  public var modelTensors: [ModelTensor] { [ModelTensor](tensors) { tensor($0) } }
 }
 
 /// Where a file says that it is one part of a model.
 let partCountKey = "split.count"
+
+extension [ModelTensor] {
+  /// The tensors of a file without those that belong to others: factors of NVFP4, which its matrices bring, and scales of activations, which stay as they
+  /// are.
+  fileprivate init(_ tensors: [GGUFTensor], named: (String) -> GGUFTensor?) {
+    self = tensors.compactMap { tensor in
+      let matrix = GGUFTensor.companionsMatrix(of: tensor.name).flatMap(named)
+      return matrix?.type.weightFormat == .nvfp4 ? nil : ModelTensor(tensor)
+    }
+  }
+}
 
 extension ModelTensor {
   fileprivate init(_ tensor: GGUFTensor) {
@@ -156,5 +167,5 @@ extension GGUFFile: ModelSource {
   public func spelling(of name: String) -> String { name }
   public func missingKey(_ key: String) -> any Error { GGUFError.missingKey(key) }
 
-  public var modelTensors: [ModelTensor] { tensors.map(ModelTensor.init) }
+  public var modelTensors: [ModelTensor] { [ModelTensor](tensors) { tensor($0) } }
 }

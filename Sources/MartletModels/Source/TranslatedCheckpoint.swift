@@ -46,7 +46,8 @@ public struct TranslatedCheckpoint: ModelSource {
       if tensor.name.hasSuffix(".rotary_emb.inv_freq") { continue }
       if layout.unread.contains(where: { Self.bare(tensor.name, layout).hasPrefix($0) }) { continue }
       if Self.isCompanion(tensor.name, in: directory) { continue }
-      var target = Self.target(of: tensor.name, translation)
+      let sixteens = Sixteens(tensor, in: directory)
+      var target = Self.target(of: sixteens?.matrix ?? tensor.name, translation)
       if outputIsEmbedding && target?.name == "output.weight" { target = "token_embd.weight" }
       // What neither the index nor the formula knows is no part of the model.
       if target == nil && !directory.isListed(tensor.name) { continue }
@@ -59,11 +60,11 @@ public struct TranslatedCheckpoint: ModelSource {
         guard let name else { continue }
         let origin = TensorOrigin(
           name: tensor.name, addend: target?.addend ?? 0, turn: target?.second == nil ? nil : turn,
-          isTransposed: target?.isTransposed ?? false)
+          isTransposed: target?.isTransposed ?? false, sixteens: sixteens)
         if target != nil { tensors[name] = origin }
+        let scales = sixteens?.scales ?? (origin.isBlocks ? origin.exponents : nil)
         modelTensors.append(
-          Self.modelTensor(
-            tensor, origin, name: name, exponentByteCount: origin.isBlocks ? directory.tensor(origin.exponents)?.byteCount ?? 0 : 0))
+          Self.modelTensor(tensor, origin, name: name, scaleByteCount: scales.flatMap { directory.tensor($0) }?.byteCount ?? 0))
       }
     }
     // What only answers with vectors may leave its output matrix out.
@@ -188,6 +189,7 @@ public struct TranslatedCheckpoint: ModelSource {
   public func weight(_ name: String, rows: Int?, columns: Int?) throws -> Weight {
     if let module = moduleTensors[name] { return try module.file.weight(module.original, rows: rows, columns: columns) }
     guard let tensor = tensors[name] else { throw CheckpointError.missingTensor(spelling(of: name)) }
+    if let sixteens = tensor.sixteens { return try weight(tensor.name, sixteens, rows: rows, columns: columns) }
     return try scaled(directory.weight(tensor.name, rows: rows, columns: columns), tensor.name)
   }
 

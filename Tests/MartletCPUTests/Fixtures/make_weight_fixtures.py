@@ -6,7 +6,8 @@ know, what `ml_dtypes` makes.
     pip install gguf ml_dtypes && python3 make_weight_fixtures.py
 
 Bytes and values (little-endian float32) are base64. Codes are random bytes; in every matrix one block has all codes 0 and one all
-ones. Scales are halves of every kind that is finite: both signs, zero, subnormal, the greatest; MXFP4's are powers of two down to the subnormal ones.
+ones. Scales are halves of every kind that is finite: both signs, zero, subnormal, the greatest; MXFP4's are powers of two down to the subnormal ones,
+NVFP4's every byte.
 """
 
 import base64
@@ -37,6 +38,7 @@ FORMATS = {
     "IQ4_NL": ([0], 17, 64),
     "MXFP4": ([], 17, 64),
     "F8_E4M3": ([], 17, 20),
+    "NVFP4": ([], 17, 320),
 }
 
 
@@ -89,6 +91,8 @@ def main():
                 # 12 times the greatest of them is finite still.
                 blocks[:, 0] = generator.integers(100, 140, len(blocks), dtype=np.uint8)
                 blocks[2:6, 0] = [0, 1, 2, 251]
+            if name == "NVFP4":
+                blocks[:, :4] = np.arange(4 * len(blocks)).astype(np.uint8).reshape(-1, 4)
             data = blocks.reshape(rows, -1)
         add(fixture, name, rows, columns, data, gguf.quants.dequantize(np.ascontiguousarray(data), kind).astype("<f4"))
     path = pathlib.Path(__file__).with_name("weights.json")

@@ -2,7 +2,7 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Writes the tiny checkpoints of newer models, and what Transformers computes with them.
 
-    pip install torch transformers tokenizers accelerate gguf
+    pip install torch transformers tokenizers accelerate gguf compressed-tensors
     python3 make_newer.py [--converter convert_hf_to_gguf.py] [NAME…]
     python3 make_newer.py --mistakes [NAME…]
 
@@ -11,7 +11,8 @@ from llama.cpp's converter, which is run from where the argument says. With `--m
 more with one formula read the obvious way, and the greatest change of a log-probability says whether the checkpoint can tell it (of an
 embedding's element, where the answer is a vector), for each prompt. accelerate is what Transformers asks for to expand MXFP4.
 
-Made with torch 2.13.0 (the build for CPUs alone), transformers 5.24.0, tokenizers 0.23.3, safetensors 0.8.0 and llama.cpp b11434. A torch with
+Made with torch 2.13.0 (the build for CPUs alone), transformers 5.24.0, tokenizers 0.23.3, safetensors 0.8.0, gguf 0.19.0,
+compressed-tensors 0.20.1 and llama.cpp b11434. A torch with
 CUDA cannot be imported without CUDA's libraries.
 """
 
@@ -25,7 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 
-from newer import checkpoints, encoders, fp8, mistakes, places  # which register their checkpoints
+from newer import checkpoints, encoders, fp8, mistakes, nvfp4, places  # which register their checkpoints
 
 
 def main():

@@ -11,22 +11,25 @@ from . import convert, mxfp4, truth
 ALL = {}
 
 
-def checkpoint(gguf=None, **options):
+def checkpoint(gguf=None, check=None, **options):
     """Registers a function that writes the checkpoint of its name.
 
-    `gguf`: the type of matrices for llama.cpp's converter, None where it cannot say what the checkpoint is; `options` of `convert.convert`.
+    `gguf`: the type of matrices for llama.cpp's converter, None where it cannot say what the checkpoint is; `options` of `convert.convert`. `check` looks
+    at a directory that was converted.
     """
     def register(function):
-        ALL[function.__name__.replace("_", "-")] = (function, gguf, options)
+        ALL[function.__name__.replace("_", "-")] = (function, gguf, check, options)
         return function
     return register
 
 
 def make(name, converter):
-    function, kind, options = ALL[name]
+    function, kind, check, options = ALL[name]
     directory = function(name)
     if kind and converter:
         convert.convert(converter, directory, kind, **options)
+        if check:
+            check(directory)
 
 
 SIZES = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
@@ -315,7 +318,7 @@ GEMMA4_ROPE = {"sliding_attention": {"rope_type": "default", "rope_theta": 1000.
                "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 10000.0}}
 
 
-def make_gemma4(name, layer_types, global_key_value_heads, **changes):
+def make_gemma4(name, layer_types, global_key_value_heads, stored=None, **changes):
     """An epsilon so large that factors show which a norm after them takes away otherwise (those of the inputs of layers)."""
     sizes = {**SIZES, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": len(layer_types), **changes}
     config = transformers.Gemma4TextConfig(**sizes, layer_types=layer_types, sliding_window=6,
@@ -326,7 +329,7 @@ def make_gemma4(name, layer_types, global_key_value_heads, **changes):
     def scalars(model, generator):
         for layer in model.model.layers:
             layer.layer_scalar.copy_(torch.rand(1, generator=generator) * 0.6 + 0.5)
-    directory = truth.make(name, config, torch.bfloat16, prepare=scalars,
+    directory = truth.make(name, config, torch.bfloat16, prepare=scalars, stored=stored,
                            gain={"embed": 2, "router.proj": 10, "q_norm": 0.5})
 
     def old(config, rope):

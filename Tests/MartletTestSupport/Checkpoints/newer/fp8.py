@@ -59,11 +59,12 @@ def compressed(strategy, kv=False):
             "kv_cache_scheme": scheme if kv else None}
 
 
-def store(strategy, suffix, dtype, settings, cache=None, scalars=False):
+def store(strategy, suffix, dtype, settings, cache=None, scalars=False, is_quantised=lambda name: True):
     """A function that rewrites a directory: matrices of layers as e4m3 with a tensor of scales beside each.
 
     - suffix: of the scales' names.
     - cache: the shape of `k_scale` and `v_scale`; None: there are none.
+    - is_quantised: of projections, by their names, which.
     - scalars: scales are of shape [], and there are scales of activations, as of files that quantise them.
     """
     def rewrite(directory):
@@ -73,7 +74,7 @@ def store(strategy, suffix, dtype, settings, cache=None, scalars=False):
         def scale_near(value):
             return few_bits(value * (0.75 + 0.5 * torch.rand(1, generator=generator)), dtype)
         for name in list(tensors):
-            if "proj" in name:
+            if "proj" in name and is_quantised(name):
                 tensors[name], scale = quantise(tensors[name], strategy, dtype)
                 tensors[name.replace("weight", suffix)] = scale.reshape([]) if scalars else scale
                 if scalars:

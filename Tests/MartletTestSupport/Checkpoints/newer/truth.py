@@ -112,7 +112,7 @@ def prompts(vocabulary, seed, lengths=(24, 5)):
 EAGER = dict(attn_implementation="eager", experts_implementation="eager")
 
 
-# For weights that Transformers does not expand by itself: quant_method → a function of the directory.
+# For weights that Transformers does not expand by itself: a format, an algorithm or a method of the settings → a function of the directory.
 LOADERS = {}
 
 
@@ -120,10 +120,12 @@ def load(directory, kind=AutoModelForCausalLM):
     """The directory as Transformers reads it, in float32; experts in MXFP4 expanded by Transformers' own table."""
     options = dict(EAGER)
     quantization = json.loads((directory / "config.json").read_text()).get("quantization_config", {})
-    method = quantization.get("quant_method")
-    if method in LOADERS:
-        return LOADERS[method](directory)
-    if method == "mxfp4":
+    if (directory / "hf_quant_config.json").exists():
+        quantization = json.loads((directory / "hf_quant_config.json").read_text())["quantization"]
+    for key in ("format", "quant_algo", "quant_method"):
+        if quantization.get(key) in LOADERS:
+            return LOADERS[quantization[key]](directory)
+    if quantization.get("quant_method") == "mxfp4":
         options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
     return kind.from_pretrained(directory, dtype=torch.float32, **options).eval()
 
