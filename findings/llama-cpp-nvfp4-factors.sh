@@ -4,10 +4,8 @@
 # llama.cpp as xllamacpp 2026.10.11549 has it, feed-forward matrices in NVFP4.
 #
 # NVFP4 has a scale for each 16 values and a factor for the whole matrix. In GGUF the factor is a tensor of its own, `blk.N.ffn_up.scale` beside
-# `blk.N.ffn_up.weight`, which llama.cpp's converter writes for every architecture and its loader reads for every architecture. Only some of its
-# graphs multiply by it: a Llama's answer follows the factors, and those of Granite and SmolLM3 are the same whatever they are. There is no message.
-# Factors of real checkpoints are far from 1, so such a file answers nonsense; one whose NVFP4 is in attention alone, or in another architecture, is
-# right, and whoever checks a converter with a Llama sees nothing.
+# `blk.N.ffn_up.weight`. The files load, and only some architectures multiply by it: a Llama's answer follows the factors, and those of Granite and
+# SmolLM3 are the same whatever they are. There is no message, so that whoever checks a converter with a Llama sees nothing.
 #
 # Seen, the log-probability of the likeliest token after a text of 64 tokens, with factors of 1 and of 0.5 on the same codes:
 #   llama:   -3.3072 -2.9110
