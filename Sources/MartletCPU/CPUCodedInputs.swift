@@ -10,7 +10,7 @@ import Synchronization
 /// Products on several threads take turns here, as they do in the ``WorkerPool``.
 final class CPUCodedInputs: Sendable {
   private struct Storage: ~Copyable {
-    var slabs = UnsafeMutableBufferPointer<martlet_input_slab>(start: nil, count: 0)
+    var slabs = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     /// Where several products are one run: what they are, and their first tasks.
     var products = UnsafeMutableBufferPointer<martlet_product_arguments>(start: nil, count: 0)
     var firstTasks = UnsafeMutableBufferPointer<Int32>(start: nil, count: 0)
@@ -21,12 +21,10 @@ final class CPUCodedInputs: Sendable {
       firstTasks.deallocate()
     }
 
-    mutating func reserve(slabs count: Int, products productCount: Int) {
+    mutating func reserve(slabBytes count: Int, products productCount: Int) {
       if slabs.count < count || slabs.count == 0 {
         slabs.deallocate()
-        let capacity = max(count, 64)
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity * MemoryLayout<martlet_input_slab>.stride, alignment: 64)
-        slabs = UnsafeMutableBufferPointer(start: memory.bindMemory(to: martlet_input_slab.self, capacity: capacity), count: capacity)
+        slabs = .allocate(byteCount: max(count, 64 << 10), alignment: 64)
       }
       if products.count < productCount {
         products.deallocate()
@@ -39,21 +37,21 @@ final class CPUCodedInputs: Sendable {
 
   private let storage = Mutex(Storage())
 
-  /// Calls `body` with memory for at least `count` slabs, aligned to a cache line, contents unspecified.
-  func withSlabs(count: Int, _ body: (UnsafeMutablePointer<martlet_input_slab>) -> Void) {
+  /// Calls `body` with at least as many bytes for slabs, aligned to a cache line, contents unspecified.
+  func withSlabs(byteCount: Int, _ body: (UnsafeMutableRawPointer) -> Void) {
     storage.withLock { storage in
-      storage.reserve(slabs: count, products: 0)
+      storage.reserve(slabBytes: byteCount, products: 0)
       body(storage.slabs.baseAddress!)
     }
   }
 
   /// The same, with memory for the arguments of several products and for their first tasks.
   func withSlabs(
-    count: Int, products: Int,
-    _ body: (UnsafeMutablePointer<martlet_input_slab>, UnsafeMutablePointer<martlet_product_arguments>, UnsafeMutablePointer<Int32>) -> Void
+    byteCount: Int, products: Int,
+    _ body: (UnsafeMutableRawPointer, UnsafeMutablePointer<martlet_product_arguments>, UnsafeMutablePointer<Int32>) -> Void
   ) {
     storage.withLock { storage in
-      storage.reserve(slabs: count, products: products)
+      storage.reserve(slabBytes: byteCount, products: products)
       body(storage.slabs.baseAddress!, storage.products.baseAddress!, storage.firstTasks.baseAddress!)
     }
   }

@@ -10,6 +10,7 @@ public final class CPUDevice: Device {
   public let instructionSet: InstructionSet
   package let pool: WorkerPool
   private let codedInputs = CPUCodedInputs()
+  private let secondCacheByteCount: Int
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
@@ -26,7 +27,9 @@ public final class CPUDevice: Device {
       throw .unknownInstructionSet(name: name ?? "", available: runnable.filter(\.isChosenByItself).map(\.name))
     }
     instructionSet = chosen
-    pool = try WorkerPool(threadCount: threads ?? CPULimits().processorCount)
+    let limits = CPULimits()
+    pool = try WorkerPool(threadCount: threads ?? limits.processorCount)
+    secondCacheByteCount = limits.secondCacheByteCount
   }
 
   public var name: String { "cpu" }
@@ -35,7 +38,9 @@ public final class CPUDevice: Device {
   }
   public var availableByteCount: Int { CPULimits().availableByteCount }
 
-  public var tensorKernels: any TensorKernels { CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs) }
+  public var tensorKernels: any TensorKernels {
+    CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs, secondCacheByteCount: secondCacheByteCount)
+  }
   public var attentionKernels: any AttentionKernels { CPUAttentionKernels(instructionSet: instructionSet, pool: pool) }
 
   public func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer {

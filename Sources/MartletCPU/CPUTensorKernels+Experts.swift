@@ -75,22 +75,21 @@ extension CPUTensorKernels {
     let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), what)
     guard entries > 0 else { return }
     // Rows are coded once, however many experts they have, and then copied to where their entries are; so are rows that are read as they are.
-    let slabsOfRows = first.readsCodedInputs ? rowCount * first.slabCount : 0
-    let slabsOfEntries = isSorted || !first.readsCodedInputs ? 0 : entries * first.slabCount
+    let coding = inputCoding(tokens: entries / weights.count)
+    let slabBytesOfRows = first.readsCodedInputs ? rowCount * first.slabCount * coding.slabByteCount : 0
+    let slabBytesOfEntries = isSorted || !first.readsCodedInputs ? 0 : entries * first.slabCount * coding.slabByteCount
     let floatBytes = isSorted || !first.readsFloats ? 0 : entries * columns * MemoryLayout<Float>.stride
-    let slabBytes = MemoryLayout<martlet_input_slab>.stride
-    codedInputs.withSlabs(count: slabsOfRows + slabsOfEntries + (floatBytes + slabBytes - 1) / slabBytes, products: weights.count) {
+    codedInputs.withSlabs(byteCount: slabBytesOfRows + slabBytesOfEntries + floatBytes, products: weights.count) {
       memory, groups, firstTasks in
       var source = input, slabs = memory
-      if first.readsCodedInputs { code(input, tokens: rowCount, columns: columns, into: memory) }
+      if first.readsCodedInputs { code(input, tokens: rowCount, columns: columns, as: coding, into: memory) }
       if let picked {
         if first.readsCodedInputs {
-          slabs = memory + slabsOfRows
-          pick(picked, of: memory, rows: rowCount, count: entries, slabCount: first.slabCount, into: slabs)
+          slabs = memory + slabBytesOfRows
+          pick(picked, of: memory, coding, rows: rowCount, count: entries, slabCount: first.slabCount, into: slabs)
         }
         if first.readsFloats {
-          let gathered = UnsafeMutableRawPointer(memory + slabsOfRows + slabsOfEntries).bindMemory(
-            to: Float.self, capacity: entries * columns)
+          let gathered = (memory + slabBytesOfRows + slabBytesOfEntries).bindMemory(to: Float.self, capacity: entries * columns)
           let tasks = RowTasks(Shape(entries, columns), in: pool)
           pool.run(
             taskCount: tasks.taskCount, function: instructionSet.table.pointee.tensor.gather_rows,
@@ -110,12 +109,13 @@ extension CPUTensorKernels {
           "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard !own.isEmpty else { continue }
-        let dealt = CPUProductPlan(tokens: own.count, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+        let dealt = CPUProductPlan(tokens: own.count, weight: weight, coding: coding, for: self)
         groups[count] = martlet_product_arguments(
-          parts: weight.parts.baseAddress, input: source + own.lowerBound * columns, slabs: slabs + own.lowerBound,
+          parts: weight.parts.baseAddress, input: source + own.lowerBound * columns,
+          slabs: slabs + own.lowerBound * coding.slabByteCount,
           output: target + own.lowerBound * weight.rows, part_count: Int32(weight.parts.count), tokens: Int32(own.count),
           columns: Int32(columns), rows: Int32(weight.rows), slab_stride: Int32(entries), group_count: Int32(weight.groupCount),
-          groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask))
+          groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask), coding: coding.code)
         firstTasks[count] = Int32(taskCount)
         count += 1
         taskCount += dealt.taskCount
@@ -128,16 +128,15 @@ extension CPUTensorKernels {
 
   /// Copies the slabs of a row to each of its entries.
   private func pick(
-    _ rows: UnsafePointer<Int32>, of slabs: UnsafePointer<martlet_input_slab>, rows rowCount: Int, count: Int, slabCount: Int,
-    into output: UnsafeMutablePointer<martlet_input_slab>
+    _ rows: UnsafePointer<Int32>, of slabs: UnsafeRawPointer, _ coding: InputCoding, rows rowCount: Int, count: Int, slabCount: Int,
+    into output: UnsafeMutableRawPointer
   ) {
-    // A slab is as many bytes as 160 values.
-    let tasks = RowTasks(Shape(count, slabCount * 160), in: pool)
+    let tasks = RowTasks(Shape(count, slabCount * coding.slabByteCount / MemoryLayout<Float>.stride), in: pool)
     pool.run(
       taskCount: tasks.taskCount, function: products.pick_slabs,
       with: martlet_pick_slabs_arguments(
         slabs: slabs, indices: rows, output: output, slab_count: Int32(slabCount), rows: Int32(rowCount), count: Int32(count),
-        count_per_task: Int32(tasks.perTask)))
+        count_per_task: Int32(tasks.perTask), coding: coding.code))
   }
 
   package func addExpertRows(_ rows: Tensor, plan: ExpertPlan, to accumulator: Tensor, on queue: any DeviceQueue) {

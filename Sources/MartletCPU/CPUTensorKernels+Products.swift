@@ -18,35 +18,45 @@ extension CPUTensorKernels {
     guard tokens > 0 else { return }
 
     if weight.readsCodedInputs {
-      codedInputs.withSlabs(count: tokens * weight.slabCount) { slabs in
-        code(source, tokens: tokens, columns: weight.columns, into: slabs)
-        product(source, slabs, tokens: tokens, weight, output: target)
+      let coding = inputCoding(tokens: tokens)
+      codedInputs.withSlabs(byteCount: tokens * weight.slabCount * coding.slabByteCount) { slabs in
+        code(source, tokens: tokens, columns: weight.columns, as: coding, into: slabs)
+        product(source, slabs, coding, tokens: tokens, weight, output: target)
       }
     } else {
-      product(source, nil, tokens: tokens, weight, output: target)
+      product(source, nil, .codes, tokens: tokens, weight, output: target)
     }
   }
 
-  func code(_ input: UnsafePointer<Float>, tokens: Int, columns: Int, into slabs: UnsafeMutablePointer<martlet_input_slab>) {
+  /// What products of so many tokens read; both give the same bits.
+  func inputCoding(tokens: Int) -> InputCoding { products.rows_of_a_digit_tile > 0 && tokens >= Self.tokensOfTiles ? .digits : .codes }
+
+  /// From so many tokens on a tile of 16, which costs the same for fewer, is the faster way.
+  private static let tokensOfTiles = 12
+
+  func code(
+    _ input: UnsafePointer<Float>, tokens: Int, columns: Int, as coding: InputCoding, into slabs: UnsafeMutableRawPointer
+  ) {
     // To code 4096 values takes about a microsecond, less than to call another thread.
     let rowsPerTask = max(1, 4096 / columns)
     let isInline = tokens * columns <= 4 * 4096 || pool.threadCount == 1
     let arguments = martlet_code_inputs_arguments(
-      input: input, slabs: slabs, rows: Int32(tokens), columns: Int32(columns), rows_per_task: Int32(isInline ? tokens : rowsPerTask))
+      input: input, slabs: slabs, rows: Int32(tokens), columns: Int32(columns), rows_per_task: Int32(isInline ? tokens : rowsPerTask),
+      coding: coding.code)
     pool.run(
       taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, function: products.code_inputs, with: arguments)
   }
 
   private func product(
-    _ input: UnsafePointer<Float>, _ slabs: UnsafeMutablePointer<martlet_input_slab>?, tokens: Int, _ weight: CPUPreparedWeight,
+    _ input: UnsafePointer<Float>, _ slabs: UnsafeMutableRawPointer?, _ coding: InputCoding, tokens: Int, _ weight: CPUPreparedWeight,
     output: UnsafeMutablePointer<Float>
   ) {
-    let plan = CPUProductPlan(tokens: tokens, weight: weight, tileRows: Int(products.rows_of_a_tile), pool: pool)
+    let plan = CPUProductPlan(tokens: tokens, weight: weight, coding: coding, for: self)
     let arguments = martlet_product_arguments(
       parts: weight.parts.baseAddress, input: input, slabs: slabs, output: output,
       part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(weight.columns), rows: Int32(weight.rows),
       slab_stride: Int32(tokens), group_count: Int32(weight.groupCount), groups_per_task: Int32(plan.groupsPerTask),
-      tokens_per_task: Int32(plan.tokensPerTask))
+      tokens_per_task: Int32(plan.tokensPerTask), coding: coding.code)
     pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
   }
 
@@ -69,6 +79,15 @@ extension CPUTensorKernels {
   var products: martlet_product_kernels { instructionSet.table.pointee.product }
 }
 
+/// What inputs are coded as (`martlet_input_coding`).
+enum InputCoding {
+  case codes, digits
+
+  var code: Int32 { Int32((self == .codes ? martlet_input_codes : martlet_input_digits).rawValue) }
+  /// Bytes of 256 inputs of one token.
+  var slabByteCount: Int { martlet_slab_bytes(code) }
+}
+
 /// How one product is dealt to tasks. It decides speed only, never a bit.
 struct CPUProductPlan {
   let groupsPerTask: Int
@@ -79,28 +98,37 @@ struct CPUProductPlan {
   private static let fewTokens = 4
   /// Weight bytes that a thread reads in about two microseconds, several times the cost of claiming a task.
   private static let bytesPerTask = 16 << 10
-  /// Tokens whose coded slab (640 bytes each) stays in half a second cache of 512 KiB.
-  private static let tokensInCache = 384
   /// Groups that pass over the tokens' slab while it is in the cache.
   private static let groupsInCache = 8
   private static let tasksPerThread = 8
+  /// Tasks of each thread at least, so that one that the system holds up does not hold up all.
+  private static let leastRounds = 3
 
-  init(tokens: Int, weight: CPUPreparedWeight, tileRows: Int, pool: WorkerPool) {
+  init(tokens: Int, weight: CPUPreparedWeight, coding: InputCoding, for device: CPUTensorKernels) {
+    let pool = device.pool
     let groups = weight.groupCount
     let wantedTasks = pool.threadCount == 1 ? 1 : Self.tasksPerThread * pool.threadCount
-    if tokens <= Self.fewTokens {
+    if tokens <= Self.fewTokens && coding == .codes {
       tokensPerTask = tokens
       let bytesPerGroup = weight.byteCount / groups
       groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
     } else {
-      let blocks = (tokens + Self.tokensInCache - 1) / Self.tokensInCache
-      tokensPerTask = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
-      var perTask = max(1, min(Self.groupsInCache, groups * blocks / wantedTasks))
-      while perTask > 1, martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) > pool.scratchByteCount { perTask -= 1 }
-      groupsPerTask = perTask
+      let tileRows = Int(coding == .digits ? device.products.rows_of_a_digit_tile : device.products.rows_of_a_tile)
+      // A slab of the tokens fills half of the second cache.
+      let tokensInCache = max(tileRows, device.secondCacheByteCount / 2 / coding.slabByteCount)
+      let blocks = (tokens + tokensInCache - 1) / tokensInCache
+      let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
+      func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }
+      // Every thread gets as many tasks as the others, so that none waits for the last.
+      let rounds = (groups * blocks + pool.threadCount * Self.groupsInCache - 1) / (pool.threadCount * Self.groupsInCache)
+      let chunks = max(1, pool.threadCount * max(rounds, Self.leastRounds) / blocks)
+      var perTask = min(Self.groupsInCache, (groups + chunks - 1) / chunks)
+      while perTask > 1, scratchBytes(perTask) > pool.scratchByteCount { perTask -= 1 }
       enforce(
-        martlet_product_scratch_bytes(Int32(perTask), Int32(tokensPerTask)) <= pool.scratchByteCount,
-        "a product of \(tokensPerTask) tokens needs more than the pool's scratch of \(pool.scratchByteCount) bytes")
+        scratchBytes(perTask) <= pool.scratchByteCount,
+        "a product of \(perBlock) tokens needs more than the pool's scratch of \(pool.scratchByteCount) bytes")
+      tokensPerTask = perBlock
+      groupsPerTask = perTask
     }
     taskCount = (groups + groupsPerTask - 1) / groupsPerTask * ((tokens + tokensPerTask - 1) / tokensPerTask)
   }

@@ -10,6 +10,8 @@ package struct CPUTensorKernels: TensorKernels {
   let instructionSet: InstructionSet
   let pool: WorkerPool
   let codedInputs: CPUCodedInputs
+  /// ``CPULimits/secondCacheByteCount``.
+  let secondCacheByteCount: Int
 
   var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
 

@@ -68,6 +68,12 @@ enum {
   martlet_scaled_run = 128,     // inputs of E4M3 that share a scale
 };
 
+// What inputs are coded as for products with integer codes. Both say the same numbers, and products make the same bits of them.
+typedef enum martlet_input_coding {
+  martlet_input_codes,   // martlet_input_slab
+  martlet_input_digits,  // martlet_digit_slab: for tiles, which multiply bfloat16
+} martlet_input_coding;
+
 // 256 inputs of one token (fewer in a row's last slab) as 16-bit integers: input k is about scale · codes[k].
 typedef struct martlet_input_slab {
   int16_t codes[martlet_product_slab];
@@ -77,19 +83,34 @@ typedef struct martlet_input_slab {
   float unused[7];  // 640 bytes: ten cache lines, not a power of two, so that neighbours do not fall on the same cache sets
 } martlet_input_slab;
 
+// The same in two digits: code = high + low with high a multiple of 256 and 0 ≤ low < 256, each of which bfloat16 has exactly.
+typedef struct martlet_digit_slab {
+  uint16_t digits[2 * martlet_product_slab];  // bfloat16: for every 32 inputs their high digits, then their low ones
+  int32_t sums16[martlet_product_slab / 16];
+  float sums[martlet_product_slab / 32];
+  float scale;
+  float unused[7];  // 1152 bytes: whole cache lines, not a power of two
+} martlet_digit_slab;
+
+static inline size_t martlet_slab_bytes(int32_t coding) {
+  return coding == martlet_input_digits ? sizeof(martlet_digit_slab) : sizeof(martlet_input_slab);
+}
+
 // Codes `rows_per_task` rows. Columns must be a multiple of 32.
 typedef struct martlet_code_inputs_arguments {
-  const float *input;          // [rows, columns]
-  martlet_input_slab *slabs;   // [slabs of a row, rows]
+  const float *input;  // [rows, columns]
+  void *slabs;         // [slabs of a row, rows] of the coding
   int32_t rows, columns, rows_per_task;
+  int32_t coding;      // martlet_input_coding
 } martlet_code_inputs_arguments;
 
 // output[s, i] = slabs[s, indices[i]]: rows that were coded once, as often as they are multiplied.
 typedef struct martlet_pick_slabs_arguments {
-  const martlet_input_slab *slabs;  // [slabs of a row, rows]
-  const int32_t *indices;           // [count]
-  martlet_input_slab *output;       // [slabs of a row, count]
+  const void *slabs;       // [slabs of a row, rows] of the coding
+  const int32_t *indices;  // [count]
+  void *output;            // [slabs of a row, count]
   int32_t slab_count, rows, count, count_per_task;
+  int32_t coding;          // martlet_input_coding
 } martlet_pick_slabs_arguments;
 
 // One weight among those that a product stacks by rows.
@@ -104,15 +125,16 @@ typedef struct martlet_product_part {
 
 // output[t, n] = Σₖ input[t, k] · weight[n, k]. Task i computes groups (i mod c)·groups_per_task … for the tokens
 // (i div c)·tokens_per_task …, where c = ceil(group_count / groups_per_task).
-// Scratch: martlet_product_scratch_bytes(groups_per_task, tokens_per_task).
+// Scratch: martlet_product_scratch_bytes(coding, groups_per_task, tokens_per_task).
 typedef struct martlet_product_arguments {
   const martlet_product_part *parts;
   const float *input;                // [tokens, columns]; read by F32, F16, BF16 and E4M3
-  const martlet_input_slab *slabs;   // [slabs of a row, slab_stride], the first `tokens` of each; read by the integer formats
+  const void *slabs;                 // [slabs of a row, slab_stride] of the coding, the first `tokens` of each; read by the integer formats
   float *output;                     // [tokens, rows]
   int32_t part_count, tokens, columns, rows;
   int32_t slab_stride;               // tokens, or more where others' slabs lie between
   int32_t group_count, groups_per_task, tokens_per_task;
+  int32_t coding;                    // martlet_input_coding
 } martlet_product_arguments;
 
 // Several products in one run: product i has the tasks first_tasks[i] ..< first_tasks[i + 1].
@@ -150,7 +172,8 @@ typedef struct martlet_pack_arguments {
 } martlet_pack_arguments;
 
 typedef struct martlet_product_kernels {
-  int32_t rows_of_a_tile;  // tokens_per_task is best a multiple of it
+  int32_t rows_of_a_tile;     // tokens_per_task is best a multiple of it
+  int32_t rows_of_a_digit_tile;  // the same of digits; 0 where the variant has no tiles, and codes are all that it takes
   martlet_task_function pack, code_inputs, pick_slabs, product, grouped_product, embed;
 } martlet_product_kernels;
 
@@ -182,8 +205,10 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
 // One unpacked slab of floats or of integer codes, and a row of 16 sums for every token and group.
 enum { martlet_product_unpacked_bytes = martlet_product_slab * martlet_product_lanes * 4 };
 
-static inline int64_t martlet_product_scratch_bytes(int32_t groups_per_task, int32_t tokens_per_task) {
-  return martlet_product_unpacked_bytes + (int64_t)groups_per_task * tokens_per_task * martlet_product_lanes * 4;
+// With digits a slab of every group of the task is unpacked before it is used.
+static inline int64_t martlet_product_scratch_bytes(int32_t coding, int32_t groups_per_task, int32_t tokens_per_task) {
+  return (int64_t)martlet_product_unpacked_bytes * (coding == martlet_input_digits ? groups_per_task : 1)
+    + (int64_t)groups_per_task * tokens_per_task * martlet_product_lanes * 4;
 }
 
 #endif

@@ -106,7 +106,7 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
                               int32_t lanes) {
   f32x16 y[MARTLET_FEW_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
-  const martlet_input_slab *in = a->slabs + token;
+  const martlet_input_slab *in = (const martlet_input_slab *)a->slabs + token;
   const uint8_t *block = group + group_header_bytes(format);
   for (int32_t left = a->columns / 32; left > 0; left -= 8, in += a->slab_stride) {
     const uint8_t *slab = block;
@@ -272,6 +272,20 @@ static void tiles_of_floats(const float *w, int32_t inputs, const float *scales,
   for (int32_t t = 0; t < count; t += MARTLET_PRODUCT_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
 }
 
+// Writes the sums of a task out, [groups][tokens][16].
+MARTLET_INLINE void store_sums(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
+                               int32_t token, int32_t count, const float *sums) {
+  for (int32_t group = first; group < end; group++) {
+    const float *y = sums + (int64_t)(group - first) * count * 16;
+    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
+    for (int32_t t = 0; t < count; t++) {
+      f32x16 sum = f32x16_load(y + t * 16);
+      if (has_row_factor(format)) sum = sum * f32x16_load((const float *)(part->groups + group * part->group_bytes));
+      store_outputs(output + (int64_t)t * a->rows, sum, part->rows - group * 16);
+    }
+  }
+}
+
 MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
                          int32_t token, int32_t count, void *scratch) {
   void *unpacked = scratch;
@@ -300,7 +314,7 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
         }
       } else {
         unpack_slab(format, slab, inputs / 32, unpacked);
-        const martlet_input_slab *in = a->slabs + (int64_t)index * a->slab_stride + token;
+        const martlet_input_slab *in = (const martlet_input_slab *)a->slabs + (int64_t)index * a->slab_stride + token;
         if (scale_count(format) == 2 && has_minimum(format)) tiles_with_two_of_both(unpacked, inputs / 32, in, count, y);
         else if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
         else if (has_minimum(format)) tiles_with_minimum(unpacked, inputs / 32, in, count, y);
@@ -309,23 +323,24 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
     }
     offset += martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
   }
-  for (int32_t group = first; group < end; group++) {
-    const float *y = sums + (int64_t)(group - first) * count * 16;
-    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
-    for (int32_t t = 0; t < count; t++) {
-      f32x16 sum = f32x16_load(y + t * 16);
-      if (has_row_factor(format)) sum = sum * f32x16_load((const float *)(part->groups + group * part->group_bytes));
-      store_outputs(output + (int64_t)t * a->rows, sum, part->rows - group * 16);
-    }
-  }
+  store_sums(format, a, part, first, end, token, count, sums);
 }
+
+#if MARTLET_TILES
+#include "product_tiles.h"
+#define MARTLET_MANY_DIGITS many_digits
+#else
+#define MARTLET_MANY_DIGITS(...) __builtin_unreachable()  // rows_of_a_digit_tile is 0
+#endif
 
 // product_q4_0(…) and its like: groups first..<end of one part for tokens token..<token + count. (All of them inlined into one function
 // take half as long again to compile.)
 #define MARTLET_PRODUCT_OF(name)                                                                                                         \
   static __attribute__((noinline)) void product_##name(const martlet_product_arguments *a, const martlet_product_part *part,             \
                                                        int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) {        \
-    if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                        \
+    if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                           \
+      MARTLET_MANY_DIGITS(martlet_weight_##name, a, part, first, end, token, count, scratch);                                            \
+    else if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                   \
     else many(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                        \
   }
 MARTLET_EACH_FORMAT(MARTLET_PRODUCT_OF)

@@ -2,6 +2,8 @@
 
 // AVX-512 with BF16, VNNI and VBMI: Zen 4, Sapphire Rapids and later. 32 registers of 16 floats. Cooper Lake, which has BF16 without VBMI,
 // takes avx512.
+//
+// And the same with AMX, which Sapphire Rapids and its followers have beside: products of many tokens by tiles, to the same bits.
 
 #include "tables.h"
 
@@ -16,13 +18,19 @@
 #define MARTLET_VBMI 1
 #define MARTLET_FMA 1
 #define MARTLET_DOT_BF16 1
+#define MARTLET_TILES 1
 
 #if MARTLET_AVX512_MODEL  // a check on a processor without AVX-512: Tests/KernelCheck/avx512_model.h
 #define MARTLET_FEATURES "avx2,fma,f16c,bmi,bmi2"
+#define MARTLET_TILE_TARGET
 #else
 #define MARTLET_FEATURES "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,avx512bf16,avx2,fma,f16c,bmi,bmi2"
+#define MARTLET_TILE_TARGET __attribute__((target(MARTLET_FEATURES ",amx-tile,amx-bf16")))
 #endif
 #pragma clang attribute push(__attribute__((target(MARTLET_FEATURES))), apply_to = function)
 #include "variant.h"
 #pragma clang attribute pop
+
+const martlet_kernel_table martlet_amx_table = {
+    .name = "amx", .description = "x86-64 with AVX-512 as in avx512bf16 and AMX tiles of BF16", MARTLET_KERNELS(MARTLET_TILE_ROWS)};
 #endif

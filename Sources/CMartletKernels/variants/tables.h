@@ -9,7 +9,7 @@
 
 extern const martlet_kernel_table martlet_portable_table, martlet_bf16_model_table;
 #if defined(__x86_64__)
-extern const martlet_kernel_table martlet_avx2_table, martlet_avx512_table, martlet_avx512bf16_table;
+extern const martlet_kernel_table martlet_avx2_table, martlet_avx512_table, martlet_avx512bf16_table, martlet_amx_table;
 #elif defined(__aarch64__)
 extern const martlet_kernel_table martlet_neon_table;
 #endif
