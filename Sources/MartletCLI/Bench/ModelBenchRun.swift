@@ -43,15 +43,34 @@ package struct ModelBenchPlan: Sendable {
     var hasFreshPrompts: Bool { part != .generation }
   }
 
+  /// The same of a model with a context of so many tokens, which longer workloads do not fit.
+  /// - Parameter note: takes a line about each that is left out.
+  func fitting(contextLength: Int, note: (String) -> Void) -> ModelBenchPlan {
+    var plan = self
+    plan.firstPrompt = min(firstPrompt, contextLength - 1)
+    func fits(_ workload: ModelWorkload) -> Bool {
+      if workload.length <= contextLength { return true }
+      note("\(workload) is left out: the model's context has \(contextLength) tokens")
+      return false
+    }
+    plan.prompts.removeAll { !fits(promptWorkload($0)) }
+    plan.depths.removeAll { !fits(depthWorkload($0)) }
+    plan.concurrencies.removeAll { !fits(concurrentWorkload($0)) }
+    return plan
+  }
+
+  private func promptWorkload(_ tokens: Int) -> ModelWorkload { ModelWorkload(requests: 1, promptTokens: tokens, generatedTokens: 1) }
+  private func depthWorkload(_ depth: Int) -> ModelWorkload {
+    ModelWorkload(requests: 1, promptTokens: max(depth, 1), generatedTokens: depthTokens + 1)
+  }
+  private func concurrentWorkload(_ requests: Int) -> ModelWorkload {
+    ModelWorkload(requests: requests, promptTokens: concurrentTokens, generatedTokens: concurrentTokens)
+  }
+
   var entries: [Entry] {
-    prompts.map { Entry(part: .prompt, workload: ModelWorkload(requests: 1, promptTokens: $0, generatedTokens: 1)) }
-      + depths.map {
-        Entry(part: .generation, workload: ModelWorkload(requests: 1, promptTokens: max($0, 1), generatedTokens: depthTokens + 1))
-      }
-      + concurrencies.map {
-        Entry(
-          part: .concurrency, workload: ModelWorkload(requests: $0, promptTokens: concurrentTokens, generatedTokens: concurrentTokens))
-      }
+    prompts.map { Entry(part: .prompt, workload: promptWorkload($0)) }
+      + depths.map { Entry(part: .generation, workload: depthWorkload($0)) }
+      + concurrencies.map { Entry(part: .concurrency, workload: concurrentWorkload($0)) }
   }
 
   /// What an engine must have for all of it.

@@ -4,6 +4,7 @@ import ArgumentParser
 import Foundation
 import Martlet
 import MartletCore
+import MartletModels
 
 /// `martlet bench model`: how fast whole models read and write, beside what the machine can do, and where the time goes.
 struct BenchModel: AsyncParsableCommand {
@@ -106,7 +107,7 @@ struct BenchModel: AsyncParsableCommand {
     if turns {
       try await interruptible { [self] in
         let path = try await ModelFile.path(of: models[0])
-        try await ModelBenchTurns(plan: plan, device: device).run(path: path)
+        try await ModelBenchTurns(plan: plan(for: models[0], path: path), device: device).run(path: path)
       }
       return
     }
@@ -121,12 +122,20 @@ struct BenchModel: AsyncParsableCommand {
     }
   }
 
+  /// What fits the model's context.
+  private func plan(for model: String, path: String) throws -> ModelBenchPlan {
+    let contextLength = try ModelFile.reading(path) {
+      try ModelConfiguration(ModelFiles(path: path).source(for: .builtIn), layersDiffer: true).contextLength
+    }
+    return plan.fitting(contextLength: contextLength) { Terminal.note("\(model): \($0).") }
+  }
+
   private func measure() async throws -> (ModelBenchReport, StepTrace?) {
-    let bench = ModelBenchRun(plan: plan, device: device)
     var trace = trace == nil ? nil : StepTrace()
     var report = ModelBenchReport(device: try device.makeDevice().summary, seed: seed, models: [])
     for model in models {
       let path = try await ModelFile.path(of: model)
+      let bench = ModelBenchRun(plan: try plan(for: model, path: path), device: device)
       report.models.append(try await bench.measure(model, path: path, trace: &trace))
     }
     return (report, trace)
