@@ -71,6 +71,8 @@ public struct EngineConfiguration: Sendable {
   public var metricsFactory: (any MetricsFactory)?
   /// What deadlines and measured times go by.
   public var clock: any Clock<Duration>
+  /// Told of the steps of an engine that writes text; nil asks nobody.
+  package var stepObserver: (any StepObserver)?
 
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,

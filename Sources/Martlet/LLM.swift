@@ -206,7 +206,7 @@ public final class LLM: Sendable {
       case .text(let parts):
         let loop = EngineLoop(
           inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
-          meters: meters, clock: clock, targetStepTime: configuration.targetStepTime)
+          meters: meters, clock: clock, targetStepTime: configuration.targetStepTime, observer: configuration.stepObserver)
         return { loop.run() }
       case .embedding(let parts):
         let loop = EmbeddingLoop(

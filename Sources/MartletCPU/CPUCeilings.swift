@@ -14,6 +14,8 @@ public struct CPUCeilings: Sendable {
     case f32
     /// Dot products of bf16 pairs.
     case bf16
+    /// Dot products of int16 pairs.
+    case i16
     /// Dot products of four int8.
     case i8
     /// e4m3 in the first-level cache, widened and multiplied with so many rows (1…6).
@@ -64,6 +66,7 @@ public struct CPUCeilings: Sendable {
     return switch operation {
     case .f32: kernels.multiply_f32.map { ($0, Int(kernels.operations_f32), 0) }
     case .bf16: kernels.multiply_bf16.map { ($0, Int(kernels.operations_bf16), 0) }
+    case .i16: kernels.multiply_i16.map { ($0, Int(kernels.operations_i16), 0) }
     case .i8: kernels.multiply_i8.map { ($0, Int(kernels.operations_i8), 0) }
     case .widenedE4M3(let rows): decoding(kernels.decode_e4m3, rows)
     case .widenedI8(let rows): decoding(kernels.decode_i8, rows)

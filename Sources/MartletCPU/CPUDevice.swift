@@ -20,16 +20,25 @@ public final class CPUDevice: Device {
   ///   - threads: how many threads compute, the caller's included; nil takes ``CPULimits/processorCount``.
   /// - Throws: ``DeviceError/Code/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
   ///   ``DeviceError/Code/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/Code/threadsUnavailable`` where the system refuses a thread, ``DeviceError/Code/outOfMemory`` for the threads' scratch.
-  public init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
+  public convenience init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
+    try self.init(instructionSet: name, threads: threads, observer: nil)
+  }
+
+  /// The same, with an observer of its worker pool.
+  package init(instructionSet name: String? = nil, threads: Int? = nil, observer: (any WorkerPoolObserver)?) throws(DeviceError) {
     let runnable = InstructionSet.all.filter(\.isSupported)
     let chosen = name.map { name in runnable.first { $0.name == name } } ?? runnable.first(where: \.isChosenByItself)
     guard let chosen else {
       throw .unknownInstructionSet(name: name ?? "", available: runnable.filter(\.isChosenByItself).map(\.name))
     }
     instructionSet = chosen
+<<<<<<< HEAD
     let limits = CPULimits()
     pool = try WorkerPool(threadCount: threads ?? limits.processorCount)
     secondCacheByteCount = limits.secondCacheByteCount
+=======
+    pool = try WorkerPool(threadCount: threads ?? CPULimits().processorCount, observer: observer)
+>>>>>>> 9a81cb9e30d5ac02f228f045f6481b23aea89b13
   }
 
   public var name: String { "cpu" }

@@ -133,7 +133,7 @@ extension CPUTensorKernels {
   ) {
     let tasks = RowTasks(Shape(count, slabCount * coding.slabByteCount / MemoryLayout<Float>.stride), in: pool)
     pool.run(
-      taskCount: tasks.taskCount, function: products.pick_slabs,
+      taskCount: tasks.taskCount, part: .coding, function: products.pick_slabs,
       with: martlet_pick_slabs_arguments(
         slabs: slabs, indices: rows, output: output, slab_count: Int32(slabCount), rows: Int32(rowCount), count: Int32(count),
         count_per_task: Int32(tasks.perTask), coding: coding.code))

@@ -44,7 +44,8 @@ extension CPUTensorKernels {
       input: input, slabs: slabs, rows: Int32(tokens), columns: Int32(columns), rows_per_task: Int32(isInline ? tokens : rowsPerTask),
       coding: coding.code)
     pool.run(
-      taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, function: products.code_inputs, with: arguments)
+      taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, part: .coding, function: products.code_inputs,
+      with: arguments)
   }
 
   private func product(

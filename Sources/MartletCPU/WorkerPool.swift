@@ -23,6 +23,8 @@ public final class WorkerPool: @unchecked Sendable {
   /// Bytes of each worker's scratch memory, 64-byte aligned. Its contents do not survive a task.
   public let scratchByteCount: Int
 
+  /// Told of every run; nil of a pool that nobody watches.
+  private let observer: (any WorkerPoolObserver)?
   private let turn = Mutex(())
   /// The thread inside `run`, 0 when there is none: to catch a task that calls it.
   private let owner = Atomic<UInt>(0)
@@ -35,11 +37,17 @@ public final class WorkerPool: @unchecked Sendable {
   /// Starts `threadCount − 1` threads.
   /// - Parameter scratchByteCount: what attention needs, which is the most, unless told.
   /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable`` or ``DeviceError/Code/outOfMemory``.
-  public init(threadCount: Int, scratchByteCount: Int = 5 << 18) throws(DeviceError) {
+  public convenience init(threadCount: Int, scratchByteCount: Int = 5 << 18) throws(DeviceError) {
+    try self.init(threadCount: threadCount, scratchByteCount: scratchByteCount, observer: nil)
+  }
+
+  /// The same, watched.
+  package init(threadCount: Int, scratchByteCount: Int = 5 << 18, observer: (any WorkerPoolObserver)?) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
     enforce(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
     self.threadCount = threadCount
     self.scratchByteCount = scratchByteCount
+    self.observer = observer
     let scratchStride = (scratchByteCount + 63) / 64 * 64
     memory = try CPUMemory.allocate(byteCount: SharedWords.byteCount + scratchStride * threadCount)
     let shared = SharedWords(at: memory.baseAddress)
@@ -89,7 +97,8 @@ public final class WorkerPool: @unchecked Sendable {
   }
 
   /// The same with a kernel: calls `function(arguments, task, worker, scratch)`. It allocates nothing.
-  package func run(taskCount: Int, function: martlet_task_function, arguments: UnsafeRawPointer) {
+  /// - Parameter part: which of its kernel's runs it is, for an observer.
+  package func run(taskCount: Int, part: RunPart = .main, function: martlet_task_function, arguments: UnsafeRawPointer) {
     enforce((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
     let caller = UInt(martlet_thread_id())
     enforce(
@@ -97,20 +106,33 @@ public final class WorkerPool: @unchecked Sendable {
     turn.withLock { _ in
       // The lock orders runs already; acquire and release say it again to the thread sanitizer, which does not see into `Mutex`.
       enforce(owner.exchange(caller, ordering: .acquiring) == 0, "two runs of one WorkerPool at a time")
-      if taskCount <= 1 || threadCount == 1 {
-        for task in 0..<taskCount { function(arguments, Int32(task), 0, workers[0].scratch) }
+      if let observer {
+        observer.runBegins(taskCount: taskCount, part: part)
+        withUnsafePointer(to: ObservedCall(observer: observer, function: function, arguments: arguments)) {
+          share(taskCount, runObserved, $0)
+        }
+        observer.runEnds()
       } else {
-        workers[0].shared.open(WorkerJob(function: function, arguments: arguments, taskCount: UInt32(taskCount)))
-        workers[0].claimTasks()
-        workers[0].shared.shut()
+        share(taskCount, function, arguments)
       }
       owner.store(0, ordering: .releasing)
     }
   }
 
-  /// ``run(taskCount:function:arguments:)`` with the arguments by value.
-  package func run<Arguments>(taskCount: Int, function: martlet_task_function, with arguments: Arguments) {
-    withUnsafePointer(to: arguments) { run(taskCount: taskCount, function: function, arguments: $0) }
+  /// Runs the tasks on this thread and the pool's, or on this one alone where no other has anything to do.
+  private func share(_ taskCount: Int, _ function: martlet_task_function, _ arguments: UnsafeRawPointer) {
+    if taskCount <= 1 || threadCount == 1 {
+      for task in 0..<taskCount { function(arguments, Int32(task), 0, workers[0].scratch) }
+    } else {
+      workers[0].shared.open(WorkerJob(function: function, arguments: arguments, taskCount: UInt32(taskCount)))
+      workers[0].claimTasks()
+      workers[0].shared.shut()
+    }
+  }
+
+  /// ``run(taskCount:part:function:arguments:)`` with the arguments by value.
+  package func run<Arguments>(taskCount: Int, part: RunPart = .main, function: martlet_task_function, with arguments: Arguments) {
+    withUnsafePointer(to: arguments) { run(taskCount: taskCount, part: part, function: function, arguments: $0) }
   }
 }
 
@@ -120,7 +142,7 @@ private struct ClosureCall {
   var scratchByteCount: Int
 }
 
-/// A call of ``WorkerPool/run(taskCount:function:arguments:)``.
+/// A call of ``WorkerPool/run(taskCount:part:function:arguments:)``.
 private struct WorkerJob {
   var function: martlet_task_function
   var arguments: UnsafeRawPointer

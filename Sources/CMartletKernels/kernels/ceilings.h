@@ -33,6 +33,8 @@ MARTLET_CEILING(ceiling_bf16, sums[i] = bf16_pair_dot(sums[i], (u32x16)(0x3F803F
 #endif
 #if MARTLET_VNNI
 MARTLET_CEILING(
+    ceiling_i16, sums[i] = (f32x16)_mm512_dpwssd_epi32((__m512i)sums[i], _mm512_set1_epi32(0x00010001), _mm512_set1_epi32(0x00010001)))
+MARTLET_CEILING(
     ceiling_i8, sums[i] = (f32x16)_mm512_dpbusd_epi32((__m512i)sums[i], _mm512_set1_epi32(0x01010101), _mm512_set1_epi32(0x01010101)))
 #endif
 #undef MARTLET_CEILING
@@ -103,9 +105,9 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 #define MARTLET_CEILING_BF16
 #endif
 #if MARTLET_VNNI
-#define MARTLET_CEILING_I8 .multiply_i8 = ceiling_i8,
+#define MARTLET_CEILING_INTEGERS .multiply_i16 = ceiling_i16, .multiply_i8 = ceiling_i8,
 #else
-#define MARTLET_CEILING_I8
+#define MARTLET_CEILING_INTEGERS
 #endif
 #if MARTLET_ATTENTION_ROWS == 6
 #define MARTLET_CEILING_DECODE .decode_e4m3 = ceiling_decode_e4m3, .decode_i8 = ceiling_decode_i8,
@@ -115,6 +117,7 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 #define MARTLET_CEILINGS \
   { \
     .operations_f32 = MARTLET_CEILING_SUMS * 16 * 2, .operations_bf16 = MARTLET_CEILING_SUMS * 16 * 4, \
-    .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, MARTLET_CEILING_BF16 MARTLET_CEILING_I8 MARTLET_CEILING_DECODE \
+    .operations_i16 = MARTLET_CEILING_SUMS * 16 * 4, .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, \
+    MARTLET_CEILING_BF16 MARTLET_CEILING_INTEGERS MARTLET_CEILING_DECODE \
     .read = ceiling_read, \
   }

@@ -15,6 +15,7 @@ package final class EngineLoop {
   private let tokenizer: any Tokenizer
   private let logger: Logger?
   private let meters: EngineMeters?
+  private let observer: (any StepObserver)?
   private var scheduler: Scheduler
   private var clock: StepClock
   private var pacer: StepPacer
@@ -48,7 +49,7 @@ package final class EngineLoop {
 
   package init(
     inbox: Inbox, runner: ModelRunner, scheduler: Scheduler, tokenizer: any Tokenizer, logger: Logger?, meters: EngineMeters?,
-    clock: EngineClock, targetStepTime: Duration? = nil
+    clock: EngineClock, targetStepTime: Duration? = nil, observer: (any StepObserver)? = nil
   ) {
     self.inbox = inbox
     self.runner = runner
@@ -56,6 +57,7 @@ package final class EngineLoop {
     self.tokenizer = tokenizer
     self.logger = logger
     self.meters = meters
+    self.observer = observer
     self.clock = StepClock(clock)
     pacer = StepPacer(target: targetStepTime, most: scheduler.maxNumTokens)
     mostHeldPages = Array(repeating: 0, count: runner.cache.poolCount)
@@ -160,6 +162,7 @@ package final class EngineLoop {
 
   private func step() throws {
     clock.beginStep()
+    observer?.stepBegins()
     runner.cache.noteTime(SnapshotGatherer.milliseconds(clock.stepBegan))
     let pausesBefore = scheduler.pauses
     let cachedBefore = scheduler.cachedPromptTokens
@@ -188,6 +191,7 @@ package final class EngineLoop {
     scheduler.commit(plan)
     sample()
     let time = clock.endStep()
+    observer?.stepEnds(contexts: plan.numContexts, generations: plan.entries.count - plan.numContexts, tokens: plan.numTokens)
     pacer.took(time, promptTokens: promptTokens)
     meters?.step(tokens: plan.numTokens, promptTokens: promptTokens, generatedTokens: generatedTokens, time: time)
     meters?.admitted(cachedPromptTokens: scheduler.cachedPromptTokens - cachedBefore, pauses: scheduler.pauses - pausesBefore)
@@ -234,7 +238,9 @@ package final class EngineLoop {
       if index == 0 { clock.endModelPart() } else { clock.start() }
       let request = sampled[index].request
       guard case .generation(let writer) = request.purpose else { return }
+      observer?.samplingBegins()
       choose(for: request, writer, logits)
+      observer?.samplingEnds()
     }
   }
 

@@ -18,11 +18,14 @@ struct DeviceOptions: ParsableArguments {
 
   var threadCount: Int { threads ?? CPULimits().processorCount }
 
-  /// - Parameter threads: as many as ``threadCount`` when nil.
-  func makeDevice(threads: Int? = nil) throws -> CPUDevice {
-    let device = try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount)
+  /// - Parameters:
+  ///   - threads: as many as ``threadCount`` when nil.
+  ///   - observer: of its worker pool.
+  func makeDevice(threads: Int? = nil, observer: (any WorkerPoolObserver)? = nil) throws -> CPUDevice {
+    let device = try CPUDevice(instructionSet: instructionSet, threads: threads ?? threadCount, observer: observer)
     let processors = CPULimits().processorCount
-    if let wish = self.threads, threads == nil, wish > processors {
+    // Said once, and not again of a device that is only watched.
+    if let wish = self.threads, threads == nil, observer == nil, wish > processors {
       Terminal.note("--threads \(wish) are more than the \(processors) processors that this process may use: they wait for each other.")
     }
     return device
