@@ -2,7 +2,8 @@
 
 // Between a GGUF row and a lane of a packed group: packing when a model is loaded, and reading one row back for an embedding.
 //
-// Only the order of the codes changes (and bytes are biased by 128), so that both directions are exact.
+// Only the order of the codes changes (and bytes are biased by 128), so that both directions are exact. Groups of 16 rows are packed at once
+// (`product_rows.h`); the way of one row, code by code, is for a last group that has fewer and for blocks whose scales lie apart.
 
 // One block of 32 inputs of one row.
 typedef struct row_block {
@@ -10,24 +11,6 @@ typedef struct row_block {
   uint16_t scale, minimum;                  // halves, of the 256 inputs in the formats with K
   uint8_t scale_code[2], minimum_code[2];   // formats with K; NVFP4's scales; MXFP4's exponent is the first scale code
 } row_block;
-
-MARTLET_INLINE uint16_t load_u16(const void *p) {
-  uint16_t v;
-  __builtin_memcpy(&v, p, 2);
-  return v;
-}
-MARTLET_INLINE uint32_t load_u32(const void *p) {
-  uint32_t v;
-  __builtin_memcpy(&v, p, 4);
-  return v;
-}
-MARTLET_INLINE uint64_t load_u64(const void *p) {
-  uint64_t v;
-  __builtin_memcpy(&v, p, 8);
-  return v;
-}
-MARTLET_INLINE void store_u16(void *p, uint16_t v) { __builtin_memcpy(p, &v, 2); }
-MARTLET_INLINE void store_u32(void *p, uint32_t v) { __builtin_memcpy(p, &v, 4); }
 
 // A block of MXFP4: an exponent, then 16 bytes whose low nibbles are inputs 0…15, high ones 16…31. With the exponent apart, each byte is two neighbours.
 MARTLET_INLINE row_block read_mxfp4_block(const uint8_t *block, const uint8_t *exponent) {
@@ -247,8 +230,15 @@ MARTLET_INLINE void pack_floats(int element, const martlet_pack_arguments *a, in
   const uint8_t *file = a->file + group * 16 * a->row_bytes;
   int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
   if (a->block_bytes == element) {
+    int32_t first = 0;
+    if (lanes == 16) {
+      const uint8_t *rows[16];
+      for (int lane = 0; lane < 16; lane++) rows[lane] = file + lane * a->row_bytes;
+      first = a->columns / (16 / element) * (16 / element);
+      pack_values_of_rows(element, packed, rows, 0, first);
+    }
     for (int lane = 0; lane < lanes; lane++)
-      for (int32_t k = 0; k < a->columns; k++)
+      for (int32_t k = first; k < a->columns; k++)
         __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + (int64_t)k * element, (size_t)element);
   } else {
     for (int32_t k = 0; k < a->columns; k++)
@@ -305,6 +295,12 @@ MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int3
   }
   if (has_row_factor(format)) pack_row_factors(a, group, packed);
   packed += group_header_bytes(format);
+  if (group * 16 + 16 <= a->rows && !a->scale_codes) {
+    const uint8_t *rows[16];
+    for (int lane = 0; lane < 16; lane++) rows[lane] = a->file + (group * 16 + lane) * a->row_bytes;
+    pack_rows(format, packed, rows, (size_t)a->block_bytes, a->columns);
+    return;
+  }
   for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
     const uint8_t *row = a->file + (group * 16 + lane) * a->row_bytes;
     const uint8_t *apart = a->scale_codes ? a->scale_codes + (group * 16 + lane) * a->scale_code_row_bytes : NULL;
