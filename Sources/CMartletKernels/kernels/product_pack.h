@@ -225,26 +225,21 @@ MARTLET_INLINE float e4m3_value(uint8_t code) {
 
 MARTLET_INLINE float f16_value(uint16_t half) { return f16_widen((u32x16)((uint32_t)half))[0]; }
 
-// Values that are copied as they are. In a matrix that lies transposed neighbouring rows are neighbours in memory, so that those are the inner loop.
-MARTLET_INLINE void pack_floats(int element, const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
-  const uint8_t *file = a->file + group * 16 * a->row_bytes;
+// Inputs first ..< first + count of a group's rows, values that are copied as they are, to `packed`.
+MARTLET_INLINE void pack_values(int element, const martlet_pack_arguments *a, int32_t group, int32_t first, int32_t count, uint8_t *packed) {
+  const uint8_t *file = a->file + group * 16 * a->row_bytes + first * a->block_bytes;
   int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
-  if (a->block_bytes == element) {
-    int32_t first = 0;
-    if (lanes == 16) {
-      const uint8_t *rows[16];
-      for (int lane = 0; lane < 16; lane++) rows[lane] = file + lane * a->row_bytes;
-      first = a->columns / (16 / element) * (16 / element);
-      pack_values_of_rows(element, packed, rows, 0, first);
-    }
-    for (int lane = 0; lane < lanes; lane++)
-      for (int32_t k = first; k < a->columns; k++)
-        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + (int64_t)k * element, (size_t)element);
-  } else {
-    for (int32_t k = 0; k < a->columns; k++)
-      for (int lane = 0; lane < lanes; lane++)
-        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + k * a->block_bytes, (size_t)element);
+  int32_t done = 0;
+  if (lanes == 16 && a->block_bytes == element) {
+    const uint8_t *rows[16];
+    for (int lane = 0; lane < 16; lane++) rows[lane] = file + lane * a->row_bytes;
+    done = count / (16 / element) * (16 / element);
+    pack_values_of_rows(element, packed, rows, done);
   }
+  // In a matrix that lies transposed neighbouring rows are neighbours in memory, so that those are the inner loop.
+  for (int32_t k = done; k < count; k++)
+    for (int lane = 0; lane < lanes; lane++)
+      __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + k * a->block_bytes, (size_t)element);
 }
 
 MARTLET_INLINE float packed_scale(const martlet_pack_arguments *a, int32_t row, int32_t column) {
@@ -255,19 +250,16 @@ MARTLET_INLINE float packed_scale(const martlet_pack_arguments *a, int32_t row, 
 // Codes of e4m3 and their scales. Products multiply by 2⁻⁸ of a code, so that scales are 2⁸ times what they are in the file. They know no NaN: a run
 // with one gets NaN as its scale, and the outputs of the row are NaN, as they should be.
 MARTLET_INLINE void pack_e4m3(const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
-  const uint8_t *file = a->file + group * 16 * a->row_bytes;
-  int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
   for (int32_t first = 0; first < a->columns; first += martlet_scaled_run) {
     int32_t count = a->columns - first < martlet_scaled_run ? a->columns - first : martlet_scaled_run;
-    for (int lane = 0; lane < lanes; lane++) {
-      const uint8_t *row = file + lane * a->row_bytes + first * a->block_bytes;
-      int has_nan = 0;
-      for (int32_t k = 0; k < count; k++) {
-        uint8_t code = row[k * a->block_bytes];
-        has_nan |= (code & 0x7F) == 0x7F;
-        packed[64 + k * 16 + lane] = code;
-      }
-      float scale = has_nan ? __builtin_nanf("") : 0x1p8f * packed_scale(a, group * 16 + lane, first);
+    pack_values(1, a, group, first, count, packed + 64);
+    u8x16 greatest = (u8x16)(0);
+    for (int32_t k = 0; k < count; k++) {
+      u8x16 magnitude = u8x16_load(packed + 64 + k * 16) & (uint8_t)0x7F;
+      greatest = magnitude > greatest ? magnitude : greatest;
+    }
+    for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
+      float scale = greatest[lane] == 0x7F ? __builtin_nanf("") : 0x1p8f * packed_scale(a, group * 16 + lane, first);
       __builtin_memcpy(packed + lane * 4, &scale, 4);
     }
     packed += 64 + count * 16;
@@ -290,7 +282,7 @@ MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int3
   uint8_t *packed = a->groups + group * a->group_bytes;
   if (is_float(format)) {
     if (format == martlet_weight_e4m3) pack_e4m3(a, group, packed);
-    else pack_floats(format == martlet_weight_f32 ? 4 : 2, a, group, packed);
+    else pack_values(format == martlet_weight_f32 ? 4 : 2, a, group, 0, a->columns, packed);
     return;
   }
   if (has_row_factor(format)) pack_row_factors(a, group, packed);

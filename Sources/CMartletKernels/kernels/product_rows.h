@@ -279,19 +279,17 @@ MARTLET_INLINE void pack_rows(int format, uint8_t *packed, const uint8_t *const 
   }
 }
 
-// The same of floats and E4M3, `element` bytes each: inputs 0 ..< count, a multiple of what 16 bytes hold.
-MARTLET_INLINE void pack_values_of_rows(int element, uint8_t *packed, const uint8_t *const *rows, size_t offset, int32_t count) {
-  for (int32_t k = 0; k < count; k += 16 / element, offset += 16) {
+// The first `count` inputs of floats and of E4M3, `element` bytes each: a multiple of what 16 bytes hold.
+MARTLET_INLINE void pack_values_of_rows(int element, uint8_t *packed, const uint8_t *const *rows, int32_t count) {
+  for (int32_t k = 0; k < count; k += 16 / element) {
     u32x16 words[4];
-    load_transposed(rows, offset, 4, words);
-    MARTLET_UNROLL for (int w = 0; w < 4; w++) {
-      MARTLET_UNROLL for (int i = 0; i < 4 / element; i++, packed += element * 16) {
-        u32x16 lanes = words[w] >> (uint32_t)(i * element * 8);
-        switch (element) {
-          case 4: u32x16_store(packed, lanes); break;
-          case 2: store_lane_u16(packed, lanes); break;
-          default: store_lane_u8(packed, lanes);
-        }
+    load_transposed(rows, (size_t)(k * element), 4, words);
+    MARTLET_UNROLL for (int i = 0; i < 16 / element; i++, packed += element * 16) {
+      u32x16 lanes = words[i * element / 4] >> (uint32_t)(i * element % 4 * 8);
+      switch (element) {
+        case 4: u32x16_store(packed, lanes); break;
+        case 2: store_lane_u16(packed, lanes); break;
+        default: store_lane_u8(packed, lanes);
       }
     }
   }
