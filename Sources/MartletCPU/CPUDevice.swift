@@ -10,6 +10,7 @@ public final class CPUDevice: Device {
   public let instructionSet: InstructionSet
   package let pool: WorkerPool
   private let codedInputs = CPUCodedInputs()
+  private let weightMemory = CPUWeightMemory()
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
@@ -53,7 +54,7 @@ public final class CPUDevice: Device {
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
   public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    try CPUPreparedWeight(parts, instructionSet: instructionSet, pool: pool)
+    try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
   }
 
   public func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {

@@ -33,6 +33,21 @@ struct CPUMemory: @unchecked Sendable {
     return CPUMemory(baseAddress: start, mappedByteCount: roundedUp(byteCount))
   }
 
+  /// Has the system give the memory from `start` on now, by the threads of `pool`: each huge page that begins there by one of them.
+  ///
+  /// To clear a huge page takes a tenth of a millisecond, and threads that write to a new one at the same time clear one each, of which all but one
+  /// are thrown away. Threads that pack neighbouring rows do just that.
+  ///
+  /// - Precondition: nobody has written to the memory.
+  static func touch(_ start: UnsafeMutableRawPointer, byteCount: Int, on pool: WorkerPool) {
+    let lead = (hugePage - Int(UInt(bitPattern: start) % UInt(hugePage))) % hugePage
+    guard byteCount > lead else { return }
+    nonisolated(unsafe) let first = start + lead
+    pool.run(taskCount: (byteCount - lead + hugePage - 1) / hugePage) { task, _, _ in
+      (first + task * hugePage).storeBytes(of: 0, as: UInt8.self)
+    }
+  }
+
   func free() {
     if mappedByteCount > 0 { munmap(baseAddress, mappedByteCount) } else { CMartletLibc.free(baseAddress) }
   }

@@ -37,6 +37,18 @@ static inline void *martlet_map_file(int descriptor, size_t byteCount) {
   return address == MAP_FAILED ? NULL : address;
 }
 
+static inline ptrdiff_t martlet_page_size(void) { return sysconf(_SC_PAGESIZE); }
+
+/// Gives the memory of a map's pages back; they stay readable, and are read from the file again when they are needed. `address` begins a page.
+static inline void martlet_give_pages_back(void *address, size_t byteCount) {
+#ifdef __linux__
+  madvise(address, byteCount, MADV_DONTNEED);
+#else
+  (void)address;
+  (void)byteCount;
+#endif
+}
+
 /// Zeroed memory of whole pages, given back with `munmap`; NULL and `martlet_errno` where it fails.
 static inline void *martlet_map_memory(size_t byteCount) {
   void *address = mmap(NULL, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
