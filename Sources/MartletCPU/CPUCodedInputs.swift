@@ -1,11 +1,13 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import CMartletKernels
+import MartletCore
 import Synchronization
 
 /// The device's memory for coded inputs: one for all products, because a queue runs one at a time.
 ///
-/// It grows when a product needs more than any before it, and never shrinks: steps that repeat allocate nothing.
+/// Who knows the rows of the largest product reserves it, on huge pages. Otherwise it grows when a product needs more than any before it, and never
+/// shrinks: steps that repeat allocate nothing.
 ///
 /// Products on several threads take turns here, as they do in the ``WorkerPool``.
 final class CPUCodedInputs: Sendable {
@@ -14,16 +16,25 @@ final class CPUCodedInputs: Sendable {
     /// Where several products are one run: what they are, and their first tasks.
     var products = UnsafeMutableBufferPointer<martlet_product_arguments>(start: nil, count: 0)
     var firstTasks = UnsafeMutableBufferPointer<Int32>(start: nil, count: 0)
+    /// Where the slabs lie, if they were reserved.
+    var reserved: CPUMemory?
+    /// The most slabs that a row has for a weight of this device.
+    var slabsOfRow = 0
 
     deinit {
-      slabs.deallocate()
+      releaseSlabs()
       products.deallocate()
       firstTasks.deallocate()
     }
 
+    func releaseSlabs() {
+      if let reserved { reserved.free() } else { slabs.deallocate() }
+    }
+
     mutating func reserve(slabs count: Int, products productCount: Int) {
       if slabs.count < count || slabs.count == 0 {
-        slabs.deallocate()
+        releaseSlabs()
+        reserved = nil
         let capacity = max(count, 64)
         let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity * MemoryLayout<martlet_input_slab>.stride, alignment: 64)
         slabs = UnsafeMutableBufferPointer(start: memory.bindMemory(to: martlet_input_slab.self, capacity: capacity), count: capacity)
@@ -38,6 +49,24 @@ final class CPUCodedInputs: Sendable {
   }
 
   private let storage = Mutex(Storage())
+
+  /// Says how many slabs a row has for a weight.
+  func expect(slabsOfRow: Int) { storage.withLock { $0.slabsOfRow = max($0.slabsOfRow, slabsOfRow) } }
+
+  /// Makes memory for `rows` rows of the widest weight, and has the system give it.
+  func reserve(rows: Int, on pool: WorkerPool) throws(DeviceError) {
+    try storage.withLock { storage throws(DeviceError) in
+      let count = rows * storage.slabsOfRow
+      guard count > storage.slabs.count else { return }
+      let byteCount = count * MemoryLayout<martlet_input_slab>.stride
+      let memory = try CPUMemory.allocate(byteCount: byteCount)
+      CPUMemory.populate(memory.baseAddress, byteCount: byteCount, on: pool)
+      storage.releaseSlabs()
+      storage.reserved = memory
+      storage.slabs = UnsafeMutableBufferPointer(
+        start: memory.baseAddress.bindMemory(to: martlet_input_slab.self, capacity: count), count: count)
+    }
+  }
 
   /// Calls `body` with memory for at least `count` slabs, aligned to a cache line, contents unspecified.
   func withSlabs(count: Int, _ body: (UnsafeMutablePointer<martlet_input_slab>) -> Void) {

@@ -54,8 +54,17 @@ public final class CPUDevice: Device {
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
   public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
+    let weight = try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
+    if weight.readsCodedInputs { codedInputs.expect(slabsOfRow: weight.slabCount) }
+    return weight
   }
+
+  public func populate(_ tensor: Tensor) {
+    guard let start = tensor.buffer.hostAddress else { fatalError("a tensor at \(tensor.address) of another device was given to the CPU") }
+    CPUMemory.populate(start + tensor.byteOffset, byteCount: tensor.byteCount, on: pool)
+  }
+
+  public func reserve(productRows: Int) throws(DeviceError) { try codedInputs.reserve(rows: productRows, on: pool) }
 
   public func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
     CPUPreparedWeight.byteCount(format, rows: rows, columns: columns)

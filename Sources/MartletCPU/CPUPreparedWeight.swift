@@ -112,7 +112,7 @@ extension Weight {
       nonisolated(unsafe) let arguments = arguments, pack = pack
       for firstTask in stride(from: 0, to: (groupCount + groupsPerTask - 1) / groupsPerTask, by: tasksPerSlice) {
         let first = firstTask * groupsPerTask, end = min(first + tasksPerSlice * groupsPerTask, groupCount)
-        CPUMemory.touch(groups + first * groupBytes, byteCount: (end - first) * groupBytes, on: pool)
+        CPUMemory.populate(groups + first * groupBytes, byteCount: (end - first) * groupBytes, on: pool)
         pool.run(taskCount: (end - first + groupsPerTask - 1) / groupsPerTask) { task, worker, scratch in
           withUnsafePointer(to: arguments) { pack($0, Int32(firstTask + task), Int32(worker), scratch.baseAddress) }
         }

@@ -65,6 +65,18 @@ static inline void martlet_wish_for_huge_pages(void *address, size_t byteCount) 
 #endif
 }
 
+/// Has the system give pages now that would be given when they are first written to. What they hold stays; `address` begins a page, and nobody
+/// else writes to them meanwhile.
+static inline void martlet_populate_pages(void *address, size_t byteCount) {
+#ifdef MADV_POPULATE_WRITE
+  if (madvise(address, byteCount, MADV_POPULATE_WRITE) == 0) return;
+#endif
+  // Linux before 5.14.
+  volatile char *bytes = (volatile char *)address;
+  size_t step = (size_t)martlet_page_size();
+  for (size_t i = 0; i < byteCount; i += step) bytes[i] = bytes[i];
+}
+
 /// Starts a thread with a stack of 8 MiB, as glibc's are and others' are not, that runs `body(argument)`. 0, or the error's number. A thread is a number: `pthread_t` is an integer to Swift in one library
 /// and a pointer in another.
 static inline int martlet_thread_start(uintptr_t *thread, void *(*body)(void *), void *argument) {
