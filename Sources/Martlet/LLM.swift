@@ -81,15 +81,27 @@ public final class LLM: Sendable {
         "settings of the model that this build does not know, and takes to change nothing",
         metadata: ["settings": "\(source.ignoredSettings.joined(separator: ", "))"])
     }
-    let (tokenizer, filesTemplate) = try files.readTokenizer()
-    try progress(0)
-    let pooling = try configuration.pooling ?? Pooling(source)
+    let reading = try TokenizerReading(files)
+    let pooling: Pooling?
     let engine: Engine
-    if let pooling {
-      engine = .embedding(try EmbeddingParts(source, pooling: pooling, configuration: configuration, progress: progress))
-    } else {
-      engine = .text(try EngineParts(source, configuration: configuration, progress: progress))
+    do {
+      let progress = { (share: Double) in
+        try reading.throwFailure()
+        try progress(share)
+      }
+      try progress(0)
+      pooling = try configuration.pooling ?? Pooling(source)
+      if let pooling {
+        engine = .embedding(try EmbeddingParts(source, pooling: pooling, configuration: configuration, progress: progress))
+      } else {
+        engine = .text(try EngineParts(source, configuration: configuration, progress: progress))
+      }
+    } catch {
+      // What is wrong with the tokenizer comes first, whichever was faster.
+      _ = try reading.result()
+      throw error
     }
+    let (tokenizer, filesTemplate) = try reading.result()
     let model = engine.model
     // Control tokens may lie beyond the rows (Gemma 3 has one for images): a prompt with such a token is refused, not the model.
     let beyond = min(model.vocabularySize, tokenizer.vocabularySize)..<tokenizer.vocabularySize
@@ -219,4 +231,28 @@ public final class LLM: Sendable {
 
   /// A look at the engine between two steps.
   public var statistics: EngineStatistics { inbox.statistics }
+}
+
+/// The files' tokenizer, read by a thread of its own beside the weights: the tables of a large vocabulary take a tenth of a second.
+private struct TokenizerReading {
+  typealias Contents = (tokenizer: any Tokenizer, chatTemplate: Result<ChatTemplate, TokenizerError>)
+
+  private let end = Guarded<Result<Contents, TokenizerError>?>(nil)
+
+  init(_ files: ModelFiles) throws {
+    let end = end
+    try LoopThread.run {
+      let result = Result { () throws(TokenizerError) in try files.readTokenizer() }
+      end.withLock { $0 = result }
+      end.signal()
+    }
+  }
+
+  /// Throws where reading has failed by now.
+  func throwFailure() throws {
+    if case .failure(let error)? = end.withLock({ $0 }) { throw error }
+  }
+
+  /// Waits until all is read.
+  func result() throws -> Contents { try end.wait(until: { $0 != nil }, { $0! }).get() }
 }

@@ -11,6 +11,7 @@ public final class CPUDevice: Device {
   package let pool: WorkerPool
   private let codedInputs = CPUCodedInputs()
   private let secondCacheByteCount: Int
+  private let weightMemory = CPUWeightMemory()
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
@@ -32,13 +33,9 @@ public final class CPUDevice: Device {
       throw .unknownInstructionSet(name: name ?? "", available: runnable.filter(\.isChosenByItself).map(\.name))
     }
     instructionSet = chosen
-<<<<<<< HEAD
     let limits = CPULimits()
-    pool = try WorkerPool(threadCount: threads ?? limits.processorCount)
+    pool = try WorkerPool(threadCount: threads ?? limits.processorCount, observer: observer)
     secondCacheByteCount = limits.secondCacheByteCount
-=======
-    pool = try WorkerPool(threadCount: threads ?? CPULimits().processorCount, observer: observer)
->>>>>>> 9a81cb9e30d5ac02f228f045f6481b23aea89b13
   }
 
   public var name: String { "cpu" }
@@ -67,8 +64,20 @@ public final class CPUDevice: Device {
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
   public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    try CPUPreparedWeight(parts, instructionSet: instructionSet, pool: pool)
+    let weight = try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
+    if weight.readsCodedInputs {
+      let largest: InputCoding = instructionSet.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes
+      codedInputs.expect(slabBytesOfRow: weight.slabCount * largest.slabByteCount)
+    }
+    return weight
   }
+
+  public func populate(_ tensor: Tensor) {
+    guard let start = tensor.buffer.hostAddress else { fatalError("a tensor at \(tensor.address) of another device was given to the CPU") }
+    CPUMemory.populate(start + tensor.byteOffset, byteCount: tensor.byteCount, on: pool)
+  }
+
+  public func reserve(productRows: Int) throws(DeviceError) { try codedInputs.reserve(rows: productRows, on: pool) }
 
   public func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
     CPUPreparedWeight.byteCount(format, rows: rows, columns: columns)

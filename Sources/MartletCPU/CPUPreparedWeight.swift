@@ -5,7 +5,8 @@ import MartletCore
 
 /// Weights as the CPU's product reads them: 16 rows interleaved, codes in their file's width (`martlet_product.h` has the layout).
 ///
-/// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %; of NVFP4 four bytes a row), rows rounded up to 16. The file's memory is read here and never again.
+/// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %; of NVFP4 four bytes a row), rows rounded up to 16.
+/// The file's memory is read here and never again, and its pages are given back as soon as they are read.
 ///
 /// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
 final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
@@ -20,7 +21,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let readsFloats: Bool
   /// The parts as the kernels see them.
   let parts: UnsafeMutableBufferPointer<martlet_product_part>
-  private let memory: CPUMemory
+  private let memory: CPUWeightMemory.Piece
 
   /// Slabs of one token's coded inputs.
   var slabCount: Int { (columns + Int(martlet_product_slab) - 1) / Int(martlet_product_slab) }
@@ -29,8 +30,11 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   /// Rows and columns fit the kernels' 32-bit counts with room for their products with small numbers.
   private static let mostRowsOrColumns = 1 << 26
 
+  /// Packed bytes that are made before the file's pages are given back: so much of a matrix, however large, is in memory twice.
+  private static let sliceByteCount = 32 << 20
+
   /// - Precondition: at least one weight.
-  init(_ weights: [Weight], instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
+  init(_ weights: [Weight], in memory: CPUWeightMemory, instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
     enforce(!weights.isEmpty, "prepare: no weights")
     columns = weights[0].columns
     var rowsSoFar = 0
@@ -54,23 +58,21 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     readsFloats = weights.contains { $0.format.blockSize == 1 }
     let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
     byteCount = partByteCounts.reduce(0, +)
-    memory = try CPUMemory.allocate(byteCount: byteCount)
+    self.memory = try memory.allocate(byteCount: byteCount)
     parts = .allocate(capacity: weights.count)
 
     var offset = 0, firstRow = 0, firstGroup = 0
     for (index, weight) in weights.enumerated() {
-      let groups = (memory.baseAddress + offset).assumingMemoryBound(to: UInt8.self)
+      let groups = (self.memory.baseAddress + offset).assumingMemoryBound(to: UInt8.self)
       let groupBytes = martlet_packed_group_bytes(weight.format.code, Int32(weight.columns))
       parts.initializeElement(
         at: index,
         to: martlet_product_part(
           groups: groups, group_bytes: groupBytes, format: weight.format.code, rows: Int32(weight.rows),
           first_row: Int32(firstRow), first_group: Int32(firstGroup)))
-      let groupCount = (weight.rows + Self.lanes - 1) / Self.lanes, groupsPerTask = 8
-      weight.withPackArguments(groups: groups, groupBytes: groupBytes, groupsPerTask: groupsPerTask) {
-        pool.run(
-          taskCount: (groupCount + groupsPerTask - 1) / groupsPerTask, function: instructionSet.table.pointee.product.pack, with: $0)
-      }
+      let groupCount = (weight.rows + Self.lanes - 1) / Self.lanes
+      let pack = instructionSet.table.pointee.product.pack!
+      weight.pack(into: groups, groupBytes: Int(groupBytes), sliceByteCount: Self.sliceByteCount, pack, on: pool)
       offset += partByteCounts[index]
       firstRow += weight.rows
       firstGroup += groupCount
@@ -88,10 +90,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     return (groups * Int(martlet_packed_group_bytes(format.code, Int32(columns))) + 63) / 64 * 64
   }
 
-  deinit {
-    parts.deallocate()
-    memory.free()
-  }
+  deinit { parts.deallocate() }
 
   /// - Precondition: the weight was prepared by a CPU device.
   static func of(_ weight: any PreparedWeight, _ caller: StaticString) -> CPUPreparedWeight {
@@ -103,6 +102,34 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
 }
 
 extension Weight {
+  /// Packs all rows, slice by slice: has the system give a slice's memory, fills it, and gives the pages of its rows in the file back.
+  fileprivate func pack(
+    into groups: UnsafeMutablePointer<UInt8>, groupBytes: Int, sliceByteCount: Int, _ pack: martlet_task_function, on pool: WorkerPool
+  ) {
+    let lanes = Int(martlet_product_lanes), groupCount = (rows + lanes - 1) / lanes, groupsPerTask = 8
+    let tasksPerSlice = max(1, sliceByteCount / (groupBytes * groupsPerTask))
+    withPackArguments(groups: groups, groupBytes: Int64(groupBytes), groupsPerTask: groupsPerTask) { arguments in
+      nonisolated(unsafe) let arguments = arguments, pack = pack
+      for firstTask in stride(from: 0, to: (groupCount + groupsPerTask - 1) / groupsPerTask, by: tasksPerSlice) {
+        let first = firstTask * groupsPerTask, end = min(first + tasksPerSlice * groupsPerTask, groupCount)
+        CPUMemory.populate(groups + first * groupBytes, byteCount: (end - first) * groupBytes, on: pool)
+        pool.run(taskCount: (end - first + groupsPerTask - 1) / groupsPerTask) { task, worker, scratch in
+          withUnsafePointer(to: arguments) { pack($0, Int32(firstTask + task), Int32(worker), scratch.baseAddress) }
+        }
+        releasePages(ofRows: first * lanes..<min(end * lanes, rows), on: pool)
+      }
+    }
+  }
+
+  /// Gives pages back by all threads, for as many at a time that it seldom happens: every processor of the process must hear of pages that are gone.
+  private func releasePages(ofRows range: Range<Int>, on pool: WorkerPool) {
+    let rowsPerTask = max(1, (2 << 20) / max(layout.rowStride, 1))
+    pool.run(taskCount: (range.count + rowsPerTask - 1) / rowsPerTask) { task, _, _ in
+      let first = range.lowerBound + task * rowsPerTask
+      releasePages(ofRows: first..<min(first + rowsPerTask, range.upperBound))
+    }
+  }
+
   /// Calls `body` with what packs the weight, valid as long as the call.
   fileprivate func withPackArguments(
     groups: UnsafeMutablePointer<UInt8>, groupBytes: Int64, groupsPerTask: Int, _ body: (martlet_pack_arguments) -> Void

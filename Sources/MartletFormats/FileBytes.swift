@@ -1,12 +1,13 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import CMartletLibc
+import MartletCore
 
 /// The bytes of a file: a read-only map, or an exact copy in memory, released with the last reference.
 ///
 /// `@unchecked Sendable`: nobody writes the bytes. A map shows what the file holds: a file that another program shortens while it is mapped
 /// ends the process with SIGBUS when a lost page is read, as for every program that maps files.
-final class FileBytes: @unchecked Sendable {
+final class FileBytes: WeightOwner, @unchecked Sendable {
   /// Why a file could not be mapped: the system's words, or ours. The readers say it in their own error.
   struct Failure: Error {
     let reason: String
@@ -45,6 +46,18 @@ final class FileBytes: @unchecked Sendable {
     copy.copyBytes(from: source)
     bytes = UnsafeRawBufferPointer(copy)
     isMapped = false
+  }
+
+  /// Gives back the pages in which `part` lies, but for one that its end shares with what comes next. A copy keeps them: it has no file to read
+  /// them from again.
+  func releasePages(of part: UnsafeRawBufferPointer) {
+    guard isMapped, let start = part.baseAddress, let base = bytes.baseAddress, start >= base, start + part.count <= base + bytes.count
+    else { return }
+    // A map begins a page.
+    let pageSize = martlet_page_size()
+    let first = (start - base) / pageSize * pageSize, reaches = start - base + part.count
+    let end = reaches == bytes.count ? reaches : reaches / pageSize * pageSize
+    if end > first { martlet_give_pages_back(UnsafeMutableRawPointer(mutating: base + first), end - first) }
   }
 
   deinit {

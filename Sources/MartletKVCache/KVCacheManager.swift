@@ -133,6 +133,12 @@ public final class KVCacheManager {
     }
   }
 
+  /// Has the system give the memory of the pages that a first sequence of so many tokens fills, so that its first step does not wait for it. The
+  /// rest of a cache is given when it is used.
+  public func populate(tokens: Int) {
+    for pages in storage { device.populate(pages.prefix(min(tokens / pageSize, pages.shape[0]))) }
+  }
+
   static func demands(_ layers: [KVLayerSpec], maxSequenceLength: Int, chunk: Int, pageSize: Int) -> [KVPoolDemand] {
     var keys: [KVPool.Key] = []
     var members: [[Int]] = []

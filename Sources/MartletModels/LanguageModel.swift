@@ -83,3 +83,13 @@ public struct ModelContext {
   public var device: any Device { attention.device }
   public var maxNumTokens: Int { attention.maxNumTokens }
 }
+
+extension ModelContext {
+  /// A float32 tensor of a step's working memory, whose rows belong to the step's tokens in their order. The system is asked for what an ordinary
+  /// prompt uses of it (`AttentionContext.populatedTokens`).
+  func makeStepTensor(_ shape: Shape) throws(DeviceError) -> Tensor {
+    let tensor = try device.makeTensor(shape, .f32)
+    device.populate(tensor.prefix(shape[0] * attention.populatedTokens / attention.maxNumTokens))
+    return tensor
+  }
+}

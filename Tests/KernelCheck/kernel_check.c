@@ -591,6 +591,30 @@ static void check_blocks_alone(const format_facts *facts, const uint8_t *file, c
   release(row_values), release(values);
 }
 
+// Sixteen rows are packed at once, fifteen one by one: the first fifteen must have the same bits. Those of the sixteenth are found by turning all
+// bits of its codes and scales, which turns all of its packed ones.
+static void check_rows_at_once(const format_facts *facts, const uint8_t *file, int32_t columns) {
+  size_t row_bytes = (size_t)(columns / facts->block_size * facts->block_bytes);
+  uint8_t *turned = zeroed(16 * row_bytes);
+  memcpy(turned, file, 16 * row_bytes);
+  for (size_t i = 15 * row_bytes; i < 16 * row_bytes; i++) turned[i] = (uint8_t)~turned[i];
+  martlet_product_part at_once = packed(tested, facts, file, 16, columns), others = packed(tested, facts, turned, 16, columns),
+                       one_by_one = packed(tested, facts, file, 15, columns);
+  // What is not of the file's bits: factors and scales that are 1, of the sixteenth row too.
+  int has_factor = facts->format == martlet_weight_nvfp4 || facts->format == martlet_weight_e4m3, same = 1;
+  size_t run = facts->format == martlet_weight_e4m3 ? 64 + martlet_scaled_run * 16 : (size_t)at_once.group_bytes, turns = 0;
+  for (size_t i = 0; i < (size_t)at_once.group_bytes; i++) {
+    uint8_t of_sixteenth = at_once.groups[i] ^ others.groups[i];
+    if (has_factor && i % run / 4 == 15) of_sixteenth = 0xFF;
+    turns += of_sixteenth != 0;
+    same &= ((at_once.groups[i] ^ one_by_one.groups[i]) & ~of_sixteenth) == 0;
+  }
+  same &= turns >= row_bytes / 2;
+  failures += !same;
+  printf("%-12s %-44s %20s  %s\n", tested->name, "  rows at once", "bit for bit", same ? "ok" : "WRONG");
+  release(turned), release((void *)at_once.groups), release((void *)others.groups), release((void *)one_by_one.groups);
+}
+
 // The value of an e4m3 code.
 static double e4m3_value(int code) {
   int exponent = code >> 3 & 15, fraction = code & 7;
@@ -771,6 +795,7 @@ static void check_products(void) {
     martlet_product_part part = packed(tested, facts, file, rows, columns), plain_part = packed(plain, facts, file, rows, columns);
     same_bits(named("pack, format %d", facts->format, 0), part.groups, plain_part.groups, (size_t)(part.group_bytes * 3));
     check_blocks_alone(facts, file, &part, rows, columns);
+    check_rows_at_once(facts, file, columns);
     check_products_of(&part, &plain_part, 1, rows, columns, facts->name);
     if (facts->format == martlet_weight_q4_k || facts->format == martlet_weight_q6_k) {
       int second = facts->format == martlet_weight_q6_k;

@@ -74,6 +74,27 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     #expect(ratio <= most)
   }
 
+  @Test func `weights that share memory keep their values, whichever of them go`() throws {
+    var random = SeededGenerator(seed: 30)
+    let device = try CPUDevice(threads: 2)
+    // From below a piece of shared memory to beyond half of it, and together more than it.
+    let sizes = (0..<60).map { _ in 16 * Int.random(in: 1...40, using: &random) } + [20_000]
+    func check(_ weight: TestWeight, _ prepared: any PreparedWeight) throws {
+      let alone = try CPUDevice(threads: 1)
+      #expect(try device.dequantised(prepared) == alone.dequantised(weight.prepared(on: alone)), "\(weight.rows) rows")
+    }
+    var kept: [(TestWeight, any PreparedWeight)] = []
+    for (index, rows) in sizes.enumerated() {
+      let weight = TestWeight.random(.q8_0, rows: rows, columns: 1920, using: &random)
+      kept.append((weight, try weight.prepared(on: device)))
+      if index % 3 == 2 { kept.remove(at: Int.random(in: kept.indices, using: &random)) }
+    }
+    for (weight, prepared) in kept { try check(weight, prepared) }
+    kept.removeAll()
+    let later = TestWeight.random(.q8_0, rows: 160, columns: 1920, using: &random)
+    try check(later, later.prepared(on: device))
+  }
+
   // MARK: Against float64
 
   @Test(arguments: runnableInstructionSets, WeightFormat.allCases)

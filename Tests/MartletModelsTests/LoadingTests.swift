@@ -1,7 +1,9 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
 import MartletAttention
 import MartletCPU
+import MartletCore
 import MartletFormats
 import MartletModels
 import MartletTestSupport
@@ -180,3 +182,43 @@ struct LoadingTests {
     #expect(layers[0].positionalEmbedding?.rope.theta == 10000 && layers.allSatisfy { $0.queryNorm != nil && $0.keyNorm != nil })
   }
 }
+
+#if os(Linux)
+/// What a model takes while it is loaded.
+@Suite("Loading a weight")
+struct WeightMemoryTests {
+  @Test("leaves none of the file's pages in memory, and the values right", arguments: [WeightFormat.f32, .q8_0, .q4_1])
+  func pagesAreGivenBack(format: WeightFormat) throws {
+    let rows = 1040, columns = 8192, byteCount = rows * format.byteCount(ofRow: columns)
+    var random = SeededGenerator(seed: 9)
+    var bytes = (0..<byteCount / 8).map { _ in UInt64.random(in: .min ... .max, using: &random) }.withUnsafeBytes { [UInt8]($0) }
+    // Halves, and floats, that are numbers.
+    for block in stride(from: 0, to: byteCount, by: format.blockByteCount) {
+      for byte in stride(from: 1, through: 3, by: 2) { bytes[block + byte] &= 0x3B }
+    }
+    var writer = GGUFWriter()
+    writer.addTensor("weight", type: GGUFTensorType(format), shape: [rows, columns], bytes: bytes)
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("martlet-" + UUID().uuidString).path
+    try writer.write(toPath: path)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+
+    let weight = try GGUFFile(path: path).weight("weight"), address = try #require(weight.bytes.baseAddress)
+    #expect(weight.bytes.elementsEqual(bytes))
+    #expect(try residentByteCount(ofFileMapAt: address) >= byteCount, "what was just read is in memory")
+    let device = try CPUDevice(threads: 2), prepared = try device.prepare([weight])
+    // The system maps neighbours of a page that is read, up to 64 KiB of them.
+    #expect(try residentByteCount(ofFileMapAt: address) <= 1 << 17)
+
+    // The last row is in a group that a row alone is not.
+    let alone = try device.prepare([try #require(weight.rows(rows - 1..<rows))])
+    var values: [[Float]] = []
+    for (weight, row) in [(prepared, rows - 1), (alone, 0)] {
+      let token = try device.makeTensor(Shape(1), .i32), output = try device.makeTensor(Shape(1, columns), .f32)
+      token.unsafeHostPointer(to: Int32.self)![0] = Int32(row)
+      device.tensorKernels.embed(tokens: token, weight: weight, scale: 1, output: output, on: device.makeQueue())
+      values.append(Array(output.unsafeHostPointer(to: Float.self)!))
+    }
+    #expect(values[0] == values[1])
+  }
+}
+#endif

@@ -2,7 +2,8 @@
 
 // Between a GGUF row and a lane of a packed group: packing when a model is loaded, and reading one row back for an embedding.
 //
-// Only the order of the codes changes (and bytes are biased by 128), so that both directions are exact.
+// Only the order of the codes changes (and bytes are biased by 128), so that both directions are exact. Groups of 16 rows are packed at once
+// (`product_rows.h`); the way of one row, code by code, is for a last group that has fewer and for blocks whose scales lie apart.
 
 // One block of 32 inputs of one row.
 typedef struct row_block {
@@ -10,24 +11,6 @@ typedef struct row_block {
   uint16_t scale, minimum;                  // halves, of the 256 inputs in the formats with K
   uint8_t scale_code[2], minimum_code[2];   // formats with K; NVFP4's scales; MXFP4's exponent is the first scale code
 } row_block;
-
-MARTLET_INLINE uint16_t load_u16(const void *p) {
-  uint16_t v;
-  __builtin_memcpy(&v, p, 2);
-  return v;
-}
-MARTLET_INLINE uint32_t load_u32(const void *p) {
-  uint32_t v;
-  __builtin_memcpy(&v, p, 4);
-  return v;
-}
-MARTLET_INLINE uint64_t load_u64(const void *p) {
-  uint64_t v;
-  __builtin_memcpy(&v, p, 8);
-  return v;
-}
-MARTLET_INLINE void store_u16(void *p, uint16_t v) { __builtin_memcpy(p, &v, 2); }
-MARTLET_INLINE void store_u32(void *p, uint32_t v) { __builtin_memcpy(p, &v, 4); }
 
 // A block of MXFP4: an exponent, then 16 bytes whose low nibbles are inputs 0…15, high ones 16…31. With the exponent apart, each byte is two neighbours.
 MARTLET_INLINE row_block read_mxfp4_block(const uint8_t *block, const uint8_t *exponent) {
@@ -242,19 +225,21 @@ MARTLET_INLINE float e4m3_value(uint8_t code) {
 
 MARTLET_INLINE float f16_value(uint16_t half) { return f16_widen((u32x16)((uint32_t)half))[0]; }
 
-// Values that are copied as they are. In a matrix that lies transposed neighbouring rows are neighbours in memory, so that those are the inner loop.
-MARTLET_INLINE void pack_floats(int element, const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
-  const uint8_t *file = a->file + group * 16 * a->row_bytes;
+// Inputs first ..< first + count of a group's rows, values that are copied as they are, to `packed`.
+MARTLET_INLINE void pack_values(int element, const martlet_pack_arguments *a, int32_t group, int32_t first, int32_t count, uint8_t *packed) {
+  const uint8_t *file = a->file + group * 16 * a->row_bytes + first * a->block_bytes;
   int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
-  if (a->block_bytes == element) {
-    for (int lane = 0; lane < lanes; lane++)
-      for (int32_t k = 0; k < a->columns; k++)
-        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + (int64_t)k * element, (size_t)element);
-  } else {
-    for (int32_t k = 0; k < a->columns; k++)
-      for (int lane = 0; lane < lanes; lane++)
-        __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + k * a->block_bytes, (size_t)element);
+  int32_t done = 0;
+  if (lanes == 16 && a->block_bytes == element) {
+    const uint8_t *rows[16];
+    for (int lane = 0; lane < 16; lane++) rows[lane] = file + lane * a->row_bytes;
+    done = count / (16 / element) * (16 / element);
+    pack_values_of_rows(element, packed, rows, done);
   }
+  // In a matrix that lies transposed neighbouring rows are neighbours in memory, so that those are the inner loop.
+  for (int32_t k = done; k < count; k++)
+    for (int lane = 0; lane < lanes; lane++)
+      __builtin_memcpy(packed + ((int64_t)k * 16 + lane) * element, file + lane * a->row_bytes + k * a->block_bytes, (size_t)element);
 }
 
 MARTLET_INLINE float packed_scale(const martlet_pack_arguments *a, int32_t row, int32_t column) {
@@ -265,19 +250,16 @@ MARTLET_INLINE float packed_scale(const martlet_pack_arguments *a, int32_t row, 
 // Codes of e4m3 and their scales. Products multiply by 2⁻⁸ of a code, so that scales are 2⁸ times what they are in the file. They know no NaN: a run
 // with one gets NaN as its scale, and the outputs of the row are NaN, as they should be.
 MARTLET_INLINE void pack_e4m3(const martlet_pack_arguments *a, int32_t group, uint8_t *packed) {
-  const uint8_t *file = a->file + group * 16 * a->row_bytes;
-  int lanes = a->rows - group * 16 < 16 ? a->rows - group * 16 : 16;
   for (int32_t first = 0; first < a->columns; first += martlet_scaled_run) {
     int32_t count = a->columns - first < martlet_scaled_run ? a->columns - first : martlet_scaled_run;
-    for (int lane = 0; lane < lanes; lane++) {
-      const uint8_t *row = file + lane * a->row_bytes + first * a->block_bytes;
-      int has_nan = 0;
-      for (int32_t k = 0; k < count; k++) {
-        uint8_t code = row[k * a->block_bytes];
-        has_nan |= (code & 0x7F) == 0x7F;
-        packed[64 + k * 16 + lane] = code;
-      }
-      float scale = has_nan ? __builtin_nanf("") : 0x1p8f * packed_scale(a, group * 16 + lane, first);
+    pack_values(1, a, group, first, count, packed + 64);
+    u8x16 greatest = (u8x16)(0);
+    for (int32_t k = 0; k < count; k++) {
+      u8x16 magnitude = u8x16_load(packed + 64 + k * 16) & (uint8_t)0x7F;
+      greatest = magnitude > greatest ? magnitude : greatest;
+    }
+    for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
+      float scale = greatest[lane] == 0x7F ? __builtin_nanf("") : 0x1p8f * packed_scale(a, group * 16 + lane, first);
       __builtin_memcpy(packed + lane * 4, &scale, 4);
     }
     packed += 64 + count * 16;
@@ -300,11 +282,17 @@ MARTLET_INLINE void pack_group(int format, const martlet_pack_arguments *a, int3
   uint8_t *packed = a->groups + group * a->group_bytes;
   if (is_float(format)) {
     if (format == martlet_weight_e4m3) pack_e4m3(a, group, packed);
-    else pack_floats(format == martlet_weight_f32 ? 4 : 2, a, group, packed);
+    else pack_values(format == martlet_weight_f32 ? 4 : 2, a, group, 0, a->columns, packed);
     return;
   }
   if (has_row_factor(format)) pack_row_factors(a, group, packed);
   packed += group_header_bytes(format);
+  if (group * 16 + 16 <= a->rows && !a->scale_codes) {
+    const uint8_t *rows[16];
+    for (int lane = 0; lane < 16; lane++) rows[lane] = a->file + (group * 16 + lane) * a->row_bytes;
+    pack_rows(format, packed, rows, (size_t)a->block_bytes, a->columns);
+    return;
+  }
   for (int lane = 0; lane < 16 && group * 16 + lane < a->rows; lane++) {
     const uint8_t *row = a->file + (group * 16 + lane) * a->row_bytes;
     const uint8_t *apart = a->scale_codes ? a->scale_codes + (group * 16 + lane) * a->scale_code_row_bytes : NULL;

@@ -14,18 +14,21 @@ MARTLET_INLINE u32x4 load_quarter(const uint8_t *p, int words) {
   return two;
 }
 
-// Four words of each of 16 rows to four vectors: out[w] holds word w of rows 0 … 15. `words`, 2 or 4, is how many exist.
-MARTLET_INLINE void load_transposed(const uint8_t *const *rows, size_t offset, int words, u32x16 out[4]) {
-  u32x16 a[4];
+// Four words of each of 16 rows, four rows to a vector: quarter q of quarters[i] is of row 4·q + i. `words`, 2 or 4, is how many exist.
+MARTLET_INLINE void load_quarters(const uint8_t *const *rows, size_t offset, int words, u32x16 quarters[4]) {
 #pragma clang loop unroll(full)
   for (int i = 0; i < 4; i++) {
-    u32x4 quarters[4];
+    u32x4 of_row[4];
 #pragma clang loop unroll(full)
-    for (int j = 0; j < 4; j++) quarters[j] = load_quarter(rows[4 * j + i] + offset, words);
-    u32x8 low = __builtin_shufflevector(quarters[0], quarters[1], 0, 1, 2, 3, 4, 5, 6, 7);
-    u32x8 high = __builtin_shufflevector(quarters[2], quarters[3], 0, 1, 2, 3, 4, 5, 6, 7);
-    a[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (int j = 0; j < 4; j++) of_row[j] = load_quarter(rows[4 * j + i] + offset, words);
+    u32x8 low = __builtin_shufflevector(of_row[0], of_row[1], 0, 1, 2, 3, 4, 5, 6, 7);
+    u32x8 high = __builtin_shufflevector(of_row[2], of_row[3], 0, 1, 2, 3, 4, 5, 6, 7);
+    quarters[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   }
+}
+
+// Those to four vectors: out[w] holds word w of rows 0 … 15.
+MARTLET_INLINE void transpose_quarters(const u32x16 a[4], u32x16 out[4]) {
   // A transposition of 4 × 4 words in each quarter, which holds rows 4·quarter … 4·quarter + 3.
 #define MARTLET_LOW(x, y) __builtin_shufflevector(x, y, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
 #define MARTLET_HIGH(x, y) __builtin_shufflevector(x, y, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
@@ -40,4 +43,11 @@ MARTLET_INLINE void load_transposed(const uint8_t *const *rows, size_t offset, i
 #undef MARTLET_HIGH
 #undef MARTLET_LOW_PAIRS
 #undef MARTLET_HIGH_PAIRS
+}
+
+// Four words of each of 16 rows to four vectors: out[w] holds word w of rows 0 … 15. `words`, 2 or 4, is how many exist.
+MARTLET_INLINE void load_transposed(const uint8_t *const *rows, size_t offset, int words, u32x16 out[4]) {
+  u32x16 quarters[4];
+  load_quarters(rows, offset, words, quarters);
+  transpose_quarters(quarters, out);
 }

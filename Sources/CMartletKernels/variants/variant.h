@@ -14,6 +14,7 @@
 #include "../kernels/attention_load.h"
 #include "../kernels/attention.h"
 #include "../kernels/product_codes.h"
+#include "../kernels/product_rows.h"
 #include "../kernels/product_pack.h"
 #include "../kernels/quantise.h"
 #include "../kernels/product.h"

@@ -37,6 +37,18 @@ static inline void *martlet_map_file(int descriptor, size_t byteCount) {
   return address == MAP_FAILED ? NULL : address;
 }
 
+static inline ptrdiff_t martlet_page_size(void) { return sysconf(_SC_PAGESIZE); }
+
+/// Gives the memory of a map's pages back; they stay readable, and are read from the file again when they are needed. `address` begins a page.
+static inline void martlet_give_pages_back(void *address, size_t byteCount) {
+#ifdef __linux__
+  madvise(address, byteCount, MADV_DONTNEED);
+#else
+  (void)address;
+  (void)byteCount;
+#endif
+}
+
 /// Zeroed memory of whole pages, given back with `munmap`; NULL and `martlet_errno` where it fails.
 static inline void *martlet_map_memory(size_t byteCount) {
   void *address = mmap(NULL, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -51,6 +63,18 @@ static inline void martlet_wish_for_huge_pages(void *address, size_t byteCount) 
   (void)address;
   (void)byteCount;
 #endif
+}
+
+/// Has the system give pages now that would be given when they are first written to. What they hold stays; `address` begins a page, and nobody
+/// else writes to them meanwhile.
+static inline void martlet_populate_pages(void *address, size_t byteCount) {
+#ifdef MADV_POPULATE_WRITE
+  if (madvise(address, byteCount, MADV_POPULATE_WRITE) == 0) return;
+#endif
+  // Linux before 5.14.
+  volatile char *bytes = (volatile char *)address;
+  size_t step = (size_t)martlet_page_size();
+  for (size_t i = 0; i < byteCount; i += step) bytes[i] = bytes[i];
 }
 
 /// Starts a thread with a stack of 8 MiB, as glibc's are and others' are not, that runs `body(argument)`. 0, or the error's number. A thread is a number: `pthread_t` is an integer to Swift in one library

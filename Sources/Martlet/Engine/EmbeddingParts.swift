@@ -40,6 +40,7 @@ package struct EmbeddingParts {
       source, pooling: pooling,
       in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: 1, progress: progress))
     runner = try EmbeddingRunner(model: model, context: context)
+    try device.reserve(productRows: context.populatedTokens)
     self.maxSequenceLength = maxSequenceLength
   }
 }

@@ -45,6 +45,9 @@ package struct EngineParts {
       source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context, maxTokensPerStep: chunkSize)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
+    // Somebody waits for the first prompt, and nobody for this.
+    try device.reserve(productRows: context.populatedTokens)
+    cache.populate(tokens: context.populatedTokens)
     scheduler = Scheduler(
       maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize,
       capacityPolicy: configuration.capacityPolicy, cache: cache)

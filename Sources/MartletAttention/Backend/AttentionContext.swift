@@ -68,6 +68,10 @@ public final class AttentionContext {
     return 32
   }
 
+  /// Tokens of a step whose memory the system is asked to give before the first step: those of an ordinary prompt. Memory that only larger steps use
+  /// is given when one comes.
+  public var populatedTokens: Int { min(maxNumTokens, 512) }
+
   /// The rotation table of these parameters for every position of the longest sequence, made on first use.
   public func ropeTable(_ parameters: PositionalEmbeddingParams) throws -> RopeTable {
     try ropeTables.table(parameters, maxPositions: maxSequenceLength, on: device)

@@ -27,6 +27,13 @@ public protocol Device: AnyObject, Sendable {
   func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight
   /// Bytes that a matrix takes once it is prepared, alone or stacked.
   func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int
+  /// Has the system give a tensor's memory now rather than at its first use: who makes memory for every step does so before the first is waited for.
+  /// What the tensor holds stays. By default nothing, as of memory that is there once it is made.
+  /// - Precondition: no kernel runs on the tensor.
+  func populate(_ tensor: Tensor)
+  /// Makes what the device's own kernels work in when `productRows` rows at a time are multiplied by the weights prepared so far. By default
+  /// nothing; without it, memory is made when a product first needs it.
+  func reserve(productRows: Int) throws(DeviceError)
   /// What only this device has, by type; nil where it has none. An outside backend finds its worker pool or module loader here.
   func service<Service>(_ type: Service.Type) -> Service?
 }
@@ -45,6 +52,9 @@ public protocol DeviceQueue: AnyObject {
 }
 
 extension Device {
+  public func populate(_ tensor: Tensor) {}
+  public func reserve(productRows: Int) throws(DeviceError) {}
+
   /// A zeroed tensor of its own buffer.
   public func makeTensor(_ shape: Shape, _ dataType: DataType) throws(DeviceError) -> Tensor {
     Tensor(try makeBuffer(byteCount: max(shape.count, 1) * dataType.byteCount), shape: shape, dataType: dataType)

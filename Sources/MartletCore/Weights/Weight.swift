@@ -1,5 +1,11 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+/// What keeps the memory of weights: a file that is mapped, whose pages can be read again when they were given back.
+public protocol WeightOwner: AnyObject {
+  /// Gives back the memory that the pages of `part` take in this process. They can still be read.
+  func releasePages(of part: UnsafeRawBufferPointer)
+}
+
 /// A weight matrix `[rows, columns]` as it lies in its file: a view, no copy.
 ///
 /// Row n holds the coefficients of output n along k, as in GGUF. The memory must outlive every use; `owner` keeps it.
@@ -124,6 +130,26 @@ public struct Weight: @unchecked Sendable {
 }
 
 extension Weight {
+  /// Gives back the memory that some rows take in the map of their file: whoever has read them and has no more need of them says so, and a model
+  /// that is brought into another order does not lie in memory twice. They can still be read; where rows do not lie one behind the other
+  /// all are given back with the last, and of a weight that lies in no map nothing is.
+  public func releasePages(ofRows range: Range<Int>) {
+    enforce(range.lowerBound >= 0 && range.upperBound <= rows, "weight \(name): rows \(range) of \(rows)")
+    guard let owner = owner as? any WeightOwner, !range.isEmpty else { return }
+    if layout.blockStride <= layout.rowStride {
+      let end = min(range.upperBound * layout.rowStride, bytes.count)
+      owner.releasePages(of: UnsafeRawBufferPointer(rebasing: bytes[range.lowerBound * layout.rowStride..<end]))
+    } else if range.upperBound == rows {
+      owner.releasePages(of: bytes)
+    }
+    guard range.upperBound == rows else { return }
+    switch scales {
+    case nil, .floats: break
+    case .exponents(let exponents, _): owner.releasePages(of: exponents)
+    case .sixteens(let scales, _, _): owner.releasePages(of: scales)
+    }
+  }
+
   /// The same matrix, all of whose values are multiplied by `factor`.
   /// - Precondition: it is of NVFP4, and nothing of it lies apart.
   public func multiplied(by factor: Float) -> Weight {

@@ -141,3 +141,10 @@ public final class HuggingFaceDirectory: Sendable {
     return (files, shardsOfTensors.mapValues { places[$0]! })
   }
 }
+
+/// The owner of weights that are made of several tensors, such as one of codes and one of scales.
+extension HuggingFaceDirectory: WeightOwner {
+  public func releasePages(of part: UnsafeRawBufferPointer) {
+    for file in files { file.releasePages(of: part) }
+  }
+}

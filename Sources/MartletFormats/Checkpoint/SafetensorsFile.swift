@@ -71,6 +71,9 @@ public final class SafetensorsFile: Sendable {
   /// Bytes of the file.
   public var byteCount: Int { file.bytes.count }
 
+  /// As ``WeightOwner`` has it; nothing where `part` lies in another file.
+  func releasePages(of part: UnsafeRawBufferPointer) { file.releasePages(of: part) }
+
   /// The tensor of that name; nil without one.
   public func tensor(_ name: String) -> SafetensorsTensor? { tensorIndices[name].map { tensors[$0] } }
 

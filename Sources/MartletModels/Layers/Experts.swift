@@ -122,7 +122,7 @@ struct ExpertMemory {
   init(_ experts: [ExpertDescription], hiddenSize: Int, in context: ModelContext) throws {
     let n = context.maxNumTokens, sizes = Sizes(experts, hiddenSize: hiddenSize, maxNumTokens: n)
     func make(_ size: (rows: Int, columns: Int)) throws -> Tensor {
-      try context.device.makeTensor(Shape(max(size.rows, 1), max(size.columns, 1)), .f32)
+      try context.makeStepTensor(Shape(max(size.rows, 1), max(size.columns, 1)))
     }
     scores = try make(sizes.scores)
     answers = try make(sizes.answers)

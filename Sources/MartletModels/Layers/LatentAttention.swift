@@ -114,7 +114,7 @@ struct LatentMemory {
 
   init(_ mla: MLAParams, numHeads heads: Int, in context: ModelContext) throws {
     let columns = Columns(mla, numHeads: heads), n = context.maxNumTokens
-    func make(_ columns: Int) throws -> Tensor { try context.device.makeTensor(Shape(n, columns), .f32) }
+    func make(_ columns: Int) throws -> Tensor { try context.makeStepTensor(Shape(n, columns)) }
     queryLatents = try make(columns.queryLatents)
     queries = try make(columns.queries)
     latents = try make(columns.latents)

@@ -192,7 +192,7 @@ public struct StepMemory {
     in context: ModelContext
   ) throws {
     let n = context.maxNumTokens
-    func make(_ columns: Int, rows: Int? = nil) throws -> Tensor { try context.device.makeTensor(Shape(rows ?? n, columns), .f32) }
+    func make(_ columns: Int) throws -> Tensor { try context.makeStepTensor(Shape(n, columns)) }
     hidden = try make(configuration.hiddenSize)
     normed = try make(configuration.hiddenSize)
     added = try make(configuration.hiddenSize)
@@ -206,7 +206,7 @@ public struct StepMemory {
     attended = try make(plain.map(\.outputWidth).max() ?? 1)
     gateUp = try make(2 * (widths.max() ?? 1))
     activated = try make(widths.max() ?? 1)
-    chosen = try make(configuration.hiddenSize, rows: context.maxLogitRows)
+    chosen = try context.device.makeTensor(Shape(context.maxLogitRows, configuration.hiddenSize), .f32)
     self.experts = try experts.isEmpty ? nil : ExpertMemory(experts, hiddenSize: configuration.hiddenSize, in: context)
   }
 
