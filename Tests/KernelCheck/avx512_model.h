@@ -248,10 +248,79 @@ MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
   return r.f;
 }
 
+// MARK: Tiles
+
+// The configuration of palette 1, and the eight registers, of this thread.
+typedef struct model_tiles {
+  uint16_t column_bytes[8];
+  uint8_t rows[8], values[8][16][64];
+} model_tiles;
+
+static _Thread_local model_tiles model_tile_state __attribute__((unused));
+
+MODEL void model_tile_loadconfig(const void *configuration) {
+  const uint8_t *bytes = configuration;
+  memset(&model_tile_state, 0, sizeof model_tile_state);
+  memcpy(model_tile_state.column_bytes, bytes + 16, sizeof model_tile_state.column_bytes);
+  memcpy(model_tile_state.rows, bytes + 48, sizeof model_tile_state.rows);
+}
+
+MODEL void model_tile_zero(int tile) { memset(model_tile_state.values[tile], 0, sizeof model_tile_state.values[tile]); }
+
+MODEL void model_tile_loadd(int tile, const void *from, size_t stride) {
+  model_tile_zero(tile);
+  EACH(model_tile_state.rows[tile])
+    memcpy(model_tile_state.values[tile][i], (const uint8_t *)from + (size_t)i * stride, model_tile_state.column_bytes[tile]);
+}
+
+MODEL void model_tile_stored(int tile, void *to, size_t stride) {
+  EACH(model_tile_state.rows[tile])
+    memcpy((uint8_t *)to + (size_t)i * stride, model_tile_state.values[tile][i], model_tile_state.column_bytes[tile]);
+}
+
+// Row by row of a, each pair with the row of b that has the pair's number; subnormal numbers are taken for zeros and made zeros.
+MODEL void model_tile_dpbf16ps(int sum, int a, int b) {
+  model_tiles *s = &model_tile_state;
+  for (int row = 0; row < s->rows[sum]; row++)
+    for (int pair = 0; pair < s->column_bytes[a] / 4; pair++)
+      for (int lane = 0; lane < s->column_bytes[sum] / 4; lane++) {
+        float total;
+        memcpy(&total, s->values[sum][row] + 4 * lane, 4);
+        total = model_flushed(total);
+        for (int i = 0; i < 2; i++) {
+          uint16_t x, y;
+          memcpy(&x, s->values[a][row] + 4 * pair + 2 * i, 2);
+          memcpy(&y, s->values[b][pair] + 4 * lane + 2 * i, 2);
+          uint32_t bits[2] = {(uint32_t)x << 16, (uint32_t)y << 16};
+          float p[2];
+          memcpy(p, bits, sizeof p);
+          total = model_flushed(fmaf(model_flushed(p[0]), model_flushed(p[1]), total));
+        }
+        memcpy(s->values[sum][row] + 4 * lane, &total, 4);
+      }
+}
+
+// Of 32 values, or of 64 in two registers, those at the places that the low bits say.
+MODEL __m512i model_permutexvar_epi16(__m512i places, __m512i values) {
+  model_register p = {places}, x = {values}, r;
+  EACH(32) r.u16[i] = x.u16[p.u16[i] & 31];
+  return r.i;
+}
+
+MODEL __m512i model_permutex2var_epi16(__m512i first, __m512i places, __m512i second) {
+  model_register p = {places}, x = {first}, y = {second}, r;
+  EACH(32) r.u16[i] = p.u16[i] & 32 ? y.u16[p.u16[i] & 31] : x.u16[p.u16[i] & 31];
+  return r.i;
+}
+
 #undef EACH
 #undef MODEL
 
 // Some of these are macros of the compiler's own header.
+#undef _tile_dpbf16ps
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_zero
 #undef _mm512_cmpeq_epi16_mask
 #undef _mm512_reduce_ps
 #undef _mm512_roundscale_ps
@@ -273,7 +342,9 @@ MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
 #define _mm512_mask_mov_epi8 model_mask_mov_epi8
 #define _mm512_mask_permutexvar_epi16 model_mask_permutexvar_epi16
 #define _mm512_movepi8_mask model_movepi8_mask
+#define _mm512_permutex2var_epi16 model_permutex2var_epi16
 #define _mm512_permutex2var_epi8 model_permutex2var_epi8
+#define _mm512_permutexvar_epi16 model_permutexvar_epi16
 #define _mm512_reduce_ps model_reduce_ps
 #define _mm512_roundscale_ps model_roundscale_ps
 #define _mm512_scalef_ps model_scalef_ps
@@ -285,6 +356,12 @@ MODEL __m512 model_dpbf16_ps(__m512 sum, __m512i a, __m512i b) {
 #define _mm512_ternarylogic_epi32 model_ternarylogic_epi32
 #define _mm512_testn_epi16_mask model_testn_epi16_mask
 #define _mm512_unpackhi_epi8 model_unpackhi_epi8
+#define _tile_dpbf16ps model_tile_dpbf16ps
+#define _tile_loadconfig model_tile_loadconfig
+#define _tile_loadd model_tile_loadd
+#define _tile_release() ((void)0)
+#define _tile_stored model_tile_stored
+#define _tile_zero model_tile_zero
 #define _mm512_unpacklo_epi8 model_unpacklo_epi8
 
 #endif

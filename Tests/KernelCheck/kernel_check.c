@@ -505,18 +505,42 @@ static martlet_product_part packed(
   return (martlet_product_part){memory, group_bytes, facts->format, rows, 0, 0};
 }
 
-// The product of `tokens` rows of x, coded and multiplied by one variant, dealt to tasks as told.
-static void multiply(
-    const martlet_kernel_table *table, const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *x,
-    int32_t tokens, int32_t groups_per_task, int32_t tokens_per_task, float *y) {
+// The product of `tokens` rows of x, coded as told and multiplied by one variant, dealt to tasks as told.
+static void multiply_as(
+    int32_t coding, const martlet_kernel_table *table, const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns,
+    const float *x, int32_t tokens, int32_t groups_per_task, int32_t tokens_per_task, float *y) {
   int32_t groups = parts[part_count - 1].first_group + (parts[part_count - 1].rows + 15) / 16;
-  martlet_input_slab *slabs = zeroed(sizeof *slabs * (size_t)tokens * (size_t)((columns + 255) / 256));
-  martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3};
+  void *slabs = zeroed(martlet_slab_bytes(coding) * (size_t)tokens * (size_t)((columns + 255) / 256));
+  martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3, coding};
   run(table->product.code_inputs, &code, (tokens + 2) / 3);
-  martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, tokens, groups, groups_per_task, tokens_per_task};
+  martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, tokens, groups, groups_per_task, tokens_per_task, coding};
   run_with_scratch(table->product.product, &a,
       (groups + groups_per_task - 1) / groups_per_task * ((tokens + tokens_per_task - 1) / tokens_per_task));
   release(slabs);
+}
+
+static void multiply(
+    const martlet_kernel_table *table, const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *x,
+    int32_t tokens, int32_t groups_per_task, int32_t tokens_per_task, float *y) {
+  multiply_as(martlet_input_codes, table, parts, part_count, rows, columns, x, tokens, groups_per_task, tokens_per_task, y);
+}
+
+// Digits must give the bits of codes; variants without tiles take none.
+static void check_digits(
+    const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *x, int32_t tokens, const char *what) {
+  if (tested->product.rows_of_a_digit_tile == 0) return;
+  static const int32_t batches[] = {1, 2, 15, 16, 17, 29};
+  float *y = zeroed((size_t)tokens * (size_t)rows * 4), *z = zeroed((size_t)tokens * (size_t)rows * 4);
+  int same = 1;
+  for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+    int32_t count = batches[i] < tokens ? batches[i] : tokens;
+    multiply(tested, parts, part_count, rows, columns, x, count, 2, count, y);
+    multiply_as(martlet_input_digits, tested, parts, part_count, rows, columns, x, count, 1 + (int32_t)i % 3, i % 2 == 0 ? count : 16, z);
+    same &= memcmp(y, z, (size_t)count * (size_t)rows * 4) == 0;
+  }
+  failures += !same;
+  printf("%-12s %-44s %20s  %s\n", tested->name, what, "bit for bit", same ? "ok" : "WRONG");
+  release(y), release(z);
 }
 
 static void check_products_of(
@@ -555,6 +579,7 @@ static void check_products_of(
   }
   failures += !same;
   printf("%-12s %-44s %20s  %s\n", tested->name, "  in batches of 1 to 13", "bit for bit", same ? "ok" : "WRONG");
+  check_digits(parts, part_count, rows, columns, x, tokens, "  as digits");
 
   const int32_t chosen[] = {0, rows - 1, rows / 2};
   martlet_embed_arguments e = {plain_parts, chosen, z, 1.5f, part_count, 3, columns, 2};
@@ -622,6 +647,31 @@ static double e4m3_value(int code) {
   return code & 128 ? -value : value;
 }
 
+// The greatest codes times the greatest inputs, where digits come nearest to what float32 has exactly: all of one sign, and all but a few.
+static void check_greatest_digits(void) {
+  enum { rows = 16, columns = 512, tokens = 17 };
+  static const struct { int32_t format; int first, count, byte; } extremes[] = {
+      {martlet_weight_q5_0, 2, 20, 0}, {martlet_weight_q4_0, 2, 16, 0}, {martlet_weight_q4_1, 4, 16, 0xFF}, {martlet_weight_q5_1, 4, 20, 0xFF},
+      {martlet_weight_q8_0, 2, 32, 0x80}, {martlet_weight_q6_k, 0, 192, 0}, {martlet_weight_q5_k, 16, 160, 0xFF}, {martlet_weight_q4_k, 16, 128, 0xFF}};
+  if (tested->product.rows_of_a_digit_tile == 0) return;
+  float *x = zeroed(tokens * columns * 4);
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t k = 0; k < columns; k++) x[t * columns + k] = t % 2 == 0 ? -1 : k % 37 == t ? random_float(1) : 1;
+  for (int i = 0; i < format_count; i++)
+    for (size_t e = 0; e < sizeof extremes / sizeof extremes[0]; e++) {
+      if (formats[i].format != extremes[e].format) continue;
+      uint8_t *file = random_weight(&formats[i], rows, columns);
+      int32_t blocks = rows * columns / formats[i].block_size;
+      for (int32_t b = 0; b < blocks; b++) memset(file + b * formats[i].block_bytes + extremes[e].first, extremes[e].byte, (size_t)extremes[e].count);
+      martlet_product_part part = packed(tested, &formats[i], file, rows, columns);
+      char what[64];
+      snprintf(what, sizeof what, "greatest digits, %s", formats[i].name);
+      check_digits(&part, 1, rows, columns, x, tokens, what);
+      release(file), release((void *)part.groups);
+    }
+  release(x);
+}
+
 // Products of several matrices in one run, each with rows of its own: the bits of each alone. Rows are coded once and picked.
 static void check_grouped_products(void) {
   enum { matrices = 4, rows = 37, columns = 320, inputs = 11, entries = 19, slabs = (columns + 255) / 256 };
@@ -630,12 +680,14 @@ static void check_grouped_products(void) {
   for (int32_t i = 0; i < entries; i++) picked[i] = i * 5 % inputs;
   for (int i = 0; i < format_count; i++) {
     if (formats[i].block_size > 64) continue;
+    int32_t coding = i % 2 == 0 && tested->product.rows_of_a_digit_tile > 0 ? martlet_input_digits : martlet_input_codes;
+    size_t slab_bytes = martlet_slab_bytes(coding);
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);
-    martlet_input_slab *coded = zeroed(sizeof *coded * inputs * slabs), *slabs_of_entries = zeroed(sizeof *coded * entries * slabs);
-    martlet_code_inputs_arguments code = {x, coded, inputs, columns, 4};
+    uint8_t *coded = zeroed(slab_bytes * inputs * slabs), *slabs_of_entries = zeroed(slab_bytes * entries * slabs);
+    martlet_code_inputs_arguments code = {x, coded, inputs, columns, 4, coding};
     run(tested->product.code_inputs, &code, 3);
-    martlet_pick_slabs_arguments pick = {coded, picked, slabs_of_entries, slabs, inputs, entries, 7};
+    martlet_pick_slabs_arguments pick = {coded, picked, slabs_of_entries, slabs, inputs, entries, 7, coding};
     run(tested->product.pick_slabs, &pick, 3);
     float *y = zeroed(entries * rows * 4), *z = zeroed(entries * rows * 4);
     martlet_product_part parts[matrices];
@@ -648,8 +700,8 @@ static void check_grouped_products(void) {
       if (counts[matrix] == 0) continue;
       first_tasks[count] = tasks;
       products[count++] = (martlet_product_arguments){
-          parts + matrix, gathered + first * columns, slabs_of_entries + first, y + first * rows, 1, counts[matrix], columns, rows, entries, 3,
-          2, 6};
+          parts + matrix, gathered + first * columns, slabs_of_entries + (size_t)first * slab_bytes, y + first * rows, 1, counts[matrix], columns,
+          rows, entries, 3, 2, 6, coding};
       tasks += 2 * ((counts[matrix] + 5) / 6);
       multiply(tested, parts + matrix, 1, rows, columns, gathered + first * columns, counts[matrix], 3, counts[matrix], z + first * rows);
       first += counts[matrix];
@@ -1332,6 +1384,7 @@ static void check_all_products(void) {
   check_products();
   check_packing_of_parts();
   check_nvfp4();
+  check_greatest_digits();
   check_grouped_products();
 }
 

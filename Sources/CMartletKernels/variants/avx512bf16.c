@@ -32,5 +32,5 @@
 #pragma clang attribute pop
 
 const martlet_kernel_table martlet_amx_table = {
-    .name = "amx", .description = "x86-64 with AVX-512 as in avx512bf16 and AMX tiles of BF16", MARTLET_KERNELS(MARTLET_TILE_ROWS)};
+    .name = "avx512bf16-amx", .description = "x86-64 with AVX-512 as in avx512bf16 and AMX tiles of BF16", MARTLET_KERNELS(MARTLET_TILE_ROWS)};
 #endif
