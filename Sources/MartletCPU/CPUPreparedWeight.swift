@@ -31,7 +31,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   private static let mostRowsOrColumns = 1 << 26
 
   /// Packed bytes that are made before the file's pages are given back: so much of a matrix, however large, is in memory twice.
-  private static let sliceByteCount = 32 << 20
+  private static let sliceByteCount = 8 << 20
 
   /// - Precondition: at least one weight.
   init(_ weights: [Weight], in memory: CPUWeightMemory, instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
