@@ -66,8 +66,7 @@ public final class CPUDevice: Device {
   public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
     let weight = try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
     if weight.readsCodedInputs {
-      let largest: InputCoding = instructionSet.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes
-      codedInputs.expect(slabBytesOfRow: weight.slabCount * largest.slabByteCount)
+      codedInputs.expect(slabBytesOfRow: weight.slabCount * InputCoding.largest(for: instructionSet).slabByteCount)
     }
     return weight
   }

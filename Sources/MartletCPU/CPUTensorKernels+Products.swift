@@ -85,6 +85,9 @@ enum InputCoding {
   case codes, digits
 
   var code: Int32 { Int32((self == .codes ? martlet_input_codes : martlet_input_digits).rawValue) }
+  /// Which takes the most memory of those that an instruction set reads.
+  static func largest(for set: InstructionSet) -> InputCoding { set.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes }
+
   /// Bytes of 256 inputs of one token.
   var slabByteCount: Int { martlet_slab_bytes(code) }
 }

@@ -8,7 +8,8 @@ struct DeviceOptions: ParsableArguments {
   @Option(
     name: .customLong("instruction-set"),
     help: ArgumentHelp(
-      "Kernels to use: avx512bf16-amx, avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).", valueName: "name"))
+      "Kernels to use: avx512bf16-amx, avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).",
+      valueName: "name"))
   var instructionSet: String?
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
