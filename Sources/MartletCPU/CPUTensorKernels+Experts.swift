@@ -82,7 +82,7 @@ extension CPUTensorKernels {
     codedInputs.withSlabs(byteCount: slabBytesOfRows + slabBytesOfEntries + floatBytes, products: weights.count) {
       memory, groups, firstTasks in
       var source = input, slabs = memory
-      if first.readsCodedInputs { code(input, tokens: rowCount, columns: columns, as: coding, into: memory) }
+      if first.readsCodedInputs { code(CodedRows(input: input), tokens: rowCount, columns: columns, as: coding, into: memory) }
       if let picked {
         if first.readsCodedInputs {
           slabs = memory + slabBytesOfRows
@@ -113,7 +113,8 @@ extension CPUTensorKernels {
         groups[count] = martlet_product_arguments(
           parts: weight.parts.baseAddress, input: source + own.lowerBound * columns,
           slabs: slabs + own.lowerBound * coding.slabByteCount,
-          output: target + own.lowerBound * weight.rows, part_count: Int32(weight.parts.count), tokens: Int32(own.count),
+          output: target + own.lowerBound * weight.rows, bias: nil, addition_scale: 0, adds: false,
+          part_count: Int32(weight.parts.count), tokens: Int32(own.count),
           columns: Int32(columns), rows: Int32(weight.rows), slab_stride: Int32(entries), group_count: Int32(weight.groupCount),
           groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask), coding: coding.code)
         firstTasks[count] = Int32(taskCount)

@@ -8,23 +8,65 @@ package import MartletCore
 /// Inputs of integer formats are coded first (one fork, or inline for a few tokens), then the outputs are shared out in one fork over
 /// all stacked parts. The arithmetic is that of `kernels/product.h`; what is decided here is only who computes what.
 extension CPUTensorKernels {
-  package func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
-    let weight = CPUPreparedWeight.of(weight, "product")
-    enforce(input.shape.rank == 2, "product: input must be [tokens, \(weight.columns)], not \(input.shape)")
-    let tokens = input.shape[0]
+  package func product(_ input: ProductInput, _ weight: any PreparedWeight, output: ProductOutput, on queue: any DeviceQueue) {
+    let weight = CPUPreparedWeight.of(weight, "product"), columns = weight.columns, tokens = input.rowCount
     enforce(tokens <= 1 << 24, "product: \(tokens) tokens at once")
-    let source: UnsafePointer<Float> = input.pointer(.f32, Shape(tokens, weight.columns), "product: input")
-    let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(tokens, weight.rows), "product: output")
+    let target: UnsafeMutablePointer<Float> = output.tensor.pointer(.f32, Shape(tokens, weight.rows), "product: output")
+    let bias: UnsafePointer<Float>? = output.bias.map { $0.pointer(.f32, Shape(weight.rows), "product: bias") }
     guard tokens > 0 else { return }
+    // What is made of rows on the way lies in a worker's scratch memory, a row at a time.
+    let isMadeOnTheWay = !weight.readsFloats && columns * MemoryLayout<Float>.stride <= pool.scratchByteCount
+    let coding = inputCoding(tokens: tokens)
+    let slabBytes = weight.readsCodedInputs ? tokens * weight.slabCount * coding.slabByteCount : 0
+    let rowBytes = tokens * columns * MemoryLayout<Float>.stride
 
-    if weight.readsCodedInputs {
-      let coding = inputCoding(tokens: tokens)
-      codedInputs.withSlabs(byteCount: tokens * weight.slabCount * coding.slabByteCount) { slabs in
-        code(source, tokens: tokens, columns: weight.columns, as: coding, into: slabs)
-        product(source, slabs, coding, tokens: tokens, weight, output: target)
+    func multiply(_ rows: UnsafePointer<Float>?, _ slabs: UnsafeMutableRawPointer) {
+      let plan = CPUProductPlan(tokens: tokens, weight: weight, coding: coding, for: self)
+      let arguments = martlet_product_arguments(
+        parts: weight.parts.baseAddress, input: rows, slabs: slabs, output: target, bias: bias, addition_scale: output.additionScale ?? 0,
+        adds: output.additionScale != nil, part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(columns),
+        rows: Int32(weight.rows), slab_stride: Int32(tokens), group_count: Int32(weight.groupCount),
+        groups_per_task: Int32(plan.groupsPerTask), tokens_per_task: Int32(plan.tokensPerTask), coding: coding.code)
+      pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
+    }
+    /// With rows that lie in memory.
+    func multiplyRows(_ rows: UnsafePointer<Float>, _ slabs: UnsafeMutableRawPointer) {
+      if weight.readsCodedInputs { code(CodedRows(input: rows), tokens: tokens, columns: columns, as: coding, into: slabs) }
+      multiply(rows, slabs)
+    }
+
+    switch input {
+    case .rows(let tensor):
+      let rows: UnsafePointer<Float> = tensor.pointer(.f32, Shape(tokens, columns), "product: input")
+      codedInputs.withSlabs(byteCount: slabBytes) { multiplyRows(rows, $0) }
+    case .normalized(let tensor, let normWeight, let epsilon):
+      let arguments = martlet_rms_norm_arguments(
+        input: tensor.pointer(.f32, Shape(tokens, columns), "product: input"),
+        weight: normWeight.pointer(.f32, Shape(columns), "product: norm"), output: nil, rows: 0, columns: Int32(columns), rows_per_task: 0,
+        epsilon: epsilon)
+      codedInputs.withSlabs(byteCount: slabBytes + (isMadeOnTheWay ? 0 : rowBytes)) { memory in
+        if isMadeOnTheWay {
+          withUnsafePointer(to: arguments) { code(CodedRows(norm: $0), tokens: tokens, columns: columns, as: coding, into: memory) }
+          multiply(nil, memory)
+        } else {
+          let rows = (memory + slabBytes).bindMemory(to: Float.self, capacity: tokens * columns)
+          rmsNorm(arguments, rows: tokens, into: rows)
+          multiplyRows(rows, memory)
+        }
       }
-    } else {
-      product(source, nil, .codes, tokens: tokens, weight, output: target)
+    case .gated(let activation, let gateUp):
+      let arguments = martlet_gated_activation_arguments(
+        activation, gateUp: gateUp.pointer(.f32, Shape(tokens, 2 * columns), "product: gateUp"), width: columns)
+      codedInputs.withSlabs(byteCount: slabBytes + (isMadeOnTheWay ? 0 : rowBytes)) { memory in
+        if isMadeOnTheWay {
+          withUnsafePointer(to: arguments) { code(CodedRows(gated: $0), tokens: tokens, columns: columns, as: coding, into: memory) }
+          multiply(nil, memory)
+        } else {
+          let rows = (memory + slabBytes).bindMemory(to: Float.self, capacity: tokens * columns)
+          gatedActivation(arguments, rows: tokens, into: rows)
+          multiplyRows(rows, memory)
+        }
+      }
     }
   }
 
@@ -34,31 +76,22 @@ extension CPUTensorKernels {
   /// From so many tokens on a tile of 16, which costs the same for fewer, is the faster way.
   private static let tokensOfTiles = 12
 
-  func code(
-    _ input: UnsafePointer<Float>, tokens: Int, columns: Int, as coding: InputCoding, into slabs: UnsafeMutableRawPointer
-  ) {
+  /// What rows are coded of: one of the three.
+  struct CodedRows {
+    var input: UnsafePointer<Float>?
+    var norm: UnsafePointer<martlet_rms_norm_arguments>?
+    var gated: UnsafePointer<martlet_gated_activation_arguments>?
+  }
+
+  func code(_ rows: CodedRows, tokens: Int, columns: Int, as coding: InputCoding, into slabs: UnsafeMutableRawPointer) {
     // To code 4096 values takes about a microsecond, less than to call another thread.
     let rowsPerTask = max(1, 4096 / columns)
     let isInline = tokens * columns <= 4 * 4096 || pool.threadCount == 1
     let arguments = martlet_code_inputs_arguments(
-      input: input, slabs: slabs, rows: Int32(tokens), columns: Int32(columns), rows_per_task: Int32(isInline ? tokens : rowsPerTask),
-      coding: coding.code)
+      input: rows.input, norm: rows.norm, gated: rows.gated, slabs: slabs, rows: Int32(tokens), columns: Int32(columns),
+      rows_per_task: Int32(isInline ? tokens : rowsPerTask), coding: coding.code)
     pool.run(
-      taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, part: .coding, function: products.code_inputs,
-      with: arguments)
-  }
-
-  private func product(
-    _ input: UnsafePointer<Float>, _ slabs: UnsafeMutableRawPointer?, _ coding: InputCoding, tokens: Int, _ weight: CPUPreparedWeight,
-    output: UnsafeMutablePointer<Float>
-  ) {
-    let plan = CPUProductPlan(tokens: tokens, weight: weight, coding: coding, for: self)
-    let arguments = martlet_product_arguments(
-      parts: weight.parts.baseAddress, input: input, slabs: slabs, output: output,
-      part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(weight.columns), rows: Int32(weight.rows),
-      slab_stride: Int32(tokens), group_count: Int32(weight.groupCount), groups_per_task: Int32(plan.groupsPerTask),
-      tokens_per_task: Int32(plan.tokensPerTask), coding: coding.code)
-    pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
+      taskCount: isInline ? 1 : (tokens + rowsPerTask - 1) / rowsPerTask, part: .coding, function: products.code_inputs, with: arguments)
   }
 
   package func embed(tokens: Tensor, weight: any PreparedWeight, scale: Float, output: Tensor, on queue: any DeviceQueue) {

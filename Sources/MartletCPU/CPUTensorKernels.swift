@@ -16,12 +16,21 @@ package struct CPUTensorKernels: TensorKernels {
   var kernels: martlet_tensor_kernels { instructionSet.table.pointee.tensor }
 
   package func rmsNorm(_ input: Tensor, weight: Tensor, epsilon: Float, output: Tensor, on queue: any DeviceQueue) {
-    let rows = RowTasks(input.shape, in: pool)
+    enforce(input.shape.rank == 2, "rmsNorm: input must be [rows, columns], not \(input.shape)")
     let arguments = martlet_rms_norm_arguments(
       input: input.pointer(.f32, input.shape, "rmsNorm: input"),
-      weight: weight.pointer(.f32, Shape(rows.columns), "rmsNorm: weight"),
-      output: output.pointer(.f32, input.shape, "rmsNorm: output"),
-      rows: Int32(rows.count), columns: Int32(rows.columns), rows_per_task: Int32(rows.perTask), epsilon: epsilon)
+      weight: weight.pointer(.f32, Shape(input.shape[1]), "rmsNorm: weight"), output: nil, rows: 0, columns: Int32(input.shape[1]),
+      rows_per_task: 0, epsilon: epsilon)
+    rmsNorm(arguments, rows: input.shape[0], into: output.pointer(.f32, input.shape, "rmsNorm: output"))
+  }
+
+  /// - Parameter arguments: all but the rows and the output.
+  func rmsNorm(_ arguments: martlet_rms_norm_arguments, rows count: Int, into output: UnsafeMutablePointer<Float>) {
+    let rows = RowTasks(Shape(count, Int(arguments.columns)), in: pool)
+    var arguments = arguments
+    arguments.output = output
+    arguments.rows = Int32(rows.count)
+    arguments.rows_per_task = Int32(rows.perTask)
     pool.run(taskCount: rows.taskCount, function: kernels.rms_norm, with: arguments)
   }
 
@@ -69,21 +78,21 @@ package struct CPUTensorKernels: TensorKernels {
   }
 
   package func gatedActivation(_ activation: GatedActivation, gateUp: Tensor, output: Tensor, on queue: any DeviceQueue) {
-    // An exponential and a quotient cost about as much as four loads and stores.
-    let rows = RowTasks(output.shape, costOfValue: 4, in: pool)
-    let code =
-      switch activation {
-      case .silu: martlet_activation_silu
-      case .geluTanh: martlet_activation_gelu_tanh
-      case .clamped: martlet_activation_clamped
-      }
-    var (alpha, limit): (Float, Float) = (0, 0)
-    if case .clamped(let itsAlpha, let itsLimit) = activation { (alpha, limit) = (itsAlpha, itsLimit) }
+    enforce(output.shape.rank == 2, "gatedActivation: output must be [rows, columns], not \(output.shape)")
+    let (rows, width) = (output.shape[0], output.shape[1])
     let arguments = martlet_gated_activation_arguments(
-      gate_up: gateUp.pointer(.f32, Shape(rows.count, 2 * rows.columns), "gatedActivation: gateUp"),
-      output: output.pointer(.f32, Shape(rows.count, rows.columns), "gatedActivation: output"),
-      rows: Int32(rows.count), width: Int32(rows.columns), rows_per_task: Int32(rows.perTask), activation: Int32(code.rawValue),
-      alpha: alpha, limit: limit)
+      activation, gateUp: gateUp.pointer(.f32, Shape(rows, 2 * width), "gatedActivation: gateUp"), width: width)
+    gatedActivation(arguments, rows: rows, into: output.pointer(.f32, output.shape, "gatedActivation: output"))
+  }
+
+  /// - Parameter arguments: all but the rows and the output.
+  func gatedActivation(_ arguments: martlet_gated_activation_arguments, rows count: Int, into output: UnsafeMutablePointer<Float>) {
+    // An exponential and a quotient cost about as much as four loads and stores.
+    let rows = RowTasks(Shape(count, Int(arguments.width)), costOfValue: 4, in: pool)
+    var arguments = arguments
+    arguments.output = output
+    arguments.rows = Int32(rows.count)
+    arguments.rows_per_task = Int32(rows.perTask)
     pool.run(taskCount: rows.taskCount, function: kernels.gated_activation, with: arguments)
   }
 
@@ -123,6 +132,23 @@ struct RowTasks {
     let tasks = min(count, shape.count * costOfValue / Self.valuesPerTask, Self.tasksPerThread * pool.threadCount)
     perTask = pool.threadCount == 1 || tasks < 2 ? max(count, 1) : (count + tasks - 1) / tasks
     taskCount = (count + perTask - 1) / perTask
+  }
+}
+
+extension martlet_gated_activation_arguments {
+  /// All but the rows and the output.
+  init(_ activation: GatedActivation, gateUp: UnsafePointer<Float>, width: Int) {
+    let code =
+      switch activation {
+      case .silu: martlet_activation_silu
+      case .geluTanh: martlet_activation_gelu_tanh
+      case .clamped: martlet_activation_clamped
+      }
+    var (alpha, limit): (Float, Float) = (0, 0)
+    if case .clamped(let itsAlpha, let itsLimit) = activation { (alpha, limit) = (itsAlpha, itsLimit) }
+    self.init(
+      gate_up: gateUp, output: nil, rows: 0, width: Int32(width), rows_per_task: 0, activation: Int32(code.rawValue), alpha: alpha,
+      limit: limit)
   }
 }
 

@@ -511,9 +511,11 @@ static void multiply_as(
     const float *x, int32_t tokens, int32_t groups_per_task, int32_t tokens_per_task, float *y) {
   int32_t groups = parts[part_count - 1].first_group + (parts[part_count - 1].rows + 15) / 16;
   void *slabs = zeroed(martlet_slab_bytes(coding) * (size_t)tokens * (size_t)((columns + 255) / 256));
-  martlet_code_inputs_arguments code = {x, slabs, tokens, columns, 3, coding};
+  martlet_code_inputs_arguments code = {x, NULL, NULL, slabs, tokens, columns, 3, coding};
   run(table->product.code_inputs, &code, (tokens + 2) / 3);
-  martlet_product_arguments a = {parts, x, slabs, y, part_count, tokens, columns, rows, tokens, groups, groups_per_task, tokens_per_task, coding};
+  martlet_product_arguments a = {
+      .parts = parts, .input = x, .slabs = slabs, .output = y, .part_count = part_count, .tokens = tokens, .columns = columns, .rows = rows,
+      .slab_stride = tokens, .group_count = groups, .groups_per_task = groups_per_task, .tokens_per_task = tokens_per_task, .coding = coding};
   run_with_scratch(table->product.product, &a,
       (groups + groups_per_task - 1) / groups_per_task * ((tokens + tokens_per_task - 1) / tokens_per_task));
   release(slabs);
@@ -647,6 +649,53 @@ static double e4m3_value(int code) {
   return code & 128 ? -value : value;
 }
 
+// A product of rows that are normalized or gated on the way, with a bias, added to what is there: the bits of the kernels one after another.
+static void check_products_on_the_way(void) {
+  enum { rows = 37, columns = 352, most_tokens = 19 };
+  static const int32_t counts[] = {1, 3, most_tokens};
+  for (int i = 0; i < format_count; i++) {
+    if (formats[i].format != martlet_weight_q4_1 && formats[i].format != martlet_weight_q8_0) continue;
+    uint8_t *file = random_weight(&formats[i], rows, columns);
+    martlet_product_part part = packed(tested, &formats[i], file, rows, columns);
+    float *x = random_floats(most_tokens * columns, 1), *gate_up = random_floats(most_tokens * columns * 2, 1), *w = random_floats(columns, 1);
+    float *bias = random_floats(rows, 1), *before = random_floats(most_tokens * rows, 1);
+    for (int coding = martlet_input_codes; coding <= (tested->product.rows_of_a_digit_tile > 0 ? martlet_input_digits : martlet_input_codes); coding++)
+      for (int gated = 0; gated < 2; gated++) {
+        int same = 1;
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+          int32_t n = counts[c];
+          float *made = zeroed((size_t)n * columns * 4), *y = zeroed((size_t)n * rows * 4), *z = zeroed((size_t)n * rows * 4);
+          martlet_rms_norm_arguments norm = {x, w, made, n, columns, n, 1e-5f};
+          martlet_gated_activation_arguments gate = {gate_up, made, n, columns, n, martlet_activation_silu, 0, 0};
+          if (gated) run(tested->tensor.gated_activation, &gate, 1);
+          else run(tested->tensor.rms_norm, &norm, 1);
+          multiply_as(coding, tested, &part, 1, rows, columns, made, n, 2, n, y);
+          martlet_add_row_arguments add_row = {bias, y, n, rows, n};
+          run(tested->tensor.add_row, &add_row, 1);
+          memcpy(z, before, (size_t)n * rows * 4);
+          martlet_add_arguments add = {y, z, n, rows, n, 0.75f};
+          run(tested->tensor.add, &add, 1);
+          // On the way, without rows or an output to the kernels that make them.
+          norm.output = gate.output = NULL, norm.rows = gate.rows = norm.rows_per_task = gate.rows_per_task = 0;
+          memcpy(y, before, (size_t)n * rows * 4);
+          void *slabs = zeroed(martlet_slab_bytes(coding) * (size_t)n * 2);
+          martlet_code_inputs_arguments code = {NULL, gated ? NULL : &norm, gated ? &gate : NULL, slabs, n, columns, 2, coding};
+          run_with_scratch(tested->product.code_inputs, &code, (n + 1) / 2);
+          martlet_product_arguments a = {
+              .parts = &part, .slabs = slabs, .output = y, .bias = bias, .addition_scale = 0.75f, .adds = true, .part_count = 1, .tokens = n,
+              .columns = columns, .rows = rows, .slab_stride = n, .group_count = 3, .groups_per_task = 2, .tokens_per_task = n, .coding = coding};
+          run_with_scratch(tested->product.product, &a, 2);
+          same &= memcmp(y, z, (size_t)n * rows * 4) == 0;
+          release(made), release(y), release(z), release(slabs);
+        }
+        failures += !same;
+        printf("%-12s %-44s %20s  %s\n", tested->name, gated ? "gated, multiplied, biased, added" : "normalized, multiplied, biased, added",
+               "bit for bit", same ? "ok" : "WRONG");
+      }
+    release(file), release((void *)part.groups), release(x), release(gate_up), release(w), release(bias), release(before);
+  }
+}
+
 // The greatest codes times the greatest inputs, where digits come nearest to what float32 has exactly: all of one sign, and all but a few.
 static void check_greatest_digits(void) {
   enum { rows = 16, columns = 512, tokens = 17 };
@@ -685,7 +734,7 @@ static void check_grouped_products(void) {
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);
     uint8_t *coded = zeroed(slab_bytes * inputs * slabs), *slabs_of_entries = zeroed(slab_bytes * entries * slabs);
-    martlet_code_inputs_arguments code = {x, coded, inputs, columns, 4, coding};
+    martlet_code_inputs_arguments code = {x, NULL, NULL, coded, inputs, columns, 4, coding};
     run(tested->product.code_inputs, &code, 3);
     martlet_pick_slabs_arguments pick = {coded, picked, slabs_of_entries, slabs, inputs, entries, 7, coding};
     run(tested->product.pick_slabs, &pick, 3);
@@ -700,8 +749,9 @@ static void check_grouped_products(void) {
       if (counts[matrix] == 0) continue;
       first_tasks[count] = tasks;
       products[count++] = (martlet_product_arguments){
-          parts + matrix, gathered + first * columns, slabs_of_entries + (size_t)first * slab_bytes, y + first * rows, 1, counts[matrix], columns,
-          rows, entries, 3, 2, 6, coding};
+          .parts = parts + matrix, .input = gathered + first * columns, .slabs = slabs_of_entries + (size_t)first * slab_bytes,
+          .output = y + first * rows, .part_count = 1, .tokens = counts[matrix], .columns = columns, .rows = rows, .slab_stride = entries,
+          .group_count = 3, .groups_per_task = 2, .tokens_per_task = 6, .coding = coding};
       tasks += 2 * ((counts[matrix] + 5) / 6);
       multiply(tested, parts + matrix, 1, rows, columns, gathered + first * columns, counts[matrix], 3, counts[matrix], z + first * rows);
       first += counts[matrix];
@@ -1384,6 +1434,7 @@ static void check_all_products(void) {
   check_products();
   check_packing_of_parts();
   check_nvfp4();
+  check_products_on_the_way();
   check_greatest_digits();
   check_grouped_products();
 }

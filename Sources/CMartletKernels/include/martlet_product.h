@@ -36,9 +36,11 @@
 #ifndef MARTLET_PRODUCT_H
 #define MARTLET_PRODUCT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "martlet_tensor.h"
 #include "martlet_threads.h"
 
 typedef enum martlet_weight_format {
@@ -97,8 +99,13 @@ static inline size_t martlet_slab_bytes(int32_t coding) {
 }
 
 // Codes `rows_per_task` rows. Columns must be a multiple of 32.
+//
+// Rows may become what is coded on the way, each in the worker's scratch memory, which then holds `columns` floats: by the arithmetic of
+// the kernel whose arguments are here, of which the rows and the output are not read.
 typedef struct martlet_code_inputs_arguments {
-  const float *input;  // [rows, columns]
+  const float *input;  // [rows, columns], or NULL
+  const martlet_rms_norm_arguments *norm;           // in the place of an input, or NULL
+  const martlet_gated_activation_arguments *gated;  // likewise
   void *slabs;         // [slabs of a row, rows] of the coding
   int32_t rows, columns, rows_per_task;
   int32_t coding;      // martlet_input_coding
@@ -131,6 +138,9 @@ typedef struct martlet_product_arguments {
   const float *input;                // [tokens, columns]; read by F32, F16, BF16 and E4M3
   const void *slabs;                 // [slabs of a row, slab_stride] of the coding, the first `tokens` of each; read by the integer formats
   float *output;                     // [tokens, rows]
+  const float *bias;                 // [rows], added to the sums; NULL: nothing is
+  float addition_scale;              // where `adds` is set: output += addition_scale · sums
+  bool adds;
   int32_t part_count, tokens, columns, rows;
   int32_t slab_stride;               // tokens, or more where others' slabs lie between
   int32_t group_count, groups_per_task, tokens_per_task;

@@ -83,15 +83,18 @@ MARTLET_INLINE i32x16 broadcast_pair(const int16_t *codes) {
   return i32x16_set(pair);
 }
 
-// Writes the rows of a group that exist.
-MARTLET_INLINE void store_outputs(float *output, f32x16 sums, int32_t lanes) {
+// Writes the `lanes` rows of a group that exist, from row `row` on, of one token: the sums, with the bias, or added to what is there.
+MARTLET_INLINE void store_outputs(const martlet_product_arguments *a, int64_t token, int32_t row, f32x16 sums, int32_t lanes) {
+  float *output = a->output + token * a->rows + row;
   if (lanes >= 16) {
+    if (a->bias) sums += f32x16_load(a->bias + row);
+    if (a->adds) sums = f32x16_fma(sums, f32x16_set(a->addition_scale), f32x16_load(output));
     f32x16_store(output, sums);
     return;
   }
-  float values[16];
-  f32x16_store(values, sums);
-  __builtin_memcpy(output, values, (size_t)lanes * sizeof(float));
+  if (a->bias) sums += f32x16_load_first(a->bias + row, lanes);
+  if (a->adds) sums = f32x16_fma(sums, f32x16_set(a->addition_scale), f32x16_load_first(output, lanes));
+  f32x16_store_first(output, sums, lanes);
 }
 
 // The sum of the input codes that one of a block's scales covers, as the float that it is exactly.
@@ -102,7 +105,7 @@ MARTLET_INLINE f32x16 sum_of_inputs(int scales, const martlet_input_slab *in, in
 // ---- Few tokens ----
 
 // One group for `rows` tokens from `token` on.
-MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, float *output,
+MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, int32_t row,
                               int32_t lanes) {
   f32x16 y[MARTLET_FEW_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
@@ -141,7 +144,7 @@ MARTLET_INLINE void few_coded(int format, int rows, const martlet_product_argume
   }
   if (has_row_factor(format))
     MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = y[r] * f32x16_load(group);
-  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(a, token + r, row, y[r], lanes);
 }
 
 MARTLET_INLINE f32x16 load_floats(int format, const uint8_t *group, int32_t k) {
@@ -160,7 +163,7 @@ MARTLET_INLINE int32_t run_of_floats(int format) { return format == martlet_weig
 MARTLET_INLINE int run_header_bytes(int format) { return format == martlet_weight_e4m3 ? 64 : 0; }
 MARTLET_INLINE f32x16 run_scale(int format, const uint8_t *run) { return format == martlet_weight_e4m3 ? f32x16_load(run) : f32x16_set(1); }
 
-MARTLET_INLINE void few_floats(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, float *output,
+MARTLET_INLINE void few_floats(int format, int rows, const martlet_product_arguments *a, const uint8_t *group, int32_t token, int32_t row,
                                int32_t lanes) {
   f32x16 y[MARTLET_FEW_ROWS];
   MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_set(0);
@@ -178,17 +181,16 @@ MARTLET_INLINE void few_floats(int format, int rows, const martlet_product_argum
     MARTLET_UNROLL for (int r = 0; r < rows; r++) y[r] = f32x16_fma(scale, p[r], y[r]);
     run += martlet_packed_group_bytes(format, count);
   }
-  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(output + (int64_t)r * a->rows, y[r], lanes);
+  MARTLET_UNROLL for (int r = 0; r < rows; r++) store_outputs(a, token + r, row, y[r], lanes);
 }
 
 MARTLET_INLINE void few(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
                         int32_t token, int32_t count) {
   for (int32_t group = first; group < end; group++) {
     const uint8_t *packed = part->groups + group * part->group_bytes;
-    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
-    int32_t lanes = part->rows - group * 16;
-#define MARTLET_FEW_CODED(rows) few_coded(format, rows, a, packed, token, output, lanes)
-#define MARTLET_FEW_FLOATS(rows) few_floats(format, rows, a, packed, token, output, lanes)
+    int32_t row = part->first_row + group * 16, lanes = part->rows - group * 16;
+#define MARTLET_FEW_CODED(rows) few_coded(format, rows, a, packed, token, row, lanes)
+#define MARTLET_FEW_FLOATS(rows) few_floats(format, rows, a, packed, token, row, lanes)
     if (is_float(format)) {
       MARTLET_FEW_SWITCH(count, MARTLET_FEW_FLOATS)
     } else {
@@ -272,18 +274,15 @@ static void tiles_of_floats(const float *w, int32_t inputs, const float *scales,
   for (int32_t t = 0; t < count; t += MARTLET_PRODUCT_ROWS) MARTLET_TILE_SWITCH(count - t, MARTLET_FLOATS_TILE)
 }
 
-// Writes the sums of a task out, [groups][tokens][16].
+// Writes the sums of a task out, [groups][tokens][16]: token by token, because every row of the output lies on pages of its own.
 MARTLET_INLINE void store_sums(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
                                int32_t token, int32_t count, const float *sums) {
-  for (int32_t group = first; group < end; group++) {
-    const float *y = sums + (int64_t)(group - first) * count * 16;
-    float *output = a->output + (int64_t)token * a->rows + part->first_row + group * 16;
-    for (int32_t t = 0; t < count; t++) {
-      f32x16 sum = f32x16_load(y + t * 16);
+  for (int32_t t = 0; t < count; t++)
+    for (int32_t group = first; group < end; group++) {
+      f32x16 sum = f32x16_load(sums + ((int64_t)(group - first) * count + t) * 16);
       if (has_row_factor(format)) sum = sum * f32x16_load((const float *)(part->groups + group * part->group_bytes));
-      store_outputs(output + (int64_t)t * a->rows, sum, part->rows - group * 16);
+      store_outputs(a, token + t, part->first_row + group * 16, sum, part->rows - group * 16);
     }
-  }
 }
 
 MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,

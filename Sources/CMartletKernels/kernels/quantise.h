@@ -53,9 +53,19 @@ static void code_inputs(const void *arguments, int32_t task, int32_t worker, voi
   int32_t first = task * a->rows_per_task, end = first + a->rows_per_task;
   if (end > a->rows) end = a->rows;
   size_t slab_bytes = martlet_slab_bytes(a->coding);
-  (void)worker, (void)scratch;
   for (int32_t row = first; row < end; row++) {
-    const float *x = a->input + (int64_t)row * a->columns;
+    const float *x = scratch;
+    if (a->norm) {
+      martlet_rms_norm_arguments one = *a->norm;
+      one.input += (int64_t)row * a->columns, one.output = scratch, one.rows = one.rows_per_task = 1;
+      rms_norm(&one, 0, worker, NULL);
+    } else if (a->gated) {
+      martlet_gated_activation_arguments one = *a->gated;
+      one.gate_up += 2 * (int64_t)row * a->columns, one.output = scratch, one.rows = one.rows_per_task = 1;
+      gated_activation(&one, 0, worker, NULL);
+    } else {
+      x = a->input + (int64_t)row * a->columns;
+    }
     uint8_t *slab = (uint8_t *)a->slabs + (size_t)row * slab_bytes;
     for (int32_t start = 0; start < a->columns; start += martlet_product_slab, slab += (size_t)a->rows * slab_bytes) {
       int32_t count = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;

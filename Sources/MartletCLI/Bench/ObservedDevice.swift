@@ -90,10 +90,10 @@ private struct ObservedTensorKernels: TensorKernels {
     }
   }
 
-  func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
+  func product(_ input: ProductInput, _ weight: any PreparedWeight, output: ProductOutput, on queue: any DeviceQueue) {
     tell(
-      .product, "product", rows: input.shape[0], weight: weight, operations: operations(weight, rows: input.shape[0]),
-      byteCount: input.shape[0] > 0 ? Double(weight.byteCount) : 0
+      .product, "product", rows: input.rowCount, weight: weight, operations: operations(weight, rows: input.rowCount),
+      byteCount: input.rowCount > 0 ? Double(weight.byteCount) : 0
     ) { base.product(input, weight, output: output, on: queue) }
   }
 

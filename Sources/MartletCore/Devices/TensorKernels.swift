@@ -18,8 +18,9 @@ public protocol TensorKernels: Sendable {
 
   /// `output[r, n] = Σₖ input[r, k] · weight[n, k]`, input `[tokens, columns]`, output `[tokens, rows of weight]`.
   ///
-  /// Integer codes stay integers; a block's scale and minimum are applied in float32.
-  func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue)
+  /// Integer codes stay integers; a block's scale and minimum are applied in float32. What the input is made of, and what becomes of the sums, is
+  /// done on the way, to the bits of the kernels that do it alone: it saves passes over memory, and decides nothing.
+  func product(_ input: ProductInput, _ weight: any PreparedWeight, output: ProductOutput, on queue: any DeviceQueue)
 
   /// `accumulator[r, :] += scale · addend[r, :]`; with a scale of 1 the plain sum, to the bit.
   func add(_ addend: Tensor, scaledBy scale: Float, to accumulator: Tensor, on queue: any DeviceQueue)
@@ -92,6 +93,46 @@ public protocol TensorKernels: Sendable {
   func combineExperts(_ input: Tensor, plan: ExpertPlan, output: Tensor, on queue: any DeviceQueue)
 }
 
+/// What a product reads: rows, or what is made of them on the way.
+public enum ProductInput: Sendable {
+  /// `[tokens, columns]`.
+  case rows(Tensor)
+  /// ``TensorKernels/rmsNorm(_:weight:epsilon:output:on:)`` of rows `[tokens, columns]`; weight `[columns]`.
+  case normalized(Tensor, weight: Tensor, epsilon: Float)
+  /// ``TensorKernels/gatedActivation(_:gateUp:output:on:)`` of `gateUp`, `[tokens, 2·columns]`.
+  case gated(GatedActivation, gateUp: Tensor)
+
+  /// Rows of the product.
+  public var rowCount: Int {
+    switch self {
+    case .rows(let tensor), .normalized(let tensor, _, _), .gated(_, let tensor): tensor.shape[0]
+    }
+  }
+}
+
+/// Where a product's sums go.
+public struct ProductOutput: Sendable {
+  /// `[tokens, rows of the weight]`.
+  public var tensor: Tensor
+  /// `[rows of the weight]`, added to the sums; nil = 0.
+  public var bias: Tensor?
+  /// Multiplies what is then added to the tensor's values; nil: the tensor's values are replaced.
+  public var additionScale: Float?
+
+  /// What replaces a tensor's values.
+  public init(_ tensor: Tensor, bias: Tensor? = nil) {
+    self.tensor = tensor
+    self.bias = bias
+  }
+
+  /// What is added to a tensor's values, as by ``TensorKernels/add(_:scaledBy:to:on:)``. The product's input must not be the tensor, but may be made of it.
+  public static func adding(to tensor: Tensor, scaledBy scale: Float = 1) -> ProductOutput {
+    var output = ProductOutput(tensor)
+    output.additionScale = scale
+    return output
+  }
+}
+
 /// Where the heads of rows lie in a float32 tensor: `column` is the first value of the first head of the first row, strides are in values.
 public struct HeadPlace: Sendable {
   public var tensor: Tensor
@@ -108,6 +149,11 @@ public struct HeadPlace: Sendable {
 }
 
 extension TensorKernels {
+  /// `output[r, n] = Σₖ input[r, k] · weight[n, k]`.
+  public func product(_ input: Tensor, _ weight: any PreparedWeight, output: Tensor, on queue: any DeviceQueue) {
+    product(.rows(input), weight, output: ProductOutput(output), on: queue)
+  }
+
   /// `accumulator[r, :] += addend[r, :]`.
   public func add(_ addend: Tensor, to accumulator: Tensor, on queue: any DeviceQueue) {
     add(addend, scaledBy: 1, to: accumulator, on: queue)

@@ -47,16 +47,32 @@ public final class DecoderModel: LanguageModel, EmbeddingModel {
     let added = memory.added.prefix(n)
 
     vocabulary.embed(tokens, into: x, on: queue, kernels)
+    /// x += residualScale · postNorm(block(norm(x))); a block that can adds to x itself.
+    func add(_ block: (ProductOutput) throws -> Void, _ postNorm: RMSNorm?, addsItself: Bool) rethrows {
+      if addsItself && postNorm == nil { return try block(.adding(to: x, scaledBy: residualScale)) }
+      try block(ProductOutput(added))
+      postNorm?(added, into: added, on: queue, kernels)
+      kernels.add(added, scaledBy: residualScale, to: x, on: queue)
+    }
     for layer in layers {
-      layer.attentionNorm(x, into: normed, on: queue, kernels)
-      try layer.attention(normed, into: added, metadata: metadata, memory, on: queue, kernels)
-      layer.postAttentionNorm?(added, into: added, on: queue, kernels)
-      kernels.add(added, scaledBy: residualScale, to: x, on: queue)
-
-      layer.feedForwardNorm(x, into: normed, on: queue, kernels)
-      layer.feedForward(normed, into: added, memory, on: queue, kernels)
-      layer.postFeedForwardNorm?(added, into: added, on: queue, kernels)
-      kernels.add(added, scaledBy: residualScale, to: x, on: queue)
+      switch layer.attention {
+      case .plain(let attention):
+        try add(
+          { try attention(layer.attentionNorm.of(x), into: $0, metadata: metadata, memory, on: queue, kernels) },
+          layer.postAttentionNorm, addsItself: true)
+      case .latent(let attention):
+        layer.attentionNorm(x, into: normed, on: queue, kernels)
+        try add(
+          { try attention(normed, into: $0.tensor, metadata: metadata, memory, on: queue, kernels) },
+          layer.postAttentionNorm, addsItself: false)
+      }
+      switch layer.feedForward {
+      case .gated(let mlp):
+        add({ mlp(layer.feedForwardNorm.of(x), into: $0, memory, on: queue, kernels) }, layer.postFeedForwardNorm, addsItself: true)
+      case .experts(let mlp):
+        layer.feedForwardNorm(x, into: normed, on: queue, kernels)
+        add({ mlp(normed, into: $0.tensor, memory, on: queue, kernels) }, layer.postFeedForwardNorm, addsItself: false)
+      }
     }
     return x
   }
@@ -138,29 +154,12 @@ enum AttentionBlock {
     case .latent(let attention): attention.layer
     }
   }
-
-  func callAsFunction(
-    _ input: Tensor, into output: Tensor, metadata: AttentionMetadata, _ memory: StepMemory, on queue: any DeviceQueue,
-    _ kernels: any TensorKernels
-  ) throws {
-    switch self {
-    case .plain(let attention): try attention(input, into: output, metadata: metadata, memory, on: queue, kernels)
-    case .latent(let attention): try attention(input, into: output, metadata: metadata, memory, on: queue, kernels)
-    }
-  }
 }
 
 /// What a layer computes behind attention.
 enum FeedForwardBlock {
   case gated(GatedMLP)
   case experts(ExpertMLP)
-
-  func callAsFunction(_ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
-    switch self {
-    case .gated(let mlp): mlp(input, into: output, memory, on: queue, kernels)
-    case .experts(let mlp): mlp(input, into: output, memory, on: queue, kernels)
-    }
-  }
 }
 
 extension QueryScaling {

@@ -13,6 +13,9 @@ public struct RMSNorm {
   public func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
     kernels.rmsNorm(input, weight: weight, epsilon: epsilon, output: output, on: queue)
   }
+
+  /// y as what a product reads: it is made on the way.
+  public func of(_ input: Tensor) -> ProductInput { .normalized(input, weight: weight, epsilon: epsilon) }
 }
 
 /// y = (x − mean(x)) / √(variance(x) + ε) · weight + bias, row by row.
@@ -32,8 +35,14 @@ public struct Projection {
   public let bias: Tensor?
 
   public func callAsFunction(_ input: Tensor, into output: Tensor, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+    self(.rows(input), into: ProductOutput(output), on: queue, kernels)
+  }
+
+  /// - Parameter output: without a bias: this one's is added.
+  public func callAsFunction(_ input: ProductInput, into output: ProductOutput, on queue: any DeviceQueue, _ kernels: any TensorKernels) {
+    var output = output
+    output.bias = bias
     kernels.product(input, weight, output: output, on: queue)
-    if let bias { kernels.addRow(bias, to: output, on: queue) }
   }
 }
 
@@ -60,12 +69,15 @@ public struct GatedMLP {
   public func callAsFunction(
     _ input: Tensor, into output: Tensor, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
   ) {
-    let n = input.shape[0]
-    let gateUp = memory.gateUp(n, columns: 2 * width)  // [n, 2·width]
-    let activated = memory.activated(n, columns: width)  // [n, width]
-    self.gateUp(input, into: gateUp, on: queue, kernels)
-    kernels.gatedActivation(activation, gateUp: gateUp, output: activated, on: queue)
-    down(activated, into: output, on: queue, kernels)
+    self(.rows(input), into: ProductOutput(output), memory, on: queue, kernels)
+  }
+
+  public func callAsFunction(
+    _ input: ProductInput, into output: ProductOutput, _ memory: StepMemory, on queue: any DeviceQueue, _ kernels: any TensorKernels
+  ) {
+    let gateUp = memory.gateUp(input.rowCount, columns: 2 * width)  // [n, 2·width]
+    self.gateUp(input, into: ProductOutput(gateUp), on: queue, kernels)
+    down(.gated(activation, gateUp: gateUp), into: output, on: queue, kernels)
   }
 }
 
@@ -104,16 +116,23 @@ public struct SelfAttention {
     _ input: Tensor, into output: Tensor, metadata: AttentionMetadata, _ memory: StepMemory, on queue: any DeviceQueue,
     _ kernels: any TensorKernels
   ) throws {
-    let n = input.shape[0]
+    try self(.rows(input), into: ProductOutput(output), metadata: metadata, memory, on: queue, kernels)
+  }
+
+  public func callAsFunction(
+    _ input: ProductInput, into output: ProductOutput, metadata: AttentionMetadata, _ memory: StepMemory, on queue: any DeviceQueue,
+    _ kernels: any TensorKernels
+  ) throws {
+    let n = input.rowCount
     let spec = layer.spec
     let qkv = memory.qkv(n, columns: spec.fusedWidth)  // [n, queryWidth + keyWidth + valueWidth]
     let attended = memory.attended(n, columns: spec.outputWidth)  // [n, outputWidth]
-    self.qkv(input, into: qkv, on: queue, kernels)
+    self.qkv(input, into: ProductOutput(qkv), on: queue, kernels)
     if let queryFactors {
       kernels.scaleRows(qkv, columns: spec.queryWidth, by: queryFactors, rows: metadata.ragged.firstPositionIDs, on: queue)
     }
     try layer.forward(AttentionInputs(fusedQKV: qkv, mask: mask), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
-    self.output(attended, into: output, on: queue, kernels)
+    self.output(.rows(attended), into: output, on: queue, kernels)
   }
 }
 
