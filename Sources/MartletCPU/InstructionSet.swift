@@ -10,7 +10,7 @@ package import CMartletKernels
 public struct InstructionSet: @unchecked Sendable, CustomStringConvertible {
   package let table: UnsafePointer<martlet_kernel_table>
 
-  /// What ``CPUDevice/init(instructionSet:threads:)`` takes: "avx512bf16-amx", "avx512bf16", "avx512", "avx2", "neon", "portable"; for tests "bf16-model".
+  /// What ``CPUDevice/init(instructionSet:threads:)`` takes: "avx512amx", "avx512bf16", "avx512", "avx2", "neon", "portable"; for tests "bf16-model".
   public var name: String { String(cString: table.pointee.name) }
   /// For people.
   public var description: String { String(cString: table.pointee.description) }

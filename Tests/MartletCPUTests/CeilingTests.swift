@@ -13,7 +13,7 @@ struct CeilingTests {
     #expect(try #require(rate(.f32)) > 1e8)
     // The variants with dot products of bf16 have those of integers.
     for operation in [CPUCeilings.Operation.bf16, .i16, .i8] {
-      #expect((rate(operation) != nil) == ["avx512bf16-amx", "avx512bf16"].contains(set.name), "\(operation)")
+      #expect((rate(operation) != nil) == ["avx512amx", "avx512bf16"].contains(set.name), "\(operation)")
     }
     // What has no register tile of six rows is measured by float32.
     #if arch(arm64)

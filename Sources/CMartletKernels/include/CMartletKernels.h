@@ -20,7 +20,7 @@
 
 // One variant: the same functions for one instruction set. Results of the same variant are bit-identical on every machine that has it.
 typedef struct martlet_kernel_table {
-  const char *name;         // "avx512bf16-amx", "avx512bf16", "avx512", "avx2", "neon", "portable", "bf16-model"
+  const char *name;         // "avx512amx", "avx512bf16", "avx512", "avx2", "neon", "portable", "bf16-model"
   const char *description;  // for people
   martlet_tensor_kernels tensor;
   martlet_product_kernels product;

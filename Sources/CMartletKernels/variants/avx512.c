@@ -22,5 +22,9 @@
 #endif
 #pragma clang attribute push(__attribute__((target(MARTLET_FEATURES))), apply_to = function)
 #include "variant.h"
+
+// Attention by fused multiply-adds, for the variant with AMX.
+void martlet_avx512_append(const void *arguments, int32_t task, int32_t worker, void *scratch) { append(arguments, task, worker, scratch); }
+void martlet_avx512_attend(const void *arguments, int32_t task, int32_t worker, void *scratch) { attend(arguments, task, worker, scratch); }
 #pragma clang attribute pop
 #endif

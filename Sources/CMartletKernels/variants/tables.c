@@ -30,7 +30,7 @@ static bool may_use_tiles(void) {
 const martlet_kernel_table *const *martlet_kernel_tables(int32_t *count) {
   static const martlet_kernel_table *const tables[] = {
 #if defined(__x86_64__)
-      &martlet_amx_table, &martlet_avx512bf16_table, &martlet_avx512_table, &martlet_avx2_table,
+      &martlet_avx512amx_table, &martlet_avx512bf16_table, &martlet_avx512_table, &martlet_avx2_table,
 #elif defined(__aarch64__)
       &martlet_neon_table,
 #endif
@@ -55,7 +55,7 @@ bool martlet_kernel_table_is_supported(const martlet_kernel_table *table) {
   if (table == &martlet_avx512_table) return avx512;
   bool bf16 = avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
   if (table == &martlet_avx512bf16_table) return bf16;
-  if (table == &martlet_amx_table) return bf16 && may_use_tiles();
+  if (table == &martlet_avx512amx_table) return bf16 && may_use_tiles();
 #else
   (void)table;  // NEON is part of arm64
 #endif

@@ -9,7 +9,11 @@
 
 extern const martlet_kernel_table martlet_portable_table, martlet_bf16_model_table;
 #if defined(__x86_64__)
-extern const martlet_kernel_table martlet_avx2_table, martlet_avx512_table, martlet_avx512bf16_table, martlet_amx_table;
+extern const martlet_kernel_table martlet_avx2_table, martlet_avx512_table, martlet_avx512bf16_table, martlet_avx512amx_table;
+
+// What avx512 has of attention.
+void martlet_avx512_append(const void *arguments, int32_t task, int32_t worker, void *scratch);
+void martlet_avx512_attend(const void *arguments, int32_t task, int32_t worker, void *scratch);
 #elif defined(__aarch64__)
 extern const martlet_kernel_table martlet_neon_table;
 #endif

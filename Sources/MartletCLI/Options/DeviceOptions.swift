@@ -8,7 +8,7 @@ struct DeviceOptions: ParsableArguments {
   @Option(
     name: .customLong("instruction-set"),
     help: ArgumentHelp(
-      "Kernels to use: avx512bf16-amx, avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).",
+      "Kernels to use: avx512amx, avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).",
       valueName: "name"))
   var instructionSet: String?
 
