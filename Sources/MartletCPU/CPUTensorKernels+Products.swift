@@ -151,8 +151,8 @@ struct CPUProductPlan {
       groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
     } else {
       let tileRows = Int(coding == .digits ? device.products.rows_of_a_digit_tile : device.products.rows_of_a_tile)
-      // A slab of the tokens fills half of the second cache.
-      let tokensInCache = max(tileRows, device.secondCacheByteCount / 2 / coding.slabByteCount)
+      // A slab of the tokens fills half of the second cache; with digits a quarter, because the groups' unpacked weights lie there too.
+      let tokensInCache = max(tileRows, device.secondCacheByteCount / (coding == .digits ? 4 : 2) / coding.slabByteCount)
       let blocks = (tokens + tokensInCache - 1) / tokensInCache
       let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
       func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }

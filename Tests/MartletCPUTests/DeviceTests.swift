@@ -123,6 +123,13 @@ private struct ImaginedMachine: ~Copyable {
     #expect(machine.limits.availableByteCount == 600 << 10)
   }
 
+  @Test func `know the second cache, or take it for a small one`() throws {
+    let path = "/sys/devices/system/cpu/cpu0/cache/index2/size"
+    #expect(try ImaginedMachine([path: "2048K\n"]).limits.secondCacheByteCount == 2 << 20)
+    for text in ["", "0K", "large", "-1K"] { #expect(try ImaginedMachine([path: text]).limits.secondCacheByteCount == 512 << 10) }
+    #expect(try ImaginedMachine([:]).limits.secondCacheByteCount == 512 << 10)
+  }
+
   @Test func `follow the tightest group of version 2`() throws {
     let machine = try ImaginedMachine([
       "/proc/meminfo": "MemAvailable: 8000000 kB\n",
