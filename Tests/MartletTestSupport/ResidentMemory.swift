@@ -5,14 +5,18 @@ import Foundation
 #if os(Linux)
 /// Bytes of the file's map that `address` lies in which this process has in memory, as the system counts them.
 package func residentByteCount(ofFileMapAt address: UnsafeRawPointer) throws -> Int {
-  // Maps are lines "7f01a000-7f02b000 r--p …", each followed by lines such as "Rss:  1024 kB".
-  let lines = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8).split(separator: "\n")
-  var isInside = false
-  for line in lines {
-    let words = line.split(separator: " ", omittingEmptySubsequences: true)
-    let ends = words[0].split(separator: "-").compactMap { UInt($0, radix: 16) }
+  // Maps are lines "7f01a000-7f02b000 r--p …", each followed by lines such as "Rss:  1024 kB". Read line by line: Foundation may end the file early.
+  guard let file = fopen("/proc/self/smaps", "r") else { throw NotMapped(address: UInt(bitPattern: address)) }
+  defer { fclose(file) }
+  var line: UnsafeMutablePointer<CChar>?
+  defer { free(line) }
+  var capacity = 0, isInside = false
+  while getline(&line, &capacity, file) > 0, let start = line {
+    let words = String(cString: start).split(whereSeparator: \.isWhitespace)
+    guard let first = words.first else { continue }
+    let ends = first.split(separator: "-").compactMap { UInt($0, radix: 16) }
     if ends.count == 2 { isInside = (ends[0]..<ends[1]).contains(UInt(bitPattern: address)) }
-    if isInside, words[0] == "Rss:", let kibibytes = Int(words[1]) { return kibibytes << 10 }
+    if isInside, first == "Rss:", let kibibytes = Int(words[1]) { return kibibytes << 10 }
   }
   throw NotMapped(address: UInt(bitPattern: address))
 }
