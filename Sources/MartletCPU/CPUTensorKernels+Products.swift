@@ -73,8 +73,8 @@ extension CPUTensorKernels {
   /// What products of so many tokens read; both give the same bits.
   func inputCoding(tokens: Int) -> InputCoding { products.rows_of_a_digit_tile > 0 && tokens >= Self.tokensOfTiles ? .digits : .codes }
 
-  /// From so many tokens on a tile of 16, which costs the same for fewer, is the faster way.
-  private static let tokensOfTiles = 12
+  /// From so many tokens on tiles are the faster way: a tile of 16 costs the same for fewer, and weights take longer to unpack for it.
+  private static let tokensOfTiles = 16
 
   /// What rows are coded of: one of the three.
   struct CodedRows {

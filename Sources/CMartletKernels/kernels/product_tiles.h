@@ -79,7 +79,7 @@ MARTLET_INLINE void unpack_tile_blocks(int format, const uint8_t *slab, int32_t 
 }
 
 // Tile registers. With one sum a turn uses 0, 4, 5 and 6 or, the next, 2, 1, 3 and 7; with two, sums 0 and 1 or 2 and 3, digits 4 and 5, weights 6.
-MARTLET_TILE_TARGET MARTLET_INLINE void configure_tiles(int scales, bool two_sums, int32_t rows) {
+MARTLET_TILE_TARGET static __attribute__((noinline)) void configure_tiles(int scales, bool two_sums, int32_t rows) {
   tile_configuration c = {.palette = 1};
   int step_bytes = 64 / scales;
   for (int i = 0; i < 8; i++) {
@@ -89,6 +89,8 @@ MARTLET_TILE_TARGET MARTLET_INLINE void configure_tiles(int scales, bool two_sum
   }
   _tile_loadconfig(&c);
 }
+
+MARTLET_TILE_TARGET static __attribute__((noinline)) void release_tiles(void) { _tile_release(); }
 
 // The first token of the tile that begins with token t: the last of several begins sooner, so that it is whole.
 MARTLET_INLINE int32_t first_of_tile(int32_t t, int32_t count) {
@@ -115,7 +117,8 @@ MARTLET_TILE_TARGET MARTLET_INLINE void finish_turn(int scales, bool minimum, bo
 // y[group][token][16] += one slab of `groups` unpacked groups for `count` tokens. `whole`: at least 16 tokens.
 MARTLET_TILE_TARGET MARTLET_INLINE void multiply_tiles(int scales, bool minimum, bool two_sums, bool whole, const tile_block *unpacked, int32_t blocks,
                                                        int32_t groups, const martlet_digit_slab *slabs, int32_t count, float *y) {
-  tile_sums sums[2] = {};
+  tile_sums sums[2];
+  if (!whole) __builtin_memset(sums, 0, sizeof sums);  // rows that do not exist are added up, too
   const int steps = blocks * scales;
   const size_t stride = sizeof(martlet_digit_slab);
   // The turn that is multiplied next, two ahead of the one that is finished.
@@ -187,10 +190,8 @@ MARTLET_TILE_TARGET MARTLET_INLINE void multiply_tiles(int scales, bool minimum,
 #define MARTLET_TILES_OF(name, scales, minimum, two_sums)                                                                            \
   MARTLET_TILE_TARGET static __attribute__((noinline)) void name(const tile_block *unpacked, int32_t blocks, int32_t groups,         \
                                                                  const martlet_digit_slab *slabs, int32_t count, float *y) {         \
-    configure_tiles(scales, two_sums, count < MARTLET_TILE_ROWS ? count : MARTLET_TILE_ROWS);                                        \
     if (count < MARTLET_TILE_ROWS) multiply_tiles(scales, minimum, two_sums, false, unpacked, blocks, groups, slabs, count, y);      \
     else multiply_tiles(scales, minimum, two_sums, true, unpacked, blocks, groups, slabs, count, y);                                 \
-    _tile_release();                                                                                                                 \
   }
 MARTLET_TILES_OF(digit_tiles, 1, false, false)
 MARTLET_TILES_OF(digit_tiles_with_minimum, 1, true, false)
@@ -199,26 +200,36 @@ MARTLET_TILES_OF(digit_tiles_with_two_of_both, 2, true, false)
 MARTLET_TILES_OF(digit_tiles_with_two_sums, 1, false, true)
 MARTLET_TILES_OF(digit_tiles_with_minimum_and_two_sums, 1, true, true)
 
+// Groups whose slabs are unpacked before they are multiplied: with many tokens all of the task, so that a tile's digits are read once for all of them;
+// with few, whose digits stay in the first cache, so many that the unpacked weights stay there too.
+MARTLET_INLINE int32_t groups_at_once(int32_t groups, int32_t count) { return count <= MARTLET_TILE_ROWS && groups > 2 ? 2 : groups; }
+
 // `many` with digits, for any number of tokens.
 MARTLET_INLINE void many_digits(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first, int32_t end,
                                 int32_t token, int32_t count, void *scratch) {
   tile_block *unpacked = scratch;  // [groups][8]
   float *sums = (float *)((uint8_t *)scratch + (size_t)(end - first) * martlet_product_unpacked_bytes);  // [groups][tokens][16]
   __builtin_memset(sums, 0, (size_t)(end - first) * (size_t)count * 16 * sizeof(float));
-  int64_t offset = group_header_bytes(format);
-  for (int32_t start = 0, index = 0; start < a->columns; start += martlet_product_slab, index++) {
-    int32_t inputs = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab, blocks = inputs / 32;
-    for (int32_t group = first; group < end; group++)
-      unpack_tile_blocks(format, part->groups + group * part->group_bytes + offset, blocks, unpacked + (group - first) * 8);
-    const martlet_digit_slab *in = (const martlet_digit_slab *)a->slabs + (int64_t)index * a->slab_stride + token;
-    bool minimum = has_minimum(format);
-    if (scale_count(format) == 2 && minimum) digit_tiles_with_two_of_both(unpacked, blocks, end - first, in, count, sums);
-    else if (scale_count(format) == 2) digit_tiles_with_two_scales(unpacked, blocks, end - first, in, count, sums);
-    else if (has_two_sums(format) && minimum) digit_tiles_with_minimum_and_two_sums(unpacked, blocks, end - first, in, count, sums);
-    else if (has_two_sums(format)) digit_tiles_with_two_sums(unpacked, blocks, end - first, in, count, sums);
-    else if (minimum) digit_tiles_with_minimum(unpacked, blocks, end - first, in, count, sums);
-    else digit_tiles(unpacked, blocks, end - first, in, count, sums);
-    offset += martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
+  configure_tiles(scale_count(format), has_two_sums(format), count < MARTLET_TILE_ROWS ? count : MARTLET_TILE_ROWS);
+  for (int32_t from = first, step = groups_at_once(end - first, count); from < end; from += step) {
+    int32_t groups = end - from < step ? end - from : step;
+    float *y = sums + (int64_t)(from - first) * count * 16;
+    int64_t offset = group_header_bytes(format);
+    for (int32_t start = 0, index = 0; start < a->columns; start += martlet_product_slab, index++) {
+      int32_t inputs = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab, blocks = inputs / 32;
+      for (int32_t group = 0; group < groups; group++)
+        unpack_tile_blocks(format, part->groups + (from + group) * part->group_bytes + offset, blocks, unpacked + group * 8);
+      const martlet_digit_slab *in = (const martlet_digit_slab *)a->slabs + (int64_t)index * a->slab_stride + token;
+      bool minimum = has_minimum(format);
+      if (scale_count(format) == 2 && minimum) digit_tiles_with_two_of_both(unpacked, blocks, groups, in, count, y);
+      else if (scale_count(format) == 2) digit_tiles_with_two_scales(unpacked, blocks, groups, in, count, y);
+      else if (has_two_sums(format) && minimum) digit_tiles_with_minimum_and_two_sums(unpacked, blocks, groups, in, count, y);
+      else if (has_two_sums(format)) digit_tiles_with_two_sums(unpacked, blocks, groups, in, count, y);
+      else if (minimum) digit_tiles_with_minimum(unpacked, blocks, groups, in, count, y);
+      else digit_tiles(unpacked, blocks, groups, in, count, y);
+      offset += martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
+    }
   }
+  release_tiles();
   store_sums(format, a, part, first, end, token, count, sums);
 }
