@@ -27,10 +27,10 @@ import Testing
     let address = try #require(weight.bytes.baseAddress), byteCount = values.count
     #expect(weight.bytes.elementsEqual(values))
     #expect(try residentByteCount(ofFileMapAt: address) >= byteCount)
-    // 2 MiB from the middle: a page on either side may belong to others too.
+    // 2 MiB from the middle. Where the system maps files by pages of 2 MiB it takes out the whole of the two in which they begin and end.
     weight.releasePages(ofRows: 100..<228)
     let resident = try residentByteCount(ofFileMapAt: address), left = byteCount - 128 * Self.rowBytes
-    #expect(resident >= left && resident <= left + (1 << 17), "\(resident) bytes, \(left) of them of rows that were not named")
+    #expect(resident >= left - (2 << 20) && resident <= left + (1 << 17), "\(resident) bytes, \(left) of them of rows that were not named")
     weight.releasePages(ofRows: 0..<Self.rows)
     #expect(try residentByteCount(ofFileMapAt: address) <= 1 << 17)
     #expect(weight.bytes.elementsEqual(values))
