@@ -49,21 +49,18 @@ public final class EncoderModel: EmbeddingModel {
   public func embed(tokens: Tensor, metadata: AttentionMetadata, output: Tensor, on queue: any DeviceQueue) throws {
     let n = tokens.count
     let x = memory.hidden.prefix(n)
-    let added = memory.added.prefix(n)
 
     kernels.embed(tokens: tokens, weight: self.tokens.weight, scale: 1, output: x, on: queue)
     kernels.addChosenRows(of: positions, rows: metadata.ragged.firstPositionIDs, to: x, on: queue)
     embeddingNorm(x, into: x, on: queue, kernels)
     for layer in layers {
-      try layer.attention(x, into: added, metadata: metadata, memory, on: queue, kernels)
-      kernels.add(added, to: x, on: queue)
+      try layer.attention(.rows(x), into: .adding(to: x), metadata: metadata, memory, on: queue, kernels)
       layer.attentionNorm(x, into: x, on: queue, kernels)
 
-      let inner = memory.activated(n, columns: configuration.feedForwardSize)
+      let inner = memory.gateUp(n, columns: configuration.feedForwardSize)
       kernels.product(x, layer.up.weight, output: inner, on: queue)
       kernels.gelu(inner, bias: layer.up.bias, on: queue)
-      layer.down(inner, into: added, on: queue, kernels)
-      kernels.add(added, to: x, on: queue)
+      layer.down(.rows(inner), into: .adding(to: x), on: queue, kernels)
       layer.outputNorm(x, into: x, on: queue, kernels)
     }
     head(x, metadata: metadata, output: output, on: queue, kernels)

@@ -195,7 +195,6 @@ public struct StepMemory {
   private let qkv: Tensor
   private let attended: Tensor
   private let gateUp: Tensor
-  private let activated: Tensor
   /// `[maxLogitRows, hiddenSize]`.
   let chosen: Tensor
   /// For layers with experts.
@@ -224,7 +223,6 @@ public struct StepMemory {
     qkv = try make(plain.map(\.fusedWidth).max() ?? 1)
     attended = try make(plain.map(\.outputWidth).max() ?? 1)
     gateUp = try make(2 * (widths.max() ?? 1))
-    activated = try make(widths.max() ?? 1)
     chosen = try context.device.makeTensor(Shape(context.maxLogitRows, configuration.hiddenSize), .f32)
     self.experts = try experts.isEmpty ? nil : ExpertMemory(experts, hiddenSize: configuration.hiddenSize, in: context)
   }
@@ -233,8 +231,8 @@ public struct StepMemory {
   func qkv(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: qkv) }
   func attended(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: attended) }
 
+  /// What lies between the products of a feed-forward block.
   func gateUp(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: gateUp) }
-  func activated(_ n: Int, columns: Int) -> Tensor { rows(n, columns, of: activated) }
 
   private func rows(_ n: Int, _ columns: Int, of memory: Tensor) -> Tensor { memory.rows(n, columns: columns) }
 }
