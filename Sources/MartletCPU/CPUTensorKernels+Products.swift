@@ -138,8 +138,11 @@ struct CPUProductPlan {
   /// Groups that pass over the tokens' slab while it is in the cache.
   private static let groupsInCache = 8
   private static let tasksPerThread = 8
-  /// Tasks of each thread at least, so that one that the system holds up does not hold up all.
-  private static let leastRounds = 3
+  /// Tokens whose slab of codes stays in half a second cache of 512 KiB. (More, in a larger cache, were no faster.)
+  private static let tokensOfCodes = 384
+  /// Tasks of each thread at least with digits, of which a tile's are read once for all groups of a task. Fewer would wait for a thread that the system
+  /// holds up.
+  private static let leastRounds = 4
 
   init(tokens: Int, weight: CPUPreparedWeight, coding: InputCoding, for device: CPUTensorKernels) {
     let pool = device.pool
@@ -151,14 +154,13 @@ struct CPUProductPlan {
       groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
     } else {
       let tileRows = Int(coding == .digits ? device.products.rows_of_a_digit_tile : device.products.rows_of_a_tile)
-      // A slab of the tokens fills half of the second cache; with digits a quarter, because the groups' unpacked weights lie there too.
-      let tokensInCache = max(tileRows, device.secondCacheByteCount / (coding == .digits ? 4 : 2) / coding.slabByteCount)
+      let tokensInCache = coding == .digits ? max(tileRows, device.secondCacheByteCount / 4 / coding.slabByteCount) : Self.tokensOfCodes
       let blocks = (tokens + tokensInCache - 1) / tokensInCache
       let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
       func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }
       // Every thread gets as many tasks as the others, so that none waits for the last.
       let rounds = (groups * blocks + pool.threadCount * Self.groupsInCache - 1) / (pool.threadCount * Self.groupsInCache)
-      let chunks = max(1, pool.threadCount * max(rounds, Self.leastRounds) / blocks)
+      let chunks = max(1, pool.threadCount * max(rounds, coding == .digits ? Self.leastRounds : Self.tasksPerThread) / blocks)
       var perTask = min(Self.groupsInCache, (groups + chunks - 1) / chunks)
       while perTask > 1, scratchBytes(perTask) > pool.scratchByteCount { perTask -= 1 }
       enforce(
