@@ -182,7 +182,7 @@ typedef struct martlet_pack_arguments {
 } martlet_pack_arguments;
 
 typedef struct martlet_product_kernels {
-  int32_t rows_of_a_tile;     // tokens_per_task is best a multiple of it
+  int32_t rows_of_a_tile;        // tokens_per_task is best a multiple of it
   int32_t rows_of_a_digit_tile;  // the same of digits; 0 where the variant has no tiles, and codes are all that it takes
   martlet_task_function pack, code_inputs, pick_slabs, product, grouped_product, embed;
 } martlet_product_kernels;

@@ -16,7 +16,7 @@
 //
 // Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
 // (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
-// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers.
+// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers. AMX has a third for many tokens (product_tiles.h).
 
 // Tokens of a tile. AVX2: 6 tokens × two registers of sums, two registers of weights, one broadcast input and one product: all 16.
 // NEON: 6 tokens × four registers of sums, four of weights, the rest of the 32 for inputs.
