@@ -35,6 +35,20 @@ extension CPUTensorKernels {
       multiply(rows, slabs)
     }
 
+    /// With rows that are made as they are coded, or, where a part reads floats, all before, by `make`.
+    func multiplyMade(_ coded: CodedRows, make: (UnsafeMutablePointer<Float>) -> Void) {
+      codedInputs.withSlabs(byteCount: slabBytes + (isMadeOnTheWay ? 0 : rowBytes)) { memory in
+        if isMadeOnTheWay {
+          code(coded, tokens: tokens, columns: columns, as: coding, into: memory)
+          multiply(nil, memory)
+        } else {
+          let rows = (memory + slabBytes).bindMemory(to: Float.self, capacity: tokens * columns)
+          make(rows)
+          multiplyRows(rows, memory)
+        }
+      }
+    }
+
     switch input {
     case .rows(let tensor):
       let rows: UnsafePointer<Float> = tensor.pointer(.f32, Shape(tokens, columns), "product: input")
@@ -44,28 +58,14 @@ extension CPUTensorKernels {
         input: tensor.pointer(.f32, Shape(tokens, columns), "product: input"),
         weight: normWeight.pointer(.f32, Shape(columns), "product: norm"), output: nil, rows: 0, columns: Int32(columns), rows_per_task: 0,
         epsilon: epsilon)
-      codedInputs.withSlabs(byteCount: slabBytes + (isMadeOnTheWay ? 0 : rowBytes)) { memory in
-        if isMadeOnTheWay {
-          withUnsafePointer(to: arguments) { code(CodedRows(norm: $0), tokens: tokens, columns: columns, as: coding, into: memory) }
-          multiply(nil, memory)
-        } else {
-          let rows = (memory + slabBytes).bindMemory(to: Float.self, capacity: tokens * columns)
-          rmsNorm(arguments, rows: tokens, into: rows)
-          multiplyRows(rows, memory)
-        }
+      withUnsafePointer(to: arguments) { pointer in
+        multiplyMade(CodedRows(norm: pointer)) { rmsNorm(arguments, rows: tokens, into: $0) }
       }
     case .gated(let activation, let gateUp):
       let arguments = martlet_gated_activation_arguments(
         activation, gateUp: gateUp.pointer(.f32, Shape(tokens, 2 * columns), "product: gateUp"), width: columns)
-      codedInputs.withSlabs(byteCount: slabBytes + (isMadeOnTheWay ? 0 : rowBytes)) { memory in
-        if isMadeOnTheWay {
-          withUnsafePointer(to: arguments) { code(CodedRows(gated: $0), tokens: tokens, columns: columns, as: coding, into: memory) }
-          multiply(nil, memory)
-        } else {
-          let rows = (memory + slabBytes).bindMemory(to: Float.self, capacity: tokens * columns)
-          gatedActivation(arguments, rows: tokens, into: rows)
-          multiplyRows(rows, memory)
-        }
+      withUnsafePointer(to: arguments) { pointer in
+        multiplyMade(CodedRows(gated: pointer)) { gatedActivation(arguments, rows: tokens, into: $0) }
       }
     }
   }
