@@ -63,10 +63,18 @@ public final class CPUDevice: Device {
 
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
-  public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    let weight = try CPUPreparedWeight(parts, in: weightMemory, instructionSet: instructionSet, pool: pool)
+  /// Tiles multiply bfloat16.
+  public var activations: [Activations] { instructionSet.table.pointee.product.rows_of_a_digit_tile > 0 ? [.exact, .bf16] : [.exact] }
+
+  public func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {
+    guard self.activations.contains(activations) else {
+      throw .unsupportedActivations(device: name, requested: activations, available: self.activations)
+    }
+    let weight = try CPUPreparedWeight(
+      parts, activations: activations, in: weightMemory, instructionSet: instructionSet, pool: pool)
     if weight.readsCodedInputs {
-      codedInputs.expect(slabBytesOfRow: weight.slabCount * InputCoding.largest(for: instructionSet).slabByteCount)
+      let coding = activations == .bf16 ? .bf16 : InputCoding.largest(for: instructionSet)
+      codedInputs.expect(slabBytesOfRow: weight.slabCount * coding.slabByteCount)
     }
     return weight
   }

@@ -15,9 +15,10 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let byteCount: Int
   /// The groups of 16 rows of all parts.
   let groupCount: Int
-  /// Whether a part has integer codes, so that inputs are coded too.
+  let activations: Activations
+  /// Whether a part's inputs are coded: where it has integer codes, or they are rounded.
   let readsCodedInputs: Bool
-  /// Whether a part has values that are floats, so that inputs are read as they are.
+  /// Whether a part has values that are floats, whose inputs are read as they are.
   let readsFloats: Bool
   /// The parts as the kernels see them.
   let parts: UnsafeMutableBufferPointer<martlet_product_part>
@@ -34,7 +35,9 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   private static let sliceByteCount = 8 << 20
 
   /// - Precondition: at least one weight.
-  init(_ weights: [Weight], in memory: CPUWeightMemory, instructionSet: InstructionSet, pool: WorkerPool) throws(DeviceError) {
+  init(
+    _ weights: [Weight], activations: Activations, in memory: CPUWeightMemory, instructionSet: InstructionSet, pool: WorkerPool
+  ) throws(DeviceError) {
     enforce(!weights.isEmpty, "prepare: no weights")
     columns = weights[0].columns
     var rowsSoFar = 0
@@ -54,8 +57,9 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
 
     rows = weights.reduce(0) { $0 + $1.rows }
     groupCount = weights.reduce(0) { $0 + ($1.rows + Self.lanes - 1) / Self.lanes }
-    readsCodedInputs = weights.contains { $0.format.blockSize > 1 }
-    readsFloats = weights.contains { $0.format.blockSize == 1 }
+    self.activations = activations
+    readsCodedInputs = activations == .bf16 || weights.contains { $0.format.blockSize > 1 }
+    readsFloats = activations == .exact && weights.contains { $0.format.blockSize == 1 }
     let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
     byteCount = partByteCounts.reduce(0, +)
     self.memory = try memory.allocate(byteCount: byteCount)

@@ -75,7 +75,7 @@ extension CPUTensorKernels {
     let target: UnsafeMutablePointer<Float> = output.pointer(.f32, Shape(entries, first.rows), what)
     guard entries > 0 else { return }
     // Rows are coded once, however many experts they have, and then copied to where their entries are; so are rows that are read as they are.
-    let coding = inputCoding(tokens: entries / weights.count)
+    let coding = inputCoding(of: first, tokens: entries / weights.count)
     let slabBytesOfRows = first.readsCodedInputs ? rowCount * first.slabCount * coding.slabByteCount : 0
     let slabBytesOfEntries = isSorted || !first.readsCodedInputs ? 0 : entries * first.slabCount * coding.slabByteCount
     let floatBytes = isSorted || !first.readsFloats ? 0 : entries * columns * MemoryLayout<Float>.stride
@@ -105,7 +105,7 @@ extension CPUTensorKernels {
         let weight = CPUPreparedWeight.of(weight, what)
         enforce(
           weight.columns == columns && weight.rows == first.rows && weight.readsCodedInputs == first.readsCodedInputs
-            && weight.readsFloats == first.readsFloats,
+            && weight.readsFloats == first.readsFloats && weight.activations == first.activations,
           "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard !own.isEmpty else { continue }

@@ -16,7 +16,7 @@ extension CPUTensorKernels {
     guard tokens > 0 else { return }
     // What is made of rows on the way lies in a worker's scratch memory, a row at a time.
     let isMadeOnTheWay = !weight.readsFloats && columns * MemoryLayout<Float>.stride <= pool.scratchByteCount
-    let coding = inputCoding(tokens: tokens)
+    let coding = inputCoding(of: weight, tokens: tokens)
     let slabBytes = weight.readsCodedInputs ? tokens * weight.slabCount * coding.slabByteCount : 0
     let rowBytes = tokens * columns * MemoryLayout<Float>.stride
 
@@ -70,8 +70,13 @@ extension CPUTensorKernels {
     }
   }
 
-  /// What products of so many tokens read; both give the same bits.
-  func inputCoding(tokens: Int) -> InputCoding { products.rows_of_a_digit_tile > 0 && tokens >= Self.tokensOfTiles ? .digits : .codes }
+  /// What products of so many tokens with a weight read. Where its activations are exact, both codings give the same bits.
+  func inputCoding(of weight: CPUPreparedWeight, tokens: Int) -> InputCoding {
+    switch weight.activations {
+    case .bf16: .bf16
+    case .exact: products.rows_of_a_digit_tile > 0 && tokens >= Self.tokensOfTiles ? .digits : .codes
+    }
+  }
 
   /// From so many tokens on tiles are the faster way: a tile of 16 costs the same for fewer, and weights take longer to unpack for it.
   private static let tokensOfTiles = 16
@@ -115,10 +120,16 @@ extension CPUTensorKernels {
 
 /// What inputs are coded as (`martlet_input_coding`).
 enum InputCoding {
-  case codes, digits
+  case codes, digits, bf16
 
-  var code: Int32 { Int32((self == .codes ? martlet_input_codes : martlet_input_digits).rawValue) }
-  /// Which takes the most memory of those that an instruction set reads.
+  var code: Int32 {
+    switch self {
+    case .codes: Int32(martlet_input_codes.rawValue)
+    case .digits: Int32(martlet_input_digits.rawValue)
+    case .bf16: Int32(martlet_input_bf16.rawValue)
+    }
+  }
+  /// Which takes the most memory of those that an instruction set reads of integer codes.
   static func largest(for set: InstructionSet) -> InputCoding { set.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes }
 
   /// Bytes of 256 inputs of one token.
@@ -131,8 +142,6 @@ struct CPUProductPlan {
   let tokensPerTask: Int
   let taskCount: Int
 
-  /// Up to this many tokens a product is bound by reading the weight.
-  private static let fewTokens = 4
   /// Weight bytes that a thread reads in about two microseconds, several times the cost of claiming a task.
   private static let bytesPerTask = 16 << 10
   /// Groups that pass over the tokens' slab while it is in the cache.
@@ -140,7 +149,7 @@ struct CPUProductPlan {
   private static let tasksPerThread = 8
   /// Tokens whose slab of codes stays in half a second cache of 512 KiB. (More, in a larger cache, were no faster.)
   private static let tokensOfCodes = 384
-  /// Tasks of each thread at least with digits, of which a tile's are read once for all groups of a task. Fewer would wait for a thread that the system
+  /// Tasks of each thread at least with digits or bf16, of which a tile's are read once for all groups of a task. Fewer would wait for a thread that the system
   /// holds up.
   private static let leastRounds = 4
 
@@ -148,19 +157,19 @@ struct CPUProductPlan {
     let pool = device.pool
     let groups = weight.groupCount
     let wantedTasks = pool.threadCount == 1 ? 1 : Self.tasksPerThread * pool.threadCount
-    if tokens <= Self.fewTokens && coding == .codes {
+    if coding == .codes && tokens <= Int(device.products.few_rows) {
       tokensPerTask = tokens
       let bytesPerGroup = weight.byteCount / groups
       groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
     } else {
-      let tileRows = Int(coding == .digits ? device.products.rows_of_a_digit_tile : device.products.rows_of_a_tile)
-      let tokensInCache = coding == .digits ? max(tileRows, device.secondCacheByteCount / 4 / coding.slabByteCount) : Self.tokensOfCodes
+      let tileRows = Int(coding == .codes ? device.products.rows_of_a_tile : device.products.rows_of_a_digit_tile)
+      let tokensInCache = coding == .codes ? Self.tokensOfCodes : max(tileRows, device.secondCacheByteCount / 4 / coding.slabByteCount)
       let blocks = (tokens + tokensInCache - 1) / tokensInCache
       let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
       func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }
       // Every thread gets as many tasks as the others, so that none waits for the last.
       let rounds = (groups * blocks + pool.threadCount * Self.groupsInCache - 1) / (pool.threadCount * Self.groupsInCache)
-      let chunks = max(1, pool.threadCount * max(rounds, coding == .digits ? Self.leastRounds : Self.tasksPerThread) / blocks)
+      let chunks = max(1, pool.threadCount * max(rounds, coding == .codes ? Self.tasksPerThread : Self.leastRounds) / blocks)
       var perTask = min(Self.groupsInCache, (groups + chunks - 1) / chunks)
       while perTask > 1, scratchBytes(perTask) > pool.scratchByteCount { perTask -= 1 }
       enforce(

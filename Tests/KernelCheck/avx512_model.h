@@ -278,15 +278,14 @@ MODEL void model_tile_stored(int tile, void *to, size_t stride) {
     memcpy((uint8_t *)to + (size_t)i * stride, model_tile_state.values[tile][i], model_tile_state.column_bytes[tile]);
 }
 
-// Row by row of a, each pair with the row of b that has the pair's number; subnormal numbers are taken for zeros and made zeros.
+// Row by row of a, each pair with the row of b that has the pair's number: the first of all pairs added up, and the second, then both sums to what is
+// there, each rounded to nearest; subnormal numbers are taken for zeros and made zeros.
 MODEL void model_tile_dpbf16ps(int sum, int a, int b) {
   model_tiles *s = &model_tile_state;
   for (int row = 0; row < s->rows[sum]; row++)
-    for (int pair = 0; pair < s->column_bytes[a] / 4; pair++)
-      for (int lane = 0; lane < s->column_bytes[sum] / 4; lane++) {
-        float total;
-        memcpy(&total, s->values[sum][row] + 4 * lane, 4);
-        total = model_flushed(total);
+    for (int lane = 0; lane < s->column_bytes[sum] / 4; lane++) {
+      float sums[2] = {0, 0}, total;
+      for (int pair = 0; pair < s->column_bytes[a] / 4; pair++)
         for (int i = 0; i < 2; i++) {
           uint16_t x, y;
           memcpy(&x, s->values[a][row] + 4 * pair + 2 * i, 2);
@@ -294,10 +293,12 @@ MODEL void model_tile_dpbf16ps(int sum, int a, int b) {
           uint32_t bits[2] = {(uint32_t)x << 16, (uint32_t)y << 16};
           float p[2];
           memcpy(p, bits, sizeof p);
-          total = model_flushed(fmaf(model_flushed(p[0]), model_flushed(p[1]), total));
+          sums[i] = model_flushed(fmaf(model_flushed(p[0]), model_flushed(p[1]), sums[i]));
         }
-        memcpy(s->values[sum][row] + 4 * lane, &total, 4);
-      }
+      memcpy(&total, s->values[sum][row] + 4 * lane, 4);
+      total = model_flushed(model_flushed(total) + model_flushed(sums[0] + sums[1]));
+      memcpy(s->values[sum][row] + 4 * lane, &total, 4);
+    }
 }
 
 // Of 32 values, or of 64 in two registers, those at the places that the low bits say.

@@ -545,6 +545,64 @@ static void check_digits(
   release(y), release(z);
 }
 
+// The nearest bfloat16 of a float that is no NaN, as a float: halves to even, or away from 0.
+static float nearest_bf16(float value, int to_even) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  bits = (bits + (to_even ? 0x7FFF + (bits >> 16 & 1) : 0x8000)) & 0xFFFF0000;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+// Whether a weight is scale · code, without a minimum or a factor.
+static bool is_exact_before_it_is_rounded(int32_t format) {
+  switch (format) {
+    case martlet_weight_q4_1:
+    case martlet_weight_q5_1:
+    case martlet_weight_q2_k:
+    case martlet_weight_q4_k:
+    case martlet_weight_q5_k:
+    case martlet_weight_nvfp4: return false;
+    default: return true;
+  }
+}
+
+// Rounded inputs times rounded weights, `weights` being [rows, columns] as they are read back: in the order of the tiles, which gives the same bits where
+// the weights before they are rounded are exact, and for any number of tokens and tasks the same bits. Variants without tiles have none.
+static void check_bf16(
+    const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *weights, bool exact) {
+  enum { tokens = 83 };
+  if (tested->product.rows_of_a_digit_tile == 0) return;
+  size_t count = tokens * (size_t)rows;
+  float *x = random_floats(tokens * (size_t)columns, 1), *y = zeroed(count * 4), *z = zeroed(count * 4);
+  x[3] = 50;
+  multiply_as(martlet_input_bf16, tested, parts, part_count, rows, columns, x, tokens, 3, tokens, y);
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t row = 0; row < rows; row++) {
+      float sum = 0;
+      for (int32_t start = 0; start < columns; start += 32) {
+        float sums[2] = {0, 0};
+        for (int32_t k = start; k < start + 32 && k < columns; k++)
+          sums[k % 2] = fmaf(nearest_bf16(x[t * columns + k], 1), nearest_bf16(weights[row * columns + k], 0), sums[k % 2]);
+        sum += sums[0] + sums[1];
+      }
+      z[t * rows + row] = sum;
+    }
+  if (exact) same_bits("  as bf16", y, z, count * 4);
+  else compare("  as bf16", y, z, count, 5e-3);  // a weight may round the other way, and that of the outlier by 2⁻⁸ of itself
+  static const int32_t batches[] = {1, 2, 15, 16, 17, 31, 32, 33, 49, 64, 80};
+  int same = 1;
+  for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+    int32_t first = (int32_t)i % 4, n = batches[i] + first > tokens ? tokens - first : batches[i];
+    memset(z, 0xFF, count * 4);
+    multiply_as(martlet_input_bf16, tested, parts, part_count, rows, columns, x + first * (size_t)columns, n, 1 + (int32_t)i % 3, i % 2 == 0 ? n : 48, z);
+    same &= memcmp(z, y + first * (size_t)rows, (size_t)n * (size_t)rows * 4) == 0;
+  }
+  failures += !same;
+  printf("%-12s %-44s %20s  %s\n", tested->name, "  in batches of 1 to 80", "bit for bit", same ? "ok" : "WRONG");
+  release(x), release(y), release(z);
+}
+
 static void check_products_of(
     const martlet_product_part *parts, const martlet_product_part *plain_parts, int32_t part_count, int32_t rows, int32_t columns,
     const char *name) {
@@ -570,8 +628,11 @@ static void check_products_of(
     }
   // Beside the outlier of 50 the inputs' codes are 0.0015 apart, 256 such roundings add up to 0.007 of a weight, the output is 50 weights.
   compare("  and float64", y, z, count, 5e-4);
+  bool exact = true;
+  for (int32_t i = 0; i < part_count; i++) exact &= is_exact_before_it_is_rounded(parts[i].format);
+  check_bf16(parts, part_count, rows, columns, weights, exact);
   release(weights), release(all);
-  static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 12, 13};
+  static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13};
   int same = 1;
   for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
     int32_t first = (int32_t)i + 1;
@@ -659,7 +720,7 @@ static void check_products_on_the_way(void) {
     martlet_product_part part = packed(tested, &formats[i], file, rows, columns);
     float *x = random_floats(most_tokens * columns, 1), *gate_up = random_floats(most_tokens * columns * 2, 1), *w = random_floats(columns, 1);
     float *bias = random_floats(rows, 1), *before = random_floats(most_tokens * rows, 1);
-    for (int coding = martlet_input_codes; coding <= (tested->product.rows_of_a_digit_tile > 0 ? martlet_input_digits : martlet_input_codes); coding++)
+    for (int coding = martlet_input_codes; coding <= (tested->product.rows_of_a_digit_tile > 0 ? martlet_input_bf16 : martlet_input_codes); coding++)
       for (int gated = 0; gated < 2; gated++) {
         int same = 1;
         for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
@@ -729,7 +790,8 @@ static void check_grouped_products(void) {
   for (int32_t i = 0; i < entries; i++) picked[i] = i * 5 % inputs;
   for (int i = 0; i < format_count; i++) {
     if (formats[i].block_size > 64) continue;
-    int32_t coding = i % 2 == 0 && tested->product.rows_of_a_digit_tile > 0 ? martlet_input_digits : martlet_input_codes;
+    // Digits and codes make the same bits.
+    int32_t coding = tested->product.rows_of_a_digit_tile == 0 ? martlet_input_codes : i % 3, alone = coding == martlet_input_bf16 ? coding : martlet_input_codes;
     size_t slab_bytes = martlet_slab_bytes(coding);
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);
@@ -753,7 +815,7 @@ static void check_grouped_products(void) {
           .output = y + first * rows, .part_count = 1, .tokens = counts[matrix], .columns = columns, .rows = rows, .slab_stride = entries,
           .group_count = 3, .groups_per_task = 2, .tokens_per_task = 6, .coding = coding};
       tasks += 2 * ((counts[matrix] + 5) / 6);
-      multiply(tested, parts + matrix, 1, rows, columns, gathered + first * columns, counts[matrix], 3, counts[matrix], z + first * rows);
+      multiply_as(alone, tested, parts + matrix, 1, rows, columns, gathered + first * columns, counts[matrix], 3, counts[matrix], z + first * rows);
       first += counts[matrix];
     }
     martlet_grouped_product_arguments a = {products, first_tasks, count};

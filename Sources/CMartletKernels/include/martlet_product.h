@@ -70,10 +70,13 @@ enum {
   martlet_scaled_run = 128,     // inputs of E4M3 that share a scale
 };
 
-// What inputs are coded as for products with integer codes. Both say the same numbers, and products make the same bits of them.
+// What inputs are coded as.
 typedef enum martlet_input_coding {
+  // For products with integer codes. Both say the same numbers, and products make the same bits of them; weights of floats read the inputs themselves.
   martlet_input_codes,   // martlet_input_slab
   martlet_input_digits,  // martlet_digit_slab: for tiles, which multiply bfloat16
+  // For products with weights of any format, which are rounded, too: another arithmetic (kernels/product_bf16.h).
+  martlet_input_bf16,    // martlet_bf16_slab
 } martlet_input_coding;
 
 // 256 inputs of one token (fewer in a row's last slab) as 16-bit integers: input k is about scale · codes[k].
@@ -94,11 +97,21 @@ typedef struct martlet_digit_slab {
   float unused[7];  // 1152 bytes: whole cache lines, not a power of two
 } martlet_digit_slab;
 
+// 256 inputs of one token as bfloat16; zeros fill up the last 32 of a row.
+typedef struct martlet_bf16_slab {
+  uint16_t values[martlet_product_slab];
+  uint16_t unused[32];  // 576 bytes: whole cache lines, not a power of two
+} martlet_bf16_slab;
+
 static inline size_t martlet_slab_bytes(int32_t coding) {
-  return coding == martlet_input_digits ? sizeof(martlet_digit_slab) : sizeof(martlet_input_slab);
+  switch (coding) {
+    case martlet_input_digits: return sizeof(martlet_digit_slab);
+    case martlet_input_bf16: return sizeof(martlet_bf16_slab);
+    default: return sizeof(martlet_input_slab);
+  }
 }
 
-// Codes `rows_per_task` rows. Columns must be a multiple of 32.
+// Codes `rows_per_task` rows. Columns must be a multiple of 32, except of bfloat16.
 //
 // Rows may become what is coded on the way, each in the worker's scratch memory, which then holds `columns` floats: by the arithmetic of
 // the kernel whose arguments are here, of which the rows and the output are not read.
@@ -135,8 +148,8 @@ typedef struct martlet_product_part {
 // Scratch: martlet_product_scratch_bytes(coding, groups_per_task, tokens_per_task).
 typedef struct martlet_product_arguments {
   const martlet_product_part *parts;
-  const float *input;                // [tokens, columns]; read by F32, F16, BF16 and E4M3
-  const void *slabs;                 // [slabs of a row, slab_stride] of the coding, the first `tokens` of each; read by the integer formats
+  const float *input;                // [tokens, columns]; read by F32, F16, BF16 and E4M3, unless the coding is bf16
+  const void *slabs;                 // [slabs of a row, slab_stride] of the coding, the first `tokens` of each; read by the integer formats, bf16 by all
   float *output;                     // [tokens, rows]
   const float *bias;                 // [rows], added to the sums; NULL: nothing is
   float addition_scale;              // where `adds` is set: output += addition_scale · sums
@@ -182,8 +195,9 @@ typedef struct martlet_pack_arguments {
 } martlet_pack_arguments;
 
 typedef struct martlet_product_kernels {
-  int32_t rows_of_a_tile;        // tokens_per_task is best a multiple of it
-  int32_t rows_of_a_digit_tile;  // the same of digits; 0 where the variant has no tiles, and codes are all that it takes
+  int32_t few_rows;              // of codes: up to so many tokens belong to one task
+  int32_t rows_of_a_tile;        // of codes: more are best shared out by multiples of it
+  int32_t rows_of_a_digit_tile;  // the same of digits and bf16; 0 where the variant has no tiles, and codes are all that it takes
   martlet_task_function pack, code_inputs, pick_slabs, product, grouped_product, embed;
 } martlet_product_kernels;
 
@@ -215,9 +229,9 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
 // One unpacked slab of floats or of integer codes, and a row of 16 sums for every token and group.
 enum { martlet_product_unpacked_bytes = martlet_product_slab * martlet_product_lanes * 4 };
 
-// With digits a slab of every group of the task is unpacked before it is used.
+// With digits and bf16 a slab of every group of the task is unpacked before it is used.
 static inline int64_t martlet_product_scratch_bytes(int32_t coding, int32_t groups_per_task, int32_t tokens_per_task) {
-  return (int64_t)martlet_product_unpacked_bytes * (coding == martlet_input_digits ? groups_per_task : 1)
+  return (int64_t)martlet_product_unpacked_bytes * (coding != martlet_input_codes ? groups_per_task : 1)
     + (int64_t)groups_per_task * tokens_per_task * martlet_product_lanes * 4;
 }
 

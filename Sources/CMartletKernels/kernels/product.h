@@ -16,7 +16,8 @@
 //
 // Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
 // (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
-// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers. AMX has a third for many tokens (product_tiles.h).
+// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers. AMX has a third for many tokens (product_tiles.h), and an arithmetic of its
+// own, where bfloat16 is asked for (product_bf16.h).
 
 // Tokens of a tile. AVX2: 6 tokens × two registers of sums, two registers of weights, one broadcast input and one product: all 16.
 // NEON: 6 tokens × four registers of sums, four of weights, the rest of the 32 for inputs.
@@ -36,10 +37,27 @@
 #define MARTLET_UNROLL_PAIRS MARTLET_UNROLL
 #endif
 
-// Up to this many tokens are few.
+// Up to this many tokens are few. With 32 registers two sums of each of 8, a weight and scales stay in them.
+#if MARTLET_AVX512
+#define MARTLET_FEW_ROWS 8
+#else
 #define MARTLET_FEW_ROWS 4
+#endif
 
-// MARTLET_ROWS_SWITCH(rows, call): `call(n)` with the constant n = rows.
+// MARTLET_FEW_SWITCH(rows, call): `call(n)` with the constant n = rows.
+#if MARTLET_AVX512
+#define MARTLET_FEW_SWITCH(rows, call) \
+  switch (rows) {                      \
+    case 1: call(1); break;            \
+    case 2: call(2); break;            \
+    case 3: call(3); break;            \
+    case 4: call(4); break;            \
+    case 5: call(5); break;            \
+    case 6: call(6); break;            \
+    case 7: call(7); break;            \
+    default: call(8); break;           \
+  }
+#else
 #define MARTLET_FEW_SWITCH(rows, call) \
   switch (rows) {                      \
     case 1: call(1); break;            \
@@ -47,6 +65,9 @@
     case 3: call(3); break;            \
     default: call(4); break;           \
   }
+#endif
+
+// The same for a tile.
 #if MARTLET_AVX512
 #define MARTLET_TILE_SWITCH(rows, call) \
   switch (rows) {                       \
@@ -201,6 +222,16 @@ MARTLET_INLINE void few(int format, const martlet_product_arguments *a, const ma
 
 // ---- Many tokens ----
 
+// Where the slab lies that a task unpacks next, of the same inputs of the groups first ..< end: the next group's, or the first group's next.
+MARTLET_INLINE const uint8_t *next_slab(const uint8_t *slab, int64_t slab_bytes, int64_t group_bytes, int32_t group, int32_t first, int32_t end) {
+  return group + 1 < end ? slab + group_bytes : slab + slab_bytes - (group - first) * group_bytes;
+}
+
+// Asks for a block that is a slab away: near enough to survive in the cache, and no stream that the processor would see by itself.
+MARTLET_INLINE void prefetch_block(int format, const uint8_t *block) {
+  MARTLET_UNROLL for (int line = 0; line < block_bytes(format); line += 64) __builtin_prefetch(block + line);
+}
+
 // 32 inputs of a group, unpacked.
 typedef struct unpacked_block {
   i32x16 pairs[16];  // code − offset
@@ -209,10 +240,11 @@ typedef struct unpacked_block {
 
 _Static_assert(sizeof(unpacked_block) * 8 <= martlet_product_unpacked_bytes, "the scratch memory holds a slab");
 
-// Up to 8 blocks.
-MARTLET_INLINE void unpack_slab(int format, const uint8_t *slab, int32_t blocks, unpacked_block *unpacked) {
+// Up to 8 blocks; asks for those of the slab that is `next`.
+MARTLET_INLINE void unpack_slab(int format, const uint8_t *slab, int32_t blocks, const uint8_t *next, unpacked_block *unpacked) {
   const uint8_t *block = slab + slab_header_bytes(format);
   for (int32_t b = 0; b < blocks; b++, block += block_bytes(format)) {
+    prefetch_block(format, next + (block - slab));
     MARTLET_UNROLL for (int pair = 0; pair < 16; pair++)
       unpacked[b].pairs[pair] = (i32x16)((u16x32)load_pair(format, block, pair) - (u16x32)((uint16_t)code_offset(format)));
     unpacked[b].scales = load_scales(format, slab, block);
@@ -312,7 +344,8 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
           slab += martlet_packed_group_bytes(format, length);
         }
       } else {
-        unpack_slab(format, slab, inputs / 32, unpacked);
+        int64_t slab_bytes = martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
+        unpack_slab(format, slab, inputs / 32, next_slab(slab, slab_bytes, part->group_bytes, group, first, end), unpacked);
         const martlet_input_slab *in = (const martlet_input_slab *)a->slabs + (int64_t)index * a->slab_stride + token;
         if (scale_count(format) == 2 && has_minimum(format)) tiles_with_two_of_both(unpacked, inputs / 32, in, count, y);
         else if (scale_count(format) == 2) tiles_with_two_scales(unpacked, inputs / 32, in, count, y);
@@ -327,9 +360,13 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
 
 #if MARTLET_TILES
 #include "product_tiles.h"
+#include "product_bf16.h"
 #define MARTLET_MANY_DIGITS many_digits
+#define MARTLET_ROUNDED(name) rounded_##name
 #else
-#define MARTLET_MANY_DIGITS(...) __builtin_unreachable()  // rows_of_a_digit_tile is 0
+// Codings that this variant has not.
+#define MARTLET_MANY_DIGITS(...) __builtin_unreachable()
+#define MARTLET_ROUNDED(name) __builtin_unreachable(), (void)
 #endif
 
 // product_q4_0(…) and its like: groups first..<end of one part for tokens token..<token + count. (All of them inlined into one function
@@ -337,7 +374,8 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
 #define MARTLET_PRODUCT_OF(name)                                                                                                         \
   static __attribute__((noinline)) void product_##name(const martlet_product_arguments *a, const martlet_product_part *part,             \
                                                        int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) {        \
-    if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                           \
+    if (a->coding == martlet_input_bf16) MARTLET_ROUNDED(name)(a, part, first, end, token, count, scratch); \
+    else if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                           \
       MARTLET_MANY_DIGITS(martlet_weight_##name, a, part, first, end, token, count, scratch);                                            \
     else if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                   \
     else many(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                        \

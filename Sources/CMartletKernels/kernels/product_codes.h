@@ -260,6 +260,12 @@ MARTLET_INLINE const uint8_t *table_of_codes(int format) {
   }
 }
 
+// The greatest code, before an offset is taken from it.
+MARTLET_INLINE int greatest_raw_code(int format) {
+  const uint8_t *table = table_of_codes(format);
+  return table == e2m1_codes ? 28 : table ? 241 : (1 << code_bits(format)) - 1;
+}
+
 // The fields of inputs 2·pair and 2·pair + 1, each moved to bit `to`. Width 2, 4 or 8.
 MARTLET_INLINE u16x32 load_even_fields(int width, const uint8_t *words, int pair, int to) {
   u16x32 fields = (u16x32)u32x16_load(words + pair * width / 16 * 64);

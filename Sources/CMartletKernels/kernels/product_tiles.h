@@ -58,11 +58,12 @@ MARTLET_INLINE u16x32 bf16_of_integers(int first) {
   return values;
 }
 
-MARTLET_INLINE void unpack_tile_blocks(int format, const uint8_t *slab, int32_t blocks, tile_block *unpacked) {
+MARTLET_INLINE void unpack_tile_blocks(int format, const uint8_t *slab, int32_t blocks, const uint8_t *next, tile_block *unpacked) {
   const uint8_t *block = slab + slab_header_bytes(format);
   int offset = code_offset(format), bits = table_of_codes(format) && greatest_code(format) < 16 ? 5 : code_bits(format);
   u16x32 first = bf16_of_integers(-offset), second = bf16_of_integers(32 - offset);
   for (int32_t b = 0; b < blocks; b++, block += block_bytes(format)) {
+    prefetch_block(format, next + (block - slab));
     MARTLET_UNROLL for (int pair = 0; pair < 16; pair++) {
       i32x16 codes = load_pair(format, block, pair);
       if (bits <= 5 && greatest_code(format) < 32) {
@@ -217,8 +218,11 @@ MARTLET_INLINE void many_digits(int format, const martlet_product_arguments *a, 
     int64_t offset = group_header_bytes(format);
     for (int32_t start = 0, index = 0; start < a->columns; start += martlet_product_slab, index++) {
       int32_t inputs = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab, blocks = inputs / 32;
-      for (int32_t group = 0; group < groups; group++)
-        unpack_tile_blocks(format, part->groups + (from + group) * part->group_bytes + offset, blocks, unpacked + group * 8);
+      int64_t slab_bytes = martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
+      for (int32_t group = 0; group < groups; group++) {
+        const uint8_t *slab = part->groups + (from + group) * part->group_bytes + offset;
+        unpack_tile_blocks(format, slab, blocks, next_slab(slab, slab_bytes, part->group_bytes, group, 0, groups), unpacked + group * 8);
+      }
       const martlet_digit_slab *in = (const martlet_digit_slab *)a->slabs + (int64_t)index * a->slab_stride + token;
       bool minimum = has_minimum(format);
       if (scale_count(format) == 2 && minimum) digit_tiles_with_two_of_both(unpacked, blocks, groups, in, count, y);
@@ -227,7 +231,7 @@ MARTLET_INLINE void many_digits(int format, const martlet_product_arguments *a, 
       else if (has_two_sums(format)) digit_tiles_with_two_sums(unpacked, blocks, groups, in, count, y);
       else if (minimum) digit_tiles_with_minimum(unpacked, blocks, groups, in, count, y);
       else digit_tiles(unpacked, blocks, groups, in, count, y);
-      offset += martlet_packed_group_bytes(format, inputs) - group_header_bytes(format);
+      offset += slab_bytes;
     }
   }
   release_tiles();

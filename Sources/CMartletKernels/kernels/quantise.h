@@ -1,6 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant.
+// Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant. Or as bfloat16.
 //
 // One scale for 256 inputs of a row: scale = amax / 32767, code = rint(x · 32767/amax). The error of a code is at most half a step,
 // amax · 2⁻¹⁶, 256 times finer than one int8 digit. A slab with an infinity or a NaN has a NaN scale, and its row becomes NaN.
@@ -48,6 +48,20 @@ MARTLET_INLINE void code_slab(int coding, const float *x, int32_t count, void *s
   for (int32_t i = 0; i < count / 32; i++) sums[i] = (float)(sums16[2 * i] + sums16[2 * i + 1]);
 }
 
+#if MARTLET_TILES
+// Up to 256 inputs, rounded to the nearest bfloat16; zeros fill up the last 32.
+MARTLET_INLINE void round_inputs(const float *x, int32_t count, martlet_bf16_slab *slab) {
+  for (int32_t i = 0; i < (count + 31) / 32 * 32; i += 32) {
+    f32x16 low = i + 16 <= count ? f32x16_load(x + i) : f32x16_load_first(x + i, count - i);
+    f32x16 high = i + 32 <= count ? f32x16_load(x + i + 16) : f32x16_load_first(x + i + 16, count - i - 16);
+    *(u16x32 *)(slab->values + i) = (u16x32)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+  }
+}
+#define MARTLET_ROUND_INPUTS round_inputs
+#else
+#define MARTLET_ROUND_INPUTS(...) __builtin_unreachable()  // a coding that this variant has not
+#endif
+
 static void code_inputs(const void *arguments, int32_t task, int32_t worker, void *scratch) {
   const martlet_code_inputs_arguments *a = arguments;
   int32_t first = task * a->rows_per_task, end = first + a->rows_per_task;
@@ -69,7 +83,8 @@ static void code_inputs(const void *arguments, int32_t task, int32_t worker, voi
     uint8_t *slab = (uint8_t *)a->slabs + (size_t)row * slab_bytes;
     for (int32_t start = 0; start < a->columns; start += martlet_product_slab, slab += (size_t)a->rows * slab_bytes) {
       int32_t count = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;
-      if (a->coding == martlet_input_digits) code_slab(martlet_input_digits, x + start, count, slab);
+      if (a->coding == martlet_input_bf16) MARTLET_ROUND_INPUTS(x + start, count, (martlet_bf16_slab *)slab);
+      else if (a->coding == martlet_input_digits) code_slab(martlet_input_digits, x + start, count, slab);
       else code_slab(martlet_input_codes, x + start, count, slab);
     }
   }

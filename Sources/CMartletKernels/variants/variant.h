@@ -27,8 +27,9 @@
              .route = route, .combine = combine, .layer_norm = layer_norm, .gelu = gelu, .add_chosen_rows = add_chosen_rows,           \
              .pool_rows = pool_rows, .unit_rows = unit_rows},                                                                          \
   .attention = {.append = append_kernel, .attend = attend_kernel},                                                                     \
-  .product = {.rows_of_a_tile = MARTLET_PRODUCT_ROWS, .rows_of_a_digit_tile = digit_rows, .pack = pack, .code_inputs = code_inputs,    \
-              .pick_slabs = pick_slabs, .product = product, .grouped_product = grouped_product, .embed = embed},                       \
+  .product = {.few_rows = MARTLET_FEW_ROWS, .rows_of_a_tile = MARTLET_PRODUCT_ROWS, .rows_of_a_digit_tile = digit_rows, .pack = pack,   \
+              .code_inputs = code_inputs, .pick_slabs = pick_slabs, .product = product, .grouped_product = grouped_product,            \
+              .embed = embed},                                                                                                         \
   .ceilings = MARTLET_CEILINGS
 
 const martlet_kernel_table MARTLET_TABLE = {.name = MARTLET_NAME, .description = MARTLET_DESCRIPTION, MARTLET_KERNELS(0, append, attend)};
