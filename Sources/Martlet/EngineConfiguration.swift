@@ -2,6 +2,7 @@
 
 public import Logging
 public import MartletAttention
+import MartletCPU
 public import MartletCore
 public import MartletKVCache
 public import MartletModels
@@ -28,6 +29,9 @@ public struct EngineConfiguration: Sendable {
   /// How attention's layers are quantised beyond that: scales of e4m3 keys and values, queries in e4m3. Models take attention's output as
   /// floats: `fp8Output` must be false.
   public var quantConfig: QuantConfig
+  /// How products round the rows that they multiply with weights; a device says which it has (`Device.activations`). With each, no token depends on
+  /// anything but its request; answers of two of them differ by rounding. Routers of experts are `exact` whatever it says.
+  public var activations: Activations
   /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``, or
   /// ``defaultMaxEmbeddingLength`` where the model makes vectors.
   public var maxSequenceLength: Int?
@@ -77,7 +81,7 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCacheConfig = KVCacheConfig(), quantConfig: QuantConfig = QuantConfig(),
-    maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
+    activations: Activations = .exact, maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
     maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, pooling: Pooling? = nil,
     chatTemplate: ChatTemplate? = nil,
@@ -90,6 +94,7 @@ public struct EngineConfiguration: Sendable {
     self.models = models
     self.kvCache = kvCache
     self.quantConfig = quantConfig
+    self.activations = activations
     self.maxSequenceLength = maxSequenceLength
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
@@ -104,6 +109,18 @@ public struct EngineConfiguration: Sendable {
     self.logger = logger
     self.metricsFactory = metricsFactory
     self.clock = clock
+  }
+
+  /// The device on which the model runs.
+  /// - Throws: ``LLMError/Code/invalidConfiguration`` where it lacks the ``activations``, and what a `CPUDevice` throws.
+  func makeDevice() throws -> any Device {
+    let device = try device ?? CPUDevice()
+    guard device.activations.contains(activations) else {
+      let names = device.activations.map(\.rawValue).joined(separator: ", ")
+      throw LLMError.invalidConfiguration(
+        option: "activations", value: activations.rawValue, reason: "device \(device.name), \(device.summary), has only \(names)")
+    }
+    return device
   }
 
   /// - Throws: ``LLMError/Code/invalidConfiguration`` for the first limit that cannot work.

@@ -57,6 +57,7 @@ struct BenchModel: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: ArgumentHelp("The same seed gives the same prompts.", valueName: "n"))
   var seed: UInt64 = 1
 
+  @OptionGroup var products: ActivationsOptions
   @OptionGroup var device: DeviceOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
@@ -100,7 +101,7 @@ struct BenchModel: AsyncParsableCommand {
     ModelBenchPlan(
       prompts: prompts.counts, depths: depths.counts, concurrencies: concurrency.counts, depthTokens: generated,
       concurrentTokens: tokensAtOnce, firstPrompt: 512, repeats: repeats, stepTokens: stepTokens, cache: cache.kvCache,
-      quantConfig: cache.quantConfig, seed: seed)
+      quantConfig: cache.quantConfig, activations: products.activations, seed: seed)
   }
 
   func run() async throws {
