@@ -2,7 +2,6 @@
 
 public import Logging
 public import MartletAttention
-import MartletCPU
 public import MartletCore
 public import MartletKVCache
 public import MartletModels
@@ -111,18 +110,6 @@ public struct EngineConfiguration: Sendable {
     self.clock = clock
   }
 
-  /// The device on which the model runs.
-  /// - Throws: ``LLMError/Code/invalidConfiguration`` where it lacks the ``activations``, and what a `CPUDevice` throws.
-  func makeDevice() throws -> any Device {
-    let device = try device ?? CPUDevice()
-    guard device.activations.contains(activations) else {
-      let names = device.activations.map(\.rawValue).joined(separator: ", ")
-      throw LLMError.invalidConfiguration(
-        option: "activations", value: activations.rawValue, reason: "device \(device.name), \(device.summary), has only \(names)")
-    }
-    return device
-  }
-
   /// - Throws: ``LLMError/Code/invalidConfiguration`` for the first limit that cannot work.
   func validate() throws(LLMError) {
     func check(_ holds: Bool, _ option: String, _ value: Int, _ reason: String) throws(LLMError) {
@@ -145,5 +132,15 @@ public struct EngineConfiguration: Sendable {
     try check(maxWaitingTokens ?? 1 >= 1, "maxWaitingTokens", maxWaitingTokens ?? 0, "a prompt must be able to arrive")
     try check(rememberedAnswers >= 0, "rememberedAnswers", rememberedAnswers, "a number of bytes is not negative; 0 keeps no answers")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
+  }
+
+  /// - Throws: ``LLMError/Code/invalidConfiguration`` for what the device that the model is to run on does not have.
+  func validate(on device: any Device) throws(LLMError) {
+    guard device.activations.contains(activations) else {
+      let names = device.activations.map(\.rawValue).joined(separator: ", ")
+      throw .invalidConfiguration(
+        option: "activations", value: activations.rawValue,
+        reason: "device \(device.name), \(device.summary), has no such products; choose one of those that it has (\(names))")
+    }
   }
 }

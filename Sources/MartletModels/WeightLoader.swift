@@ -51,8 +51,8 @@ public struct WeightLoader {
   /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
   /// - Parameters:
   ///   - whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
-  ///   - chooses: whether the outputs choose something, such as experts. Rounded a little more coarsely a sum moves a little, and a choice moves all
-  ///     that follows from it: what chooses stays exact, at the cost of few rows.
+  ///   - chooses: whether the outputs choose something, such as experts. A sum that is rounded more coarsely moves a little; a choice that turns over
+  ///     moves all that follows. So what chooses is exact whatever ``activations`` says, which costs little: its rows are few.
   public mutating func projection(
     _ parts: [(name: String, rows: Int)], orOne whole: String? = nil, columns: Int, hasBias: Bool = false, chooses: Bool = false
   ) throws -> Projection {
@@ -137,9 +137,10 @@ public struct WeightLoader {
       values = heads.map { $0!.values }
       try note(name)
     }
-    return (
-      try keys.map { try device.prepare([$0], activations: activations) }, try values.map { try device.prepare([$0], activations: activations) }
-    )
+    func prepared(_ heads: [Weight]) throws -> [any PreparedWeight] {
+      try heads.map { try device.prepare([$0], activations: activations) }
+    }
+    return (try prepared(keys), try prepared(values))
   }
 
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {

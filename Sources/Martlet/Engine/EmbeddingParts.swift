@@ -19,7 +19,8 @@ package struct EmbeddingParts {
     try configuration.validate()
     let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
-    let device = try configuration.makeDevice()
+    let device = try configuration.device ?? CPUDevice()
+    try configuration.validate(on: device)
     let trained = try ModelConfiguration(source).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxEmbeddingLength)
     if maxSequenceLength > trained {

@@ -23,7 +23,8 @@ package struct EngineParts {
     try configuration.validate()
     let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
-    let device = try configuration.makeDevice()
+    let device = try configuration.device ?? CPUDevice()
+    try configuration.validate(on: device)
     let trained = try ModelConfiguration(source, layersDiffer: true).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxSequenceLength)
     if maxSequenceLength > trained {
@@ -44,8 +45,8 @@ package struct EngineParts {
     let model = try architecture.load(
       source,
       in: ModelContext(
-        attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, activations: configuration.activations, progress: progress)
-    )
+        attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, activations: configuration.activations,
+        progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context, maxTokensPerStep: chunkSize)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     // Somebody waits for the first prompt, and nobody for this.

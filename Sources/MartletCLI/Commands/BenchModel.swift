@@ -133,7 +133,8 @@ struct BenchModel: AsyncParsableCommand {
 
   private func measure() async throws -> (ModelBenchReport, StepTrace?) {
     var trace = trace == nil ? nil : StepTrace()
-    var report = ModelBenchReport(device: try device.makeDevice().summary, seed: seed, models: [])
+    var report = ModelBenchReport(
+      device: try device.makeDevice().summary, activations: products.activations.rawValue, seed: seed, models: [])
     for model in models {
       let path = try await ModelFile.path(of: model)
       let bench = ModelBenchRun(plan: try plan(for: model, path: path), device: device)

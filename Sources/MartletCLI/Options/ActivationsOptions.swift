@@ -10,9 +10,9 @@ struct ActivationsOptions: ParsableArguments {
     help: ArgumentHelp(
       "How rows are rounded that are multiplied with weights. exact: 16-bit integers; bf16 (processors with avx512amx): faster for prompts, embeddings and "
         + "16 requests or more at once, slower for a few.", valueName: "type"))
-  var argument = ActivationsArgument(.exact)
+  var activationsArgument = ActivationsArgument(.exact)
 
-  var activations: Activations { argument.activations }
+  var activations: Activations { activationsArgument.activations }
 }
 
 /// `exact`, `bf16`.
