@@ -27,5 +27,6 @@ struct ActivationsArgument: ExpressibleByArgument {
   }
 
   static var allValueStrings: [String] { Activations.allCases.map(\.rawValue) }
+  static var defaultCompletionKind: CompletionKind { .list(allValueStrings) }
   var defaultValueDescription: String { activations.rawValue }
 }
