@@ -28,6 +28,9 @@ public struct EngineConfiguration: Sendable {
   /// How attention's layers are quantised beyond that: scales of e4m3 keys and values, queries in e4m3. Models take attention's output as
   /// floats: `fp8Output` must be false.
   public var quantConfig: QuantConfig
+  /// How products round the rows that they multiply with weights; a device says which it has (`Device.activations`). With each, no token depends on
+  /// anything but its request; answers of two of them differ by rounding. Routers of experts are `exact` whatever it says.
+  public var activations: Activations
   /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``, or
   /// ``defaultMaxEmbeddingLength`` where the model makes vectors.
   public var maxSequenceLength: Int?
@@ -77,7 +80,7 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCacheConfig = KVCacheConfig(), quantConfig: QuantConfig = QuantConfig(),
-    maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
+    activations: Activations = .exact, maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
     maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, pooling: Pooling? = nil,
     chatTemplate: ChatTemplate? = nil,
@@ -90,6 +93,7 @@ public struct EngineConfiguration: Sendable {
     self.models = models
     self.kvCache = kvCache
     self.quantConfig = quantConfig
+    self.activations = activations
     self.maxSequenceLength = maxSequenceLength
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
@@ -128,5 +132,15 @@ public struct EngineConfiguration: Sendable {
     try check(maxWaitingTokens ?? 1 >= 1, "maxWaitingTokens", maxWaitingTokens ?? 0, "a prompt must be able to arrive")
     try check(rememberedAnswers >= 0, "rememberedAnswers", rememberedAnswers, "a number of bytes is not negative; 0 keeps no answers")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
+  }
+
+  /// - Throws: ``LLMError/Code/invalidConfiguration`` for what the device that the model is to run on does not have.
+  func validate(on device: any Device) throws(LLMError) {
+    guard device.activations.contains(activations) else {
+      let names = device.activations.map(\.rawValue).joined(separator: ", ")
+      throw .invalidConfiguration(
+        option: "activations", value: activations.rawValue,
+        reason: "device \(device.name), \(device.summary), has no such products; choose one of those that it has (\(names))")
+    }
   }
 }

@@ -61,22 +61,25 @@ extension LanguageModel {
   package var takesTokenPositions: Bool { attention.contains { $0.spec.positionalEmbedding?.mrope != nil } }
 }
 
-/// What a model is made with: limits, the attention backend, and whom to tell how far loading is.
+/// What a model is made with: limits, the attention backend, how products round, and whom to tell how far loading is.
 public struct ModelContext {
   public var attention: AttentionContext
   public var attentionBackend: any AttentionBackend.Type
   /// The most rows whose logits are asked for in one call.
   public var maxLogitRows: Int
+  /// How products round the rows that they multiply; one that the device has.
+  public var activations: Activations
   /// Told the share of the weights that is loaded, 0…1; an error ends the loading.
   public var progress: ((Double) throws -> Void)?
 
   public init(
     attention: AttentionContext, attentionBackend: any AttentionBackend.Type, maxLogitRows: Int,
-    progress: ((Double) throws -> Void)? = nil
+    activations: Activations = .exact, progress: ((Double) throws -> Void)? = nil
   ) {
     self.attention = attention
     self.attentionBackend = attentionBackend
     self.maxLogitRows = maxLogitRows
+    self.activations = activations
     self.progress = progress
   }
 

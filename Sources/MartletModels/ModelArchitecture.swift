@@ -79,14 +79,14 @@ extension DecoderArchitecture {
   }
 
   public static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
-    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: context.device, progress: context.progress))
+    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, in: context))
     let description = try describe(&reader)
     guard description.mask == .causal else { throw ModelError.writesNoText(architecture: name) }
     return try DecoderModel(description, &reader.loader, in: context)
   }
 
   public static func load(_ source: any ModelSource, pooling: Pooling, in context: ModelContext) throws -> any EmbeddingModel {
-    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, on: context.device, progress: context.progress))
+    var reader = try DecoderReader(source, loader: WeightLoader(source, architecture: name, in: context))
     let description = try describe(&reader)
     return try DecoderModel(description, &reader.loader, pooling: pooling, in: context)
   }

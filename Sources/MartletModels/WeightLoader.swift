@@ -9,6 +9,8 @@ public import MartletCore
 public struct WeightLoader {
   public let source: any ModelSource
   public let device: any Device
+  /// How products with the weights round their rows.
+  public let activations: Activations
   private let architecture: String
   private let progress: ((Double) throws -> Void)?
   private let tensors: [ModelTensor]
@@ -18,14 +20,24 @@ public struct WeightLoader {
   private var names: Set<String> = []
 
   /// - Parameter architecture: who reads, for messages.
-  public init(_ source: any ModelSource, architecture: String, on device: any Device, progress: ((Double) throws -> Void)? = nil) {
+  public init(
+    _ source: any ModelSource, architecture: String, on device: any Device, activations: Activations = .exact,
+    progress: ((Double) throws -> Void)? = nil
+  ) {
     self.source = source
     self.architecture = architecture
     self.device = device
+    self.activations = activations
     self.progress = progress
     tensors = source.modelTensors
     byteCounts = Dictionary(tensors.map { ($0.name, $0.byteCount ?? 0) }, uniquingKeysWith: { $1 })
     totalByteCount = max(byteCounts.values.reduce(0, +), 1)
+  }
+
+  /// What loads a model in a context.
+  public init(_ source: any ModelSource, architecture: String, in context: ModelContext) {
+    self.init(
+      source, architecture: architecture, on: context.device, activations: context.activations, progress: context.progress)
   }
 
   public func has(_ name: String) -> Bool { byteCounts[name] != nil }
@@ -37,9 +49,12 @@ public struct WeightLoader {
   func rows(of name: String) -> Int { tensors.first { $0.name == name }?.shape.first ?? 0 }
 
   /// Matrices with the same columns, stacked by rows into one product; with a bias, `name.bias` is added to the outputs of `name.weight`.
-  /// - Parameter whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
+  /// - Parameters:
+  ///   - whole: the name under which some files have all parts as one matrix; taken where the first part is missing.
+  ///   - chooses: whether the outputs choose something, such as experts. A sum that is rounded more coarsely moves a little; a choice that turns over
+  ///     moves all that follows. So what chooses is exact whatever ``activations`` says, which costs little: its rows are few.
   public mutating func projection(
-    _ parts: [(name: String, rows: Int)], orOne whole: String? = nil, columns: Int, hasBias: Bool = false
+    _ parts: [(name: String, rows: Int)], orOne whole: String? = nil, columns: Int, hasBias: Bool = false, chooses: Bool = false
   ) throws -> Projection {
     var parts = parts
     let rows = parts.reduce(0) { $0 + $1.rows }
@@ -53,7 +68,8 @@ public struct WeightLoader {
       try note("\(part.name).weight")
       if hasBias { bias += try floats("\(part.name).bias", count: part.rows) }
     }
-    return Projection(weight: try device.prepare(weights), bias: hasBias ? try vector(bias) : nil)
+    let prepared = try device.prepare(weights, activations: chooses ? .exact : activations)
+    return Projection(weight: prepared, bias: hasBias ? try vector(bias) : nil)
   }
 
   public mutating func projection(_ name: String, rows: Int, columns: Int) throws -> Projection {
@@ -72,7 +88,7 @@ public struct WeightLoader {
       let name = "\(whole)_exps.weight"
       let weights = try source.weights(name, count: count, rows: parts.count * rows, columns: columns)
       try note(name)
-      return try weights.map { try device.prepare([$0]) }
+      return try weights.map { try device.prepare([$0], activations: activations) }
     }
     let weights: [[Weight]] = try parts.map { part in
       let whole = "\(part)_exps.weight"
@@ -88,7 +104,7 @@ public struct WeightLoader {
         return weight
       }
     }
-    return try (0..<count).map { expert in try device.prepare(weights.map { $0[expert] }) }
+    return try (0..<count).map { expert in try device.prepare(weights.map { $0[expert] }, activations: activations) }
   }
 
   /// The matrices that absorb a latent, one for each head: `[kvLoraRank, qkNopeHeadDim]` on the queries' side and `[vHeadDim, kvLoraRank]` on the
@@ -121,7 +137,10 @@ public struct WeightLoader {
       values = heads.map { $0!.values }
       try note(name)
     }
-    return (try keys.map { try device.prepare([$0]) }, try values.map { try device.prepare([$0]) })
+    func prepared(_ heads: [Weight]) throws -> [any PreparedWeight] {
+      try heads.map { try device.prepare([$0], activations: activations) }
+    }
+    return (try prepared(keys), try prepared(values))
   }
 
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {

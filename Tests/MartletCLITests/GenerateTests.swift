@@ -297,7 +297,7 @@ import Testing
       ["--attention-backend", "vanilla", "--page-size", "linear", "--kv-cache-dtype", "f32"],
       ["--attention-backend", "VANILLA", "--kv-cache-dtype", "f16", "--page-size", "16"],
       ["--attention-backend", "trtllm", "--kv-cache-dtype", "f32", "--chunk", "2", "--threads", "1"],
-      ["--instruction-set", "portable", "--kv-cache-memory", "64M", "--context", "256"],
+      ["--instruction-set", "portable", "--kv-cache-memory", "64M", "--context", "256", "--activations", "EXACT"],
     ] {
       let result = try CommandLine.run(
         ["generate", "The capital of France is", "--model", model, "--max-tokens", "2"] + options)
@@ -349,6 +349,11 @@ import Testing
       (["generate", "a", "--model", "./nothing.gguf"], 1, ["./nothing.gguf", "no file"]),
       (["generate", "a", "--model", model, "--attention-backend", "other"], 64, ["other", "TRTLLM", "VANILLA"]),
       (["generate", "a", "--model", model, "--instruction-set", "other"], 1, ["other", "portable"]),
+      (
+        ["generate", "a", "--model", model, "--instruction-set", "portable", "--activations", "bf16"], 1,
+        ["--activations is bf16", "portable", "(exact)"]
+      ),
+      (["generate", "a", "--activations", "other"], 64, ["other", "--activations", "exact", "bf16"]),
       (["generate", "a", "--model", model, "--page-size", "linear"], 1, ["linear", "VANILLA"]),
       (["generate", "a b c d e f g h", "--model", model, "--context", "4"], 1, ["--context"]),
       (["generate", "a", "--model", model, "--kv-cache-memory", "1K"], 1, ["1024"]),

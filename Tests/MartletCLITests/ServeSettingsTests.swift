@@ -28,6 +28,7 @@ import Testing
       try merged([], ["MARTLET_SERVE_API_KEY": "one, too\r\ntwo\n"], file: file).filter { $0.hasPrefix("--api-key") }
         == ["--api-key=one, too", "--api-key=two"])
     #expect(try merged([], ["MARTLET_SERVE_LIVE_PROMPTS": "false", "MARTLET_SERVE_OPEN_METRICS": "1"]) == ["--open-metrics"])
+    #expect(try merged([], ["MARTLET_SERVE_ACTIVATIONS": "bf16"], file: #"{"activations": "exact"}"#) == ["--activations=bf16"])
     #expect(try merged(["--alias", "a", "--alias", "b"]) == ["--alias", "a", "--alias", "b"])
   }
 

@@ -35,6 +35,19 @@ import Testing
     }
   }
 
+  @Test(arguments: runnableInstructionSets) func `has exact products first, and refuses those that it has not`(name: String) throws {
+    let device = try CPUDevice(instructionSet: name, threads: 1)
+    #expect(device.activations.first == .exact && (name != "portable" || device.activations == [.exact]))
+    var random = SeededGenerator(seed: 12)
+    let weight = TestWeight.random(.q8_0, rows: 4, columns: 64, using: &random)
+    for activations in Activations.allCases where !device.activations.contains(activations) {
+      weight.withWeight { weight in
+        let error = DeviceError.unsupportedActivations(device: "cpu", requested: activations, available: device.activations)
+        #expect(throws: error) { _ = try device.prepare([weight], activations: activations) }
+      }
+    }
+  }
+
   @Test(arguments: [-1, 0, 4097, .max]) func `refuses a number of threads that no machine is asked for`(count: Int) {
     #expect(throws: DeviceError.invalidThreadCount(device: "cpu", requested: count, most: 4096)) { try CPUDevice(threads: count) }
   }

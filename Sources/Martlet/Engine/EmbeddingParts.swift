@@ -20,6 +20,7 @@ package struct EmbeddingParts {
     let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
+    try configuration.validate(on: device)
     let trained = try ModelConfiguration(source).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxEmbeddingLength)
     if maxSequenceLength > trained {
@@ -38,7 +39,8 @@ package struct EmbeddingParts {
       chunkSize: maxNumTokens)
     let model = try architecture.load(
       source, pooling: pooling,
-      in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: 1, progress: progress))
+      in: ModelContext(
+        attention: context, attentionBackend: backend, maxLogitRows: 1, activations: configuration.activations, progress: progress))
     runner = try EmbeddingRunner(model: model, context: context)
     try device.reserve(productRows: context.populatedTokens)
     self.maxSequenceLength = maxSequenceLength

@@ -24,6 +24,7 @@ package struct EngineParts {
     let architecture = try configuration.models.architecture(of: source)
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
+    try configuration.validate(on: device)
     let trained = try ModelConfiguration(source, layersDiffer: true).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxSequenceLength)
     if maxSequenceLength > trained {
@@ -42,7 +43,10 @@ package struct EngineParts {
       context: context, chunkSize: chunkSize)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try architecture.load(
-      source, in: ModelContext(attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, progress: progress))
+      source,
+      in: ModelContext(
+        attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, activations: configuration.activations,
+        progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context, maxTokensPerStep: chunkSize)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     // Somebody waits for the first prompt, and nobody for this.

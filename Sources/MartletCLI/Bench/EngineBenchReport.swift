@@ -2,6 +2,7 @@
 
 import Foundation
 import Martlet
+import MartletCore
 
 /// What `martlet bench engine` found. Times are in seconds.
 struct EngineBenchReport: Encodable, Sendable {
@@ -29,6 +30,8 @@ struct EngineBenchReport: Encodable, Sendable {
   var model: String
   var attentionBackend: String
   var device: String
+  /// How products rounded rows.
+  var activations: String
   var seed: UInt64
   var requests: Int
   /// From the first arrival to the end of the last answer.
@@ -55,12 +58,13 @@ struct EngineBenchReport: Encodable, Sendable {
   var pools: [Pool]
 
   init(
-    model: String, attentionBackend: String, device: String, seed: UInt64, trace: RequestTrace, samples: [Sample],
+    model: String, attentionBackend: String, device: String, activations: Activations, seed: UInt64, trace: RequestTrace, samples: [Sample],
     before: EngineStatistics, after: EngineStatistics
   ) {
     self.model = model
     self.attentionBackend = attentionBackend
     self.device = device
+    self.activations = activations.rawValue
     self.seed = seed
     requests = samples.count
     let first = trace.requests.first?.arrival ?? .zero
@@ -94,7 +98,7 @@ struct EngineBenchReport: Encodable, Sendable {
   }
 
   enum CodingKeys: String, CodingKey {
-    case model, device, seed, requests, seconds, pauses, steps, pools
+    case model, device, activations, seed, requests, seconds, pauses, steps, pools
     case attentionBackend = "attention_backend"
     case promptTokens = "prompt_tokens"
     case generatedTokens = "generated_tokens"
@@ -120,7 +124,7 @@ struct EngineBenchReport: Encodable, Sendable {
       let cells = values.map { [$0.p50, $0.p90, $0.p99, $0.max].map { column(number($0 * 1000, 1)) }.joined() } ?? column("–")
       return name + String(repeating: " ", count: 28 - name.count) + cells + "\n"
     }
-    var text = "\(model), \(attentionBackend), \(device)\n"
+    var text = "\(model), \(attentionBackend), \(device), activations \(activations)\n"
     text += "\(requests) requests, \(promptTokens) prompt and \(generatedTokens) generated tokens in \(number(seconds, 2)) s: "
     text +=
       "\(number(requestRate, 2)) requests/s, \(number(promptRate, 1)) prompt tokens/s, \(number(generationRate, 1)) generated tokens/s\n\n"

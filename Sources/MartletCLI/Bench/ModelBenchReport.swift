@@ -140,12 +140,14 @@ package struct ModelBenchReport: Encodable, Sendable {
   }
 
   package var device: String
+  /// How products rounded rows.
+  package var activations: String
   package var seed: UInt64
   package var models: [Model]
 
   /// Tables.
   package var text: String {
-    models.reduce("\(device)\n") { $0 + "\n" + Self.text(of: $1) }
+    models.reduce("\(device), activations \(activations)\n") { $0 + "\n" + Self.text(of: $1) }
   }
 
   private static func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }

@@ -23,6 +23,7 @@ package final class ObservedDevice: Device {
   package var name: String { base.name }
   package var summary: String { base.summary }
   package var availableByteCount: Int { base.availableByteCount }
+  package var activations: [Activations] { base.activations }
   package var tensorKernels: any TensorKernels { ObservedTensorKernels(base: base.tensorKernels, observer: observer, device: self) }
   package var attentionKernels: any AttentionKernels { ObservedAttentionKernels(base: base.attentionKernels, observer: observer) }
   package func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try base.makeBuffer(byteCount: byteCount) }
@@ -35,8 +36,8 @@ package final class ObservedDevice: Device {
   }
   package func service<Service>(_ type: Service.Type) -> Service? { base.service(type) }
 
-  package func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    let weight = try base.prepare(parts)
+  package func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {
+    let weight = try base.prepare(parts, activations: activations)
     let formats = parts.map(\.format).reduce(into: [WeightFormat]()) { if !$0.contains($1) { $0.append($1) } }
     let description = WeightDescription(rows: weight.rows, columns: weight.columns, formats: formats, byteCount: weight.byteCount)
     book.withLock { book in

@@ -110,8 +110,8 @@ struct BenchEngine: AsyncParsableCommand {
     try Task.checkCancellation()
     await llm.shutdown()
     return EngineBenchReport(
-      model: model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device?.summary ?? "", seed: seed,
-      trace: trace, samples: samples, before: before, after: llm.statistics)
+      model: model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device?.summary ?? "",
+      activations: configuration.activations, seed: seed, trace: trace, samples: samples, before: before, after: llm.statistics)
   }
 
   /// Submits a request when its time has come, and reads its answer.

@@ -57,6 +57,7 @@ struct BenchModel: AsyncParsableCommand {
   @Option(parsing: .unconditional, help: ArgumentHelp("The same seed gives the same prompts.", valueName: "n"))
   var seed: UInt64 = 1
 
+  @OptionGroup var products: ActivationsOptions
   @OptionGroup var device: DeviceOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
@@ -100,7 +101,7 @@ struct BenchModel: AsyncParsableCommand {
     ModelBenchPlan(
       prompts: prompts.counts, depths: depths.counts, concurrencies: concurrency.counts, depthTokens: generated,
       concurrentTokens: tokensAtOnce, firstPrompt: 512, repeats: repeats, stepTokens: stepTokens, cache: cache.kvCache,
-      quantConfig: cache.quantConfig, seed: seed)
+      quantConfig: cache.quantConfig, activations: products.activations, seed: seed)
   }
 
   func run() async throws {
@@ -132,7 +133,8 @@ struct BenchModel: AsyncParsableCommand {
 
   private func measure() async throws -> (ModelBenchReport, StepTrace?) {
     var trace = trace == nil ? nil : StepTrace()
-    var report = ModelBenchReport(device: try device.makeDevice().summary, seed: seed, models: [])
+    var report = ModelBenchReport(
+      device: try device.makeDevice().summary, activations: products.activations.rawValue, seed: seed, models: [])
     for model in models {
       let path = try await ModelFile.path(of: model)
       let bench = ModelBenchRun(plan: try plan(for: model, path: path), device: device)

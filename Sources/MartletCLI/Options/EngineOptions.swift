@@ -39,6 +39,7 @@ struct EngineOptions: ParsableArguments {
       valueName: "policy"))
   var capacityPolicy = CapacityPolicyArgument.guaranteedNoEvict
 
+  @OptionGroup var products: ActivationsOptions
   @OptionGroup var device: DeviceOptions
 
   func validate() throws {
@@ -62,8 +63,8 @@ struct EngineOptions: ParsableArguments {
   func configuration(cache: CacheOptions?, context: Int?, chatTemplate: ChatTemplate? = nil) throws -> EngineConfiguration {
     EngineConfiguration(
       device: try device.makeDevice(), attentionBackend: attentionBackend,
-      kvCache: cache?.kvCache ?? KVCacheConfig(), quantConfig: cache?.format.quantConfig ?? QuantConfig(), maxSequenceLength: context,
-      maxBatchSize: batchSize,
+      kvCache: cache?.kvCache ?? KVCacheConfig(), quantConfig: cache?.format.quantConfig ?? QuantConfig(),
+      activations: products.activations, maxSequenceLength: context, maxBatchSize: batchSize,
       maxNumTokens: stepTokens ?? max(512, batchSize),
       chunkSize: chunk, targetStepTime: stepTime > 0 ? .milliseconds(stepTime) : nil, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)

@@ -22,9 +22,15 @@ public protocol Device: AnyObject, Sendable {
   func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element>
   /// A new queue; work on one queue runs in order.
   func makeQueue() -> any DeviceQueue
+  /// What products of this device can be asked for, ``Activations/exact`` first. By default nothing else.
+  var activations: [Activations] { get }
   /// Brings the weights, stacked by rows, into the order that this device's kernels read.
-  /// - Throws: ``DeviceError/Code/unsupportedWeight`` where the device has no kernel for a format or a shape.
-  func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight
+  ///
+  /// Products with them round their rows as `activations` says; `embed` reads the same values whatever it says. Weights of one layer's experts or heads,
+  /// which go into one call, have the same.
+  /// - Throws: ``DeviceError/Code/unsupportedWeight`` where the device has no kernel for a format or a shape,
+  ///   ``DeviceError/Code/unsupportedActivations`` for what is not among ``activations``.
+  func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight
   /// Bytes that a matrix takes once it is prepared, alone or stacked.
   func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int
   /// Has the system give a tensor's memory now rather than at its first use: who makes memory for every step does so before the first is waited for.
@@ -54,6 +60,10 @@ public protocol DeviceQueue: AnyObject {
 extension Device {
   public func populate(_ tensor: Tensor) {}
   public func reserve(productRows: Int) throws(DeviceError) {}
+  public var activations: [Activations] { [.exact] }
+
+  /// Weights whose products are ``Activations/exact``.
+  public func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight { try prepare(parts, activations: .exact) }
 
   /// A zeroed tensor of its own buffer.
   public func makeTensor(_ shape: Shape, _ dataType: DataType) throws(DeviceError) -> Tensor {

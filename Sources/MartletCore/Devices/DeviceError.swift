@@ -13,6 +13,8 @@ public struct DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let outOfMemory = Code(rawValue: "outOfMemory")
     /// The device has no kernel for a weight's format or shape.
     public static let unsupportedWeight = Code(rawValue: "unsupportedWeight")
+    /// The device has no products that round rows so.
+    public static let unsupportedActivations = Code(rawValue: "unsupportedActivations")
     /// An instruction set that does not exist, or that this machine cannot run.
     public static let unknownInstructionSet = Code(rawValue: "unknownInstructionSet")
     /// The system refused a thread.
@@ -50,6 +52,14 @@ extension DeviceError {
   /// ``Code/unsupportedWeight``, with the weight's name.
   public static func unsupportedWeight(device: String, weight: String, reason: String) -> DeviceError {
     DeviceError(.unsupportedWeight, "device \(device): weight \"\(weight)\": \(reason)")
+  }
+
+  /// ``Code/unsupportedActivations``, with those that the device has.
+  public static func unsupportedActivations(device: String, requested: Activations, available: [Activations]) -> DeviceError {
+    let names = available.map(\.rawValue).joined(separator: ", ")
+    return DeviceError(
+      .unsupportedActivations,
+      "device \(device): activations is \(requested.rawValue), and it has no such products; choose one of those that it has (\(names))")
   }
 
   /// ``Code/unknownInstructionSet``, with those that this machine has.

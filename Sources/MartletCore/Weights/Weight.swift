@@ -200,7 +200,7 @@ extension Weight {
   }
 }
 
-/// Weights in the form that a device's kernels read, made once by ``Device/prepare(_:)``.
+/// Weights in the form that a device's kernels read, made once by ``Device/prepare(_:activations:)``.
 ///
 /// It may hold several matrices with the same number of columns, stacked by rows: one product then computes q, k and v, or gate and up.
 /// The integer codes are the file's own, only their order may differ.

@@ -48,8 +48,7 @@ public enum Bert: ModelArchitecture {
     let padded = PaddedHeads(
       source: source, numHeads: configuration.numHeads, numKVHeads: configuration.numKVHeads, dim: configuration.headDim,
       paddedDim: paddedDim)
-    var loader = WeightLoader(
-      paddedDim == configuration.headDim ? source : padded, architecture: name, on: context.device, progress: context.progress)
+    var loader = WeightLoader(paddedDim == configuration.headDim ? source : padded, architecture: name, in: context)
     return try EncoderModel(description, &loader, pooling: pooling, in: context)
   }
 

@@ -81,7 +81,7 @@ public enum Gemma4: ModelArchitecture {
   }
 
   public static func load(_ source: any ModelSource, in context: ModelContext) throws -> any LanguageModel {
-    let loader = WeightLoader(source, architecture: name, on: context.device, progress: context.progress)
+    let loader = WeightLoader(source, architecture: name, in: context)
     var reader = try DecoderReader(source, loader: loader, layersDiffer: true)
     let description = try Gemma4Description(&reader)
     return try Gemma4Model(description, &reader.loader, in: context)

@@ -28,7 +28,8 @@ public struct ExpertMLP {
     self.factors = factors
     let count = description.routing.numExperts, width = description.width
     self.description = description
-    router = try loader.projection([("\(prefix).ffn_gate_inp", count)], columns: hiddenSize, hasBias: description.hasBiases)
+    router = try loader.projection(
+      [("\(prefix).ffn_gate_inp", count)], columns: hiddenSize, hasBias: description.hasBiases, chooses: true)
     choiceBias = try description.hasChoiceBias ? loader.vector(loader.floats("\(prefix).exp_probs_b.bias", count: count)) : nil
     gateUp = try loader.experts(
       ["\(prefix).ffn_gate", "\(prefix).ffn_up"], orOne: "\(prefix).ffn_gate_up", count: count, rows: width, columns: hiddenSize)

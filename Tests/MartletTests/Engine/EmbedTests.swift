@@ -54,9 +54,13 @@ struct EmbedTests {
     }
   }
 
-  @Test("are the same to the bit alone, together, in small steps, and beside other calls")
-  func sameBits() async throws {
-    let large = try llm(), small = try llm(maxNumTokens: 16) { $0.maxSequenceLength = 20 }
+  @Test("are the same to the bit alone, together, in small steps, and beside other calls", arguments: Tiny.activations)
+  func sameBits(activations: Activations) async throws {
+    let large = try llm { $0.activations = activations }
+    let small = try llm(maxNumTokens: 16) {
+      $0.activations = activations
+      $0.maxSequenceLength = 20
+    }
     var alone: [[Float]] = []
     for text in texts { alone.append(try await large.embed(.text(text)).values) }
     let many = (0..<700).map { texts[$0 % texts.count] }

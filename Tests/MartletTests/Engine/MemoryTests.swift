@@ -30,8 +30,9 @@ private final class LimitedDevice: Device {
     try cpu.makeHostBuffer(of: type, count: count)
   }
   func makeQueue() -> any DeviceQueue { cpu.makeQueue() }
-  func prepare(_ parts: [Weight]) throws(DeviceError) -> any PreparedWeight {
-    let prepared = try cpu.prepare(parts)
+  var activations: [Activations] { cpu.activations }
+  func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {
+    let prepared = try cpu.prepare(parts, activations: activations)
     preparedBytes.add(prepared.byteCount, ordering: .relaxed)
     return prepared
   }

@@ -11,8 +11,13 @@ import Metrics
 
 /// Engines over tiny models, and what tests ask of them.
 enum Tiny {
+  /// What products of this machine's device can be asked for.
+  static let activations = (try? CPUDevice(threads: 1).activations) ?? [.exact]
+
   static func llm(
-    _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType = .bf16, pageSize: KVCacheConfig.PageSize = .tokens(16),
+    _ model: TinyModel, backend: String = "TRTLLM", dataType: DataType = .bf16, activations: Activations = .exact,
+    instructionSet: String? = nil,
+    pageSize: KVCacheConfig.PageSize = .tokens(16),
     budget: KVCacheConfig.Budget = .automatic, context: Int? = nil, maxBatchSize: Int = 8, maxNumTokens: Int = 128, chunkSize: Int? = nil,
     reusesPrefixes: Bool = true, reusesPartialPages: Bool = true, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, threads: Int = 2,
     targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil, maxWaitingTokens: Int? = nil,
@@ -21,10 +26,10 @@ enum Tiny {
     try LLM(
       file: model.file(),
       configuration: EngineConfiguration(
-        device: CPUDevice(threads: threads), attentionBackend: backend,
+        device: CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: backend,
         kvCache: KVCacheConfig(
           dataType: dataType, pageSize: pageSize, budget: budget, reusesPrefixes: reusesPrefixes, reusesPartialPages: reusesPartialPages),
-        maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
+        activations: activations, maxSequenceLength: context, maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize,
         targetStepTime: targetStepTime, maxWaitingRequests: maxWaitingRequests, maxWaitingTokens: maxWaitingTokens,
         capacityPolicy: capacityPolicy, metricsFactory: metricsFactory, clock: clock))
   }

@@ -4,6 +4,7 @@ import Martlet
 import MartletAttention
 import MartletCPU
 import MartletCore
+import MartletFormats
 import MartletKVCache
 import MartletModels
 import MartletTestSupport
@@ -44,16 +45,20 @@ struct LawTests {
   private struct Runner {
     let runner: ModelRunner
 
-    init(_ model: TinyModel, backend: String, dataType: DataType, pageSize: Int, threads: Int) throws {
+    init(
+      _ source: any ModelSource, backend: String, dataType: DataType, activations: Activations, pageSize: Int, threads: Int,
+      maxSequenceLength: Int
+    ) throws {
       let device = try CPUDevice(threads: threads)
       let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize))
       let context = AttentionContext(
-        device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 256, maxSequenceLength: 128, workerCount: threads)
-      let file = try model.file()
-      let loaded = try ModelRegistry.builtIn.architecture(of: file).load(
-        file,
+        device: device, kvCache: config, maxNumRequests: 4, maxNumTokens: 256, maxSequenceLength: maxSequenceLength,
+        workerCount: threads)
+      let loaded = try ModelRegistry.builtIn.architecture(of: source).load(
+        source,
         in: ModelContext(
-          attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: 256))
+          attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: 256,
+          activations: activations))
       let cache = try KVCacheManager(layers: loaded.attention.map(\.kvLayerSpec), in: context)
       runner = try ModelRunner(model: loaded, cache: cache, context: context, maxLogitRows: 256)
     }
@@ -93,12 +98,36 @@ struct LawTests {
   func everyLogit(architecture: TinyModel.Architecture, variant: GoldenTests.Variant) throws {
     let model = TinyModel(architecture, seed: 31)
     let sequences = [70, 100, 3, 41].enumerated().map { Tiny.prompt($1, seed: UInt64($0)).map(Int32.init) }
-    func runner(pageSize: Int, threads: Int) throws -> Runner {
-      try Runner(model, backend: variant.backend, dataType: variant.dataType, pageSize: pageSize, threads: threads)
+    let source = try model.file()
+    for activations in Tiny.activations {
+      func runner(pageSize: Int, threads: Int) throws -> Runner {
+        try Runner(
+          source, backend: variant.backend, dataType: variant.dataType, activations: activations, pageSize: pageSize, threads: threads,
+          maxSequenceLength: 128)
+      }
+      let alone = try runner(pageSize: 16, threads: 1).logits([sequences[0]], chunk: 128)
+      #expect(alone.count == 70 * model.vocabularySize)
+      for (pageSize, threads, chunk) in [(16, 2, 16), (64, 1, 64), (64, 2, 1), (32, 2, 37)] {
+        let together = try runner(pageSize: pageSize, threads: threads).logits(sequences, chunk: chunk)
+        #expect(together == alone, "\(activations), pages of \(pageSize), \(threads) threads, chunks of \(chunk), among others")
+      }
     }
-    let alone = try runner(pageSize: 16, threads: 1).logits([sequences[0]], chunk: 128)
-    #expect(alone.count == 70 * model.vocabularySize)
-    for (pageSize, threads, chunk) in [(16, 2, 16), (64, 1, 64), (64, 2, 1), (32, 2, 37)] {
+  }
+
+  /// The weights of the other test are floats.
+  @Test(
+    "holds for every logit of weights in blocks, of experts and of latents, however rows are rounded",
+    arguments: ["qwen3-moe-mixed", "deepseek-v2", "gpt-oss-mxfp4", "fp8-block", "nvfp4"], Tiny.activations)
+  func everyKindOfWeight(name: String, activations: Activations) throws {
+    let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file(name)))
+    // The vocabulary has 128 tokens, the context 64 places.
+    let sequences = [50, 60, 3, 41].enumerated().map { Tiny.prompt($1, seed: 70 + UInt64($0)).map { Int32($0 % 128) } }
+    func runner(pageSize: Int, threads: Int) throws -> Runner {
+      try Runner(
+        source, backend: "TRTLLM", dataType: .bf16, activations: activations, pageSize: pageSize, threads: threads, maxSequenceLength: 64)
+    }
+    let alone = try runner(pageSize: 16, threads: 1).logits([sequences[0]], chunk: 64)
+    for (pageSize, threads, chunk) in [(16, 2, 1), (64, 1, 7), (32, 2, 64)] {
       let together = try runner(pageSize: pageSize, threads: threads).logits(sequences, chunk: chunk)
       #expect(together == alone, "pages of \(pageSize), \(threads) threads, chunks of \(chunk), among others")
     }
