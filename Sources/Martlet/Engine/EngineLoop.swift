@@ -166,6 +166,7 @@ package final class EngineLoop {
     runner.cache.noteTime(SnapshotGatherer.milliseconds(clock.stepBegan))
     let pausesBefore = scheduler.pauses
     let cachedBefore = scheduler.cachedPromptTokens
+    pacer.prepare(waitingTokens: scheduler.promptTokensToCompute)
     scheduler.schedule(into: &plan, promptTokensBesideGenerations: pacer.promptTokens)
     inbox.queued(scheduler.queued)
     for pool in mostHeldPages.indices { mostHeldPages[pool] = max(mostHeldPages[pool], runner.cache.heldPages(pool: pool)) }

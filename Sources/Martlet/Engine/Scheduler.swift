@@ -48,6 +48,13 @@ package struct Scheduler {
   /// Requests that wait here.
   var queued: Inbox.Waiting { Inbox.Waiting(requests: waiting.count, tokens: waiting.tokenCount) }
 
+  /// Prompt tokens that are to be computed: of requests that run, and of those that wait here, whatever the cache may have of the latter.
+  package var promptTokensToCompute: Int {
+    var count = waiting.tokenCount
+    for request in running where !request.isGenerating { count += request.remaining }
+    return count
+  }
+
   /// Fills `plan` and gives its requests their pages.
   /// - Parameter promptTokensBesideGenerations: the most prompt tokens of a step in which somebody generates, at least 1.
   package mutating func schedule(into plan: inout StepPlan, promptTokensBesideGenerations limit: Int = .max) {

@@ -76,6 +76,8 @@ struct FairnessTests {
       if let oldest, let (computed, wasGenerating) = tokens, oldest.remaining > 1 {
         #expect(!wasGenerating && oldest.computed - computed >= driver.leastChunk, place)
       }
+      let toCompute = driver.live.reduce(0) { $0 + ($1.isGenerating ? 0 : $1.remaining) }
+      #expect(driver.scheduler.promptTokensToCompute == toCompute, place)
       // The pages that a step holds are held after it, but for those behind windows, which only become fewer.
       for pool in 0..<driver.cache.poolCount {
         let (held, all) = (driver.cache.heldPages(pool: pool), driver.cache.pageCount(pool: pool))
