@@ -48,9 +48,10 @@ package struct Scheduler {
   /// Requests that wait here.
   var queued: Inbox.Waiting { Inbox.Waiting(requests: waiting.count, tokens: waiting.tokenCount) }
 
-  /// Prompt tokens that are to be computed: of requests that run, and of those that wait here, whatever the cache may have of the latter.
+  /// Prompt tokens that longer steps would compute sooner: of requests that run, and of those that wait here while there is room for one, whatever
+  /// the cache may have of theirs. A queue behind a full batch waits for answers to end, which longer steps delay.
   package var promptTokensToCompute: Int {
-    var count = waiting.tokenCount
+    var count = running.count < maxBatchSize ? waiting.tokenCount : 0
     for request in running where !request.isGenerating { count += request.remaining }
     return count
   }

@@ -76,7 +76,8 @@ struct FairnessTests {
       if let oldest, let (computed, wasGenerating) = tokens, oldest.remaining > 1 {
         #expect(!wasGenerating && oldest.computed - computed >= driver.leastChunk, place)
       }
-      let toCompute = driver.live.reduce(0) { $0 + ($1.isGenerating ? 0 : $1.remaining) }
+      let running = driver.scheduler.running, hasRoom = running.count < driver.scheduler.maxBatchSize
+      let toCompute = (hasRoom ? driver.live : running).reduce(0) { $0 + ($1.isGenerating ? 0 : $1.remaining) }
       #expect(driver.scheduler.promptTokensToCompute == toCompute, place)
       // The pages that a step holds are held after it, but for those behind windows, which only become fewer.
       for pool in 0..<driver.cache.poolCount {
