@@ -45,6 +45,14 @@ TAILS = [
     ("product_tiles.h", "if (r >= t - first && r < valid)", "if (r >= t - first && r < valid - BROKEN)", "a tile leaves out the last of its tokens"),
     ("product_tiles.h", "blocks = inputs / 32;", "blocks = inputs / 32 - (inputs < martlet_product_slab && BROKEN);",
      "a product by tiles leaves out the last block of a part of a slab"),
+    ("quantise_bf16.h", "load_at_most(x + i, count - i),", "load_at_most(x + i, count - i - BROKEN),", "a part of 16 inputs is rounded without the last"),
+    ("product_bf16.h", "k + 1 < count ? scale", "k + 1 < count - BROKEN ? scale", "a part of 32 floats is rounded without the last"),
+    ("product_bf16.h", "b * 32 < inputs; b++, odd ^= 16)", "b * 32 < inputs - 32 * BROKEN; b++, odd ^= 16)",
+     "a product in bf16 of few tokens leaves out the last block of a slab"),
+    ("product_bf16.h", "(inputs + 31) / 32, groups,", "(inputs + 31) / 32 - BROKEN, groups,",
+     "a product in bf16 of many tokens leaves out the last block of a slab"),
+    ("product_bf16.h", "for (; t < count; t += MARTLET_TILE_ROWS)", "for (; t < count - BROKEN; t += MARTLET_TILE_ROWS)",
+     "a product in bf16 leaves out the last of many tokens"),
     ("product.h", "int32_t blocks = left < 8 ? left : 8;", "int32_t blocks = left < 8 ? left - BROKEN : 8;",
      "a product for few tokens leaves out the last block of a part of a slab"),
     ("product.h", "a->columns - start < run_of_floats(format) ? a->columns - start :",
@@ -70,11 +78,12 @@ TAILS = [
 
 # Which section of the check a file's kernels belong to: the others need not run.
 SECTIONS = {"tensor.h": "tensor", "experts.h": "tensor", "quantise.h": "product", "product.h": "product", "product_tiles.h": "product",
+            "product_bf16.h": "product", "quantise_bf16.h": "product",
             "append.h": "attention",
             "attention.h": "attention", "attention_tile.h": "attention", "attention_load.h": "attention"}
 
 # The one variant that has a file's kernels.
-ONLY = {"product_tiles.h": "avx512amx"}
+ONLY = {"product_tiles.h": "avx512amx", "product_bf16.h": "avx512amx", "quantise_bf16.h": "avx512amx"}
 
 DECLARATION = """
 extern int martlet_broken_tail;

@@ -655,6 +655,26 @@ static void check_products_of(
   release(x), release(y), release(z), release(rows_read), release(rows_expected);
 }
 
+// Rows of floats may have any length.
+static void check_bf16_of_any_length(void) {
+  enum { rows = 37 };
+  static const int32_t lengths[] = {301, 272, 7};
+  for (int i = 0; i < format_count; i++)
+    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+      int32_t columns = lengths[l];
+      if (formats[i].block_size > 1 || tested->product.rows_of_a_digit_tile == 0) continue;
+      uint8_t *file = random_weight(&formats[i], rows, columns);
+      martlet_product_part part = packed(tested, &formats[i], file, rows, columns);
+      float *weights = zeroed((size_t)(rows * columns) * 4);
+      int32_t all[rows];
+      for (int32_t row = 0; row < rows; row++) all[row] = row;
+      martlet_embed_arguments e = {&part, all, weights, 1, 1, rows, columns, rows};
+      run(tested->product.embed, &e, 1);
+      check_bf16(&part, 1, rows, columns, weights, true);
+      release(file), release((void *)part.groups), release(weights);
+    }
+}
+
 // A block of a row must mean the same alone, where nothing is a tail, as among other blocks and rows.
 static void check_blocks_alone(const format_facts *facts, const uint8_t *file, const martlet_product_part *part, int32_t rows, int32_t columns) {
   int32_t unit = facts->block_size < 32 ? 32 : facts->block_size;
@@ -1498,6 +1518,7 @@ static void check_all_products(void) {
   check_nvfp4();
   check_products_on_the_way();
   check_greatest_digits();
+  check_bf16_of_any_length();
   check_grouped_products();
 }
 

@@ -49,14 +49,7 @@ MARTLET_INLINE void code_slab(int coding, const float *x, int32_t count, void *s
 }
 
 #if MARTLET_TILES
-// Up to 256 inputs, rounded to the nearest bfloat16; zeros fill up the last 32.
-MARTLET_INLINE void round_inputs(const float *x, int32_t count, martlet_bf16_slab *slab) {
-  for (int32_t i = 0; i < (count + 31) / 32 * 32; i += 32) {
-    f32x16 low = i + 16 <= count ? f32x16_load(x + i) : f32x16_load_first(x + i, count - i);
-    f32x16 high = i + 32 <= count ? f32x16_load(x + i + 16) : f32x16_load_first(x + i + 16, count - i - 16);
-    *(u16x32 *)(slab->values + i) = (u16x32)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-  }
-}
+#include "quantise_bf16.h"
 #define MARTLET_ROUND_INPUTS round_inputs
 #else
 #define MARTLET_ROUND_INPUTS(...) __builtin_unreachable()  // a coding that this variant has not

@@ -49,6 +49,16 @@ struct GoldenTests {
     try await checkPassage(llm, GoldenRecord(model).passage, difference: variant.fp8Inputs ? 0.15 : 0.12, perplexity: 0.025)
   }
 
+  /// Rows and weights have eight bits, everything else is float32: the mean |Δ log-probability| is 0.0145 and 0.0136. (0.058 and 0.091 is what
+  /// activations of eight bits for each 32 cost another engine.)
+  @Test(
+    "hold with activations in bf16, within what they cost",
+    .enabled(if: Tiny.activations.contains(.bf16), "this machine's device has no products in bf16"), arguments: models)
+  func bf16Activations(model: String) async throws {
+    let llm = try await RealModel.llm(model, dataType: .f32, activations: .bf16)
+    try await checkPassage(llm, GoldenRecord(model).passage, difference: 0.02, perplexity: 0.005)
+  }
+
   @Test("need no other type of cache than halves", arguments: models, AttentionBackendRegistry.builtIn.names)
   func halves(model: String, backend: String) async throws {
     let record = try GoldenRecord(model).prompts[0]

@@ -13,14 +13,15 @@ import Testing
 enum RealModel {
   static func llm(
     _ name: String, backend: String = "TRTLLM", dataType: DataType = .bf16, fp8Inputs: Bool = false, pageSize: Int = 32, context: Int = 640,
-    maxBatchSize: Int = 8, maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2, instructionSet: String? = nil
+    maxBatchSize: Int = 8, maxNumTokens: Int = 512, chunkSize: Int? = nil, threads: Int = 2, instructionSet: String? = nil,
+    activations: Activations = .exact
   ) async throws -> LLM {
     try LLM(
       model: await RealModelFile.path(name),
       configuration: EngineConfiguration(
         device: CPUDevice(instructionSet: instructionSet, threads: threads), attentionBackend: backend,
         kvCache: KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize)), quantConfig: QuantConfig(fp8Inputs: fp8Inputs),
-        maxSequenceLength: context,
+        activations: activations, maxSequenceLength: context,
         maxBatchSize: maxBatchSize, maxNumTokens: maxNumTokens, chunkSize: chunkSize))
   }
 }
