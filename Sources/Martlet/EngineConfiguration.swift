@@ -47,7 +47,7 @@ public struct EngineConfiguration: Sendable {
   /// While nobody generates, a step takes as many tokens as ``maxNumTokens`` allows. No token depends on it.
   public var targetStepTime: Duration?
   /// The most requests that may wait to begin, or to go on after a pause; more are refused (``LLMError/Code/overloaded``). nil sets no limit. A call that submits several
-  /// requests at once is taken or refused as a whole.
+  /// requests at once is taken or refused as a whole. Every request waits until the next step, also where there is room for it: allow for as many as may come in one.
   public var maxWaitingRequests: Int?
   /// The most tokens that the prompts of waiting requests may have together; nil sets no limit.
   public var maxWaitingTokens: Int?

@@ -74,12 +74,9 @@ extension CPUTensorKernels {
   func inputCoding(of weight: CPUPreparedWeight, tokens: Int) -> InputCoding {
     switch weight.activations {
     case .bf16: .bf16
-    case .exact: products.rows_of_a_digit_tile > 0 && tokens >= Self.tokensOfTiles ? .digits : .codes
+    case .exact: products.rows_of_a_digit_tile > 0 && tokens > Int(products.few_rows) ? .digits : .codes
     }
   }
-
-  /// From so many tokens on tiles are the faster way: a tile of 16 costs the same for fewer, and weights take longer to unpack for it.
-  private static let tokensOfTiles = 16
 
   /// What rows are coded of: one of the three.
   struct CodedRows {

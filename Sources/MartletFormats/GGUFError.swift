@@ -56,6 +56,12 @@ public struct GGUFError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 extension GGUFError {
+  /// The same error, of the file at `path`, which it names.
+  package func of(path: String) -> GGUFError {
+    let what = description.hasPrefix("GGUF: ") ? String(description.dropFirst(6)) : description
+    return GGUFError(code, "GGUF: in \"\(path)\": \(what)", path: path)
+  }
+
   /// ``Code/cannotOpen``; `reason` is the system's.
   public static func cannotOpen(path: String, reason: String) -> GGUFError {
     GGUFError(.cannotOpen, "GGUF: cannot open \"\(path)\": \(reason)", path: path)

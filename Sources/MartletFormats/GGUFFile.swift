@@ -35,7 +35,7 @@ public final class GGUFFile: Sendable {
   public convenience init(path: String) throws(GGUFError) {
     let file: FileBytes
     do { file = try FileBytes(path: path) } catch { throw .cannotOpen(path: path, reason: error.reason) }
-    try self.init(file, path: path)
+    do { try self.init(file, path: path) } catch { throw error.of(path: path) }
   }
 
   /// Checks a file that is in memory; the bytes are copied.

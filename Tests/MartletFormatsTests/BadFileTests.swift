@@ -259,6 +259,8 @@ private let badFiles: [BadFile] = [
 @Suite struct BadFileTests {
   @Test(arguments: badFiles) func `a bad file gives the error that names its field`(bad: BadFile) throws {
     #expect(throws: bad.error) { try GGUFFile(bytes: bad.bytes) }
+    let error = bad.error.of(path: "a.gguf")
+    #expect(error.code == bad.error.code && error.path == "a.gguf" && error.description.hasPrefix("GGUF: in \"a.gguf\": "))
     #expect(bad.error.description.hasPrefix("GGUF: "))
   }
 

@@ -361,11 +361,11 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
 #if MARTLET_TILES
 #include "product_tiles.h"
 #include "product_bf16.h"
-#define MARTLET_MANY_DIGITS many_digits
+#define MARTLET_DIGITS(name) digits_##name
 #define MARTLET_ROUNDED(name) rounded_##name
 #else
 // Codings that this variant has not.
-#define MARTLET_MANY_DIGITS(...) __builtin_unreachable()
+#define MARTLET_DIGITS(name) __builtin_unreachable(), (void)
 #define MARTLET_ROUNDED(name) __builtin_unreachable(), (void)
 #endif
 
@@ -374,9 +374,9 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
 #define MARTLET_PRODUCT_OF(name)                                                                                                         \
   static __attribute__((noinline)) void product_##name(const martlet_product_arguments *a, const martlet_product_part *part,             \
                                                        int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) {        \
-    if (a->coding == martlet_input_bf16) MARTLET_ROUNDED(name)(a, part, first, end, token, count, scratch); \
-    else if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                           \
-      MARTLET_MANY_DIGITS(martlet_weight_##name, a, part, first, end, token, count, scratch);                                            \
+    if (a->coding == martlet_input_bf16) MARTLET_ROUNDED(name)(a, part, first, end, token, count, scratch);                             \
+    else if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                      \
+      MARTLET_DIGITS(name)(a, part, first, end, token, count, scratch);                                                                  \
     else if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                   \
     else many(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                        \
   }

@@ -42,6 +42,8 @@ public struct Conversation: Sendable, Hashable, Codable {
   public private(set) var forgottenCount = 0
   /// What awaits its answer.
   private var pending: Pending?
+  /// The ``Reply`` that it awaits.
+  private var awaited: UInt64?
   /// What ``forgottenCount`` was before that was asked.
   private var forgottenBefore: Int?
 
@@ -60,6 +62,8 @@ public struct Conversation: Sendable, Hashable, Codable {
     public let generation: Generation
     /// The messages that were forgotten for this request, and not before; empty where there was room for all.
     public let forgotten: [ChatMessage]
+    /// Drawn, so that no two are alike, of copies of a conversation neither.
+    fileprivate let number: UInt64
   }
 
   /// - Parameters:
@@ -192,6 +196,7 @@ extension Conversation {
       messages.append(ChatMessage(role: "assistant", content: text))
     }
     pending = nil
+    awaited = nil
     forgottenBefore = nil
   }
 
@@ -203,22 +208,30 @@ extension Conversation {
     if pending == .continuation { messages.removeLast() }
     messages.append(answer)
     pending = nil
+    awaited = nil
     forgottenBefore = nil
   }
 
   /// Takes in an answer with the tokens that it was: the next question's prompt then has them again, and costs what is new only
   /// (``Generation/remember(_:tokenIDs:finishReason:)``).
   ///
+  /// A conversation awaits one answer at a time: a question takes back the one before that has none yet, whose answer is then nobody's.
+  ///
   /// - Parameters:
   ///   - output: of the reply's generation.
   ///   - reply: what asking gave.
   ///   - message: what was found in the answer, such as calls of tools; nil is its text, with which ``note(answer:)-(String)`` says what happens.
-  /// - Precondition: as ``note(answer:)-(String)``.
-  public mutating func note(_ output: GenerationOutput, of reply: Reply, as message: ChatMessage? = nil) {
+  /// - Returns: false where the conversation does not await this reply, because something else was asked since or it is noted already; nothing
+  ///   changes then.
+  @discardableResult
+  public mutating func note(_ output: GenerationOutput, of reply: Reply, as message: ChatMessage? = nil) -> Bool {
+    guard pending != nil, awaited == reply.number else { return false }
     if let message { note(answer: message) } else { note(answer: output.text) }
-    guard message != nil || !output.text.isEmpty else { return }
-    reply.generation.remember(
-      message ?? ChatMessage(role: "assistant", content: output.text), tokenIDs: output.tokenIDs, finishReason: output.finishReason)
+    if message != nil || !output.text.isEmpty {
+      reply.generation.remember(
+        message ?? ChatMessage(role: "assistant", content: output.text), tokenIDs: output.tokenIDs, finishReason: output.finishReason)
+    }
+    return true
   }
 
   /// Makes it as if what awaits an answer had not been asked.
@@ -229,6 +242,7 @@ extension Conversation {
     case .retry(let answer): messages.append(answer)
     }
     pending = nil
+    awaited = nil
     forgottenCount = max(0, min(forgottenBefore ?? forgottenCount, messages.count))
     forgottenBefore = nil
   }
@@ -250,7 +264,10 @@ extension Conversation {
     while true {
       do {
         let generation = try llm.generate(prompt(options, continuing: continuing), sampling: sampling, options: requestOptions)
-        return Reply(generation: generation, forgotten: Array(messages[before..<forgottenCount]))
+        let reply = Reply(
+          generation: generation, forgotten: Array(messages[before..<forgottenCount]), number: UInt64.random(in: .min ... .max))
+        awaited = reply.number
+        return reply
       } catch let error as LLMError where error.code == .promptTooLong || error.code == .cacheTooSmall {
         // The cache may be smaller than the context. Half of what is left goes, so that this ends soon.
         let turns = laterTurns
