@@ -42,7 +42,7 @@ public struct EngineConfiguration: Sendable {
   public var chunkSize: Int?
   /// What a step may take while somebody's answer is generated; nil sets no limit. Prompts that arrive meanwhile are computed in chunks that this
   /// machine can do in the time, and of at least eight tokens; so answers flow on, and cancellations, deadlines and new requests are seen
-  /// within a step. Where the prompts that wait would take long, more than a second by default, a step may take longer, up to twice this time,
+  /// within a step. Where the prompts that wait would take long, more than a second by default, a step may take longer, up to 1.6 times this,
   /// until they are read: a stream then comes a little slower, and a prompt, of which a step otherwise reads little beside the answers, much sooner.
   /// While nobody generates, a step takes as many tokens as ``maxNumTokens`` allows. No token depends on it.
   public var targetStepTime: Duration?

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// How many prompt tokens a step may compute while others generate, so that it takes about ``EngineConfiguration/targetStepTime``, and up to twice
-/// that while much waits to be computed.
+/// How many prompt tokens a step may compute while others generate, so that it takes about ``EngineConfiguration/targetStepTime``, and up to
+/// 1.6 times that while much waits to be computed.
 ///
 /// A controller and no model of the machine: after a step of n prompt tokens that took t, the next may have n · target / t of them. Where a step
 /// takes a + b · n, this closes in on (target − a) / b from either side without swinging (its derivative there is a / target, between 0 and 1),
@@ -9,17 +9,17 @@
 /// the machine before the first answer flows.
 ///
 /// What a generation takes by itself, a, comes again in every step, and where it is most of the target, little of a step is the prompt's: of 100 ms
-/// with a = 63 ms 37 are, of 200 ms 137. So the target is stretched where much waits. What is learnt is kept as the tokens of the plain target and
+/// with a = 63 ms 37 are, of 160 ms 97. So the target is stretched where much waits. What is learnt is kept as the tokens of the plain target and
 /// converted by (target − a) / (plain target − a), so that a stretch that ends leaves nothing to unlearn. Steps that only generate show a; where
 /// there are none, a counts as 0, and the controller finds its point by itself as it always does, after a few steps.
 package struct StepPacer {
   /// The fewest prompt tokens that a step gets, whatever they take: a prompt always comes forward.
   package static let leastTokens = 8
-  /// The first guess.
-  private static let firstTokens = 32
-  /// The most that a step may take, in targets. Twice the default is 200 ms, which leaves a fifth of 250 ms, the longest gap in a stream that
-  /// nobody should see, to steps that take longer than foreseen.
-  package static let mostStretch = 2.0
+  /// The first guess, low because nobody knows the machine yet: where it has room tokens double from step to step.
+  private static let firstTokens = 16
+  /// The most that a step may take, in targets. 1.6 times the default are 160 ms: a third of 250 ms, the longest gap in a stream that nobody should see,
+  /// is left to steps that take longer than foreseen, and who cancels waits less than 200 ms.
+  package static let mostStretch = 1.6
   /// What waits for at most so many steps of the plain target, a second by default, is no reason to stretch it: a stream of even steps is worth that.
   private static let patientSteps = 10.0
   /// From so many on, three seconds, the stretch is whole; between them it grows in proportion, so that no token more or less makes a leap.
@@ -93,7 +93,7 @@ package struct StepPacer {
     // One quick step is no proof: it may have found its weights in a cache that the next will not.
     let raised = min(fitting, 2 * proven, Double(most))
     // The longer steps are, the less there is between them and a gap that is seen, and the less a quick one counts: all of it at the plain target,
-    // an eighth at twice that. One that took less than half is no accident.
+    // a quarter at 1.6 times that. One that took less than half is no accident.
     tokens = max(2 * taken <= stretch ? raised : proven + (raised - proven) / (stretch * stretch * stretch), 1)
   }
 }

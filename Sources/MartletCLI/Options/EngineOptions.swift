@@ -20,7 +20,7 @@ struct EngineOptions: ParsableArguments {
   @Option(
     name: .customLong("step-time"), parsing: .unconditional,
     help: ArgumentHelp(
-      "Milliseconds that a step may take while an answer is generated, up to twice as many while long prompts wait; 0 sets no limit.",
+      "Milliseconds that a step may take while an answer is generated, up to 1.6 times as many while long prompts wait; 0 sets no limit.",
       valueName: "ms"))
   var stepTime = 100
 
