@@ -62,7 +62,7 @@ public struct Conversation: Sendable, Hashable, Codable {
     public let generation: Generation
     /// The messages that were forgotten for this request, and not before; empty where there was room for all.
     public let forgotten: [ChatMessage]
-    /// Drawn, so that no two are alike, of copies of a conversation neither.
+    /// Drawn, so that no two are alike, of copies of a conversation neither; an integer that JSON has.
     fileprivate let number: UInt64
   }
 
@@ -265,7 +265,7 @@ extension Conversation {
       do {
         let generation = try llm.generate(prompt(options, continuing: continuing), sampling: sampling, options: requestOptions)
         let reply = Reply(
-          generation: generation, forgotten: Array(messages[before..<forgottenCount]), number: UInt64.random(in: .min ... .max))
+          generation: generation, forgotten: Array(messages[before..<forgottenCount]), number: UInt64.random(in: 0..<1 << 53))
         awaited = reply.number
         return reply
       } catch let error as LLMError where error.code == .promptTooLong || error.code == .cacheTooSmall {
@@ -343,7 +343,7 @@ extension Conversation {
 
 extension Conversation {
   private enum CodingKeys: String, CodingKey {
-    case system, tools, messages, pending, variables, now
+    case system, tools, messages, pending, awaited, variables, now
     case forgottenCount = "forgotten"
     case forgottenBefore = "forgotten_before"
     case roomForAnswer = "room_for_answer"
@@ -372,6 +372,7 @@ extension Conversation {
     if try container.decodeIfPresent(Bool.self, forKey: .parsesSpecialTokens) ?? false { options.specialTokensInContent = .parsed }
     forgottenCount = try container.decodeIfPresent(Int.self, forKey: .forgottenCount) ?? 0
     pending = try container.decodeIfPresent(Pending.self, forKey: .pending)
+    awaited = try container.decodeIfPresent(UInt64.self, forKey: .awaited)
     forgottenBefore = try container.decodeIfPresent(Int.self, forKey: .forgottenBefore)
     let isConsistent =
       switch pending {
@@ -396,6 +397,7 @@ extension Conversation {
     if options.specialTokensInContent == .parsed { try container.encode(true, forKey: .parsesSpecialTokens) }
     if forgottenCount > 0 { try container.encode(forgottenCount, forKey: .forgottenCount) }
     try container.encodeIfPresent(pending, forKey: .pending)
+    try container.encodeIfPresent(awaited, forKey: .awaited)
     try container.encodeIfPresent(forgottenBefore, forKey: .forgottenBefore)
   }
 }
