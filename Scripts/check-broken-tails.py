@@ -48,7 +48,7 @@ TAILS = [
     ("product_tiles.h", "if (r < count) f32x16_store(", "if (r < count - BROKEN) f32x16_store(", "the only tile leaves out the last of its tokens"),
     ("product_tiles.h", "|| last == turns - 1)", "|| (last == turns - 1 && !BROKEN))", "the only tile leaves out a part of a slab"),
     ("quantise_bf16.h", "load_at_most(x + i, count - i),", "load_at_most(x + i, count - i - BROKEN),", "a part of 16 inputs is rounded without the last"),
-    ("product_bf16.h", "k + 1 < count ? scale", "k + 1 < count - BROKEN ? scale", "a part of 32 floats is rounded without the last"),
+    ("product_bf16.h", "k + 1 < count ? quiet", "k + 1 < count - BROKEN ? quiet", "a part of 32 floats is rounded without the last"),
     ("product_bf16.h", "b * 32 < inputs; b++, odd ^= 16)", "b * 32 < inputs - 32 * BROKEN; b++, odd ^= 16)",
      "a product in bf16 of few tokens leaves out the last block of a slab"),
     ("product_bf16.h", "(inputs + 31) / 32, groups,", "(inputs + 31) / 32 - BROKEN, groups,",

@@ -671,7 +671,17 @@ static void check_bf16_of_any_length(void) {
       martlet_embed_arguments e = {&part, all, weights, 1, 1, rows, columns, rows};
       run(tested->product.embed, &e, 1);
       check_bf16(&part, 1, rows, columns, weights, true);
-      release(file), release((void *)part.groups), release(weights);
+      release((void *)part.groups), release(weights);
+      // A NaN of a file, whatever its bits, is one.
+      memset(file, 0xFF, (size_t)formats[i].block_bytes);
+      part = packed(tested, &formats[i], file, rows, columns);
+      float *ones = zeroed((size_t)columns * 4), *sums = zeroed(rows * 4);
+      for (int32_t k = 0; k < columns; k++) ones[k] = 1;
+      multiply_as(martlet_input_bf16, tested, &part, 1, rows, columns, ones, 1, 1, 1, sums);
+      int found = (isnan(sums[0]) || formats[i].format == martlet_weight_e4m3) && !isnan(sums[1]);  // an e4m3's is its scale's, as a file is packed
+      failures += !found;
+      printf("%-12s %-44s %20s  %s\n", tested->name, "  with a NaN", "one row", found ? "ok" : "WRONG");
+      release(file), release((void *)part.groups), release(ones), release(sums);
     }
 }
 
@@ -811,7 +821,8 @@ static void check_grouped_products(void) {
   for (int i = 0; i < format_count; i++) {
     if (formats[i].block_size > 64) continue;
     // Digits and codes make the same bits.
-    int32_t coding = tested->product.rows_of_a_digit_tile == 0 ? martlet_input_codes : i % 3, alone = coding == martlet_input_bf16 ? coding : martlet_input_codes;
+    int32_t coding = tested->product.rows_of_a_digit_tile == 0 ? martlet_input_codes : i % 3;
+    int32_t alone = coding == martlet_input_bf16 ? coding : martlet_input_codes;
     size_t slab_bytes = martlet_slab_bytes(coding);
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);

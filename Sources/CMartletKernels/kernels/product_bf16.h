@@ -4,7 +4,8 @@
 //
 // The arithmetic of one output, the same for every number of tokens and threads, as the tiles have it (Intel's manual, TDPBF16PS):
 //
-//   weight = bf16(fma(scale, code + lift, base)), base = minimum − (offset + lift) · scale, lift = 128 or 256; of floats bf16(scale · value); halves away from 0
+//   weight = bf16(fma(scale, code + lift, base)), base = minimum − (offset + lift) · scale, lift = 128 or 256; of floats bf16(scale · value);
+//            halves away from 0
 //   y = 0
 //   for each 32 inputs:  even = odd = 0
 //     for each pair:     even = fma(input[2k], weight[2k], even); odd = fma(input[2k + 1], weight[2k + 1], odd)
@@ -57,17 +58,23 @@ MARTLET_INLINE void round_coded_block(int format, const uint8_t *slab, const uin
   }
 }
 
+// A float of a file as it may be rounded: of a NaN whose fraction is all ones the sum would pass the sign.
+MARTLET_INLINE f32x16 quiet(f32x16 value) {
+  i32x16 is_number = value == value;
+  return f32x16_from_bits((u32x16)((i32x16)u32x16_bits(value) & is_number) | ((u32x16)~is_number & 0x7FC00000u));
+}
+
 // The same of `count` floats from value `first` of a run on; zeros fill up the 32.
 MARTLET_INLINE void round_floats(int format, const uint8_t *run, int32_t first, int32_t count, u16x32 *pairs) {
   f32x16 scale = run_scale(format, run), zero = f32x16_set(0);
   const uint8_t *values = run + run_header_bytes(format);
   if (count == 32) {
     MARTLET_UNROLL for (int k = 0; k < 32; k += 2)
-      pairs[k / 2] = rounded_pair(scale * load_floats(format, values, first + k), scale * load_floats(format, values, first + k + 1));
+      pairs[k / 2] = rounded_pair(quiet(scale * load_floats(format, values, first + k)), quiet(scale * load_floats(format, values, first + k + 1)));
   } else {
     for (int k = 0; k < 32; k += 2)
-      pairs[k / 2] = rounded_pair(k < count ? scale * load_floats(format, values, first + k) : zero,
-                                  k + 1 < count ? scale * load_floats(format, values, first + k + 1) : zero);
+      pairs[k / 2] = rounded_pair(k < count ? quiet(scale * load_floats(format, values, first + k)) : zero,
+                                  k + 1 < count ? quiet(scale * load_floats(format, values, first + k + 1)) : zero);
   }
 }
 
@@ -144,7 +151,8 @@ MARTLET_TILE_TARGET static __attribute__((noinline)) void multiply_bf16_slab(con
   }
 }
 
-// A group's product with at most two tiles of tokens: sums[count][16]. Its sums stay in tiles to the end; while tiles multiply a block, vectors unpack the next.
+// A group's product with at most two tiles of tokens: sums[count][16]. Its sums stay in tiles to the end; while tiles multiply a block, vectors unpack
+// the next.
 MARTLET_TILE_TARGET MARTLET_INLINE void multiply_group(int format, const martlet_product_arguments *a, const uint8_t *group, const uint8_t *next_group,
                                                        int32_t token, int32_t count, u16x32 *weights, float *sums) {
   const size_t stride = sizeof(martlet_bf16_slab);
@@ -204,9 +212,10 @@ MARTLET_TILE_TARGET MARTLET_INLINE void rounded(int format, const martlet_produc
   store_sums(format, a, part, first, end, token, count, sums);
 }
 
-#define MARTLET_ROUNDED_OF(name) \
+#define MARTLET_ROUNDED_OF(name)                                                                                                                 \
   MARTLET_TILE_TARGET static __attribute__((noinline)) void rounded_##name(const martlet_product_arguments *a, const martlet_product_part *part, \
-                                                                           int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) { \
-    rounded(martlet_weight_##name, a, part, first, end, token, count, scratch); \
+                                                                           int32_t first, int32_t end, int32_t token, int32_t count,             \
+                                                                           void *scratch) {                                                      \
+    rounded(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                                  \
   }
 MARTLET_EACH_FORMAT(MARTLET_ROUNDED_OF)
