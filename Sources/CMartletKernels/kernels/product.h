@@ -44,57 +44,20 @@
 #define MARTLET_FEW_ROWS 4
 #endif
 
-// MARTLET_FEW_SWITCH(rows, call): `call(n)` with the constant n = rows.
+// MARTLET_FEW_SWITCH(rows, call): `call(n)` with the constant n = rows, and the same for a tile.
+#define MARTLET_UP_TO_3(call) case 1: call(1); break; case 2: call(2); break; case 3: call(3); break;
+#define MARTLET_UP_TO_5(call) MARTLET_UP_TO_3(call) case 4: call(4); break; case 5: call(5); break;
+#define MARTLET_UP_TO_7(call) MARTLET_UP_TO_5(call) case 6: call(6); break; case 7: call(7); break;
+#define MARTLET_UP_TO_11(call) MARTLET_UP_TO_7(call) case 8: call(8); break; case 9: call(9); break; case 10: call(10); break; case 11: call(11); break;
+#define MARTLET_ROWS_SWITCH(rows, call, below, most) switch (rows) { below(call) default: call(most); break; }
 #if MARTLET_AVX512
-#define MARTLET_FEW_SWITCH(rows, call) \
-  switch (rows) {                      \
-    case 1: call(1); break;            \
-    case 2: call(2); break;            \
-    case 3: call(3); break;            \
-    case 4: call(4); break;            \
-    case 5: call(5); break;            \
-    case 6: call(6); break;            \
-    case 7: call(7); break;            \
-    default: call(8); break;           \
-  }
-#else
-#define MARTLET_FEW_SWITCH(rows, call) \
-  switch (rows) {                      \
-    case 1: call(1); break;            \
-    case 2: call(2); break;            \
-    case 3: call(3); break;            \
-    default: call(4); break;           \
-  }
-#endif
-
-// The same for a tile.
-#if MARTLET_AVX512
-#define MARTLET_TILE_SWITCH(rows, call) \
-  switch (rows) {                       \
-    case 1: call(1); break;             \
-    case 2: call(2); break;             \
-    case 3: call(3); break;             \
-    case 4: call(4); break;             \
-    case 5: call(5); break;             \
-    case 6: call(6); break;             \
-    case 7: call(7); break;             \
-    case 8: call(8); break;             \
-    case 9: call(9); break;             \
-    case 10: call(10); break;           \
-    case 11: call(11); break;           \
-    default: call(12); break;           \
-  }
+#define MARTLET_FEW_SWITCH(rows, call) MARTLET_ROWS_SWITCH(rows, call, MARTLET_UP_TO_7, 8)
+#define MARTLET_TILE_SWITCH(rows, call) MARTLET_ROWS_SWITCH(rows, call, MARTLET_UP_TO_11, 12)
 #elif MARTLET_AVX2 || MARTLET_NEON
-#define MARTLET_TILE_SWITCH(rows, call) \
-  switch (rows) {                       \
-    case 1: call(1); break;             \
-    case 2: call(2); break;             \
-    case 3: call(3); break;             \
-    case 4: call(4); break;             \
-    case 5: call(5); break;             \
-    default: call(6); break;            \
-  }
+#define MARTLET_FEW_SWITCH(rows, call) MARTLET_ROWS_SWITCH(rows, call, MARTLET_UP_TO_3, 4)
+#define MARTLET_TILE_SWITCH(rows, call) MARTLET_ROWS_SWITCH(rows, call, MARTLET_UP_TO_5, 6)
 #else
+#define MARTLET_FEW_SWITCH(rows, call) MARTLET_ROWS_SWITCH(rows, call, MARTLET_UP_TO_3, 4)
 #define MARTLET_TILE_SWITCH MARTLET_FEW_SWITCH
 #endif
 

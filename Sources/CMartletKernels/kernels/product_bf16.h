@@ -212,10 +212,5 @@ MARTLET_TILE_TARGET MARTLET_INLINE void rounded(int format, const martlet_produc
   store_sums(format, a, part, first, end, token, count, sums);
 }
 
-#define MARTLET_ROUNDED_OF(name)                                                                                                                 \
-  MARTLET_TILE_TARGET static __attribute__((noinline)) void rounded_##name(const martlet_product_arguments *a, const martlet_product_part *part, \
-                                                                           int32_t first, int32_t end, int32_t token, int32_t count,             \
-                                                                           void *scratch) {                                                      \
-    rounded(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                                  \
-  }
+#define MARTLET_ROUNDED_OF(name) MARTLET_TILE_PRODUCT_OF(rounded, name)
 MARTLET_EACH_FORMAT(MARTLET_ROUNDED_OF)

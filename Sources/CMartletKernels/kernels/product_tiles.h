@@ -256,9 +256,10 @@ MARTLET_TILE_TARGET MARTLET_INLINE void digits_of_group(int format, const martle
   }
 }
 
-// The product of a task with digits, for any number of tokens.
+// The product of a task with digits, for any number of tokens. Floats have none.
 MARTLET_TILE_TARGET MARTLET_INLINE void digits(int format, const martlet_product_arguments *a, const martlet_product_part *part, int32_t first,
                                                int32_t end, int32_t token, int32_t count, void *scratch) {
+  if (is_float(format)) return;
   tile_block *unpacked = scratch;  // [groups][8]
   float *sums = (float *)((uint8_t *)scratch + (size_t)(end - first) * martlet_product_unpacked_bytes);  // [groups][tokens][16]
   int32_t groups = end - first;
@@ -295,10 +296,12 @@ MARTLET_TILE_TARGET MARTLET_INLINE void digits(int format, const martlet_product
   store_sums(format, a, part, first, end, token, count, sums);
 }
 
-#define MARTLET_DIGITS_OF(name)                                                                                                              \
-  MARTLET_TILE_TARGET static __attribute__((noinline)) void digits_##name(const martlet_product_arguments *a, const martlet_product_part *part, \
-                                                                          int32_t first, int32_t end, int32_t token, int32_t count,          \
-                                                                          void *scratch) {                                                   \
-    if (!is_float(martlet_weight_##name)) digits(martlet_weight_##name, a, part, first, end, token, count, scratch);                         \
+// digits_q4_0(…) and its like, of a function that takes the format first.
+#define MARTLET_TILE_PRODUCT_OF(function, name)                                                                                                    \
+  MARTLET_TILE_TARGET static __attribute__((noinline)) void function##_##name(const martlet_product_arguments *a, const martlet_product_part *part, \
+                                                                              int32_t first, int32_t end, int32_t token, int32_t count,            \
+                                                                              void *scratch) {                                                     \
+    function(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                                   \
   }
+#define MARTLET_DIGITS_OF(name) MARTLET_TILE_PRODUCT_OF(digits, name)
 MARTLET_EACH_FORMAT(MARTLET_DIGITS_OF)

@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-// Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant. Or as bfloat16.
+// Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant. (Inputs as
+// bfloat16, for tiles: quantise_bf16.h.)
 //
 // One scale for 256 inputs of a row: scale = amax / 32767, code = rint(x · 32767/amax). The error of a code is at most half a step,
 // amax · 2⁻¹⁶, 256 times finer than one int8 digit. A slab with an infinity or a NaN has a NaN scale, and its row becomes NaN.

@@ -18,7 +18,7 @@ package struct StepPacer {
   /// The first guess, low because nobody knows the machine yet: where it has room tokens double from step to step.
   private static let firstTokens = 16
   /// The most that a step may take, in targets. 1.6 times the default are 160 ms: a third of 250 ms, the longest gap in a stream that nobody should see,
-  /// is left to steps that take longer than foreseen, and who cancels waits less than 200 ms.
+  /// is left to steps that take longer than foreseen.
   package static let mostStretch = 1.6
   /// What waits for at most so many steps of the plain target, a second by default, is no reason to stretch it: a stream of even steps is worth that.
   private static let patientSteps = 10.0

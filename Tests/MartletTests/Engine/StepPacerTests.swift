@@ -171,6 +171,7 @@ struct StepPacerTests {
 
   /// Nothing keeps a step of 1.6 targets below 1.6 · 1.3 = 2.08 targets if it may take 0.3 more than it should; what the pacer must not do is to believe
   /// the quick ones. If all were quick it would rightly give steps that take 1.6 / 0.7 targets without accident, and 1.3 · 1.6 / 0.7 = 2.98 with.
+  /// Two steps of a hundred may be a tenth longer than 2.08 targets.
   @Test("is kept where steps take up to three tenths more or less by accident", arguments: machines, UInt64(1)...10)
   func noise(machine: Machine, seed: UInt64) {
     var paced = PacedMachine(machine)
