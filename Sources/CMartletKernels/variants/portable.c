@@ -11,3 +11,7 @@
 #define MARTLET_DOT_BF16 0
 
 #include "variant.h"
+
+const martlet_kernel_table martlet_bf16_model_table = {
+    .name = "bf16-model", .description = "plain C with the arithmetic of bf16 dot products, for tests",
+    MARTLET_KERNELS(0, martlet_model_append, martlet_model_attend)};

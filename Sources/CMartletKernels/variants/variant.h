@@ -2,17 +2,10 @@
 
 // The body of a variant: included once by each variant file after its macros. Defines the table `MARTLET_TABLE`.
 
-#include "../kernels/vector.h"
-#include "../kernels/math.h"
+#include "attention.h"
 #include "../kernels/tensor.h"
 #include "../kernels/encoder.h"
 #include "../kernels/experts.h"
-#include "../kernels/eight_bits.h"
-#include "../kernels/transpose.h"
-#include "../kernels/append.h"
-#include "../kernels/attention_tile.h"
-#include "../kernels/attention_load.h"
-#include "../kernels/attention.h"
 #include "../kernels/product_codes.h"
 #include "../kernels/product_rows.h"
 #include "../kernels/product_pack.h"
