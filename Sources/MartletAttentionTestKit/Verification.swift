@@ -72,7 +72,8 @@ public struct Verification {
 
   private func run(with journal: VerificationJournal?, progress: (Progress) -> Void) async throws(VerificationError) -> Report {
     var report = Report()
-    let grid = ConformanceGrid(subjects, strength: strength, seed: seed)
+    // Where a layer cannot even be made, the cell is run and says why.
+    let grid = ConformanceGrid(subjects, strength: strength, seed: seed) { (try? $0.refusal(of: $1, on: target).isEmpty) ?? true }
     report.unreachable = grid.unreachable
     report.cells = try await grid.run(on: target, concurrency: concurrency, journal: journal) {
       progress(.cell($0, done: $1, of: grid.cases.count))

@@ -22,26 +22,13 @@ public final class AttentionLayer {
   /// Makes the backend's object for a layer.
   /// - Throws: ``AttentionError/Code/obstacles`` where the backend cannot serve it.
   public init<Backend: AttentionBackend>(_ spec: AttentionLayerSpec, backend: Backend.Type, in context: AttentionContext) throws {
-    var spec = spec
-    spec.quantConfig = context.quantConfig(of: spec)
-    var obstacles = Backend.obstacles(to: spec, in: context)
-    let adapter = AttentionInputAdapter(spec, capabilities: Backend.capabilities(on: context.device))
-    if adapter.computesOnHost && !context.isHostAddressable {
-      obstacles.append("it leaves rotation or q/k norm to the host, which cannot reach the memory of \(context.device.name)")
-    }
-    if spec.quantConfig?.fp8Output == true && !Backend.capabilities(on: context.device).contains(.fp8Output) && !context.isHostAddressable {
-      obstacles.append("it leaves FP8 output to the host, which cannot reach the memory of \(context.device.name)")
-    }
-    if spec.mla != nil && !Backend.capabilities(on: context.device).contains(.latentAttention) {
-      obstacles.append("it does not serve latent attention, whose values are part of its keys")
-    }
-    let rotatesItself = Backend.capabilities(on: context.device).contains(.fusedRoPE)
-    if spec.positionalEmbedding?.mrope != nil && rotatesItself && !Backend.capabilities(on: context.device).contains(.mrope) {
-      obstacles.append("it rotates by one position a token, not by three")
-    }
+    let obstacles = Self.obstacles(to: spec, backend: backend, in: context)
     guard obstacles.isEmpty else {
       throw AttentionError.obstacles(backend: Backend.name, layer: spec.layerIndex, reasons: obstacles)
     }
+    var spec = spec
+    spec.quantConfig = context.quantConfig(of: spec)
+    let adapter = AttentionInputAdapter(spec, capabilities: Backend.capabilities(on: context.device))
     let roundsOutput = spec.quantConfig?.fp8Output == true && !Backend.capabilities(on: context.device).contains(.fp8Output)
     let rope = try spec.positionalEmbedding.map { try context.ropeTable($0) }
     let object = try Backend(spec, in: context)
@@ -63,6 +50,27 @@ public final class AttentionLayer {
       Self.round(values, scale: inputs.outputScale, to: output.values, metadata)
     }
     metadataMaker = { try Backend.Metadata($0) }
+  }
+
+  /// Why a backend cannot serve a layer: what it says itself, and what it would leave to others who cannot do it. Empty where it can.
+  package static func obstacles(to spec: AttentionLayerSpec, backend: any AttentionBackend.Type, in context: AttentionContext) -> [String] {
+    var spec = spec
+    spec.quantConfig = context.quantConfig(of: spec)
+    let capabilities = backend.capabilities(on: context.device)
+    var obstacles = backend.obstacles(to: spec, in: context)
+    if AttentionInputAdapter(spec, capabilities: capabilities).computesOnHost && !context.isHostAddressable {
+      obstacles.append("it leaves rotation or q/k norm to the host, which cannot reach the memory of \(context.device.name)")
+    }
+    if spec.quantConfig?.fp8Output == true && !capabilities.contains(.fp8Output) && !context.isHostAddressable {
+      obstacles.append("it leaves FP8 output to the host, which cannot reach the memory of \(context.device.name)")
+    }
+    if spec.mla != nil && !capabilities.contains(.latentAttention) {
+      obstacles.append("it does not serve latent attention, whose values are part of its keys")
+    }
+    if spec.positionalEmbedding?.mrope != nil && capabilities.contains(.fusedRoPE) && !capabilities.contains(.mrope) {
+      obstacles.append("it rotates by one position a token, not by three")
+    }
+    return obstacles
   }
 
   /// The type of the output: e4m3 where the layer's `QuantConfig` has FP8 output.

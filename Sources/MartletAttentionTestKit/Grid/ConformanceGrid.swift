@@ -26,7 +26,12 @@ public struct ConformanceGrid: Sendable {
   public let unreachable: [String]
   let groups: [Group]
 
-  public init(_ subjects: [ConformanceSubject], strength: Strength = .pairs, seed: UInt64 = 1) {
+  /// - Parameter serves: whether a backend from outside serves a cell, so that the cells of such a backend are drawn among those, and one is added for
+  ///   every value of an axis that it refuses altogether. What backends of the house serve is in their table.
+  public init(
+    _ subjects: [ConformanceSubject], strength: Strength = .pairs, seed: UInt64 = 1,
+    serves: (ConformanceSubject, ConformanceCase) -> Bool = { _, _ in true }
+  ) {
     let sizes = ConformanceCase.axisSizes
     var wanted: [[Int]] = []
     for first in sizes.indices {
@@ -44,9 +49,12 @@ public struct ConformanceGrid: Sendable {
     var unreachable: [String] = []
     for subject in subjects {
       func example(_ row: [Int]) -> ConformanceCase { ConformanceCase(backend: subject.name, row: row, seed: Self.seed(of: row, seed)) }
-      let array = CoveringArray(sizes: sizes, wanted: wanted, seed: seed, startingWith: rows) { row in
+      let isFromOutside = subject.obstacles == nil
+      let array = CoveringArray(
+        sizes: sizes, wanted: wanted, seed: seed, startingWith: rows, attempts: isFromOutside ? 2_000 : 20_000
+      ) { row in
         let example = example(row)
-        return example.isMeaningful && subject.expectedObstacle(example) == nil
+        return example.isMeaningful && (isFromOutside ? serves(subject, example) : subject.expectedObstacle(example) == nil)
       }
       cells += array.rows.map(example)
       // The next backend takes the same rows as far as it serves them: their truth is shared.
@@ -61,6 +69,15 @@ public struct ConformanceGrid: Sendable {
         return "\(subject.name) \(values.joined(separator: " "))"
       }
       var random = SeededNumbers(seed: seed, 7)
+      if isFromOutside {
+        cells += array.hopeless.compactMap { value in
+          (0..<2_000).lazy.map { _ in
+            var row = sizes.map { random.index(below: $0) }
+            row[value[0]] = value[1]
+            return example(row)
+          }.first(where: \.isMeaningful)
+        }
+      }
       for obstacle in subject.obstacles ?? [] {
         var found = 0
         for _ in 0..<20_000 where found < 3 {

@@ -59,11 +59,18 @@ extension ConformanceSubject {
     type == .f32 ? Comparison.float32Tolerance * max(1, Double(headDim) / 256) : Comparison.narrowTolerance
   }
 
-  /// Takes the scenario's requests through its steps.
-  private func run(
-    _ scenario: ConformanceScenario, _ page: ConformanceCase.Page, _ input: ConformanceCase.Input, on target: ConformanceTarget,
-    step check: (AttentionHarness, [AttentionHarness.Piece]) throws -> Void, finally: (AttentionHarness) throws -> Void
-  ) throws {
+  /// Why the backend refuses the layer of a cell; empty where it serves it.
+  func refusal(of example: ConformanceCase, on target: ConformanceTarget) throws(DeviceError) -> [String] {
+    let scenario = ConformanceScenario(outlineOf: example)
+    return AttentionLayer.obstacles(
+      to: try scenario.spec(on: target.device), backend: backend,
+      in: options(scenario, example.page, example.input, on: target).context(on: target.device))
+  }
+
+  /// What a scenario's harness is made for.
+  private func options(
+    _ scenario: ConformanceScenario, _ page: ConformanceCase.Page, _ input: ConformanceCase.Input, on target: ConformanceTarget
+  ) -> AttentionHarness.Options {
     let hasCache = scenario.usesCache || page != .linear
     let pageSize: KVCacheConfig.PageSize =
       switch page {
@@ -87,8 +94,17 @@ extension ConformanceSubject {
     options.isCross = scenario.isCross
     // Queries and keys of cross attention are different tokens, which no fused row holds.
     options.input = scenario.isCross ? .separate : input
+    return options
+  }
+
+  /// Takes the scenario's requests through its steps.
+  private func run(
+    _ scenario: ConformanceScenario, _ page: ConformanceCase.Page, _ input: ConformanceCase.Input, on target: ConformanceTarget,
+    step check: (AttentionHarness, [AttentionHarness.Piece]) throws -> Void, finally: (AttentionHarness) throws -> Void
+  ) throws {
     let harness = try AttentionHarness(
-      backend, [scenario.spec(on: target.device)], requests: [scenario.requests], on: target.device, options)
+      backend, [scenario.spec(on: target.device)], requests: [scenario.requests], on: target.device,
+      options(scenario, page, input, on: target))
     harness.mask = scenario.mask
     harness.outputScale = scenario.outputScale
     harness.bits = { scenario.maskBits($0, firstQuery: $1, queries: $2, keys: $3) }

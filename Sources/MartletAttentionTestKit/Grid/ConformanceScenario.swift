@@ -46,13 +46,34 @@ extension ConformanceScenario {
   /// Everything that is drawn comes from the case's seed; backend, page size and form of input play no part.
   public init(_ example: ConformanceCase) {
     var random = SeededNumbers(seed: example.seed, 1)
+    self.init(outlineOf: example, &random)
+    let (queries, keys) = Self.lengths(steps)
+    // Queries of an encoder's keys have no cache positions of their own; now and then others have positions that are not the cache's.
+    let shift = isCross ? 1 : example.rope == .neoX || example.rope == .yarn ? 2 * random.index(below: 2) : 0
+    for id in queries.keys.sorted() {
+      var positions =
+        shift > 0 && layer.spec.positionalEmbedding != nil ? (0..<queries[id]!).map { RequestRows.Position(repeating: $0 + shift) } : nil
+      // Of three requests one is a text, which has one position a token.
+      if example.rope.hasAxes && id % 3 != 2 {
+        positions = (0..<queries[id]!).map { RequestRows.Position($0 / 3, $0 % 7, random.index(below: $0 + 1)) }
+      }
+      requests[id] = drawRows(id, queries: queries[id]!, keys: keys[id]!, positions: positions)
+    }
+  }
+
+  /// The same without requests: enough to ask whether somebody serves it.
+  init(outlineOf example: ConformanceCase) {
+    var random = SeededNumbers(seed: example.seed, 1)
+    self.init(outlineOf: example, &random)
+  }
+
+  private init(outlineOf example: ConformanceCase, _ random: inout SeededNumbers) {
     let (numHeads, numKVHeads) = example.heads.counts
     let headDim = example.headDim
     // Now and then a sequence crosses the chunk of 512 keys, where that costs little.
     let isLong = numHeads * headDim <= 768 && random.index(below: 4) == 0
     let steps = Self.steps(example.phase, isLong: isLong, &random)
-    let (queries, keys) = Self.lengths(steps)
-    let longest = keys.values.max() ?? 1
+    let longest = Self.lengths(steps).keys.values.max() ?? 1
     let maxSequenceLength = (longest + 4 + 63) / 64 * 64
     let qScaling: Float = [1, 1.5, 0.75][random.index(below: 3)]
     var spec: AttentionLayerSpec
@@ -84,17 +105,6 @@ extension ConformanceScenario {
       isCross: example.phase == .cross, usesCache: example.phase != .noCache, maxSequenceLength: maxSequenceLength,
       outputScale: 37.5, seed: example.seed)
     if isCross && mask == .causal { mask = .full }
-    // Queries of an encoder's keys have no cache positions of their own; now and then others have positions that are not the cache's.
-    let shift = isCross ? 1 : example.rope == .neoX || example.rope == .yarn ? 2 * random.index(below: 2) : 0
-    for id in queries.keys.sorted() {
-      var positions =
-        shift > 0 && spec.positionalEmbedding != nil ? (0..<queries[id]!).map { RequestRows.Position(repeating: $0 + shift) } : nil
-      // Of three requests one is a text, which has one position a token.
-      if example.rope.hasAxes && id % 3 != 2 {
-        positions = (0..<queries[id]!).map { RequestRows.Position($0 / 3, $0 % 7, random.index(below: $0 + 1)) }
-      }
-      requests[id] = drawRows(id, queries: queries[id]!, keys: keys[id]!, positions: positions)
-    }
   }
 
   private static func steps(_ phase: ConformanceCase.Phase, isLong: Bool, _ random: inout SeededNumbers) -> [[AttentionHarness.Piece]] {

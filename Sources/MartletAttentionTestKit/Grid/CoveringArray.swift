@@ -10,16 +10,30 @@ public struct CoveringArray: Sendable {
   public let rows: [[Int]]
   /// Wanted combinations for which no allowed row was found, as (axis, value) lists.
   public let unreachable: [[[Int]]]
+  /// Values that no allowed row was found for, as [axis, value].
+  let hopeless: [[Int]]
 
   /// - Parameters:
   ///   - sizes: how many values each axis has.
   ///   - wanted: the sets of axes of which every combination of values is wanted.
   ///   - first: rows that are there already; those that are not allowed are left out.
+  ///   - attempts: how often chance is tried before a combination counts as unreachable.
   ///   - isAllowed: whether a row makes sense.
   public init(
-    sizes: [Int], wanted: [[Int]], seed: UInt64, startingWith first: [[Int]] = [], isAllowed: ([Int]) -> Bool
+    sizes: [Int], wanted: [[Int]], seed: UInt64, startingWith first: [[Int]] = [], attempts: Int = 20_000, isAllowed: ([Int]) -> Bool
   ) {
     var random = SeededNumbers(seed: seed)
+    // A value that no row may have is in many combinations, and looked for once.
+    var chance = SeededNumbers(seed: seed, 13)
+    func randomRow(_ fixed: [(axis: Int, value: Int)], _ random: inout SeededNumbers) -> [Int]? {
+      for _ in 0..<attempts {
+        var row = sizes.map { random.index(below: $0) }
+        for (axis, value) in fixed { row[axis] = value }
+        if isAllowed(row) { return row }
+      }
+      return nil
+    }
+    let isHopeless = sizes.indices.map { axis in (0..<sizes[axis]).map { randomRow([(axis, $0)], &chance) == nil } }
     let table = Combinations(sizes: sizes, wanted: wanted)
     var isMissing = [Bool](repeating: true, count: table.count)
     var rows: [[Int]] = []
@@ -30,6 +44,10 @@ public struct CoveringArray: Sendable {
     }
     for target in 0..<table.count where isMissing[target] {
       let fixed = table.values(of: target)
+      if fixed.contains(where: { isHopeless[$0.axis][$0.value] }) {
+        unreachable.append(fixed.map { [$0.axis, $0.value] })
+        continue
+      }
       var best: (row: [Int], gain: Int)?
       for _ in 0..<12 {
         let row = Self.greedyRow(fixed, table, isMissing, sizes, &random)
@@ -39,13 +57,7 @@ public struct CoveringArray: Sendable {
         }
       }
       // Where the greedy choice runs into what is not allowed, chance finds a way if there is one.
-      var attempts = 0
-      while best == nil && attempts < 20_000 {
-        var row = sizes.map { random.index(below: $0) }
-        for (axis, value) in fixed { row[axis] = value }
-        if isAllowed(row) { best = (row, 1) }
-        attempts += 1
-      }
+      if best == nil { best = randomRow(fixed, &random).map { ($0, 1) } }
       if let best {
         table.cover(best.row, &isMissing)
         rows.append(best.row)
@@ -55,6 +67,7 @@ public struct CoveringArray: Sendable {
     }
     self.rows = rows
     self.unreachable = unreachable
+    hopeless = isHopeless.indices.flatMap { axis in isHopeless[axis].indices.filter { isHopeless[axis][$0] }.map { [axis, $0] } }
   }
 
   private static func greedyRow(

@@ -67,6 +67,12 @@ public final class AttentionHarness {
       self.maxSequenceLength = maxSequenceLength
       self.maxSequences = maxSequences
     }
+
+    func context(on device: any Device) -> AttentionContext {
+      AttentionContext(
+        device: device, kvCache: cache, maxNumRequests: maxNumRequests, maxNumTokens: maxNumTokens, maxSequenceLength: maxSequenceLength,
+        workerCount: workerCount, flashInferLayout: flashInferLayout)
+    }
   }
 
   /// Rows of one layer, in the order in which a request's queries were computed.
@@ -114,10 +120,7 @@ public final class AttentionHarness {
     _ backend: any AttentionBackend.Type, _ specs: [AttentionLayerSpec], requests: [[Int: RequestRows]], on device: any Device,
     _ options: Options
   ) throws {
-    let context = AttentionContext(
-      device: device, kvCache: options.cache, maxNumRequests: options.maxNumRequests, maxNumTokens: options.maxNumTokens,
-      maxSequenceLength: options.maxSequenceLength, workerCount: options.workerCount,
-      flashInferLayout: options.flashInferLayout)
+    let context = options.context(on: device)
     layers = try specs.map { try AttentionLayer($0, backend: backend, in: context) }
     manager =
       options.cache == nil
