@@ -10,6 +10,7 @@
 #include "../kernels/eight_bits.h"
 #include "../kernels/transpose.h"
 #include "../kernels/append.h"
+#include "../kernels/gather.h"
 #include "../kernels/attention_tile.h"
 #include "../kernels/attention_load.h"
 #include "../kernels/attention.h"
@@ -26,7 +27,7 @@
              .scale_rows = scale_rows, .gated_activation = gated_activation, .gather_rows = gather_rows, .copy_heads = copy_heads,     \
              .route = route, .combine = combine, .layer_norm = layer_norm, .gelu = gelu, .add_chosen_rows = add_chosen_rows,           \
              .pool_rows = pool_rows, .unit_rows = unit_rows},                                                                          \
-  .attention = {.append = append_kernel, .attend = attend_kernel},                                                                     \
+  .attention = {.append = append_kernel, .attend = attend_kernel, .gather = gather_keys},                                              \
   .product = {.few_rows = MARTLET_FEW_ROWS, .rows_of_a_tile = MARTLET_PRODUCT_ROWS, .rows_of_a_digit_tile = digit_rows, .pack = pack,   \
               .code_inputs = code_inputs, .pick_slabs = pick_slabs, .product = product, .grouped_product = grouped_product,            \
               .embed = embed},                                                                                                         \
