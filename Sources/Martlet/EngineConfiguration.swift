@@ -154,7 +154,8 @@ public struct EngineConfiguration: Sendable {
     }
     if let leastTokens, leastTokens < 1 { try refuse("a chunk holds at least one token") }
     if latentPrompts.leastExpandedTokens(mla) == nil {
-      try refuse("keys and values of this model's sizes take more operations than its latents; leave it absorbed, or say from how many tokens on")
+      try refuse(
+        "keys and values of this model's sizes take more operations than its latents; leave it absorbed, or say from how many tokens on")
     }
   }
 

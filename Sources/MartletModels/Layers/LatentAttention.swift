@@ -91,10 +91,12 @@ public struct LatentAttention {
 
 /// The working memory of layers of latent attention, which are all alike.
 package struct LatentMemory {
-  let queryLatents: Tensor, queries: Tensor, latents: Tensor, normed: Tensor
+  let queryLatents: Tensor, latents: Tensor, normed: Tensor
+  package let queries: Tensor
   /// What lies behind a head's dims stays zero: nobody writes there.
-  let fused: Tensor
-  let byHead: Tensor, absorbed: Tensor, attended: Tensor, expanded: Tensor, values: Tensor
+  package let fused: Tensor
+  let byHead: Tensor, absorbed: Tensor, attended: Tensor, expanded: Tensor
+  package let values: Tensor
   /// nil where no context is expanded.
   let expansion: LatentExpansion?
 

@@ -180,10 +180,12 @@ package final class LatentExpansion {
     let keyParts = keyParts.rows(n, columns: group * nope), valuePart = valuePart.rows(n, columns: mla.vHeadDim)
     let keys = keys.rows(n, columns: group * sizes.headDim), values = values.rows(n, columns: group * sizes.valueHeadDim)
     let cache = step.cache(ofLayer: source.spec.layerIndex), scales = source.spec.quantConfig?.kvScales ?? KVScales()
-    for (dims, output) in [(0..<rank, latents), (rank..<rank + rope, positions)] {
+    func gather(_ dims: Range<Int>, _ output: Tensor) {
       attentionKernels.gather(
         GatherArguments(cache: cache, scales: scales, request: sequence, positions: range, dims: dims, output: output), on: queue)
     }
+    gather(0..<rank, latents)
+    gather(rank..<rank + rope, positions)
     func inKeys(_ column: Int) -> HeadPlace {
       HeadPlace(keys, column: column, rowStride: group * sizes.headDim, headStride: sizes.headDim)
     }

@@ -102,7 +102,9 @@ package struct LatentHeads {
         copy(byRow(attended, $0.lowerBound, width: rank), headMajor(absorbed, $1, width: rank), rows: $0, width: rank)
       }
       kernels.headProduct(absorbed, absorbedValues, output: expanded, on: queue)
-      forEachAbsorbedRun(n, metadata) { copy(headMajor(expanded, $1, width: v), byRow(values, $0.lowerBound, width: v), rows: $0, width: v) }
+      forEachAbsorbedRun(n, metadata) {
+        copy(headMajor(expanded, $1, width: v), byRow(values, $0.lowerBound, width: v), rows: $0, width: v)
+      }
     }
     for sequence in 0..<metadata.numContexts where metadata.isUnattended(sequence, in: layer.spec) {
       guard let expansion = memory.expansion else { fatalError("a context to expand, and no memory for it") }

@@ -217,8 +217,9 @@ public struct StepMemory {
     let latentLayer = layers.first { $0.mla != nil }
     enforce(
       layers.allSatisfy {
-        $0.mla == nil || $0.mla == latentLayer?.mla && $0.numHeads == latentLayer?.numHeads && $0.scale == latentLayer?.scale
-          && $0.positionalEmbedding == latentLayer?.positionalEmbedding
+        $0.mla == nil
+          || $0.mla == latentLayer?.mla && $0.numHeads == latentLayer?.numHeads && $0.scale == latentLayer?.scale
+            && $0.positionalEmbedding == latentLayer?.positionalEmbedding
       },
       "layers of latent attention of several sizes, scales or positions")
     latent = try latentLayer.flatMap { layer in try layer.mla.map { try LatentMemory(layer, $0, in: context) } }
