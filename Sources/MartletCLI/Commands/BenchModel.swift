@@ -135,7 +135,8 @@ struct BenchModel: AsyncParsableCommand {
   private func measure() async throws -> (ModelBenchReport, StepTrace?) {
     var trace = trace == nil ? nil : StepTrace()
     var report = ModelBenchReport(
-      device: try device.makeDevice().summary, activations: products.activations.rawValue, latentPrompts: latents.latentPrompts.description, seed: seed,
+      device: try device.makeDevice().summary, activations: products.activations.rawValue, latentPrompts: latents.latentPrompts.description,
+      seed: seed,
       models: [])
     for model in models {
       let path = try await ModelFile.path(of: model)

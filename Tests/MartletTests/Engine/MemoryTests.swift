@@ -149,7 +149,7 @@ struct MemoryTests {
     func workingBytes(_ form: LatentPrompts) throws -> Int {
       let configuration = EngineConfiguration(device: device, latentPrompts: form, maxSequenceLength: 64, maxNumTokens: maxNumTokens)
       let error = #expect(throws: LLMError.self) { try EngineParts(source, configuration: configuration, progress: nil) }
-      let match = try #require(error?.description.firstMatch(of: /what its layers work in (\d+), /))
+      let match = try #require(error?.description.firstMatch(of: /what its layers work in (\d+)/))
       return try #require(Int(match.1))
     }
     let layers = try DeepSeek2.attentionLayers(of: source, on: device).count
