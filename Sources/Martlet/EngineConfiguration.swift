@@ -31,6 +31,11 @@ public struct EngineConfiguration: Sendable {
   /// How products round the rows that they multiply with weights; a device says which it has (`Device.activations`). With each, no token depends on
   /// anything but its request; answers of two of them differ by rounding. Routers of experts are `exact` whatever it says.
   public var activations: Activations
+  /// In which form models with latent attention (MLA) read prompts. `absorbed` keeps the law of one arithmetic. `expanded` takes fewer operations for long
+  /// chunks of prompts and leaves that law, because there then are two: with it tokens depend, by rounding, on the chunks in which a prompt is read, and so
+  /// on the step's other requests (`LatentPrompts`). It takes memory for a second copy of one matrix of each layer, and for keys and values of some heads
+  /// of the longest sequence, which is counted before a weight is read. Other models refuse it, and so do engines that make vectors.
+  public var latentPrompts: LatentPrompts
   /// The most tokens of one request, prompt and answer; nil is the model's context length, at most ``defaultMaxSequenceLength``, or
   /// ``defaultMaxEmbeddingLength`` where the model makes vectors.
   public var maxSequenceLength: Int?
@@ -82,7 +87,7 @@ public struct EngineConfiguration: Sendable {
   public init(
     device: (any Device)? = nil, attentionBackend: String = "TRTLLM", attentionBackends: AttentionBackendRegistry = .builtIn,
     models: ModelRegistry = .builtIn, kvCache: KVCacheConfig = KVCacheConfig(), quantConfig: QuantConfig = QuantConfig(),
-    activations: Activations = .exact, maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
+    activations: Activations = .exact, latentPrompts: LatentPrompts = .absorbed, maxSequenceLength: Int? = nil, maxBatchSize: Int = 16,
     maxNumTokens: Int = 512, chunkSize: Int? = nil, targetStepTime: Duration? = .milliseconds(100), maxWaitingRequests: Int? = nil,
     maxWaitingTokens: Int? = nil, capacityPolicy: CapacityPolicy = .guaranteedNoEvict, pooling: Pooling? = nil,
     chatTemplate: ChatTemplate? = nil,
@@ -96,6 +101,7 @@ public struct EngineConfiguration: Sendable {
     self.kvCache = kvCache
     self.quantConfig = quantConfig
     self.activations = activations
+    self.latentPrompts = latentPrompts
     self.maxSequenceLength = maxSequenceLength
     self.maxBatchSize = maxBatchSize
     self.maxNumTokens = maxNumTokens
@@ -134,6 +140,23 @@ public struct EngineConfiguration: Sendable {
     try check(maxWaitingTokens ?? 1 >= 1, "maxWaitingTokens", maxWaitingTokens ?? 0, "a prompt must be able to arrive")
     try check(rememberedAnswers >= 0, "rememberedAnswers", rememberedAnswers, "a number of bytes is not negative; 0 keeps no answers")
     try check(maxSequenceLength ?? 2 >= 2, "maxSequenceLength", maxSequenceLength ?? 0, "a prompt token and an answer token must fit")
+  }
+
+  /// - Parameter layers: of the model, whose attention has a cache.
+  /// - Throws: ``LLMError/Code/invalidConfiguration`` for prompts that it cannot read in the form that is asked for.
+  func validate(latentPromptsOf layers: [AttentionLayerSpec]) throws(LLMError) {
+    guard case .expanded(let leastTokens) = latentPrompts else { return }
+    func refuse(_ reason: String) throws(LLMError) {
+      throw .invalidConfiguration(option: "latentPrompts", value: "\(latentPrompts)", reason: reason)
+    }
+    guard let mla = layers.lazy.compactMap(\.mla).first else {
+      return try refuse("the model has no latent attention, or no cache of it to expand; leave it absorbed")
+    }
+    if let leastTokens, leastTokens < 1 { try refuse("a chunk holds at least one token") }
+    if latentPrompts.leastExpandedTokens(mla) == nil {
+      try refuse(
+        "keys and values of this model's sizes take more operations than its latents; leave it absorbed, or say from how many tokens on")
+    }
   }
 
   /// - Throws: ``LLMError/Code/invalidConfiguration`` for what the device that the model is to run on does not have.

@@ -5,7 +5,7 @@ package import MartletCore
 
 /// The attention kernels of one instruction set: each call checks its tensors and tables, fills in a C struct and shares out its tasks.
 ///
-/// Both kernels take pages of any ``KVLayout`` of f32, f16, bf16, e4m3 and int8. Packed pages of the first three, of 16 tokens or more, are
+/// All of them take pages of any ``KVLayout`` of f32, f16, bf16, e4m3 and int8. Packed pages of the first three, of 16 tokens or more, are
 /// read where they are; others tile by tile through a worker's scratch memory, with the same results bit for bit. Nothing here allocates.
 package struct CPUAttentionKernels: AttentionKernels {
   let instructionSet: InstructionSet
@@ -201,6 +201,39 @@ package struct CPUAttentionKernels: AttentionKernels {
     checkWork(c, work, layout, numRequests: ragged.numRequests)
 
     pool.run(taskCount: work.numTasks, function: kernels.attend, with: c)
+  }
+
+  package func gather(_ arguments: GatherArguments, on queue: any DeviceQueue) {
+    let layout = arguments.cache.layout, positions = arguments.positions, dims = arguments.dims, request = arguments.request
+    let requests = arguments.cache.pageTable.shape[0], pageCount = arguments.cache.pageCount
+    enforce(
+      request >= 0 && request < requests && arguments.kvHead >= 0 && arguments.kvHead < layout.numKVHeads,
+      "gather: head \(arguments.kvHead) of \(layout.numKVHeads), request \(request) of \(requests)")
+    enforce(
+      layout.headDim <= Self.maxHeadDim && dims.lowerBound >= 0 && dims.upperBound <= layout.headDim && layout.staysInItsPage,
+      "gather: dims \(dims) of \(layout.headDim); at most \(Self.maxHeadDim) are possible, within a page of \(layout.pageByteCount) bytes")
+    if positions.isEmpty || dims.isEmpty { return }
+    var c = martlet_gather_arguments()
+    c.cache = arguments.cache.cStruct(numRequests: requests, scales: arguments.scales, "gather")
+    enforce(
+      positions.lowerBound >= 0 && (positions.upperBound - 1) / layout.pageSize < Int(c.cache.table_width),
+      "gather: positions \(positions) of a table of \(c.cache.table_width) pages of \(layout.pageSize) tokens")
+    for entry in positions.lowerBound / layout.pageSize...(positions.upperBound - 1) / layout.pageSize {
+      let page = Int(c.cache.page_table[request * Int(c.cache.table_width) + entry])
+      enforce(
+        page >= 0 && page < pageCount,
+        "gather: request \(request) has no page \(entry): its table entry is \(page), of \(pageCount) pages")
+    }
+    let rows = RowTasks(Shape(positions.count, dims.count), in: pool)
+    c.output = arguments.output.mutableRows(positions.count, of: dims.count, "gather: output")
+    c.request = Int32(request)
+    c.head = Int32(arguments.kvHead)
+    c.first_position = Int32(positions.lowerBound)
+    c.tokens = Int32(positions.count)
+    c.tokens_per_task = Int32(rows.perTask)
+    c.first_dim = Int32(dims.lowerBound)
+    c.dims = Int32(dims.count)
+    pool.run(taskCount: rows.taskCount, function: kernels.gather, with: c)
   }
 
   /// Fills in the mask; every word that the kernel will follow must be there.

@@ -61,7 +61,7 @@ extension LanguageModel {
   package var takesTokenPositions: Bool { attention.contains { $0.spec.positionalEmbedding?.mrope != nil } }
 }
 
-/// What a model is made with: limits, the attention backend, how products round, and whom to tell how far loading is.
+/// What a model is made with: limits, the attention backend, how products round, how latents are read, and whom to tell how far loading is.
 public struct ModelContext {
   public var attention: AttentionContext
   public var attentionBackend: any AttentionBackend.Type
@@ -69,17 +69,20 @@ public struct ModelContext {
   public var maxLogitRows: Int
   /// How products round the rows that they multiply; one that the device has.
   public var activations: Activations
+  /// In which form latent attention reads prompts. `expanded` needs a cache.
+  public var latentPrompts: LatentPrompts
   /// Told the share of the weights that is loaded, 0…1; an error ends the loading.
   public var progress: ((Double) throws -> Void)?
 
   public init(
     attention: AttentionContext, attentionBackend: any AttentionBackend.Type, maxLogitRows: Int,
-    activations: Activations = .exact, progress: ((Double) throws -> Void)? = nil
+    activations: Activations = .exact, latentPrompts: LatentPrompts = .absorbed, progress: ((Double) throws -> Void)? = nil
   ) {
     self.attention = attention
     self.attentionBackend = attentionBackend
     self.maxLogitRows = maxLogitRows
     self.activations = activations
+    self.latentPrompts = latentPrompts
     self.progress = progress
   }
 

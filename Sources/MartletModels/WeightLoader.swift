@@ -113,7 +113,7 @@ public struct WeightLoader {
   /// They are two tensors of three dims, `attn_k_b` and `attn_v_b`; or one matrix `attn_kv_b` with each head's rows of keys, then of values, whose keys
   /// are read transposed.
   mutating func latentHeads(_ prefix: String, _ mla: MLAParams, numHeads: Int) throws -> (
-    keys: [any PreparedWeight], values: [any PreparedWeight]
+    keys: [Weight], values: [Weight]
   ) {
     let keys: [Weight], values: [Weight]
     if has("\(prefix).attn_k_b.weight") || !has("\(prefix).attn_kv_b.weight") {
@@ -137,10 +137,7 @@ public struct WeightLoader {
       values = heads.map { $0!.values }
       try note(name)
     }
-    func prepared(_ heads: [Weight]) throws -> [any PreparedWeight] {
-      try heads.map { try device.prepare([$0], activations: activations) }
-    }
-    return (try prepared(keys), try prepared(values))
+    return (keys, values)
   }
 
   public mutating func norm(_ name: String, count: Int, epsilon: Float) throws -> RMSNorm {

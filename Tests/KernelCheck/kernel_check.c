@@ -1275,6 +1275,29 @@ static void append_all(
   release(requests), release(positions), release(ids);
 }
 
+// Stored keys as float32, all of a head and some of its dims, to the bit.
+static void check_gather(const martlet_paged_kv *cache) {
+  int same = 1;
+  for (int32_t request = 0; request < attention_requests; request++)
+    for (int32_t head = 0; head < cache->kv_heads; head++)
+      for (int32_t first = 0; first < 4; first += 3) {
+        int32_t dims = cache->head_dim - 2 * first, skipped = kv_lens[request] / 3, tokens = kv_lens[request] - skipped;
+        size_t count = (size_t)tokens * (size_t)dims;
+        float *found = zeroed(count * 4), *expected = zeroed(count * 4), *key = zeroed((size_t)cache->head_dim * 4);
+        martlet_gather_arguments a = {
+            .cache = *cache, .output = found, .request = request, .head = head, .first_position = skipped, .tokens = tokens,
+            .tokens_per_task = 7, .first_dim = first, .dims = dims};
+        run(tested->attention.gather, &a, (tokens + 6) / 7);
+        for (int32_t token = 0; token < tokens; token++) {
+          read_stored(cache, false, request, skipped + token, head, key);
+          memcpy(expected + token * dims, key + first, (size_t)dims * 4);
+        }
+        same &= memcmp(found, expected, count * 4) == 0;
+        release(found), release(expected), release(key);
+      }
+  same_bits("  gather", &same, &(int){1}, sizeof same);
+}
+
 // Attends in tasks of at most `block` rows, each over all chunks or, if `split`, over one. Then the last request's rows, which all see its first
 // two chunks, are segments of cascade tasks there, unless a mask hides something from them. Output is float32, or e4m3 times 3.5.
 static void attend_all(
@@ -1374,6 +1397,7 @@ static void check_attention_of(
   check_stored(&other, all, prefix, rope);
   turns_by_axes = false;
   append_all(tested, other, all, prefix, rope, true, none, unused);
+  check_gather(&other);
   // This step's tokens, with a norm: queries differ by roundings. Both go on from the plain variant's pages.
   float *queries = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4),
       *expected = zeroed((size_t)tokens * attention_heads * (size_t)dims * 4);

@@ -63,4 +63,19 @@ struct AttentionWorkloadTests {
       }
     }
   }
+
+  @Test("of latent attention are run with the products of their heads, in both forms", arguments: AttentionBackendRegistry.builtIn.names)
+  func latentHeads(backend: String) throws {
+    let device = try CPUDevice(threads: 2)
+    for text in ["8,mla,48+16:1*20@30,3*1@40", "8,mla,48+16:70@0/32"] {
+      for form in [LatentPrompts.absorbed, .expanded(leastTokens: 2)] {
+        var options = AttentionTimer.Options(clock: ContinuousClock())
+        options.pageSize = 16
+        options.heads = AttentionTimer.Heads(nopeDim: 24, valueDim: 20, latentPrompts: form)
+        let work = try #require(AttentionWorkload(text))
+        let timer = try AttentionTimer(AttentionBackendRegistry.builtIn.backend(named: backend), work, options, on: device)
+        #expect(try timer.run().forward > 0, "\(text) \(form)")
+      }
+    }
+  }
 }

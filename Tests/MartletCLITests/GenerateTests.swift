@@ -353,6 +353,12 @@ import Testing
         ["generate", "a", "--model", model, "--instruction-set", "portable", "--activations", "bf16"], 1,
         ["--activations is bf16", "portable", "(exact)"]
       ),
+      (
+        ["generate", "a", "--model", model, "--latent-prompts", "expanded:64"], 1,
+        ["--latent-prompts is expanded:64", "no latent attention", "absorbed"]
+      ),
+      (["generate", "a", "--latent-prompts", "expanded:0"], 64, ["expanded:0", "--latent-prompts"]),
+      (["bench", "latents", "32,8,128:16@0"], 64, ["32,8,128:16@0", "128,mla,512+64"]),
       (["generate", "a", "--activations", "other"], 64, ["other", "--activations", "exact", "bf16"]),
       (["generate", "a", "--model", model, "--page-size", "linear"], 1, ["linear", "VANILLA"]),
       (["generate", "a b c d e f g h", "--model", model, "--context", "4"], 1, ["--context"]),

@@ -29,6 +29,7 @@ import Testing
         == ["--api-key=one, too", "--api-key=two"])
     #expect(try merged([], ["MARTLET_SERVE_LIVE_PROMPTS": "false", "MARTLET_SERVE_OPEN_METRICS": "1"]) == ["--open-metrics"])
     #expect(try merged([], ["MARTLET_SERVE_ACTIVATIONS": "bf16"], file: #"{"activations": "exact"}"#) == ["--activations=bf16"])
+    #expect(try merged([], [:], file: #"{"latent-prompts": "expanded:256"}"#) == ["--latent-prompts=expanded:256"])
     #expect(try merged(["--alias", "a", "--alias", "b"]) == ["--alias", "a", "--alias", "b"])
   }
 

@@ -16,17 +16,22 @@ final class ModelHarness {
   private let queue: any DeviceQueue
   private var nextRequest = 0
 
-  init(_ source: any ModelSource, backend: String, dataType: DataType = .f32, pageSize: Int = 16, maxSequenceLength: Int = 64) throws {
+  /// - Parameter cachePages: nil is pages of `pageSize`.
+  init(
+    _ source: any ModelSource, backend: String, dataType: DataType = .f32, pageSize: Int = 16, cachePages: KVCacheConfig.PageSize? = nil,
+    maxSequenceLength: Int = 64, latentPrompts: LatentPrompts = .absorbed
+  ) throws {
     device = try CPUDevice(threads: 2)
     queue = device.makeQueue()
-    let config = KVCacheConfig(dataType: dataType, pageSize: .tokens(pageSize))
+    let config = KVCacheConfig(dataType: dataType, pageSize: cachePages ?? .tokens(pageSize))
     let context = AttentionContext(
       device: device, kvCache: config, maxNumRequests: 2, maxNumTokens: maxSequenceLength, maxSequenceLength: maxSequenceLength,
       workerCount: 2)
     model = try ModelRegistry.builtIn.architecture(of: source).load(
       source,
       in: ModelContext(
-        attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: maxSequenceLength))
+        attention: context, attentionBackend: AttentionBackendRegistry.builtIn.backend(named: backend), maxLogitRows: maxSequenceLength,
+        latentPrompts: latentPrompts))
     cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context)
     metadata = try model.attention[0].makeMetadata(
       AttentionMetadata.Setup(context: context, layers: model.attention.map(\.spec), kvCacheManager: cache, queue: queue))

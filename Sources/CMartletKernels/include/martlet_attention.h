@@ -118,9 +118,20 @@ typedef struct martlet_attend_arguments {
   bool output_is_e4m3;
 } martlet_attend_arguments;
 
+// Reads stored keys of one head of one request as float32. One task takes `tokens_per_task` tokens.
+typedef struct martlet_gather_arguments {
+  martlet_paged_kv cache;
+  float *output;           // [tokens, dims]
+  int32_t request, head;
+  int32_t first_position;  // of the first token
+  int32_t tokens, tokens_per_task;
+  int32_t first_dim, dims;
+} martlet_gather_arguments;
+
 typedef struct martlet_attention_kernels {
   martlet_task_function append;
   martlet_task_function attend;
+  martlet_task_function gather;
 } martlet_attention_kernels;
 
 #endif

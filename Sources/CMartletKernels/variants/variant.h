@@ -6,6 +6,7 @@
 #include "../kernels/tensor.h"
 #include "../kernels/encoder.h"
 #include "../kernels/experts.h"
+#include "../kernels/gather.h"
 #include "../kernels/product_codes.h"
 #include "../kernels/product_rows.h"
 #include "../kernels/product_pack.h"
@@ -19,7 +20,7 @@
              .scale_rows = scale_rows, .gated_activation = gated_activation, .gather_rows = gather_rows, .copy_heads = copy_heads,     \
              .route = route, .combine = combine, .layer_norm = layer_norm, .gelu = gelu, .add_chosen_rows = add_chosen_rows,           \
              .pool_rows = pool_rows, .unit_rows = unit_rows},                                                                          \
-  .attention = {.append = append_kernel, .attend = attend_kernel},                                                                     \
+  .attention = {.append = append_kernel, .attend = attend_kernel, .gather = gather_keys},                                              \
   .product = {.few_rows = MARTLET_FEW_ROWS, .rows_of_a_tile = MARTLET_PRODUCT_ROWS, .rows_of_a_digit_tile = digit_rows, .pack = pack,   \
               .code_inputs = code_inputs, .pick_slabs = pick_slabs, .product = product, .grouped_product = grouped_product,            \
               .embed = embed},                                                                                                         \

@@ -21,6 +21,8 @@ package struct EmbeddingParts {
     let backend = try configuration.attentionBackends.backend(named: configuration.attentionBackend)
     let device = try configuration.device ?? CPUDevice()
     try configuration.validate(on: device)
+    // What is expanded is read from a cache, and there is none.
+    try configuration.validate(latentPromptsOf: [])
     let trained = try ModelConfiguration(source).contextLength
     let maxSequenceLength = configuration.maxSequenceLength ?? min(trained, EngineConfiguration.defaultMaxEmbeddingLength)
     if maxSequenceLength > trained {

@@ -37,16 +37,19 @@ package struct EngineParts {
       device: device, kvCache: configuration.kvCache, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
       maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
       quantConfig: configuration.quantConfig)
+    let layers = try architecture.attentionLayers(of: source, on: device)
+    try configuration.validate(latentPromptsOf: layers)
     try MemoryCheck.run(
-      source, layers: architecture.attentionLayers(of: source, on: device),
-      workingBytes: architecture.workingByteCount(of: source, maxNumTokens: configuration.maxNumTokens, on: device), backend: backend,
-      context: context, chunkSize: chunkSize)
+      source, layers: layers,
+      workingBytes: architecture.workingByteCount(of: source, maxNumTokens: configuration.maxNumTokens, on: device)
+        + configuration.latentPrompts.workingByteCount(of: source, layers: layers, in: context),
+      backend: backend, context: context, chunkSize: chunkSize)
     let maxLogitRows = max(configuration.maxBatchSize, Self.leastLogitRows)
     let model = try architecture.load(
       source,
       in: ModelContext(
         attention: context, attentionBackend: backend, maxLogitRows: maxLogitRows, activations: configuration.activations,
-        progress: progress))
+        latentPrompts: configuration.latentPrompts, progress: progress))
     let cache = try KVCacheManager(layers: model.attention.map(\.kvLayerSpec), in: context, maxTokensPerStep: chunkSize)
     runner = try ModelRunner(model: model, cache: cache, context: context, maxLogitRows: maxLogitRows)
     // Somebody waits for the first prompt, and nobody for this.

@@ -30,6 +30,11 @@ public struct AttentionLayerSpec: Sendable {
   public var quantConfig: QuantConfig?
   /// Present where all heads read one latent, whose first dims are their values (multi-head latent attention, absorbed).
   public private(set) var mla: MLAParams?
+  /// Contexts of at least so many new tokens are appended to the cache and not attended: their rows of the output are somebody else's, and the layer leaves
+  /// them as they are. nil, the default, attends every row. A step without a cache leaves none.
+  ///
+  /// A backend that does not look at it computes those rows for nothing, and nobody reads them.
+  public var unattendedContextLength: Int?
   /// The model's own scales of e4m3 keys and values; they count where ``quantConfig`` and the context's leave both at 1.
   public var kvScales: KVScales?
   /// RMS norm of each query head before rotation.

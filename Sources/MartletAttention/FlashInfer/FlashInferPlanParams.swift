@@ -23,6 +23,8 @@ public struct FlashInferPlanParams: Sendable, Hashable {
   public var softCap: Float?
   /// The pool whose pages the layer reads: shared chunks are found there. nil without a cache.
   public var pool: Int?
+  /// From how many queries on a context is left out of the plan; nil = never.
+  public var unattendedContextLength: Int?
 
   init(_ layer: AttentionLayerSpec, mask: AttentionMask, pool: Int?, in context: AttentionContext) {
     numHeads = layer.numHeads
@@ -35,10 +37,12 @@ public struct FlashInferPlanParams: Sendable, Hashable {
     scale = layer.scale
     softCap = layer.softCap
     self.pool = pool
+    unattendedContextLength = layer.unattendedContextLength
   }
 
   /// What the planner asks of them.
   var planKey: AttentionPlanKey {
-    AttentionPlanKey(numHeads: numHeads, numKVHeads: numKVHeads, valueHeadDim: valueHeadDim, mask: mask)
+    AttentionPlanKey(
+      numHeads: numHeads, numKVHeads: numKVHeads, valueHeadDim: valueHeadDim, mask: mask, unattendedContextLength: unattendedContextLength)
   }
 }

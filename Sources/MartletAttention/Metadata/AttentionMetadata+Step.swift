@@ -107,6 +107,13 @@ extension AttentionMetadata {
     usesCache ? kvCacheParams.numCachedTokensPerSeq[sequence] : 0
   }
 
+  /// Whether the layer appends the sequence's keys and leaves its queries' attention to somebody else
+  /// (``AttentionLayerSpec/unattendedContextLength``).
+  public final func isUnattended(_ sequence: Int, in layer: AttentionLayerSpec) -> Bool {
+    guard let length = layer.unattendedContextLength, usesCache, sequence < numContexts else { return false }
+    return seqLens[sequence] >= length
+  }
+
   /// Whether the sequence only fills a captured batch.
   public final func isDummy(_ sequence: Int) -> Bool { sequence < requestIDs.count && requestIDs[sequence] == Self.dummyRequestID }
 

@@ -286,7 +286,8 @@ open class AttentionMetadata {
   /// - Parameter pool: the pool whose shared chunks are to be found; nil where none are.
   final func plannedBatch(pool: Int? = nil) -> PlannedBatch {
     var batch = PlannedBatch(
-      numRequests: numSeqs, queryIndptr: queryIndptr, kvLens: kvLens, maskOffsets: stepMaskBits?.offsetsOnHost)
+      numRequests: numSeqs, numContexts: usesCache ? numContexts : 0, queryIndptr: queryIndptr, kvLens: kvLens,
+      maskOffsets: stepMaskBits?.offsetsOnHost)
     if let pool, usesCache, let manager = kvCacheManager {
       batch.pages = PlannedBatch.Pages(table: pageTables[pool].host, width: pageTableWidth, pageSize: manager.pageSize)
     }

@@ -12,18 +12,22 @@ public struct AttentionPlanKey: Sendable, Hashable {
   public var valueHeadDim: Int
   /// Which keys a query sees, the window included.
   public var mask: MaskView
+  /// From how many queries on a context is left out; nil = never.
+  public var unattendedContextLength: Int?
 
-  public init(numHeads: Int, numKVHeads: Int, valueHeadDim: Int, mask: MaskView) {
+  public init(numHeads: Int, numKVHeads: Int, valueHeadDim: Int, mask: MaskView, unattendedContextLength: Int? = nil) {
     self.numHeads = numHeads
     self.numKVHeads = numKVHeads
     self.valueHeadDim = valueHeadDim
     self.mask = mask
+    self.unattendedContextLength = unattendedContextLength
   }
 
   /// The key of a layer under a mask.
   public init(_ layer: AttentionLayerSpec, mask: AttentionMask) {
     self.init(
-      numHeads: layer.numHeads, numKVHeads: layer.numKVHeads, valueHeadDim: layer.valueHeadDim, mask: MaskView(mask, window: layer.window))
+      numHeads: layer.numHeads, numKVHeads: layer.numKVHeads, valueHeadDim: layer.valueHeadDim, mask: MaskView(mask, window: layer.window),
+      unattendedContextLength: layer.unattendedContextLength)
   }
 }
 

@@ -59,7 +59,7 @@ extension AttentionPlanner {
   private func canShare(_ request: Int, _ chunk: Int, _ batch: PlannedBatch) -> Bool {
     let keyLength = batch.keyLength(request)
     let queries = batch.queryCount(request)
-    guard keyLength > 0, queries * (key.numHeads / key.numKVHeads) <= Self.mostSharedRows else { return false }
+    guard !batch.isLeftOut(request, of: key), queries * (key.numHeads / key.numKVHeads) <= Self.mostSharedRows else { return false }
     let keys = chunk * AttentionWork.chunkSize..<(chunk + 1) * AttentionWork.chunkSize
     return switch key.mask(hasBits: batch.hasBits(request)) {
     case .causal: keys.upperBound <= keyLength - queries + 1

@@ -113,7 +113,7 @@ public struct AttentionPlanner: Sendable {
   private func forEachBlock(_ batch: PlannedBatch, _ body: (Block) -> Void) {
     let group = key.numHeads / key.numKVHeads
     let step = Self.rowsPerBlock(group: group)
-    for request in 0..<batch.numRequests where batch.keyLength(request) > 0 {
+    for request in 0..<batch.numRequests where !batch.isLeftOut(request, of: key) {
       let rows = batch.queryCount(request) * group
       for row in stride(from: 0, to: rows, by: step) {
         body(block(of: request, rows: row..<min(row + step, rows), batch))

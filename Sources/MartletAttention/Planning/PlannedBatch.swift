@@ -21,6 +21,8 @@ public struct PlannedBatch: Sendable {
 
   /// Requests, dummies included.
   public var numRequests: Int
+  /// The first of them: those that a key may leave out (``AttentionPlanKey/unattendedContextLength``).
+  public var numContexts: Int
   /// `numRequests + 1` entries: where each request's queries begin.
   public var queryIndptr: HostBuffer<Int32>
   /// `numRequests` entries, after the step's append; a request of no keys is skipped.
@@ -31,10 +33,11 @@ public struct PlannedBatch: Sendable {
   public var pages: Pages?
 
   public init(
-    numRequests: Int, queryIndptr: HostBuffer<Int32>, kvLens: HostBuffer<Int32>, maskOffsets: HostBuffer<Int32>? = nil,
-    pages: Pages? = nil
+    numRequests: Int, numContexts: Int = 0, queryIndptr: HostBuffer<Int32>, kvLens: HostBuffer<Int32>,
+    maskOffsets: HostBuffer<Int32>? = nil, pages: Pages? = nil
   ) {
     self.numRequests = numRequests
+    self.numContexts = numContexts
     self.queryIndptr = queryIndptr
     self.kvLens = kvLens
     self.maskOffsets = maskOffsets
@@ -43,5 +46,9 @@ public struct PlannedBatch: Sendable {
 
   func queryCount(_ request: Int) -> Int { Int(queryIndptr[request + 1] - queryIndptr[request]) }
   func keyLength(_ request: Int) -> Int { Int(kvLens[request]) }
+  /// Whether a key has nothing to plan for a request: a dummy, or a context that it leaves out.
+  func isLeftOut(_ request: Int, of key: AttentionPlanKey) -> Bool {
+    keyLength(request) == 0 || request < numContexts && key.unattendedContextLength.map { queryCount(request) >= $0 } ?? false
+  }
   func hasBits(_ request: Int) -> Bool { maskOffsets.map { $0[request] >= 0 } ?? false }
 }

@@ -80,6 +80,7 @@ public final class VanillaAttention: AttentionBackend {
       if metadata.isDummy(sequence) { continue }
       let pages = stored.map { StoredPages($0.cache, $0.planes, sequence: sequence) }
       if let pages, let new { append(new.keys, new.values, of: request, to: pages) }
+      if metadata.isUnattended(sequence, in: layer) { continue }
       for kvHead in 0..<layer.numKVHeads {
         if let pages {
           load(kvHead, of: request, from: pages, metadata)

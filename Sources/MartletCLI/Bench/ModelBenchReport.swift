@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import Foundation
+import MartletAttention
 
 /// What `martlet bench model` found. Times are in seconds.
 package struct ModelBenchReport: Encodable, Sendable {
@@ -142,12 +143,20 @@ package struct ModelBenchReport: Encodable, Sendable {
   package var device: String
   /// How products rounded rows.
   package var activations: String
+  /// In which form latent attention read prompts.
+  package var latentPrompts: String
   package var seed: UInt64
   package var models: [Model]
 
+  enum CodingKeys: String, CodingKey {
+    case device, activations, seed, models
+    case latentPrompts = "latent_prompts"
+  }
+
   /// Tables.
   package var text: String {
-    models.reduce("\(device), activations \(activations)\n") { $0 + "\n" + Self.text(of: $1) }
+    let latents = latentPrompts == LatentPrompts.absorbed.description ? "" : ", latent prompts \(latentPrompts)"
+    return models.reduce("\(device), activations \(activations)\(latents)\n") { $0 + "\n" + Self.text(of: $1) }
   }
 
   private static func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }

@@ -26,6 +26,7 @@ package struct ModelBenchPlan: Sendable {
   var cache: KVCacheConfig
   var quantConfig: QuantConfig
   var activations: Activations
+  var latentPrompts: LatentPrompts
   var seed: UInt64
 
   /// What is measured of a workload: the time to its first token, or what comes after every request has its first.
@@ -78,7 +79,7 @@ package struct ModelBenchPlan: Sendable {
   func configuration(device: any Device) -> EngineConfiguration {
     let requests = max(concurrencies.max() ?? 1, 1)
     return EngineConfiguration(
-      device: device, kvCache: cache, quantConfig: quantConfig, activations: activations,
+      device: device, kvCache: cache, quantConfig: quantConfig, activations: activations, latentPrompts: latentPrompts,
       maxSequenceLength: max(entries.map(\.workload.length).max() ?? 2, firstPrompt + 1),
       maxBatchSize: requests, maxNumTokens: max(stepTokens, requests),
       // What a step holds does not depend on the clock: the same work in every run.

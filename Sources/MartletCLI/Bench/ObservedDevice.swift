@@ -202,14 +202,21 @@ private struct ObservedAttentionKernels: AttentionKernels {
     observer.callEnds()
   }
 
+  func gather(_ arguments: GatherArguments, on queue: any DeviceQueue) {
+    observer.callBegins(KernelCall(.gather, "gather", rows: arguments.positions.count))
+    base.gather(arguments, on: queue)
+    observer.callEnds()
+  }
+
   /// 2 · dims of a key and of a value, for each head, query and key that it sees; keys and values of the cache as stored, each once for all of its
-  /// request's queries. 0 where the host cannot read the lengths.
+  /// request's queries. 0 where the host cannot read the lengths, and of a request that no task names, whose attention is computed otherwise.
   private static func work(_ arguments: AttendArguments) -> (operations: Double, byteCount: Double) {
     let ragged = arguments.ragged, layout = arguments.cache.layout
     guard let starts = ragged.queryIndptr.unsafeHostPointer(to: Int32.self), let lengths = ragged.kvLens.unsafeHostPointer(to: Int32.self)
     else { return (0, 0) }
+    let named = requests(of: arguments.work)
     var pairs = 0, keys = 0
-    for request in 0..<ragged.numRequests where lengths[request] > 0 {
+    for request in 0..<ragged.numRequests where lengths[request] > 0 && named.contains(Int32(request)) {
       let queries = Int(starts[request + 1] - starts[request])
       pairs += arguments.mask.visiblePairs(queries: queries, keys: Int(lengths[request]))
       keys += arguments.mask.visibleKeys(queries: queries, keys: Int(lengths[request]))
@@ -221,5 +228,16 @@ private struct ObservedAttentionKernels: AttentionKernels {
       2 * Double(arguments.numHeads * (layout.headDim + layout.valueHeadDim)) * Double(pairs),
       Double(layout.numKVHeads * (stored * layout.dataType.byteCount + scaleBytes)) * Double(keys)
     )
+  }
+
+  /// The requests whose rows the tasks compute.
+  private static func requests(of work: AttentionWork) -> Set<Int32> {
+    var requests: Set<Int32> = []
+    // Tasks and segments of tasks are rows of eight numbers, the request first.
+    for (table, count) in [(work.tasks, work.numTasks), (work.segments, work.numSegments)] where count > 0 {
+      guard let numbers = table.unsafeHostPointer(to: Int32.self) else { continue }
+      for row in 0..<count { requests.insert(numbers[8 * row]) }
+    }
+    return requests
   }
 }

@@ -5,5 +5,6 @@ import ArgumentParser
 /// `martlet bench …`: what is measured, each by a command of its own.
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measures this machine.", subcommands: [BenchAttention.self, BenchModel.self, BenchEngine.self, BenchServe.self])
+    abstract: "Measures this machine.",
+    subcommands: [BenchAttention.self, BenchLatents.self, BenchModel.self, BenchEngine.self, BenchServe.self])
 }

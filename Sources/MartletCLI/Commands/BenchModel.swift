@@ -58,6 +58,7 @@ struct BenchModel: AsyncParsableCommand {
   var seed: UInt64 = 1
 
   @OptionGroup var products: ActivationsOptions
+  @OptionGroup var latents: LatentPromptsOptions
   @OptionGroup var device: DeviceOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
@@ -101,7 +102,7 @@ struct BenchModel: AsyncParsableCommand {
     ModelBenchPlan(
       prompts: prompts.counts, depths: depths.counts, concurrencies: concurrency.counts, depthTokens: generated,
       concurrentTokens: tokensAtOnce, firstPrompt: 512, repeats: repeats, stepTokens: stepTokens, cache: cache.kvCache,
-      quantConfig: cache.quantConfig, activations: products.activations, seed: seed)
+      quantConfig: cache.quantConfig, activations: products.activations, latentPrompts: latents.latentPrompts, seed: seed)
   }
 
   func run() async throws {
@@ -134,7 +135,9 @@ struct BenchModel: AsyncParsableCommand {
   private func measure() async throws -> (ModelBenchReport, StepTrace?) {
     var trace = trace == nil ? nil : StepTrace()
     var report = ModelBenchReport(
-      device: try device.makeDevice().summary, activations: products.activations.rawValue, seed: seed, models: [])
+      device: try device.makeDevice().summary, activations: products.activations.rawValue, latentPrompts: latents.latentPrompts.description,
+      seed: seed,
+      models: [])
     for model in models {
       let path = try await ModelFile.path(of: model)
       let bench = ModelBenchRun(plan: try plan(for: model, path: path), device: device)

@@ -40,6 +40,7 @@ struct EngineOptions: ParsableArguments {
   var capacityPolicy = CapacityPolicyArgument.guaranteedNoEvict
 
   @OptionGroup var products: ActivationsOptions
+  @OptionGroup var latents: LatentPromptsOptions
   @OptionGroup var device: DeviceOptions
 
   func validate() throws {
@@ -64,7 +65,7 @@ struct EngineOptions: ParsableArguments {
     EngineConfiguration(
       device: try device.makeDevice(), attentionBackend: attentionBackend,
       kvCache: cache?.kvCache ?? KVCacheConfig(), quantConfig: cache?.format.quantConfig ?? QuantConfig(),
-      activations: products.activations, maxSequenceLength: context, maxBatchSize: batchSize,
+      activations: products.activations, latentPrompts: latents.latentPrompts, maxSequenceLength: context, maxBatchSize: batchSize,
       maxNumTokens: stepTokens ?? max(512, batchSize),
       chunkSize: chunk, targetStepTime: stepTime > 0 ? .milliseconds(stepTime) : nil, capacityPolicy: capacityPolicy.policy,
       chatTemplate: chatTemplate)

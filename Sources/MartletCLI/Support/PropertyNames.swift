@@ -23,7 +23,7 @@ enum PropertyNames {
     "maxSequenceLength": "--context", "maxBatchSize": "--batch-size", "maxNumTokens": "--step-tokens", "chunkSize": "--chunk",
     "targetStepTime": "--step-time", "chatTemplate": "--chat-template", "attentionBackend": "--attention-backend",
     "maxWaitingRequests": "--max-queue", "maxWaitingTokens": "--max-queue-tokens",
-    "pooling": "--pooling", "activations": "--activations",
+    "pooling": "--pooling", "activations": "--activations", "latentPrompts": "--latent-prompts",
   ]
   /// Properties of one request.
   private static let sampling = [

@@ -18,6 +18,9 @@ public protocol AttentionKernels: Sendable {
   ///
   /// Only rows that the work names are written.
   func attend(_ arguments: AttendArguments, on queue: any DeviceQueue)
+
+  /// Reads stored keys back as float32: the numbers that `attend` reads.
+  func gather(_ arguments: GatherArguments, on queue: any DeviceQueue)
 }
 
 /// The tokens of one step, packed: request after request, without padding. All tensors are int32.
@@ -259,5 +262,33 @@ public struct AttendArguments: Sendable {
     self.cache = cache
     self.scales = scales
     self.work = work
+  }
+}
+
+/// Arguments of ``AttentionKernels/gather(_:on:)``.
+public struct GatherArguments: Sendable {
+  public var cache: PagedKV
+  public var scales: KVScales
+  /// Whose keys, within the batch of the page table.
+  public var request: Int
+  /// Of which key/value head.
+  public var kvHead: Int
+  /// Cache positions, whose pages are all there.
+  public var positions: Range<Int>
+  /// Dims of each key.
+  public var dims: Range<Int>
+  /// float32 `[positions, dims]`.
+  public var output: Tensor
+
+  public init(
+    cache: PagedKV, scales: KVScales = KVScales(), request: Int, kvHead: Int = 0, positions: Range<Int>, dims: Range<Int>, output: Tensor
+  ) {
+    self.cache = cache
+    self.scales = scales
+    self.request = request
+    self.kvHead = kvHead
+    self.positions = positions
+    self.dims = dims
+    self.output = output
   }
 }

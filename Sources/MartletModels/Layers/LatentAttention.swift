@@ -3,7 +3,7 @@
 public import MartletAttention
 public import MartletCore
 
-/// Multi-head latent attention in its absorbed form, for prompts and for generation alike:
+/// Multi-head latent attention, in its absorbed form for prompts and for generation alike:
 ///
 /// ```
 /// c, k_rope = split(W_kva · x);  c = norm(c)                      the cache holds these
@@ -11,18 +11,17 @@ public import MartletCore
 /// a = attention([W_uk[h]ᵀ · q_nope[h], q_rope[h]], [c, k_rope])   values are c; RoPE turns q_rope and k_rope
 /// y = W_o · concat(W_uv[h] · a[h])
 /// ```
+///
+/// With ``LatentPrompts/expanded(leastTokens:)`` long chunks of prompts expand the latents of their context instead (``LatentExpansion``).
 public struct LatentAttention {
-  public let layer: AttentionLayer
   /// W_qa and its norm; nil where queries are made of the hidden state.
   let queryLatent: (projection: Projection, norm: RMSNorm)?
   let query: Projection
   let latent: Projection
   let latentNorm: RMSNorm
-  /// W_ukᵀ `[kvLoraRank, qkNopeHeadDim]` of each head.
-  let absorbedKeys: [any PreparedWeight]
-  /// W_uv `[vHeadDim, kvLoraRank]` of each head.
-  let absorbedValues: [any PreparedWeight]
+  let heads: LatentHeads
   public let output: Projection
+  public var layer: AttentionLayer { heads.layer }
 
   /// The latents' norms have an epsilon of their own, whatever the model's is.
   static let normEpsilon: Float = 1e-6
@@ -34,7 +33,6 @@ public struct LatentAttention {
   ) throws {
     let prefix = "blk.\(spec.layerIndex)", hiddenSize = configuration.hiddenSize
     let queryWidth = spec.numHeads * (mla.qkNopeHeadDim + mla.qkRopeHeadDim)
-    layer = try AttentionLayer(spec, backend: context.attentionBackend, in: context.attention)
     if let rank = mla.qLoraRank {
       queryLatent = (
         try loader.projection("\(prefix).attn_q_a", rows: rank, columns: hiddenSize),
@@ -47,7 +45,8 @@ public struct LatentAttention {
     }
     latent = try loader.projection("\(prefix).attn_kv_a_mqa", rows: mla.kvLoraRank + mla.qkRopeHeadDim, columns: hiddenSize)
     latentNorm = try loader.norm("\(prefix).attn_kv_a_norm.weight", count: mla.kvLoraRank, epsilon: Self.normEpsilon)
-    (absorbedKeys, absorbedValues) = try loader.latentHeads(prefix, mla, numHeads: spec.numHeads)
+    let (keys, values) = try loader.latentHeads(prefix, mla, numHeads: spec.numHeads)
+    heads = try LatentHeads(spec, mla, keys: keys, values: values, in: context)
     output = try loader.projection("\(prefix).attn_output", rows: hiddenSize, columns: spec.numHeads * mla.vHeadDim)
   }
 
@@ -56,14 +55,11 @@ public struct LatentAttention {
     _ kernels: any TensorKernels
   ) throws {
     guard let mla = layer.spec.mla, let memory = memory.latent else { fatalError("latent attention, and no memory for it") }
-    let n = input.shape[0], heads = layer.spec.numHeads, rank = mla.kvLoraRank, nope = mla.qkNopeHeadDim, rope = mla.qkRopeHeadDim
-    let width = mla.headDim, rowWidth = (heads + 1) * width
-    let queries = memory.queries.rows(n, columns: heads * (nope + rope))
+    let n = input.shape[0], numHeads = layer.spec.numHeads, rank = mla.kvLoraRank, rope = mla.qkRopeHeadDim
+    let rowWidth = (numHeads + 1) * mla.headDim
+    let queries = memory.queries.rows(n, columns: numHeads * (mla.qkNopeHeadDim + rope))
     let latents = memory.latents.rows(n, columns: rank + rope), normed = memory.normed.rows(n, columns: rank)
     let fused = memory.fused.rows(n, columns: rowWidth)  // [q heads | latent], with zeros behind each
-    let byHead = memory.byHead.rows(heads * n, columns: nope), absorbed = memory.absorbed.rows(heads * n, columns: rank)
-    let attended = memory.attended.rows(n, columns: heads * rank)
-    let expanded = memory.expanded.rows(heads * n, columns: mla.vHeadDim), values = memory.values.rows(n, columns: heads * mla.vHeadDim)
 
     // Queries.
     if let queryLatent {
@@ -74,46 +70,39 @@ public struct LatentAttention {
     } else {
       query(input, into: queries, on: queue, kernels)
     }
-    func copy(_ source: HeadPlace, _ target: HeadPlace, heads: Int, width: Int) {
-      kernels.copyHeads(source, to: target, rows: n, heads: heads, width: width, on: queue)
-    }
-    func inQueries(_ column: Int) -> HeadPlace {
-      HeadPlace(queries, column: column, rowStride: heads * (nope + rope), headStride: nope + rope)
-    }
-    func inFused(_ column: Int) -> HeadPlace { HeadPlace(fused, column: column, rowStride: rowWidth, headStride: width) }
-    func headMajor(_ tensor: Tensor, width: Int) -> HeadPlace { HeadPlace(tensor, rowStride: width, headStride: n * width) }
-    copy(inQueries(0), headMajor(byHead, width: nope), heads: heads, width: nope)
-    kernels.headProduct(byHead, absorbedKeys, output: absorbed, on: queue)
-    copy(headMajor(absorbed, width: rank), inFused(0), heads: heads, width: rank)
-    copy(inQueries(nope), inFused(rank), heads: heads, width: rope)
 
     // The latent that is cached.
+    func copy(_ source: HeadPlace, _ target: HeadPlace, width: Int) {
+      kernels.copyHeads(source, to: target, rows: n, heads: 1, width: width, on: queue)
+    }
+    func inFused(_ column: Int) -> HeadPlace {
+      HeadPlace(fused, column: numHeads * mla.headDim + column, rowStride: rowWidth, headStride: 0)
+    }
     latent(input, into: latents, on: queue, kernels)
-    copy(
-      HeadPlace(latents, rowStride: rank + rope, headStride: 0), HeadPlace(normed, rowStride: rank, headStride: 0), heads: 1, width: rank)
+    copy(HeadPlace(latents, rowStride: rank + rope, headStride: 0), HeadPlace(normed, rowStride: rank, headStride: 0), width: rank)
     latentNorm(normed, into: normed, on: queue, kernels)
-    copy(HeadPlace(normed, rowStride: rank, headStride: 0), inFused(heads * width), heads: 1, width: rank)
-    copy(HeadPlace(latents, column: rank, rowStride: rank + rope, headStride: 0), inFused(heads * width + rank), heads: 1, width: rope)
+    copy(HeadPlace(normed, rowStride: rank, headStride: 0), inFused(0), width: rank)
+    copy(HeadPlace(latents, column: rank, rowStride: rank + rope, headStride: 0), inFused(rank), width: rope)
 
-    try layer.forward(AttentionInputs(fusedQKV: fused), metadata: metadata, output: AttentionOutput(values: attended), on: queue)
-    copy(HeadPlace(attended, rowStride: heads * rank, headStride: rank), headMajor(absorbed, width: rank), heads: heads, width: rank)
-    kernels.headProduct(absorbed, absorbedValues, output: expanded, on: queue)
-    copy(
-      headMajor(expanded, width: mla.vHeadDim), HeadPlace(values, rowStride: heads * mla.vHeadDim, headStride: mla.vHeadDim), heads: heads,
-      width: mla.vHeadDim)
-    self.output(values, into: output, on: queue, kernels)
+    try heads(n, metadata: metadata, memory, on: queue, kernels)
+    self.output(memory.values.rows(n, columns: numHeads * mla.vHeadDim), into: output, on: queue, kernels)
   }
 }
 
 /// The working memory of layers of latent attention, which are all alike.
-struct LatentMemory {
-  let queryLatents: Tensor, queries: Tensor, latents: Tensor, normed: Tensor
+package struct LatentMemory {
+  let queryLatents: Tensor, latents: Tensor, normed: Tensor
+  package let queries: Tensor
   /// What lies behind a head's dims stays zero: nobody writes there.
-  let fused: Tensor
-  let byHead: Tensor, absorbed: Tensor, attended: Tensor, expanded: Tensor, values: Tensor
+  package let fused: Tensor
+  let byHead: Tensor, absorbed: Tensor, attended: Tensor, expanded: Tensor
+  package let values: Tensor
+  /// nil where no context is expanded.
+  let expansion: LatentExpansion?
 
-  init(_ mla: MLAParams, numHeads heads: Int, in context: ModelContext) throws {
-    let columns = Columns(mla, numHeads: heads), n = context.maxNumTokens
+  /// - Parameter spec: of the layers.
+  package init(_ spec: AttentionLayerSpec, _ mla: MLAParams, in context: ModelContext) throws {
+    let columns = Columns(mla, numHeads: spec.numHeads), n = context.maxNumTokens
     func make(_ columns: Int) throws -> Tensor { try context.makeStepTensor(Shape(n, columns)) }
     queryLatents = try make(columns.queryLatents)
     queries = try make(columns.queries)
@@ -125,6 +114,7 @@ struct LatentMemory {
     attended = try make(columns.ofRank)
     expanded = try make(columns.ofValues)
     values = try make(columns.ofValues)
+    expansion = try context.latentPrompts.leastExpandedTokens(mla) == nil ? nil : LatentExpansion(spec, mla, in: context)
   }
 
   /// Bytes of it, for so many tokens.

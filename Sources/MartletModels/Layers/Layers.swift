@@ -216,9 +216,13 @@ public struct StepMemory {
     added = try make(configuration.hiddenSize)
     let latentLayer = layers.first { $0.mla != nil }
     enforce(
-      layers.allSatisfy { $0.mla == nil || $0.mla == latentLayer?.mla && $0.numHeads == latentLayer?.numHeads },
-      "layers of latent attention of several sizes")
-    latent = try latentLayer.flatMap { layer in try layer.mla.map { try LatentMemory($0, numHeads: layer.numHeads, in: context) } }
+      layers.allSatisfy {
+        $0.mla == nil
+          || $0.mla == latentLayer?.mla && $0.numHeads == latentLayer?.numHeads && $0.scale == latentLayer?.scale
+            && $0.positionalEmbedding == latentLayer?.positionalEmbedding
+      },
+      "layers of latent attention of several sizes, scales or positions")
+    latent = try latentLayer.flatMap { layer in try layer.mla.map { try LatentMemory(layer, $0, in: context) } }
     let plain = layers.filter { $0.mla == nil }
     qkv = try make(plain.map(\.fusedWidth).max() ?? 1)
     attended = try make(plain.map(\.outputWidth).max() ?? 1)

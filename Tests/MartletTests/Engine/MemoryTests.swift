@@ -140,6 +140,25 @@ struct MemoryTests {
     }
   }
 
+  /// Of three heads of 20 + 12 dims, 16 for values, in pages of 64 tokens of bf16: the longest sequence has one; and working memory for its keys and for
+  /// the queries of a step. W_uk of each head once more, in the checkpoint's bf16.
+  @Test("is refused for what expanded prompts take, too")
+  func expandedPrompts() throws {
+    let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("deepseek-v2")))
+    let device = try LimitedDevice(availableByteCount: 1000), maxNumTokens = 100
+    func workingBytes(_ form: LatentPrompts) throws -> Int {
+      let configuration = EngineConfiguration(device: device, latentPrompts: form, maxSequenceLength: 64, maxNumTokens: maxNumTokens)
+      let error = #expect(throws: LLMError.self) { try EngineParts(source, configuration: configuration, progress: nil) }
+      let match = try #require(error?.description.firstMatch(of: /what its layers work in (\d+)/))
+      return try #require(Int(match.1))
+    }
+    let layers = try DeepSeek2.attentionLayers(of: source, on: device).count
+    let copies = layers * 3 * device.preparedByteCount(.bf16, rows: 20, columns: 24)
+    let pages = 64 * 3 * (32 + 16) * 2
+    let slab = 64 * (24 + 12 + 16 + 3 * (20 + 32 + 16)), queries = maxNumTokens * 3 * (2 * 32 + 16)
+    #expect(try workingBytes(.expanded(leastTokens: 1)) - workingBytes(.absorbed) == copies + pages + 4 * (slab + queries))
+  }
+
   @Test("tells how often each expert was chosen, though counts wrap around")
   func expertTokens() throws {
     let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("qwen3-moe")))
