@@ -109,7 +109,7 @@ extension CPUTensorKernels {
           "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard !own.isEmpty else { continue }
-        let dealt = CPUProductPlan(tokens: own.count, weight: weight, coding: coding, for: self)
+        let dealt = plan(tokens: own.count, weight: weight, coding: coding)
         groups[count] = martlet_product_arguments(
           parts: weight.parts.baseAddress, input: source + own.lowerBound * columns,
           slabs: slabs + own.lowerBound * coding.slabByteCount,
