@@ -114,7 +114,7 @@ extension CPUTensorKernels {
           parts: weight.parts.baseAddress, input: source + own.lowerBound * columns,
           slabs: slabs + own.lowerBound * coding.slabByteCount,
           output: target + own.lowerBound * weight.rows, bias: nil, addition_scale: 0, adds: false,
-          part_count: Int32(weight.parts.count), tokens: Int32(own.count),
+          part_count: Int32(weight.partCount), tokens: Int32(own.count),
           columns: Int32(columns), rows: Int32(weight.rows), slab_stride: Int32(entries), group_count: Int32(weight.groupCount),
           groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask), coding: coding.code)
         firstTasks[count] = Int32(taskCount)

@@ -24,10 +24,11 @@ extension CPUTensorKernels {
       let plan = plan(tokens: tokens, weight: weight, coding: coding)
       let arguments = martlet_product_arguments(
         parts: weight.parts.baseAddress, input: rows, slabs: slabs, output: target, bias: bias, addition_scale: output.additionScale ?? 0,
-        adds: output.additionScale != nil, part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(columns),
+        adds: output.additionScale != nil, part_count: Int32(weight.partCount), tokens: Int32(tokens), columns: Int32(columns),
         rows: Int32(weight.rows), slab_stride: Int32(tokens), group_count: Int32(weight.groupCount),
         groups_per_task: Int32(plan.groupsPerTask), tokens_per_task: Int32(plan.tokensPerTask), coding: coding.code)
-      pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
+      pool.run(
+        taskCount: plan.taskCount, homes: weight.homes(groupsPerTask: plan.groupsPerTask), function: products.product, with: arguments)
     }
     /// With rows that lie in memory.
     func multiplyRows(_ rows: UnsafePointer<Float>, _ slabs: UnsafeMutableRawPointer) {
@@ -108,7 +109,7 @@ extension CPUTensorKernels {
     let arguments = martlet_embed_arguments(
       parts: weight.parts.baseAddress, tokens: ids,
       output: output.pointer(.f32, Shape(count, weight.columns), "embed: output"), scale: scale,
-      part_count: Int32(weight.parts.count), count: Int32(count), columns: Int32(weight.columns), tokens_per_task: Int32(tokensPerTask))
+      part_count: Int32(weight.partCount), count: Int32(count), columns: Int32(weight.columns), tokens_per_task: Int32(tokensPerTask))
     pool.run(taskCount: (count + tokensPerTask - 1) / tokensPerTask, function: products.embed, with: arguments)
   }
 

@@ -77,7 +77,12 @@ import Testing
       var state: String
       var bytes_there: Int
     }
+    struct Node: Decodable {
+      var number: Int
+      var processors: Int
+    }
     var processors: Int
+    var nodes: [Node]
     var instruction_set: String
     var instruction_sets: [String]
     var cache_folder: String
@@ -93,6 +98,7 @@ import Testing
     let none = try empty.json(Health.self)
     #expect(empty.status == 0 && none.problems.isEmpty && none.cache_folder == folder.path + "/models", "\(none.problems)")
     #expect(none.models.allSatisfy { $0.state == "missing" } && none.models.count == 5 && none.processors > 0 && none.free_disk_bytes > 0)
+    #expect(none.nodes.reduce(0) { $0 + $1.processors } >= none.processors)
     #expect(none.instruction_sets.contains(none.instruction_set) && none.instruction_sets.contains("portable"))
     // It only looks.
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/models"))
