@@ -59,6 +59,10 @@ import Testing
     for arguments in [["perplexity", "--model", model, "--whole"], ["perplexity", "--model", model, "-", "--whole"]] {
       #expect(try CommandLine.run(arguments, input: text).output == fromFile.output && fromFile.status == 0)
     }
+    struct Score: Decodable { var activations: String }
+    for way in [["--whole"], ["--context", "8"]] {
+      #expect(try CommandLine.run(["perplexity", "--model", model, file, "--json"] + way).json(Score.self).activations == "exact")
+    }
     let short = try CommandLine.run(["perplexity", "--model", model], input: "Short.")
     #expect(short.status == 1 && short.error.contains("standard input has"), "\(short.error)")
   }
