@@ -44,8 +44,8 @@ private struct WatchedRun {
 private final class CountingDevice: Device {
   private let base: CPUDevice
   private let count = Mutex((populated: 0, reserved: 0))
-  var populated: Int { count.withLock(\.populated) }
-  var reserved: Int { count.withLock(\.reserved) }
+  var populated: Int { count.withLock { $0.populated } }
+  var reserved: Int { count.withLock { $0.reserved } }
 
   init() throws { base = try CPUDevice(threads: 1) }
 
