@@ -219,12 +219,18 @@ public final class LLM: Sendable {
         let loop = EngineLoop(
           inbox: inbox, runner: parts.runner, scheduler: parts.scheduler, tokenizer: tokenizer, logger: configuration.logger,
           meters: meters, clock: clock, targetStepTime: configuration.targetStepTime, observer: configuration.stepObserver)
-        return { loop.run() }
+        return { [place = parts.place, logger = configuration.logger] in
+          place.take(logger)
+          return loop.run()
+        }
       case .embedding(let parts):
         let loop = EmbeddingLoop(
           inbox: inbox, runner: parts.runner, maxSequenceLength: parts.maxSequenceLength, logger: configuration.logger, meters: meters,
           clock: clock)
-        return { loop.run() }
+        return { [place = parts.place, logger = configuration.logger] in
+          place.take(logger)
+          return loop.run()
+        }
       }
     }
   }

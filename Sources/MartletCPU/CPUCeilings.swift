@@ -14,6 +14,8 @@ public struct CPUCeilings: Sendable {
     case f32
     /// Dot products of bf16 pairs.
     case bf16
+    /// Products of bf16 tiles.
+    case bf16Tiles
     /// Dot products of int16 pairs.
     case i16
     /// Dot products of four int8.
@@ -66,6 +68,7 @@ public struct CPUCeilings: Sendable {
     return switch operation {
     case .f32: kernels.multiply_f32.map { ($0, Int(kernels.operations_f32), 0) }
     case .bf16: kernels.multiply_bf16.map { ($0, Int(kernels.operations_bf16), 0) }
+    case .bf16Tiles: kernels.multiply_bf16_tiles.map { ($0, Int(kernels.operations_bf16_tiles), 0) }
     case .i16: kernels.multiply_i16.map { ($0, Int(kernels.operations_i16), 0) }
     case .i8: kernels.multiply_i8.map { ($0, Int(kernels.operations_i8), 0) }
     case .widenedE4M3(let rows): decoding(kernels.decode_e4m3, rows)

@@ -12,7 +12,7 @@ public final class CPUDevice: Device {
   package let pool: WorkerPool
   private let codedInputs = CPUCodedInputs()
   private let secondCacheByteCount: Int
-  private let weightMemory = CPUWeightMemory()
+  private let weightMemory: CPUWeightMemory
 
   /// Every variant in this program, best first, those that this machine cannot run included.
   public static var instructionSets: [InstructionSet] { InstructionSet.all }
@@ -20,14 +20,20 @@ public final class CPUDevice: Device {
   /// - Parameters:
   ///   - instructionSet: the name of one of ``instructionSets``; nil takes the best that this machine runs.
   ///   - threads: how many threads compute, the caller's included; nil takes ``CPULimits/processorCount``.
+  ///   - placement: where the threads run. Where that is by node, each node's memory holds the weights that its threads read: a share of every matrix's rows.
   /// - Throws: ``DeviceError/Code/unknownInstructionSet`` for a name that does not exist or that this machine cannot run,
-  ///   ``DeviceError/Code/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/Code/threadsUnavailable`` where the system refuses a thread, ``DeviceError/Code/outOfMemory`` for the threads' scratch.
-  public convenience init(instructionSet name: String? = nil, threads: Int? = nil) throws(DeviceError) {
-    try self.init(instructionSet: name, threads: threads, observer: nil)
+  ///   ``DeviceError/Code/invalidThreadCount`` for a number outside 1…4096, ``DeviceError/Code/threadsUnavailable`` where the system refuses a thread,
+  ///   ``DeviceError/Code/placementUnavailable`` where it refuses a thread its place, ``DeviceError/Code/outOfMemory`` for the threads' scratch.
+  public convenience init(
+    instructionSet name: String? = nil, threads: Int? = nil, placement: WorkerPlacement = .automatic
+  ) throws(DeviceError) {
+    try self.init(instructionSet: name, threads: threads, placement: placement, observer: nil)
   }
 
   /// The same, with an observer of its worker pool.
-  package init(instructionSet name: String? = nil, threads: Int? = nil, observer: (any WorkerPoolObserver)?) throws(DeviceError) {
+  package init(
+    instructionSet name: String? = nil, threads: Int? = nil, placement: WorkerPlacement = .automatic, observer: (any WorkerPoolObserver)?
+  ) throws(DeviceError) {
     let runnable = InstructionSet.all.filter(\.isSupported)
     let chosen = name.map { name in runnable.first { $0.name == name } } ?? runnable.first(where: \.isChosenByItself)
     guard let chosen else {
@@ -35,13 +41,15 @@ public final class CPUDevice: Device {
     }
     instructionSet = chosen
     let limits = CPULimits()
-    pool = try WorkerPool(threadCount: threads ?? limits.processorCount, observer: observer)
+    pool = try WorkerPool(threadCount: threads ?? limits.processorCount, placement: placement, observer: observer)
+    weightMemory = CPUWeightMemory(nodeCount: pool.homes?.nodes.count ?? 1)
     secondCacheByteCount = limits.secondCacheByteCount
   }
 
   public var name: String { "cpu" }
   public var summary: String {
     "\(instructionSet.name) (\(instructionSet.description)), \(pool.threadCount) thread\(pool.threadCount == 1 ? "" : "s")"
+      + (pool.homes.map { " on nodes \($0.nodes.map { String($0.number) }.joined(separator: ", "))" } ?? "")
   }
   public var availableByteCount: Int { CPULimits().availableByteCount }
 

@@ -98,14 +98,20 @@ public struct CPULimits: Sendable {
 
   // By bytes: characters are a hundred times as slow to tell apart, and this is asked for every piece of memory that a model takes.
   private func words(of path: String) -> [Substring] {
-    text(of: path).utf8.split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\t") }.map(Substring.init)
+    SystemFile.text(of: root + path).utf8.split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\t") }.map(
+      Substring.init)
   }
 
-  private func lines(of path: String) -> [Substring] { text(of: path).utf8.split(separator: UInt8(ascii: "\n")).map(Substring.init) }
+  private func lines(of path: String) -> [Substring] {
+    SystemFile.text(of: root + path).utf8.split(separator: UInt8(ascii: "\n")).map(Substring.init)
+  }
+}
 
+/// Small files in which the system says something.
+enum SystemFile {
   /// Empty where there is no such file.
-  private func text(of path: String) -> String {
-    guard let file = fopen(root + path, "r") else { return "" }
+  static func text(of path: String) -> String {
+    guard let file = fopen(path, "r") else { return "" }
     defer { fclose(file) }
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 4096)

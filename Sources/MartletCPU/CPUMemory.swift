@@ -40,13 +40,34 @@ struct CPUMemory: @unchecked Sendable {
   ///
   /// - Precondition: nobody writes to the memory meanwhile.
   static func populate(_ start: UnsafeMutableRawPointer, byteCount: Int, on pool: WorkerPool) {
-    let lead = (hugePage - Int(UInt(bitPattern: start) % UInt(hugePage))) % hugePage
-    guard byteCount > lead else { return }
-    nonisolated(unsafe) let first = start + lead
-    let count = byteCount - lead
-    pool.run(taskCount: (count + hugePage - 1) / hugePage) { task, _, _ in
-      martlet_populate_pages(first + task * hugePage, min(hugePage, count - task * hugePage))
+    let range = HugePages(start, byteCount: byteCount)
+    guard range.count > 0 else { return }
+    pool.run(taskCount: range.count) { task, _, _ in range.populate(task) }
+  }
+
+  /// The same of a piece for each node of the pool's ``WorkerPool/homes``, by workers of that node: its memory gives them.
+  static func populateAtHome(_ pieces: [(start: UnsafeMutableRawPointer, byteCount: Int)], on pool: WorkerPool) {
+    let ranges = pieces.map { HugePages($0.start, byteCount: $0.byteCount) }
+    let firstTasks = ranges.reduce(into: [0]) { $0.append($0.last! + $1.count) }
+    pool.runAtHome(firstTasks: firstTasks) { task in
+      let node = firstTasks.lastIndex { $0 <= task }!
+      ranges[node].populate(task - firstTasks[node])
     }
+  }
+
+  /// The huge pages that begin in a piece of memory.
+  private struct HugePages: @unchecked Sendable {
+    private let start: UnsafeMutableRawPointer
+    private let byteCount: Int
+    var count: Int { (byteCount + hugePage - 1) / hugePage }
+
+    init(_ piece: UnsafeMutableRawPointer, byteCount: Int) {
+      let lead = (hugePage - Int(UInt(bitPattern: piece) % UInt(hugePage))) % hugePage
+      start = piece + lead
+      self.byteCount = max(0, byteCount - lead)
+    }
+
+    func populate(_ index: Int) { martlet_populate_pages(start + index * hugePage, min(hugePage, byteCount - index * hugePage)) }
   }
 
   func free() {

@@ -8,6 +8,9 @@ import MartletCore
 /// It takes as many bytes as the file's weight (Q4_K, Q5_K and e4m3 3 % more, Q3_K 4 %; of NVFP4 four bytes a row), rows rounded up to 16.
 /// The file's memory is read here and never again, and its pages are given back as soon as they are read.
 ///
+/// Where workers are at home on several nodes each part is cut into one piece for each of them, in its memory; groups follow each other node by node,
+/// so that a node's tasks are neighbours.
+///
 /// `@unchecked Sendable`: the memory is written before the initializer returns and read only after that.
 final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let rows: Int
@@ -20,14 +23,25 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
   let readsCodedInputs: Bool
   /// Whether a part has values that are floats, whose inputs are read as they are.
   let readsFloats: Bool
-  /// The parts as the kernels see them.
+  /// The parts, or the pieces of them, as the kernels see them: by their groups.
   let parts: UnsafeMutableBufferPointer<martlet_product_part>
-  private let memory: CPUWeightMemory.Piece
+  /// Where each node's groups begin, and behind them their number; empty where workers are at home in one place.
+  private let firstGroups: [Int]
+  /// Of ``parts``.
+  let partCount: Int
+  private let memory: [CPUWeightMemory.Piece]
 
   /// Slabs of one token's coded inputs.
   var slabCount: Int { (columns + Int(martlet_product_slab) - 1) / Int(martlet_product_slab) }
 
+  /// Whose the tasks are that have so many groups; nil: everybody's.
+  func homes(groupsPerTask: Int) -> TaskHomes? {
+    firstGroups.isEmpty ? nil : TaskHomes(firstUnits: firstGroups, unitsPerChunk: groupsPerTask)
+  }
+
   private static let lanes = 16
+  /// Groups that are packed by one task. Pieces begin at multiples, whose bytes are whole cache lines in every format.
+  package static let groupsPerPackingTask = 8
   /// Rows and columns fit the kernels' 32-bit counts with room for their products with small numbers.
   private static let mostRowsOrColumns = 1 << 26
 
@@ -60,26 +74,59 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     self.activations = activations
     readsCodedInputs = activations == .bf16 || weights.contains { $0.format.blockSize > 1 }
     readsFloats = activations == .exact && weights.contains { $0.format.blockSize == 1 }
-    let partByteCounts = weights.map { Self.byteCount($0.format, rows: $0.rows, columns: $0.columns) }
-    byteCount = partByteCounts.reduce(0, +)
-    self.memory = try memory.allocate(byteCount: byteCount)
-    parts = .allocate(capacity: weights.count)
+    byteCount = weights.reduce(0) { $0 + Self.byteCount($1.format, rows: $1.rows, columns: $1.columns) }
+    let groupCounts = weights.map { ($0.rows + Self.lanes - 1) / Self.lanes }
+    let groupBytes = weights.map { Int(martlet_packed_group_bytes($0.format.code, Int32($0.columns))) }
+    // [part][node]: where the node's groups of the part begin, and behind them their number.
+    let cuts = groupCounts.map { pool.homes?.cuts(of: $0, bunch: Self.groupsPerPackingTask) ?? [0, $0] }
+    let nodeCount = pool.homes?.nodes.count ?? 1
+    func pieceByteCount(_ part: Int, _ node: Int) -> Int { (cuts[part][node + 1] - cuts[part][node]) * groupBytes[part] }
 
-    var offset = 0, firstRow = 0, firstGroup = 0
-    for (index, weight) in weights.enumerated() {
-      let groups = (self.memory.baseAddress + offset).assumingMemoryBound(to: UInt8.self)
-      let groupBytes = martlet_packed_group_bytes(weight.format.code, Int32(weight.columns))
-      parts.initializeElement(
-        at: index,
-        to: martlet_product_part(
-          groups: groups, group_bytes: groupBytes, format: weight.format.code, rows: Int32(weight.rows),
-          first_row: Int32(firstRow), first_group: Int32(firstGroup)))
-      let groupCount = (weight.rows + Self.lanes - 1) / Self.lanes
-      let pack = instructionSet.table.pointee.product.pack!
-      weight.pack(into: groups, groupBytes: Int(groupBytes), sliceByteCount: Self.sliceByteCount, pack, on: pool)
-      offset += partByteCounts[index]
-      firstRow += weight.rows
-      firstGroup += groupCount
+    var pieces: [CPUWeightMemory.Piece] = [], firstGroups = [0], count = 0
+    // [part][node]
+    var starts = [[UnsafeMutableRawPointer]](repeating: [], count: weights.count)
+    parts = .allocate(capacity: weights.count * nodeCount)
+    do {
+      for node in 0..<nodeCount {
+        let byteCount = weights.indices.reduce(0) { $0 + (pieceByteCount($1, node) + 63) / 64 * 64 }
+        let piece = try memory.allocate(byteCount: byteCount, node: node)
+        pieces.append(piece)
+        var offset = 0, firstRow = 0, firstGroup = firstGroups.last!
+        for (part, weight) in weights.enumerated() {
+          let first = cuts[part][node], end = cuts[part][node + 1]
+          starts[part].append(piece.baseAddress + offset)
+          if end > first {
+            parts.initializeElement(
+              at: count,
+              to: martlet_product_part(
+                groups: (piece.baseAddress + offset).assumingMemoryBound(to: UInt8.self), group_bytes: Int64(groupBytes[part]),
+                format: weight.format.code, rows: Int32(min(end * Self.lanes, weight.rows) - first * Self.lanes),
+                first_row: Int32(firstRow + first * Self.lanes), first_group: Int32(firstGroup)))
+            count += 1
+          }
+          offset += (pieceByteCount(part, node) + 63) / 64 * 64
+          firstRow += weight.rows
+          firstGroup += end - first
+        }
+        firstGroups.append(firstGroup)
+      }
+    } catch {
+      parts.deallocate()
+      throw error
+    }
+    self.memory = pieces
+    self.firstGroups = nodeCount > 1 ? firstGroups : []
+    partCount = count
+    let pack = instructionSet.table.pointee.product.pack!
+    for (part, weight) in weights.enumerated() {
+      if nodeCount > 1 {
+        CPUMemory.populateAtHome((0..<nodeCount).map { (starts[part][$0], pieceByteCount(part, $0)) }, on: pool)
+      }
+      for node in 0..<nodeCount {
+        weight.pack(
+          groups: cuts[part][node]..<cuts[part][node + 1], into: starts[part][node].assumingMemoryBound(to: UInt8.self),
+          groupBytes: groupBytes[part], sliceByteCount: Self.sliceByteCount, populates: nodeCount == 1, pack, on: pool)
+      }
     }
   }
 
@@ -106,17 +153,24 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
 }
 
 extension Weight {
-  /// Packs all rows, slice by slice: has the system give a slice's memory, fills it, and gives the pages of its rows in the file back.
+  /// Packs the rows of some groups, slice by slice: has the system give a slice's memory, fills it, and gives the pages of its rows in the file back.
+  /// - Parameters:
+  ///   - range: begins at a multiple of ``CPUPreparedWeight/groupsPerPackingTask``.
+  ///   - memory: where the first of them goes.
+  ///   - populates: whether the memory is still to be given.
   fileprivate func pack(
-    into groups: UnsafeMutablePointer<UInt8>, groupBytes: Int, sliceByteCount: Int, _ pack: martlet_task_function, on pool: WorkerPool
+    groups range: Range<Int>, into memory: UnsafeMutablePointer<UInt8>, groupBytes: Int, sliceByteCount: Int, populates: Bool,
+    _ pack: martlet_task_function, on pool: WorkerPool
   ) {
-    let lanes = Int(martlet_product_lanes), groupCount = (rows + lanes - 1) / lanes, groupsPerTask = 8
+    let lanes = Int(martlet_product_lanes), groupsPerTask = CPUPreparedWeight.groupsPerPackingTask
     let tasksPerSlice = max(1, sliceByteCount / (groupBytes * groupsPerTask))
+    // The kernel counts a weight's groups from its first.
+    let groups = memory - range.lowerBound * groupBytes
     withPackArguments(groups: groups, groupBytes: Int64(groupBytes), groupsPerTask: groupsPerTask) { arguments in
       nonisolated(unsafe) let arguments = arguments, pack = pack
-      for firstTask in stride(from: 0, to: (groupCount + groupsPerTask - 1) / groupsPerTask, by: tasksPerSlice) {
-        let first = firstTask * groupsPerTask, end = min(first + tasksPerSlice * groupsPerTask, groupCount)
-        CPUMemory.populate(groups + first * groupBytes, byteCount: (end - first) * groupBytes, on: pool)
+      for first in stride(from: range.lowerBound, to: range.upperBound, by: tasksPerSlice * groupsPerTask) {
+        let firstTask = first / groupsPerTask, end = min(first + tasksPerSlice * groupsPerTask, range.upperBound)
+        if populates { CPUMemory.populate(groups + first * groupBytes, byteCount: (end - first) * groupBytes, on: pool) }
         pool.run(taskCount: (end - first + groupsPerTask - 1) / groupsPerTask) { task, worker, scratch in
           withUnsafePointer(to: arguments) { pack($0, Int32(firstTask + task), Int32(worker), scratch.baseAddress) }
         }

@@ -109,12 +109,12 @@ extension CPUTensorKernels {
           "\(what): weight \(index) is [\(weight.rows), \(weight.columns)], the first [\(first.rows), \(columns)], or of another kind of format"
         )
         guard !own.isEmpty else { continue }
-        let dealt = CPUProductPlan(tokens: own.count, weight: weight, coding: coding, for: self)
+        let dealt = plan(tokens: own.count, weight: weight, coding: coding)
         groups[count] = martlet_product_arguments(
           parts: weight.parts.baseAddress, input: source + own.lowerBound * columns,
           slabs: slabs + own.lowerBound * coding.slabByteCount,
           output: target + own.lowerBound * weight.rows, bias: nil, addition_scale: 0, adds: false,
-          part_count: Int32(weight.parts.count), tokens: Int32(own.count),
+          part_count: Int32(weight.partCount), tokens: Int32(own.count),
           columns: Int32(columns), rows: Int32(weight.rows), slab_stride: Int32(entries), group_count: Int32(weight.groupCount),
           groups_per_task: Int32(dealt.groupsPerTask), tokens_per_task: Int32(dealt.tokensPerTask), coding: coding.code)
         firstTasks[count] = Int32(taskCount)

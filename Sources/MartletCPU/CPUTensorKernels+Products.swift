@@ -21,13 +21,14 @@ extension CPUTensorKernels {
     let rowBytes = tokens * columns * MemoryLayout<Float>.stride
 
     func multiply(_ rows: UnsafePointer<Float>?, _ slabs: UnsafeMutableRawPointer) {
-      let plan = CPUProductPlan(tokens: tokens, weight: weight, coding: coding, for: self)
+      let plan = plan(tokens: tokens, weight: weight, coding: coding)
       let arguments = martlet_product_arguments(
         parts: weight.parts.baseAddress, input: rows, slabs: slabs, output: target, bias: bias, addition_scale: output.additionScale ?? 0,
-        adds: output.additionScale != nil, part_count: Int32(weight.parts.count), tokens: Int32(tokens), columns: Int32(columns),
+        adds: output.additionScale != nil, part_count: Int32(weight.partCount), tokens: Int32(tokens), columns: Int32(columns),
         rows: Int32(weight.rows), slab_stride: Int32(tokens), group_count: Int32(weight.groupCount),
         groups_per_task: Int32(plan.groupsPerTask), tokens_per_task: Int32(plan.tokensPerTask), coding: coding.code)
-      pool.run(taskCount: plan.taskCount, function: products.product, with: arguments)
+      pool.run(
+        taskCount: plan.taskCount, homes: weight.homes(groupsPerTask: plan.groupsPerTask), function: products.product, with: arguments)
     }
     /// With rows that lie in memory.
     func multiplyRows(_ rows: UnsafePointer<Float>, _ slabs: UnsafeMutableRawPointer) {
@@ -108,73 +109,20 @@ extension CPUTensorKernels {
     let arguments = martlet_embed_arguments(
       parts: weight.parts.baseAddress, tokens: ids,
       output: output.pointer(.f32, Shape(count, weight.columns), "embed: output"), scale: scale,
-      part_count: Int32(weight.parts.count), count: Int32(count), columns: Int32(weight.columns), tokens_per_task: Int32(tokensPerTask))
+      part_count: Int32(weight.partCount), count: Int32(count), columns: Int32(weight.columns), tokens_per_task: Int32(tokensPerTask))
     pool.run(taskCount: (count + tokensPerTask - 1) / tokensPerTask, function: products.embed, with: arguments)
   }
 
   var products: martlet_product_kernels { instructionSet.table.pointee.product }
-}
 
-/// What inputs are coded as (`martlet_input_coding`).
-enum InputCoding {
-  case codes, digits, bf16
-
-  var code: Int32 {
-    switch self {
-    case .codes: Int32(martlet_input_codes.rawValue)
-    case .digits: Int32(martlet_input_digits.rawValue)
-    case .bf16: Int32(martlet_input_bf16.rawValue)
-    }
-  }
-  /// Which takes the most memory of those that an instruction set reads of integer codes.
-  static func largest(for set: InstructionSet) -> InputCoding { set.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes }
-
-  /// Bytes of 256 inputs of one token.
-  var slabByteCount: Int { martlet_slab_bytes(code) }
-}
-
-/// How one product is dealt to tasks. It decides speed only, never a bit.
-struct CPUProductPlan {
-  let groupsPerTask: Int
-  let tokensPerTask: Int
-  let taskCount: Int
-
-  /// Weight bytes that a thread reads in about two microseconds, several times the cost of claiming a task.
-  private static let bytesPerTask = 16 << 10
-  /// Groups that pass over the tokens' slab while it is in the cache.
-  private static let groupsInCache = 8
-  private static let tasksPerThread = 8
-  /// Tokens whose slab of codes stays in half a second cache of 512 KiB. (More, in a larger cache, were no faster.)
-  private static let tokensOfCodes = 384
-  /// Tasks of each thread at least with digits or bf16, of which a tile's are read once for all groups of a task. Fewer would wait for a thread that the system
-  /// holds up.
-  private static let leastRounds = 4
-
-  init(tokens: Int, weight: CPUPreparedWeight, coding: InputCoding, for device: CPUTensorKernels) {
-    let pool = device.pool
-    let groups = weight.groupCount
-    let wantedTasks = pool.threadCount == 1 ? 1 : Self.tasksPerThread * pool.threadCount
-    if coding == .codes && tokens <= Int(device.products.few_rows) {
-      tokensPerTask = tokens
-      let bytesPerGroup = weight.byteCount / groups
-      groupsPerTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup))
-    } else {
-      let tileRows = Int(coding == .codes ? device.products.rows_of_a_tile : device.products.rows_of_a_digit_tile)
-      let tokensInCache = coding == .codes ? Self.tokensOfCodes : max(tileRows, device.secondCacheByteCount / 4 / coding.slabByteCount)
-      let blocks = (tokens + tokensInCache - 1) / tokensInCache
-      let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
-      func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }
-      // Every thread gets as many tasks as the others, so that none waits for the last.
-      let rounds = (groups * blocks + pool.threadCount * Self.groupsInCache - 1) / (pool.threadCount * Self.groupsInCache)
-      let chunks = max(1, pool.threadCount * max(rounds, coding == .codes ? Self.tasksPerThread : Self.leastRounds) / blocks)
-      var perTask = min(Self.groupsInCache, (groups + chunks - 1) / chunks)
-      while perTask > 1, scratchBytes(perTask) > pool.scratchByteCount { perTask -= 1 }
-      enforce(
-        scratchBytes(perTask) <= pool.scratchByteCount,
-        "a product of \(perBlock) tokens needs more than the pool's scratch of \(pool.scratchByteCount) bytes")
-      tokensPerTask = perBlock
-      groupsPerTask = perTask
-    }
-    taskCount = (groups + groupsPerTask - 1) / groupsPerTask * ((tokens + tokensPerTask - 1) / tokensPerTask)
+  /// How this device deals a product to tasks.
+  func plan(tokens: Int, weight: CPUPreparedWeight, coding: InputCoding) -> CPUProductPlan {
+    let machine = CPUProductMachine(
+      threadCount: pool.threadCount, fewRows: Int(products.few_rows), rowsOfATile: Int(products.rows_of_a_tile),
+      rowsOfADigitTile: Int(products.rows_of_a_digit_tile), secondCacheByteCount: secondCacheByteCount,
+      scratchByteCount: pool.scratchByteCount)
+    return CPUProductPlan(
+      tokens: tokens, groupCount: weight.groupCount, bytesPerGroup: weight.byteCount / weight.groupCount, slabCount: weight.slabCount,
+      coding: coding, on: machine)
   }
 }

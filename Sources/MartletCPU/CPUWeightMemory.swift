@@ -7,6 +7,9 @@ import Synchronization
 ///
 /// Most matrices of a small model, and those of a model's experts, are smaller than a huge page or end within one. Each with memory of its own
 /// would lie on small pages, or leave half of a huge one unused; here neighbours share it. A chunk is free when its last weight is.
+///
+/// Each node has chunks of its own: which memory they are is decided by who touches them first, in pages of 2 MiB (where the system has no huge pages
+/// to give, of 4 KiB). A piece below 64 KiB is touched by whoever asks for it.
 final class CPUWeightMemory: Sendable {
   /// A chunk, kept by the weights in it.
   final class Chunk: Sendable {
@@ -38,15 +41,23 @@ final class CPUWeightMemory: Sendable {
   private static let chunkByteCount = 64 << 20
   /// A weight below this is not worth a huge page: models of tests have only such.
   private static let leastShared = 64 << 10
-  private let current = Mutex(Current())
+  private let currents: [Mutexed]
 
+  /// A node's, behind a lock.
+  private final class Mutexed: Sendable {
+    let current = Mutex(Current())
+  }
+
+  init(nodeCount: Int = 1) { currents = (0..<nodeCount).map { _ in Mutexed() } }
+
+  /// - Parameter node: the place of the node whose it is.
   /// - Throws: ``DeviceError/Code/outOfMemory``.
-  func allocate(byteCount: Int) throws(DeviceError) -> Piece {
+  func allocate(byteCount: Int, node: Int = 0) throws(DeviceError) -> Piece {
     // A chunk's last pages are wasted at most, which is little of a weight that fills half of one.
     guard byteCount >= Self.leastShared, byteCount <= Self.chunkByteCount / 2 else {
       return Piece(chunk: try Chunk(byteCount: byteCount), offset: 0)
     }
-    return try current.withLock { (current) throws(DeviceError) in
+    return try currents[node].current.withLock { (current) throws(DeviceError) in
       if let chunk = current.chunk, current.used + byteCount <= chunk.byteCount {
         defer { current.used += (byteCount + 63) / 64 * 64 }
         return Piece(chunk: chunk, offset: current.used)

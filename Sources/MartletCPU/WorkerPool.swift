@@ -8,7 +8,8 @@ import Synchronization
 /// Threads that wait for work and share out the tasks of one kernel at a time: fork, claim, join.
 ///
 /// `run` calls a closure once for each task number, on the caller's thread (worker 0) and on the pool's own, and returns when all
-/// have finished; everything they wrote is then visible to the caller. Which worker gets which task is open: tasks must not care. A worker that finds no work spins for some tens of microseconds, about the time between two kernels of a step,
+/// have finished; everything they wrote is then visible to the caller. Which worker gets which task is open: tasks must not care. On a machine with
+/// several memories the pool may keep its threads near them (``WorkerPlacement``); a task then goes first to those who are near to what it reads. A worker that finds no work spins for some tens of microseconds, about the time between two kernels of a step,
 /// and then sleeps.
 ///
 /// `run` may be called from several threads: a lock makes them take turns. It must not be called from a task.
@@ -23,6 +24,9 @@ public final class WorkerPool: @unchecked Sendable {
   /// Bytes of each worker's scratch memory, 64-byte aligned. Its contents do not survive a task.
   public let scratchByteCount: Int
 
+  /// Where the workers are at home; nil where that is one place.
+  package let homes: WorkerHomes?
+
   /// Told of every run; nil of a pool that nobody watches.
   private let observer: (any WorkerPoolObserver)?
   private let turn = Mutex(())
@@ -35,26 +39,36 @@ public final class WorkerPool: @unchecked Sendable {
   private var threads: [UInt] = []
 
   /// Starts `threadCount − 1` threads.
-  /// - Parameter scratchByteCount: what attention needs, which is the most, unless told.
-  /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable`` or ``DeviceError/Code/outOfMemory``.
-  public convenience init(threadCount: Int, scratchByteCount: Int = 5 << 18) throws(DeviceError) {
-    try self.init(threadCount: threadCount, scratchByteCount: scratchByteCount, observer: nil)
+  /// - Parameters:
+  ///   - scratchByteCount: what attention needs, which is the most, unless told.
+  ///   - placement: where the threads run.
+  /// - Throws: ``DeviceError/Code/invalidThreadCount`` outside 1…4096, ``DeviceError/Code/threadsUnavailable``,
+  ///   ``DeviceError/Code/placementUnavailable`` or ``DeviceError/Code/outOfMemory``.
+  public convenience init(threadCount: Int, scratchByteCount: Int = 5 << 18, placement: WorkerPlacement = .free) throws(DeviceError) {
+    try self.init(threadCount: threadCount, scratchByteCount: scratchByteCount, placement: placement, observer: nil)
   }
 
   /// The same, watched.
-  package init(threadCount: Int, scratchByteCount: Int = 5 << 18, observer: (any WorkerPoolObserver)?) throws(DeviceError) {
+  package init(
+    threadCount: Int, scratchByteCount: Int = 5 << 18, placement: WorkerPlacement = .free, observer: (any WorkerPoolObserver)?
+  ) throws(DeviceError) {
     guard (1...4096).contains(threadCount) else { throw .invalidThreadCount(device: "cpu", requested: threadCount, most: 4096) }
     enforce(scratchByteCount >= 0, "scratch memory of \(scratchByteCount) bytes")
     self.threadCount = threadCount
     self.scratchByteCount = scratchByteCount
     self.observer = observer
+    homes = WorkerHomes(placement, threadCount: threadCount)
+    let nodeCount = homes?.nodes.count ?? 1, sharedByteCount = SharedWords.byteCount(nodeCount: nodeCount)
     let scratchStride = (scratchByteCount + 63) / 64 * 64
-    memory = try CPUMemory.allocate(byteCount: SharedWords.byteCount + scratchStride * threadCount)
-    let shared = SharedWords(at: memory.baseAddress)
-    let scratch = memory.baseAddress + SharedWords.byteCount
+    memory = try CPUMemory.allocate(byteCount: sharedByteCount + scratchStride * threadCount)
+    let shared = SharedWords(at: memory.baseAddress, nodeCount: nodeCount)
+    let scratch = memory.baseAddress + sharedByteCount
     workers = .allocate(capacity: threadCount)
     for index in 0..<threadCount {
-      workers.initializeElement(at: index, to: Worker(index: Int32(index), scratch: scratch + index * scratchStride, shared: shared))
+      workers.initializeElement(
+        at: index,
+        to: Worker(
+          index: Int32(index), node: homes?.node(ofWorker: index) ?? 0, scratch: scratch + index * scratchStride, shared: shared))
     }
     threads.reserveCapacity(threadCount - 1)
     for index in 1..<threadCount {
@@ -65,8 +79,23 @@ public final class WorkerPool: @unchecked Sendable {
         throw .threadsUnavailable(device: "cpu", requested: threadCount, reason: String(cString: strerror(failure)))
       }
       threads.append(thread)
+      try pin(thread, worker: index)
     }
   }
+
+  /// Has a worker's thread run where the worker is at home.
+  private func pin(_ thread: UInt, worker: Int) throws(DeviceError) {
+    guard let homes else { return }
+    let node = homes.nodes[homes.node(ofWorker: worker)], failure = ProcessorMask(node.processors).pin(thread)
+    guard failure == 0 else {
+      throw .placementUnavailable(device: "cpu", node: node.number, reason: String(cString: strerror(failure)))
+    }
+  }
+
+  /// Has the calling thread run near the memory that ``run(taskCount:_:)`` takes its tasks' for: who calls that for the rest of its life asks for it once.
+  /// Does nothing where the workers are at home in one place.
+  /// - Throws: ``DeviceError/Code/placementUnavailable``.
+  public func pinCallingThread() throws(DeviceError) { try pin(UInt(martlet_thread_id()), worker: 0) }
 
   deinit {
     let shared = workers[0].shared
@@ -96,9 +125,43 @@ public final class WorkerPool: @unchecked Sendable {
     }
   }
 
+  /// Calls `body` for every task by a worker of the node whose it is, and no other: for memory that belongs where it is first touched.
+  ///
+  /// The calling thread runs on the first node meanwhile, if the system lets it.
+  /// - Parameter firstTasks: where the tasks of each node of ``homes`` begin, and behind them their number.
+  /// - Precondition: not called from a task of this pool.
+  package func runAtHome(firstTasks: [Int], _ body: @Sendable (_ task: Int) -> Void) {
+    guard let homes else { return run(taskCount: firstTasks.last!) { task, _, _ in body(task) } }
+    enforce(firstTasks.count == homes.nodes.count + 1, "tasks for \(firstTasks.count - 1) nodes, of \(homes.nodes.count)")
+    let mask = ProcessorMask.ofThisThread, thread = UInt(martlet_thread_id())
+    _ = ProcessorMask(homes.nodes[0].processors).pin(thread)
+    defer { _ = mask.pin(thread) }
+    withoutActuallyEscaping(body) { body in
+      withUnsafePointer(to: body) {
+        run(
+          taskCount: firstTasks.last!, homes: TaskHomes(firstUnits: firstTasks, unitsPerChunk: 1), staysAtHome: true,
+          function: { arguments, task, _, _ in
+            arguments!.assumingMemoryBound(to: (@Sendable (Int) -> Void).self).pointee(Int(task))
+          }, arguments: $0)
+      }
+    }
+  }
+
   /// The same with a kernel: calls `function(arguments, task, worker, scratch)`. It allocates nothing.
-  /// - Parameter part: which of its kernel's runs it is, for an observer.
-  package func run(taskCount: Int, part: RunPart = .main, function: martlet_task_function, arguments: UnsafeRawPointer) {
+  /// - Parameters:
+  ///   - part: which of its kernel's runs it is, for an observer.
+  ///   - homes: whose the tasks are, of a pool with ``homes``; nil: everybody's. Workers who have done their node's go on with those of others.
+  package func run(
+    taskCount: Int, part: RunPart = .main, homes: TaskHomes? = nil, function: martlet_task_function, arguments: UnsafeRawPointer
+  ) {
+    run(taskCount: taskCount, part: part, homes: homes, staysAtHome: false, function: function, arguments: arguments)
+  }
+
+  /// - Parameter staysAtHome: whether workers leave the tasks of other nodes to these.
+  private func run(
+    taskCount: Int, part: RunPart = .main, homes: TaskHomes?, staysAtHome: Bool, function: martlet_task_function,
+    arguments: UnsafeRawPointer
+  ) {
     enforce((0...1 << 30).contains(taskCount), "a run has 0 to \(1 << 30) tasks, not \(taskCount)")
     let caller = UInt(martlet_thread_id())
     enforce(
@@ -109,30 +172,39 @@ public final class WorkerPool: @unchecked Sendable {
       if let observer {
         observer.runBegins(taskCount: taskCount, part: part)
         withUnsafePointer(to: ObservedCall(observer: observer, function: function, arguments: arguments)) {
-          share(taskCount, runObserved, $0)
+          share(taskCount, homes, staysAtHome, runObserved, $0)
         }
         observer.runEnds()
       } else {
-        share(taskCount, function, arguments)
+        share(taskCount, homes, staysAtHome, function, arguments)
       }
       owner.store(0, ordering: .releasing)
     }
   }
 
   /// Runs the tasks on this thread and the pool's, or on this one alone where no other has anything to do.
-  private func share(_ taskCount: Int, _ function: martlet_task_function, _ arguments: UnsafeRawPointer) {
-    if taskCount <= 1 || threadCount == 1 {
+  private func share(
+    _ taskCount: Int, _ homes: TaskHomes?, _ staysAtHome: Bool, _ function: martlet_task_function, _ arguments: UnsafeRawPointer
+  ) {
+    if threadCount == 1 || (taskCount <= 1 && !staysAtHome) {
       for task in 0..<taskCount { function(arguments, Int32(task), 0, workers[0].scratch) }
     } else {
-      workers[0].shared.open(WorkerJob(function: function, arguments: arguments, taskCount: UInt32(taskCount)))
+      let shared = workers[0].shared
+      shared.open(
+        WorkerJob(
+          function: function, arguments: arguments, taskCount: UInt32(taskCount), shares: shared.shares(of: taskCount, homes),
+          staysAtHome: staysAtHome))
       workers[0].claimTasks()
-      workers[0].shared.shut()
+      if staysAtHome { shared.awaitClaims() }
+      shared.shut()
     }
   }
 
-  /// ``run(taskCount:part:function:arguments:)`` with the arguments by value.
-  package func run<Arguments>(taskCount: Int, part: RunPart = .main, function: martlet_task_function, with arguments: Arguments) {
-    withUnsafePointer(to: arguments) { run(taskCount: taskCount, part: part, function: function, arguments: $0) }
+  /// ``run(taskCount:part:homes:function:arguments:)`` with the arguments by value.
+  package func run<Arguments>(
+    taskCount: Int, part: RunPart = .main, homes: TaskHomes? = nil, function: martlet_task_function, with arguments: Arguments
+  ) {
+    withUnsafePointer(to: arguments) { run(taskCount: taskCount, part: part, homes: homes, function: function, arguments: $0) }
   }
 }
 
@@ -142,11 +214,14 @@ private struct ClosureCall {
   var scratchByteCount: Int
 }
 
-/// A call of ``WorkerPool/run(taskCount:part:function:arguments:)``.
+/// A call of ``WorkerPool/run(taskCount:part:homes:function:arguments:)``.
 private struct WorkerJob {
   var function: martlet_task_function
   var arguments: UnsafeRawPointer
   var taskCount: UInt32
+  /// Whose the tasks are; nil: everybody's, and all are counted as the first node's.
+  var shares: TaskShares?
+  var staysAtHome: Bool
 }
 
 /// The words that a pool's threads share.
@@ -159,14 +234,17 @@ private struct SharedWords {
   let epoch: UnsafeMutablePointer<Atomic<UInt32>>
   /// ``isOpen``, ``callerSleeps`` and, in the low bits, the workers inside; the caller sleeps on it.
   let gate: UnsafeMutablePointer<Atomic<UInt32>>
-  /// The next task that nobody has claimed.
-  let nextTask: UnsafeMutablePointer<Atomic<UInt32>>
   /// Workers asleep, or about to be.
   let sleepers: UnsafeMutablePointer<Atomic<UInt32>>
   /// Not 0 when the workers are to end.
   let stop: UnsafeMutablePointer<Atomic<UInt32>>
   /// Written while the gate is shut and nobody is inside.
   let job: UnsafeMutablePointer<WorkerJob>
+  let nodeCount: Int
+  /// For each node the next of its tasks that nobody has claimed, ``spacing`` bytes apart.
+  private let nextTasks: UnsafeMutableRawPointer
+  /// Where the job's ``TaskShares`` are, written as the job is: nodes + 1 numbers.
+  private let firstChunks: UnsafeMutablePointer<UInt32>
 
   static let isOpen: UInt32 = 1 << 31
   static let callerSleeps: UInt32 = 1 << 30
@@ -176,10 +254,10 @@ private struct SharedWords {
 
   /// Two cache lines for each word, because processors fetch lines in pairs.
   private static let spacing = 128
-  static let byteCount = 6 * spacing
+  static func byteCount(nodeCount: Int) -> Int { (5 + nodeCount) * spacing + ((nodeCount + 1) * 4 + spacing - 1) / spacing * spacing }
 
   /// Sets up the words in zeroed memory.
-  init(at memory: UnsafeMutableRawPointer) {
+  init(at memory: UnsafeMutableRawPointer, nodeCount: Int) {
     func word(_ index: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
       let pointer = (memory + index * Self.spacing).bindMemory(to: Atomic<UInt32>.self, capacity: 1)
       pointer.initialize(to: Atomic(0))
@@ -187,19 +265,45 @@ private struct SharedWords {
     }
     epoch = word(0)
     gate = word(1)
-    nextTask = word(2)
-    sleepers = word(3)
-    stop = word(4)
-    job = (memory + 5 * Self.spacing).bindMemory(to: WorkerJob.self, capacity: 1)
+    sleepers = word(2)
+    stop = word(3)
+    job = (memory + 4 * Self.spacing).bindMemory(to: WorkerJob.self, capacity: 1)
+    self.nodeCount = nodeCount
+    nextTasks = memory + 5 * Self.spacing
+    for node in 0..<nodeCount { _ = word(5 + node) }
+    firstChunks = (memory + (5 + nodeCount) * Self.spacing).bindMemory(to: UInt32.self, capacity: nodeCount + 1)
+  }
+
+  /// The next task of a node that nobody has claimed, counted within its own.
+  func nextTask(_ node: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
+    (nextTasks + node * Self.spacing).assumingMemoryBound(to: Atomic<UInt32>.self)
+  }
+
+  /// The caller's, before it opens the gate: whose the tasks of a job are. Nil where they are everybody's.
+  func shares(of taskCount: Int, _ homes: TaskHomes?) -> TaskShares? {
+    guard let homes, nodeCount > 1 else { return nil }
+    enforce(
+      homes.firstUnits.count == nodeCount + 1 && taskCount % max(homes.chunkCount, 1) == 0,
+      "\(taskCount) tasks of \(homes.chunkCount) chunks for \(homes.firstUnits.count - 1) nodes, of \(nodeCount)")
+    for node in 0...nodeCount { firstChunks[node] = UInt32(homes.firstChunk(node)) }
+    return TaskShares(firstChunks: firstChunks, rounds: UInt32(taskCount / max(homes.chunkCount, 1)))
+  }
+
+  /// The caller's, while the gate is open: waits until every node's tasks are claimed.
+  func awaitClaims() {
+    guard let shares = job.pointee.shares else { return }
+    for node in 0..<nodeCount {
+      while shares.task(nextTask(node).pointee.load(ordering: .relaxed), ofNode: node, nodeCount: nodeCount) != nil { martlet_yield() }
+    }
   }
 
   /// The caller's: publishes a job and calls the workers.
   func open(_ newJob: WorkerJob) {
     job.initialize(to: newJob)
-    nextTask.pointee.store(0, ordering: .relaxed)
+    for node in 0..<nodeCount { nextTask(node).pointee.store(0, ordering: .relaxed) }
     // Releases the job to whoever enters.
     gate.pointee.store(Self.isOpen, ordering: .releasing)
-    announce(atMost: newJob.taskCount - 1)
+    announce(atMost: newJob.staysAtHome ? .max : newJob.taskCount - 1)
   }
 
   /// Moves the epoch on and wakes at most `count` of the workers that sleep.
@@ -276,16 +380,28 @@ extension UnsafeMutablePointer where Pointee == Atomic<UInt32> {
 /// What one thread of a pool needs to know.
 private struct Worker {
   let index: Int32
+  /// The place among the nodes of where it is at home.
+  let node: Int
   let scratch: UnsafeMutableRawPointer
   let shared: SharedWords
 
-  /// Claims tasks of the open job until there are none.
+  /// Claims tasks of the open job until there are none: those of its own node first.
   func claimTasks() {
     let job = shared.job.pointee
-    while true {
-      let task = shared.nextTask.pointee.wrappingAdd(1, ordering: .relaxed).oldValue
-      guard task < job.taskCount else { return }
-      job.function(job.arguments, Int32(task), index, scratch)
+    guard let shares = job.shares else {
+      let next = shared.nextTask(0)
+      while true {
+        let task = next.pointee.wrappingAdd(1, ordering: .relaxed).oldValue
+        guard task < job.taskCount else { return }
+        job.function(job.arguments, Int32(task), index, scratch)
+      }
+    }
+    let nodeCount = shared.nodeCount
+    for step in 0..<(job.staysAtHome ? 1 : nodeCount) {
+      let owner = (node + step) % nodeCount, next = shared.nextTask(owner)
+      while let task = shares.task(next.pointee.wrappingAdd(1, ordering: .relaxed).oldValue, ofNode: owner, nodeCount: nodeCount) {
+        job.function(job.arguments, Int32(task), index, scratch)
+      }
     }
   }
 }

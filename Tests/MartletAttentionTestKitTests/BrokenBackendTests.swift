@@ -120,6 +120,12 @@ struct BrokenBackendTests {
     #expect(all.refusedCells.count == all.cells.count)
     #expect(all.unserved.count == ConformanceCase.Phase.allCases.count + 1)
     #expect(all.unserved.contains { $0.hasPrefix("AllRefused phase=cross: refused in every one of ") })
+    // Few lines, and what they leave out is counted.
+    let lines = all.description.split(separator: "\n")
+    #expect(lines[0].hasPrefix("FAILED: \(all.cells.count) cells (\(all.cells.count) refused)"), "\(all)")
+    #expect(
+      lines.count == 7 && lines[1].contains("not run: AllRefused") && lines[6].contains("and \(all.failures.count - 5) more"), "\(all)")
+    #expect(all.failures.count == all.unserved.count)
     // What the backend says that it refuses is its own affair; that no law was asked remains.
     #expect(await report(Set(ConformanceCase.Phase.allCases)).unserved == ["AllRefused: no law could be asked of it"])
   }

@@ -6,6 +6,7 @@ import MartletCLI
 import MartletCPU
 import MartletCore
 import MartletTestSupport
+import Synchronization
 import Testing
 
 /// A tiny Llama that writes 3 tokens behind a prompt of 5, watched.
@@ -39,8 +40,49 @@ private struct WatchedRun {
   }
 }
 
+/// A device that counts what it is asked for beside its kernels.
+private final class CountingDevice: Device {
+  private let base: CPUDevice
+  private let count = Mutex((populated: 0, reserved: 0))
+  var populated: Int { count.withLock { $0.populated } }
+  var reserved: Int { count.withLock { $0.reserved } }
+
+  init() throws { base = try CPUDevice(threads: 1) }
+
+  var name: String { base.name }
+  var summary: String { base.summary }
+  var availableByteCount: Int { base.availableByteCount }
+  var activations: [Activations] { base.activations }
+  var tensorKernels: any TensorKernels { base.tensorKernels }
+  var attentionKernels: any AttentionKernels { base.attentionKernels }
+  func makeBuffer(byteCount: Int) throws(DeviceError) -> DeviceBuffer { try base.makeBuffer(byteCount: byteCount) }
+  func makeHostBuffer<Element>(of type: Element.Type, count: Int) throws(DeviceError) -> HostBuffer<Element> {
+    try base.makeHostBuffer(of: type, count: count)
+  }
+  func makeQueue() -> any DeviceQueue { base.makeQueue() }
+  func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {
+    try base.prepare(parts, activations: activations)
+  }
+  func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
+    base.preparedByteCount(format, rows: rows, columns: columns)
+  }
+  func populate(_ tensor: Tensor) { count.withLock { $0.populated += 1 } }
+  func reserve(productRows: Int) { count.withLock { $0.reserved += productRows } }
+  func service<Service>(_ type: Service.Type) -> Service? { base.service(type) }
+}
+
 @Suite("Steps that are watched")
 struct WatchedStepTests {
+  @Test("have the memory that steps without a watch have")
+  func memory() async throws {
+    let counting = try CountingDevice()
+    let llm = try LLM(
+      file: TinyModel(.llama, seed: 5).file(),
+      configuration: WatchedRun.configuration(ObservedDevice(counting, observer: StepRecorder(workerCount: 1))))
+    #expect(counting.populated > 0 && counting.reserved == 16)
+    await llm.shutdown()
+  }
+
   @Test("have the products, the attention and the bytes that a model's shapes say")
   func counts() async throws {
     let run = try await WatchedRun()
@@ -322,13 +364,40 @@ struct ModelWorkloadTests {
   }
 
   @Test func `a table is for people`() throws {
+    let folder = try TemporaryFolder(), plot = folder.path + "/columns.svg"
     let result = try CommandLine.run([
-      "bench", "model", "--model", model, "--prompts", "8", "--depths", "none", "--concurrency", "none", "--repeats", "1",
+      "bench", "model", "--model", model, "--prompts", "8", "--depths", "0", "--generated", "2", "--concurrency", "none", "--repeats", "1",
+      "--plot", plot,
     ])
     #expect(result.status == 0, "\(result.error)")
     for words in ["1x8+1", "tokens/s", "of int8", "of read", "product", "coding", "choice of tokens", "threads wait"] {
       #expect(result.output.contains(words), "\(result.output)")
     }
+    #expect(result.output.contains("of bf16 tiles") == result.output.contains("avx512amx"), "\(result.output)")
+    // A column for each workload, each with its number; XML that can be read.
+    let drawn = try Data(contentsOf: URL(fileURLWithPath: plot)), svg = String(decoding: drawn, as: UTF8.self)
+    #expect(svg.components(separatedBy: "<title>").count == 3 && svg.contains(">prompts<") && svg.contains(">1x1+3<"), "\(svg)")
+    #expect(Self.isBalanced(svg), "\(svg)")
+    let nowhere = try CommandLine.run([
+      "bench", "model", "--model", model, "--prompts", "2", "--depths", "none", "--concurrency", "none", "--repeats", "1", "--plot",
+      folder.path + "/none/columns.svg",
+    ])
+    #expect(nowhere.status == 1 && nowhere.error.contains("cannot be written") && nowhere.output.contains("1x2+1"), "\(nowhere.error)")
+  }
+
+  /// Whether every element that is opened is closed, in order.
+  private static func isBalanced(_ xml: String) -> Bool {
+    var open: [Substring] = []
+    for piece in xml.split(separator: "<").dropFirst(xml.hasPrefix("<") ? 0 : 1) {
+      guard let end = piece.firstIndex(of: ">") else { return false }
+      let tag = piece[..<end]
+      if tag.hasPrefix("/") {
+        if open.popLast() != tag.dropFirst() { return false }
+      } else if !tag.hasSuffix("/") {
+        open.append(tag.prefix { $0 != " " })
+      }
+    }
+    return open.isEmpty
   }
 
   @Test func `turns are taken as they are asked for`() throws {
@@ -357,6 +426,7 @@ struct ModelWorkloadTests {
     (["--prompts", "0"], "--prompts"), (["--prompts", "a"], "a"), (["--depths", "-1"], "--depths"), (["--repeats", "0"], "--repeats"),
     (["--prompts", "none", "--depths", "none", "--concurrency", "none"], "nothing is left"),
     (["--turns", "--model", "a", "--model", "b"], "one --model"), (["--turns", "--trace", "x"], "no trace"),
+    (["--turns", "--plot", "x"], "no plot"),
   ])
   func `bench model says what is wrong`(arguments: [String], words: String) throws {
     let result = try CommandLine.run(["bench", "model"] + arguments)

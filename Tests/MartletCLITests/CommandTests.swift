@@ -59,6 +59,10 @@ import Testing
     for arguments in [["perplexity", "--model", model, "--whole"], ["perplexity", "--model", model, "-", "--whole"]] {
       #expect(try CommandLine.run(arguments, input: text).output == fromFile.output && fromFile.status == 0)
     }
+    struct Score: Decodable { var activations: String }
+    for way in [["--whole"], ["--context", "8"]] {
+      #expect(try CommandLine.run(["perplexity", "--model", model, file, "--json"] + way).json(Score.self).activations == "exact")
+    }
     let short = try CommandLine.run(["perplexity", "--model", model], input: "Short.")
     #expect(short.status == 1 && short.error.contains("standard input has"), "\(short.error)")
   }
@@ -77,7 +81,12 @@ import Testing
       var state: String
       var bytes_there: Int
     }
+    struct Node: Decodable {
+      var number: Int
+      var processors: Int
+    }
     var processors: Int
+    var nodes: [Node]
     var instruction_set: String
     var instruction_sets: [String]
     var cache_folder: String
@@ -93,6 +102,7 @@ import Testing
     let none = try empty.json(Health.self)
     #expect(empty.status == 0 && none.problems.isEmpty && none.cache_folder == folder.path + "/models", "\(none.problems)")
     #expect(none.models.allSatisfy { $0.state == "missing" } && none.models.count == 5 && none.processors > 0 && none.free_disk_bytes > 0)
+    #expect(none.nodes.reduce(0) { $0 + $1.processors } >= none.processors)
     #expect(none.instruction_sets.contains(none.instruction_set) && none.instruction_sets.contains("portable"))
     // It only looks.
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/models"))

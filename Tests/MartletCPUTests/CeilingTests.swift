@@ -15,6 +15,7 @@ struct CeilingTests {
     for operation in [CPUCeilings.Operation.bf16, .i16, .i8] {
       #expect((rate(operation) != nil) == ["avx512amx", "avx512bf16"].contains(set.name), "\(operation)")
     }
+    #expect((rate(.bf16Tiles) ?? 0 > 1e8) == (set.name == "avx512amx"))
     // What has no register tile of six rows is measured by float32.
     #if arch(arm64)
     let hasSixRows = true

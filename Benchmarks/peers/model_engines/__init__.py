@@ -9,7 +9,7 @@ model.
 
 import importlib
 
-MODULES = ["openvino", "llamacpp"]
+MODULES = ["openvino", "llamacpp", "onnxruntime"]
 
 
 def load(name):

@@ -20,9 +20,10 @@ typedef struct martlet_ceiling_arguments {
 // A function is NULL where the variant has no such instruction, or no register tile of six rows. Results go to the first 64 bytes of the
 // worker's scratch memory, so that no loop is without effect.
 typedef struct martlet_ceiling_kernels {
-  int64_t operations_f32, operations_bf16, operations_i16, operations_i8;  // of one pass, multiplications and additions counted apart
+  int64_t operations_f32, operations_bf16, operations_bf16_tiles, operations_i16, operations_i8;  // of one pass, multiplications and additions counted apart
   martlet_task_function multiply_f32;                                      // fused multiply-adds of float32
   martlet_task_function multiply_bf16;                                     // dot products of bf16 pairs
+  martlet_task_function multiply_bf16_tiles;                               // products of bf16 tiles
   martlet_task_function multiply_i16;                                      // dot products of int16 pairs
   martlet_task_function multiply_i8;                                       // dot products of four int8
   martlet_task_function decode_e4m3;  // 8 KiB of e4m3 as attention multiplies it, with `rows` rows: 8192 · 2 · rows operations a pass

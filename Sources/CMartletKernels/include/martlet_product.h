@@ -133,7 +133,7 @@ typedef struct martlet_pick_slabs_arguments {
   int32_t coding;          // martlet_input_coding
 } martlet_pick_slabs_arguments;
 
-// One weight among those that a product stacks by rows.
+// One weight among those that a product stacks by rows, or a piece of one. The groups of parts follow each other; their rows may lie in another order.
 typedef struct martlet_product_part {
   const uint8_t *groups;  // packed
   int64_t group_bytes;

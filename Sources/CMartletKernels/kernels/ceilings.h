@@ -39,6 +39,28 @@ MARTLET_CEILING(
 #endif
 #undef MARTLET_CEILING
 
+#if MARTLET_TILES
+// Products of tiles that are in registers: four sums hide the latency of one, which is that of three and a half.
+#define MARTLET_CEILING_TILE_OPERATIONS (4 * MARTLET_TILE_ROWS * 32 * 16 * 2)
+MARTLET_TILE_TARGET static void ceiling_bf16_tiles(const void *arguments, int32_t task, int32_t worker, void *scratch) {
+  const martlet_ceiling_arguments *a = arguments;
+  _Alignas(64) float sums[4][MARTLET_TILE_ROWS][16];
+  _Alignas(64) uint16_t ones[MARTLET_TILE_ROWS][32];
+  (void)task, (void)worker;
+  for (int i = 0; i < MARTLET_TILE_ROWS; i++)
+    for (int k = 0; k < 32; k++) ones[i][k] = 0x3F80;
+  configure_bf16_tiles(MARTLET_TILE_ROWS);
+  _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
+  _tile_loadd(4, ones, 64), _tile_loadd(5, ones, 64), _tile_loadd(6, ones, 64), _tile_loadd(7, ones, 64);
+  _Pragma("clang loop unroll(disable)") for (int64_t n = 0; n < a->passes; n++) {
+    _tile_dpbf16ps(0, 4, 6), _tile_dpbf16ps(1, 5, 6), _tile_dpbf16ps(2, 4, 7), _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sums[0], 64), _tile_stored(1, sums[1], 64), _tile_stored(2, sums[2], 64), _tile_stored(3, sums[3], 64);
+  release_tiles();
+  f32x16_store(scratch, (f32x16_load(sums[0][0]) + f32x16_load(sums[1][1])) + (f32x16_load(sums[2][2]) + f32x16_load(sums[3][3])));
+}
+#endif
+
 #if MARTLET_ATTENTION_ROWS == 6
 // One-byte numbers in the first-level cache as they are multiplied, each with `rows` rows: what a decode step does with them at least.
 MARTLET_INLINE void ceiling_decode(int type, int rows, const martlet_ceiling_arguments *a, void *scratch) {
@@ -104,6 +126,12 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 #else
 #define MARTLET_CEILING_BF16
 #endif
+#if MARTLET_TILES
+#define MARTLET_CEILING_TILES(digit_rows) \
+  .operations_bf16_tiles = MARTLET_CEILING_TILE_OPERATIONS, .multiply_bf16_tiles = (digit_rows) > 0 ? ceiling_bf16_tiles : 0,
+#else
+#define MARTLET_CEILING_TILES(digit_rows)
+#endif
 #if MARTLET_VNNI
 #define MARTLET_CEILING_INTEGERS .multiply_i16 = ceiling_i16, .multiply_i8 = ceiling_i8,
 #else
@@ -114,10 +142,11 @@ static void ceiling_read(const void *arguments, int32_t task, int32_t worker, vo
 #else
 #define MARTLET_CEILING_DECODE
 #endif
-#define MARTLET_CEILINGS \
+// Tiles are the variant's of a table that has tiles of digits.
+#define MARTLET_CEILINGS(digit_rows) \
   { \
     .operations_f32 = MARTLET_CEILING_SUMS * 16 * 2, .operations_bf16 = MARTLET_CEILING_SUMS * 16 * 4, \
     .operations_i16 = MARTLET_CEILING_SUMS * 16 * 4, .operations_i8 = MARTLET_CEILING_SUMS * 16 * 8, .multiply_f32 = ceiling_f32, \
-    MARTLET_CEILING_BF16 MARTLET_CEILING_INTEGERS MARTLET_CEILING_DECODE \
+    MARTLET_CEILING_BF16 MARTLET_CEILING_TILES(digit_rows) MARTLET_CEILING_INTEGERS MARTLET_CEILING_DECODE \
     .read = ceiling_read, \
   }

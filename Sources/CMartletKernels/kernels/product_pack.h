@@ -389,7 +389,7 @@ static void embed(const void *arguments, int32_t task, int32_t worker, void *scr
   (void)worker, (void)scratch;
   for (int32_t t = first; t < end; t++) {
     const martlet_product_part *part = a->parts;
-    while (a->tokens[t] >= part->first_row + part->rows) part++;
+    while (a->tokens[t] < part->first_row || a->tokens[t] >= part->first_row + part->rows) part++;
     int32_t row = a->tokens[t] - part->first_row, lane = row % 16;
     const uint8_t *group = part->groups + row / 16 * part->group_bytes;
     float *output = a->output + (int64_t)t * a->columns;

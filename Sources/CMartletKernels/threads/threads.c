@@ -7,8 +7,10 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,13 +21,24 @@ void martlet_futex_wait(const uint32_t *word, uint32_t expected) {
 void martlet_futex_wake(const uint32_t *word, int32_t count) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0); }
 
 int32_t martlet_affinity_count(void) {
-  // The call itself and not glibc's wrapper: cpu_set_t ends at 1024 processors, this mask at 16384.
-  unsigned long mask[256];
-  long byte_count = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  uint64_t mask[martlet_affinity_words];
+  martlet_get_affinity(mask);
   int32_t count = 0;
-  for (long i = 0; i < byte_count / (long)sizeof mask[0]; i++) count += __builtin_popcountl(mask[i]);
-  return count > 0 ? count : 1;
+  for (int i = 0; i < martlet_affinity_words; i++) count += __builtin_popcountll(mask[i]);
+  return count;
 }
+
+void martlet_get_affinity(uint64_t *mask) {
+  memset(mask, 0, martlet_affinity_words * sizeof *mask);
+  // The call itself and not the library's wrapper, which knows smaller masks only.
+  if (syscall(SYS_sched_getaffinity, 0, martlet_affinity_words * sizeof *mask, mask) <= 0) mask[0] = 1;
+}
+
+int32_t martlet_set_affinity(uintptr_t thread, const uint64_t *mask) {
+  return pthread_setaffinity_np((pthread_t)thread, martlet_affinity_words * sizeof *mask, (const cpu_set_t *)mask);
+}
+
+void martlet_yield(void) { sched_yield(); }
 
 void martlet_set_thread_name(const char *name) {
   char truncated[16] = {0};

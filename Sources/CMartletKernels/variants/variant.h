@@ -24,6 +24,6 @@
   .product = {.few_rows = MARTLET_FEW_ROWS, .rows_of_a_tile = MARTLET_PRODUCT_ROWS, .rows_of_a_digit_tile = digit_rows, .pack = pack,   \
               .code_inputs = code_inputs, .pick_slabs = pick_slabs, .product = product, .grouped_product = grouped_product,            \
               .embed = embed},                                                                                                         \
-  .ceilings = MARTLET_CEILINGS
+  .ceilings = MARTLET_CEILINGS(digit_rows)
 
 const martlet_kernel_table MARTLET_TABLE = {.name = MARTLET_NAME, .description = MARTLET_DESCRIPTION, MARTLET_KERNELS(0, append, attend)};

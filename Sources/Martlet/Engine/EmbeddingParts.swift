@@ -9,6 +9,7 @@ import MartletModels
 package struct EmbeddingParts {
   package let runner: EmbeddingRunner
   let maxSequenceLength: Int
+  let place: LoopPlace
 
   /// The most texts of a step: beyond, they would not fill it better.
   private static let mostTexts = 512
@@ -45,6 +46,7 @@ package struct EmbeddingParts {
         attention: context, attentionBackend: backend, maxLogitRows: 1, activations: configuration.activations, progress: progress))
     runner = try EmbeddingRunner(model: model, context: context)
     try device.reserve(productRows: context.populatedTokens)
+    place = LoopPlace(device)
     self.maxSequenceLength = maxSequenceLength
   }
 }

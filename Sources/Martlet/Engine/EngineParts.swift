@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Logging
 import MartletAttention
 import MartletCPU
 import MartletCore
@@ -15,6 +16,7 @@ package struct EngineParts {
   let cacheCapacity: Int
   let cacheSummary: String
   package let statistics: EngineStatistics
+  let place: LoopPlace
 
   /// Rows of logits are a vocabulary wide: this many at a time are enough to keep the last product busy when a text is scored.
   private static let leastLogitRows = 32
@@ -58,6 +60,7 @@ package struct EngineParts {
     scheduler = Scheduler(
       maxBatchSize: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens, chunkSize: chunkSize,
       capacityPolicy: configuration.capacityPolicy, cache: cache)
+    place = LoopPlace(device)
     self.maxSequenceLength = maxSequenceLength
     cacheCapacity = Self.capacity(of: cache, chunk: chunkSize)
     let books = cache.statistics
@@ -82,5 +85,17 @@ package struct EngineParts {
       if cache.obstacle(toLength: length, chunk: chunk) == nil { fits = length } else { tooLong = length }
     }
     return fits
+  }
+}
+
+/// Where the loop's thread is to run: near the memory that the device's workers take its tasks' for.
+struct LoopPlace: Sendable {
+  private let pool: WorkerPool?
+
+  init(_ device: any Device) { pool = device.service(WorkerPool.self) }
+
+  /// Takes it for the calling thread. A thread that the system keeps elsewhere is slower, not wrong.
+  func take(_ logger: Logger?) {
+    do { try pool?.pinCallingThread() } catch { logger?.warning("the engine's thread stays where it is: \(error)") }
   }
 }

@@ -48,11 +48,11 @@ public struct ModelStoreError: Error, Sendable, Hashable, CustomStringConvertibl
 }
 
 extension ModelStoreError {
-  /// ``Code/unknownModel``, with the names that there are.
+  /// ``Code/unknownModel``, with the names that there are, and the one that is meant if one is near.
   public static func unknownModel(name: String, known: [String], directory: String) -> ModelStoreError {
     ModelStoreError(
       .unknownModel,
-      "no model is called \"\(name)\" (known, kept in \(directory): \(known.joined(separator: ", "))); "
+      "no model is called \"\(name)\"\(NameGuess.guess(name, among: known).map { "; did you mean \($0)?" } ?? "") (known, kept in \(directory): \(known.joined(separator: ", "))); "
         + "for a model of your own give the path of its file or directory, such as ./\(name).gguf or ./\(name)")
   }
 

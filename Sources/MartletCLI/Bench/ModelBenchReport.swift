@@ -9,18 +9,22 @@ package struct ModelBenchReport: Encodable, Sendable {
   package struct Ceilings: Encodable, Sendable {
     package var f32: Double
     package var bf16: Double?
+    /// Of tiles: what products of many rows are made with where there are any, in bf16 and, in two digits, exactly.
+    package var bf16Tiles: Double?
     package var i16: Double?
     package var i8: Double?
     package var readGigabytesPerSecond: Double
 
     enum CodingKeys: String, CodingKey {
       case f32, bf16, i16, i8
+      case bf16Tiles = "bf16_tiles"
       case readGigabytesPerSecond = "read_gb_per_s"
     }
 
-    package init(f32: Double, bf16: Double?, i16: Double?, i8: Double?, readGigabytesPerSecond: Double) {
+    package init(f32: Double, bf16: Double?, bf16Tiles: Double?, i16: Double?, i8: Double?, readGigabytesPerSecond: Double) {
       self.f32 = f32
       self.bf16 = bf16
+      self.bf16Tiles = bf16Tiles
       self.i16 = i16
       self.i8 = i8
       self.readGigabytesPerSecond = readGigabytesPerSecond
@@ -170,20 +174,20 @@ package struct ModelBenchReport: Encodable, Sendable {
     if let peak = model.peakResidentBytes { text += ", at most \(megabytes(peak)) in memory until then" }
     if let peak = model.peakResidentBytesOfAll { text += " and \(megabytes(peak)) in all" }
     text += "\ncache: \(model.cache)\n"
-    let peaks = [("f32", ceilings.f32), ("bf16", ceilings.bf16), ("int16", ceilings.i16), ("int8", ceilings.i8)].compactMap { name, peak in
-      peak.map { "\(name) \(number($0, 0))" }
-    }
+    // Few processors have tiles: of those that have none they are no column.
+    let known: [(name: String, peak: Double?)] =
+      [("f32", ceilings.f32), ("bf16", ceilings.bf16)] + (ceilings.bf16Tiles == nil ? [] : [("bf16 tiles", ceilings.bf16Tiles)])
+      + [("int16", ceilings.i16), ("int8", ceilings.i8)]
+    let peaks = known.compactMap { name, peak in peak.map { "\(name) \(number($0, 0))" } }
     text += "peak, GFLOP/s: \(peaks.joined(separator: ", ")); reading \(number(ceilings.readGigabytesPerSecond, 1)) GB/s\n\n"
-    let names = ["f32", "bf16", "int16", "int8"]
-    let rates = [ceilings.f32, ceilings.bf16, ceilings.i16, ceilings.i8]
-    var rows = [["", "workload", "ms", "tokens/s", "whole", "GFLOP/s"] + names.map { "of \($0)" } + ["GB/s", "of read"]]
+    var rows = [["", "workload", "ms", "tokens/s", "whole", "GFLOP/s"] + known.map { "of \($0.name)" } + ["GB/s", "of read"]]
     for result in model.results {
       func share(_ rate: Double, _ peak: Double?) -> String { peak.map { "\(number(rate / $0 * 100, 0)) %" } ?? "–" }
       rows.append(
         [
           result.part.rawValue, result.workload, number(result.seconds * 1e3, 1), number(result.tokensPerSecond, 1),
           result.part == .concurrency ? number(result.wholeTokensPerSecond, 1) : "", number(result.gflops, 1),
-        ] + rates.map { share(result.gflops, $0) } + [
+        ] + known.map { share(result.gflops, $0.peak) } + [
           number(result.gigabytesPerSecond, 1), share(result.gigabytesPerSecond, ceilings.readGigabytesPerSecond),
         ])
     }

@@ -163,7 +163,7 @@ struct ModelBenchRun {
     // As many bytes as a step reads of the model: what fits the processor's caches of the one fits them of the other.
     let reader = try ceilings.makeReader(byteCount: fileBytes)
     var samples = entries.map { _ in [ModelSample]() }
-    var peaks: [(f32: Double?, bf16: Double?, i16: Double?, i8: Double?, read: Double)] = []
+    var peaks: [(f32: Double?, bf16: Double?, bf16Tiles: Double?, i16: Double?, i8: Double?, read: Double)] = []
     // In turn, so that all see the same minutes of the machine.
     for round in 1...plan.repeats {
       for index in entries.indices {
@@ -172,6 +172,7 @@ struct ModelBenchRun {
         peaks.append(
           (
             ceilings.operationsPerSecond(.f32, tries: 1), ceilings.operationsPerSecond(.bf16, tries: 1),
+            ceilings.operationsPerSecond(.bf16Tiles, tries: 1),
             ceilings.operationsPerSecond(.i16, tries: 1), ceilings.operationsPerSecond(.i8, tries: 1), reader.bytesPerSecond()
           ))
       }
@@ -184,7 +185,8 @@ struct ModelBenchRun {
       firstPrompt: .init(tokens: plan.firstPrompt, seconds: first.firstToken), peakResidentBytes: peakAfterFirst,
       peakResidentBytesOfAll: peak,
       ceilings: .init(
-        f32: peaks.median(\.f32) ?? 0, bf16: peaks.median(\.bf16), i16: peaks.median(\.i16), i8: peaks.median(\.i8),
+        f32: peaks.median(\.f32) ?? 0, bf16: peaks.median(\.bf16), bf16Tiles: peaks.median(\.bf16Tiles), i16: peaks.median(\.i16),
+        i8: peaks.median(\.i8),
         readGigabytesPerSecond: peaks.median(\.read) ?? 0),
       results: zip(entries, samples).map { ModelBenchReport.Result($0, samples: $1) })
   }

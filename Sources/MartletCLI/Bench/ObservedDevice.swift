@@ -34,6 +34,8 @@ package final class ObservedDevice: Device {
   package func preparedByteCount(_ format: WeightFormat, rows: Int, columns: Int) -> Int {
     base.preparedByteCount(format, rows: rows, columns: columns)
   }
+  package func populate(_ tensor: Tensor) { base.populate(tensor) }
+  package func reserve(productRows: Int) throws(DeviceError) { try base.reserve(productRows: productRows) }
   package func service<Service>(_ type: Service.Type) -> Service? { base.service(type) }
 
   package func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {

@@ -36,7 +36,7 @@ struct RooflinePlot {
 
   var svg: String {
     var text = """
-      <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(number(width)) \(number(height))" font-family="sans-serif" font-size="12">
+      <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(SVG.number(width)) \(SVG.number(height))" font-family="sans-serif" font-size="12">
       <rect width="100%" height="100%" fill="white"/>
 
       """
@@ -46,14 +46,14 @@ struct RooflinePlot {
     for result in reports.flatMap(\.results) where Self.intensity(result).isFinite && result.gflops > 0 {
       let colour = Self.colours[(engines.firstIndex(of: name(result)) ?? 0) % Self.colours.count]
       text +=
-        "<circle cx=\"\(number(x(Self.intensity(result))))\" cy=\"\(number(y(result.gflops)))\" r=\"4\" fill=\"\(colour)\">"
-        + "<title>\(escaped("\(name(result)) \(result.workload): \(Int(result.gflops)) GFLOP/s"))</title></circle>\n"
+        "<circle cx=\"\(SVG.number(x(Self.intensity(result))))\" cy=\"\(SVG.number(y(result.gflops)))\" r=\"4\" fill=\"\(colour)\">"
+        + "<title>\(SVG.escaped("\(name(result)) \(result.workload): \(Int(result.gflops)) GFLOP/s"))</title></circle>\n"
     }
     for (index, engine) in engines.enumerated() {
       let height = top + 18 * Double(index) + 10
-      text += "<circle cx=\"\(number(width - right + 20))\" cy=\"\(number(height - 4))\" r=\"4\" "
+      text += "<circle cx=\"\(SVG.number(width - right + 20))\" cy=\"\(SVG.number(height - 4))\" r=\"4\" "
       text += "fill=\"\(Self.colours[index % Self.colours.count])\"/>"
-      text += label(width - right + 32, height, engine)
+      text += SVG.label(width - right + 32, height, engine)
     }
     return text + "</svg>\n"
   }
@@ -64,16 +64,18 @@ struct RooflinePlot {
     var text = ""
     var value = intensities.lowerBound
     while value <= intensities.upperBound * 1.001 {
-      text += line(x(value), top, x(value), height - bottom, "#dddddd") + label(x(value), height - bottom + 18, number(value), "middle")
+      text +=
+        SVG.line(x(value), top, x(value), height - bottom, "#dddddd")
+        + SVG.label(x(value), height - bottom + 18, SVG.number(value), "middle")
       value *= 10
     }
     value = speeds.lowerBound
     while value <= speeds.upperBound * 1.001 {
-      text += line(left, y(value), width - right, y(value), "#dddddd") + label(left - 8, y(value) + 4, number(value), "end")
+      text += SVG.line(left, y(value), width - right, y(value), "#dddddd") + SVG.label(left - 8, y(value) + 4, SVG.number(value), "end")
       value *= 10
     }
-    text += label((left + width - right) / 2, height - 12, "FLOP for each byte of keys and values", "middle")
-    return text + label(left, top - 10, "GFLOP/s")
+    text += SVG.label((left + width - right) / 2, height - 12, "FLOP for each byte of keys and values", "middle")
+    return text + SVG.label(left, top - 10, "GFLOP/s")
   }
 
   private var roofs: String {
@@ -81,32 +83,16 @@ struct RooflinePlot {
     var text = ""
     let peaks = [("f32 peak", ceilings.f32), ("bf16 peak", ceilings.bf16 ?? 0), ("int8 peak", ceilings.i8 ?? 0)].filter { $0.1 > 0 }
     for (name, peak) in peaks {
-      text += line(left, y(peak), width - right, y(peak), "#888888") + label(width - right + 4, y(peak) + 4, "\(name) \(Int(peak))")
+      text += SVG.line(left, y(peak), width - right, y(peak), "#888888") + SVG.label(width - right + 4, y(peak) + 4, "\(name) \(Int(peak))")
     }
     // The bandwidths of the smallest and of the largest working set: a cache's and the memory's.
     let bandwidths = reports[0].results.compactMap(\.readGigabytesPerSecond)
     for bandwidth in Set([bandwidths.min(), bandwidths.max()].compactMap { $0 }).sorted() {
       let top = peaks.map(\.1).max() ?? 1
       let first = max(intensities.lowerBound, speeds.lowerBound / bandwidth), last = min(top / bandwidth, intensities.upperBound)
-      text += line(x(first), y(first * bandwidth), x(last), y(last * bandwidth), "#888888")
-      text += label(x(first) + 6, y(first * bandwidth) - 8, "\(Int(bandwidth)) GB/s")
+      text += SVG.line(x(first), y(first * bandwidth), x(last), y(last * bandwidth), "#888888")
+      text += SVG.label(x(first) + 6, y(first * bandwidth) - 8, "\(Int(bandwidth)) GB/s")
     }
     return text
-  }
-
-  private func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, _ colour: String) -> String {
-    "<line x1=\"\(number(x1))\" y1=\"\(number(y1))\" x2=\"\(number(x2))\" y2=\"\(number(y2))\" stroke=\"\(colour)\"/>\n"
-  }
-
-  private func label(_ x: Double, _ y: Double, _ text: String, _ anchor: String = "start") -> String {
-    "<text x=\"\(number(x))\" y=\"\(number(y))\" text-anchor=\"\(anchor)\">\(escaped(text))</text>\n"
-  }
-
-  private func number(_ value: Double) -> String {
-    value == value.rounded() && abs(value) < 1e9 ? "\(Int(value))" : String(format: "%.1f", value)
-  }
-
-  private func escaped(_ text: String) -> String {
-    text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
   }
 }

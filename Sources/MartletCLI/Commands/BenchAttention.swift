@@ -90,12 +90,7 @@ struct BenchAttention: AsyncParsableCommand {
     }
     // Whatever becomes of the plot, what was measured is told.
     if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.table(beside: peers)) }
-    guard let plot else { return }
-    do {
-      try Data(RooflinePlot([report] + peers).svg.utf8).write(to: URL(fileURLWithPath: plot))
-    } catch {
-      throw CommandError("the plot \"\(plot)\" cannot be written: \(CommandError.reason(error))")
-    }
+    if let plot { try SVG.write(RooflinePlot([report] + peers).svg, to: plot) }
   }
 
   private static func workload(_ text: String) throws -> AttentionWorkload {

@@ -16,7 +16,7 @@ struct BenchModel: AsyncParsableCommand {
       tokens (--depths); and several requests at once (--concurrency), of which the generating part begins when all have their first token, and \
       "whole" is everything. 8x128+64 means 8 requests of 128 tokens with answers of 64. Prompts are random tokens from --seed, and are in no cache. \
       Times are medians of --repeats runs after one that is not counted, all workloads in turn with the machine's ceilings: the peaks of \
-      float32, bf16, int16 and int8, and reading as many bytes as the model's file has. Loading and the first prompt are measured once, before everything else.
+      float32, bf16 (of vectors and, where there are, of tiles), int16 and int8, and reading as many bytes as the model's file has. Loading and the first prompt are measured once, before everything else.
 
       Operations are those of products and attention, bytes those of weights and cached tokens that must be read, counted call by call as the model \
       runs once more on an engine whose kernels are watched. That run gives the table of a step by kind of kernel, and the trace; watching \
@@ -67,6 +67,9 @@ struct BenchModel: AsyncParsableCommand {
       "Write the last steps of each workload to this file, as trace events that Perfetto and chrome://tracing open.", valueName: "file"))
   var trace: String?
 
+  @Option(help: ArgumentHelp("Draw tokens a second as columns to this SVG file.", valueName: "file"))
+  var plot: String?
+
   @Flag(
     help: ArgumentHelp(
       "Load one model and run what standard input asks for, a JSON object a line: {\"run\": \"8x128+64\"} is answered by a line with its times."
@@ -93,6 +96,7 @@ struct BenchModel: AsyncParsableCommand {
     if turns {
       if models.count != 1 { throw ValidationError("--turns takes one --model") }
       if trace != nil { throw ValidationError("--turns writes no trace") }
+      if plot != nil { throw ValidationError("--turns draws no plot") }
     } else if plan.entries.isEmpty {
       throw ValidationError("nothing is left to measure: give --prompts, --depths or --concurrency")
     }
@@ -114,8 +118,9 @@ struct BenchModel: AsyncParsableCommand {
       return
     }
     let (report, trace) = try await interruptible { [self] in try await measure() }
-    // Whatever becomes of the trace, what was measured is told.
+    // Whatever becomes of the plot and the trace, what was measured is told.
     if json { try Terminal.writeJSON(report) } else { try Terminal.write(report.text) }
+    if let plot { try SVG.write(ColumnPlot(report).svg, to: plot) }
     guard let file = self.trace, let trace else { return }
     do {
       try JSONEncoder().encode(trace).write(to: URL(fileURLWithPath: file))

@@ -68,6 +68,7 @@ struct Doctor: AsyncParsableCommand {
     let device = try CPUDevice(threads: 1)
     return Report(
       version: MartletCommand.configuration.version, processor: Self.processor(), processors: limits.processorCount,
+      nodes: NUMATopology().nodes.map { Report.Node(number: $0.number, processors: $0.processors.count) },
       instructionSet: device.instructionSet.name,
       instructionSets: CPUDevice.instructionSets.filter(\.isChosenByItself).map(\.name),
       availableMemory: limits.availableByteCount == .max ? nil : limits.availableByteCount, cacheFolder: store.directory,
@@ -143,10 +144,18 @@ struct Doctor: AsyncParsableCommand {
       }
     }
 
+    struct Node: Encodable {
+      var number: Int
+      /// How many of its processors this process may use.
+      var processors: Int
+    }
+
     var version: String
     var processor: String
     /// That this process may use; as many threads are started.
     var processors: Int
+    /// Memories that have processors of their own; one where the machine has no nodes.
+    var nodes: [Node]
     /// The one that is chosen.
     var instructionSet: String
     /// All that the processor has.
@@ -165,7 +174,7 @@ struct Doctor: AsyncParsableCommand {
     var problems: [String]
 
     enum CodingKeys: String, CodingKey {
-      case version, processor, processors, pip, models, problems
+      case version, processor, processors, nodes, pip, models, problems
       case instructionSet = "instruction_set"
       case instructionSets = "instruction_sets"
       case availableMemory = "available_memory_bytes"
@@ -186,6 +195,10 @@ struct Doctor: AsyncParsableCommand {
         "martlet \(version)", "processor        \(processor)",
         "kernels          \(instructionSet) (the processor has \(instructionSets.joined(separator: ", ")))",
         "threads          \(processors), as many as the processors that this process may use",
+        "nodes            "
+          + (nodes.count == 1
+            ? "1"
+            : "\(nodes.count), with \(nodes.map { String($0.processors) }.joined(separator: ", ")) processors; threads stay near their memory"),
         "memory           \(gigabytes(availableMemory)) available",
         "models           \(cacheFolder), \(gigabytes(freeDisk)) free on its disk", "lines of chats   \(stateFolder)/chat-history",
         "pip              \(pip ?? "none")", "",

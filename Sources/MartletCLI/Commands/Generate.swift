@@ -136,7 +136,7 @@ struct Generate: AsyncParsableCommand {
       try Terminal.writeJSON(
         Report(
           model: daily.model, attentionBackend: engine.attentionBackend.uppercased(), device: configuration.device?.summary,
-          seed: sampling.temperature > 0 ? seed : nil, outputs: outputs, timings: timings))
+          activations: configuration.activations.rawValue, seed: sampling.temperature > 0 ? seed : nil, outputs: outputs, timings: timings))
     } else {
       tellCuts(outputs)
       Terminal.note(
@@ -184,13 +184,15 @@ struct Generate: AsyncParsableCommand {
     var model: String
     var attentionBackend: String
     var device: String?
+    /// How products rounded rows.
+    var activations: String
     /// Only where something was drawn.
     var seed: UInt64?
     var outputs: [Output]
     var timings: Timings
 
     enum CodingKeys: String, CodingKey {
-      case model, device, seed, outputs, timings
+      case model, device, activations, seed, outputs, timings
       case attentionBackend = "attention_backend"
     }
   }

@@ -79,7 +79,7 @@ struct Perplexity: AsyncParsableCommand {
     let logprobs = try await llm.score(tokenIDs)
     let perplexity = exp(-mean(logprobs))
     if json {
-      try Terminal.writeJSON(WholeReport(tokenIDs: tokenIDs, logprobs: logprobs, perplexity: perplexity))
+      try Terminal.writeJSON(WholeReport(activations: activations, tokenIDs: tokenIDs, logprobs: logprobs, perplexity: perplexity))
     } else {
       try Terminal.write("perplexity \(formatted(perplexity)) over \(logprobs.count) tokens\n")
     }
@@ -107,7 +107,8 @@ struct Perplexity: AsyncParsableCommand {
     if json {
       try Terminal.writeJSON(
         WindowReport(
-          context: context, windows: count, tokens: tokenIDs.count, scoredTokens: logprobs.count, perplexity: perplexity,
+          activations: activations, context: context, windows: count, tokens: tokenIDs.count, scoredTokens: logprobs.count,
+          perplexity: perplexity,
           standardError: standardError(logprobs, perplexity)))
     } else {
       let error = standardError(logprobs, perplexity).map { " ± \(formatted($0))" } ?? ""
@@ -137,19 +138,24 @@ struct Perplexity: AsyncParsableCommand {
 
   private func formatted(_ value: Double) -> String { String(format: "%.4f", value) }
 
+  private var activations: String { engine.products.activations.rawValue }
+
   struct WholeReport: Encodable {
+    /// How products rounded rows.
+    var activations: String
     var tokenIDs: [Int]
     /// Of token i + 1 given tokens 0…i, in nats.
     var logprobs: [Float]
     var perplexity: Double
 
     enum CodingKeys: String, CodingKey {
-      case logprobs, perplexity
+      case activations, logprobs, perplexity
       case tokenIDs = "token_ids"
     }
   }
 
   struct WindowReport: Encodable {
+    var activations: String
     var context: Int
     var windows: Int
     /// Of the file.
@@ -159,7 +165,7 @@ struct Perplexity: AsyncParsableCommand {
     var standardError: Double?
 
     enum CodingKeys: String, CodingKey {
-      case context, windows, tokens, perplexity
+      case activations, context, windows, tokens, perplexity
       case scoredTokens = "scored_tokens"
       case standardError = "standard_error"
     }

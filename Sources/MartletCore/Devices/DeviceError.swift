@@ -19,6 +19,8 @@ public struct DeviceError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let unknownInstructionSet = Code(rawValue: "unknownInstructionSet")
     /// The system refused a thread.
     public static let threadsUnavailable = Code(rawValue: "threadsUnavailable")
+    /// The system did not let a thread run where it was to be.
+    public static let placementUnavailable = Code(rawValue: "placementUnavailable")
     /// No machine is asked for so many threads, or so few.
     public static let invalidThreadCount = Code(rawValue: "invalidThreadCount")
   }
@@ -74,6 +76,14 @@ extension DeviceError {
     DeviceError(
       .threadsUnavailable,
       "device \(device): the system refused one of \(requested) threads (\(reason)); ask for fewer threads")
+  }
+
+  /// ``Code/placementUnavailable``, with the system's reason.
+  public static func placementUnavailable(device: String, node: Int, reason: String) -> DeviceError {
+    DeviceError(
+      .placementUnavailable,
+      "device \(device): the system did not let a thread run on the processors of node \(node) (\(reason)); leave the threads' placement free"
+    )
   }
 
   /// ``Code/invalidThreadCount``, with the most that can be asked for.

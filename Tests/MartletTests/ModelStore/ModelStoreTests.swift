@@ -183,6 +183,18 @@ import Testing
     #expect(error?.description.contains("Not a directory") == true)
   }
 
+  @Test(
+    arguments: [
+      ("qwen2.5-coder-1.5", "qwen2.5-coder-1.5b"), ("Smolm2-135m", "smollm2-135m"), ("gemma", "gemma3-270m"),
+      ("gemma3-270n", "gemma3-270m"),
+      ("qwen2.5-coder", nil), ("llama", nil), ("", nil),
+    ] as [(String, String?)]) func `a misspelt name is guessed where one is near`(written: String, meant: String?)
+  {
+    let error = ModelStoreError.unknownModel(name: written, known: KnownModel.all.map(\.name), directory: "/nowhere")
+    #expect(error.description.contains("did you mean") == (meant != nil))
+    if let meant { #expect(error.description.contains("did you mean \(meant)?")) }
+  }
+
   @Test func `names are looked up, and what looks like a path is a path`() throws {
     let store = ModelStore(directory: "/nowhere")
     #expect(try store.locate("gemma3-270m") == .missing(KnownModel.all[1]))
