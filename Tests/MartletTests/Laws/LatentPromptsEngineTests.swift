@@ -37,8 +37,10 @@ struct LatentPromptsEngineTests {
     }
     try runner.forward()
     var bits: [UInt32] = []
-    runner.withLogits(count: rows.count, row: { rows.lowerBound + $0 }) { _, row in
-      for index in row.indices { bits.append(row[index].bitPattern) }
+    for start in stride(from: rows.lowerBound, to: rows.upperBound, by: runner.maxLogitRows) {
+      runner.withLogits(count: min(runner.maxLogitRows, rows.upperBound - start), row: { start + $0 }) { _, row in
+        for index in row.indices { bits.append(row[index].bitPattern) }
+      }
     }
     for part in parts { runner.cache.computed(part.id, upTo: part.range.upperBound, tokens: part.tokens) }
     return bits
