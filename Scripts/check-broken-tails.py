@@ -36,6 +36,8 @@ TAILS = [
      "a scale leaves out the last value"),
     ("tensor.h", "for (int32_t i = whole; i < a->scaled; i++)", "for (int32_t i = whole; i < a->scaled - BROKEN; i++)",
      "a row's factor leaves out the last value"),
+    ("gather.h", "(size_t)(a->dims - dim) * sizeof(float)", "(size_t)(a->dims - dim - BROKEN) * sizeof(float)",
+     "a key is gathered without its last dim"),
     ("quantise.h", "a->columns - start < martlet_product_slab ? a->columns - start :",
      "a->columns - start < martlet_product_slab ? a->columns - start - 32 * BROKEN :", "a part of a slab of inputs is coded a block short"),
     ("product.h", "f32x16_store_first(output, sums, lanes);", "f32x16_store_first(output, sums, lanes - BROKEN);",

@@ -12,7 +12,7 @@ public import MartletCore
 /// y = W_o · concat(W_uv[h] · a[h])
 /// ```
 ///
-/// With ``LatentPrompts/expanded(leastTokens:)`` long chunks of prompts expand the latents of their context instead (``LatentExpansion``).
+/// With `LatentPrompts.expanded` long chunks of prompts expand the latents of their context instead (`LatentExpansion`).
 public struct LatentAttention {
   /// W_qa and its norm; nil where queries are made of the hidden state.
   let queryLatent: (projection: Projection, norm: RMSNorm)?

@@ -4,7 +4,7 @@ package import MartletAttention
 package import MartletCore
 
 /// The heads of a layer of latent attention, between its queries and latents and its values: absorbed, and expanded for the contexts that are long enough
-/// (``LatentPrompts``).
+/// (`LatentPrompts`).
 ///
 /// The layer appends every row's latent and attends to the rows that are absorbed. Of an expanded context it then reads the latents back, as stored.
 package struct LatentHeads {

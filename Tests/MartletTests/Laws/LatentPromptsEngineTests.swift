@@ -37,8 +37,8 @@ struct LatentPromptsEngineTests {
     }
     try runner.forward()
     var bits: [UInt32] = []
-    for first in stride(from: rows.lowerBound, to: rows.upperBound, by: runner.maxLogitRows) {
-      runner.withLogits(count: min(runner.maxLogitRows, rows.upperBound - first), row: { first + $0 }) { _, row in
+    for start in stride(from: rows.lowerBound, to: rows.upperBound, by: runner.maxLogitRows) {
+      runner.withLogits(count: min(runner.maxLogitRows, rows.upperBound - start), row: { start + $0 }) { _, row in
         for index in row.indices { bits.append(row[index].bitPattern) }
       }
     }
