@@ -6,26 +6,25 @@
 ///
 ///     attention.sm_90a.0123456789abcdef0123456789abcdef.nvrtc-13.5.cubin
 ///
-/// is the unit, the target, half the SHA-256 of source and options, and the compiler. Its first line has the SHA-256 of the rest: a file that was cut off, or
+/// is the program, the target, half the SHA-256 of its sources and options, and the compiler. Its first line has the SHA-256 of the rest: a file that was cut off, or
 /// that somebody else put there, is not taken.
 struct CubinFolder: Sendable {
   let path: String
 
   /// What a file was made of, up to the compiler.
   struct Key: Sendable {
-    let unit: String
+    let program: String
     let target: String
     /// 32 digits.
     let hash: String
 
-    init(_ source: KernelSource, target: String, options: [String]) {
-      unit = source.name
+    init(_ program: KernelProgram, target: String) {
+      self.program = program.name
       self.target = target
-      let text = source.text + "\0" + options.joined(separator: "\0")
-      hash = String(SHA256.hex(of: text.utf8).prefix(32))
+      hash = String(program.hash.prefix(32))
     }
 
-    fileprivate var prefix: String { "\(unit).\(target).\(hash).nvrtc-" }
+    fileprivate var prefix: String { "\(program).\(target).\(hash).nvrtc-" }
   }
 
   /// What is found under a key.

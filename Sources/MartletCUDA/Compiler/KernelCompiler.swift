@@ -3,18 +3,6 @@
 package import MartletCore
 import Synchronization
 
-/// The text of kernels that are compiled together.
-package struct KernelSource: Sendable {
-  /// "attention": of letters, digits, `-` and `_`, since it becomes part of a file's name.
-  package let name: String
-  package let text: String
-
-  package init(name: String, text: String) {
-    self.name = name
-    self.text = text
-  }
-}
-
 /// Where compiled kernels come from.
 public struct CUDAKernelOptions: Sendable {
   /// Where the compiler is looked for, in this order.
@@ -39,22 +27,19 @@ package final class KernelCompiler: Sendable {
   private let compiler = Mutex<Result<NVRTC, DeviceError>?>(nil)
   private let notes = Mutex<[String]>([])
 
-  /// What the kernels are compiled with, beside the target. Sums are not contracted or reordered, as nowhere in Martlet; no header is needed.
-  package static let flags = ["-std=c++17", "-default-device", "--fmad=false"]
-
   package init(_ options: CUDAKernelOptions) { self.options = options }
 
   /// What somebody should know who wonders about a slow start: compilers and folders that could not be used.
   package var remarks: [String] { notes.withLock(\.self) }
 
   /// - Returns: a cubin that a GPU of this architecture runs.
-  package func image(of source: KernelSource, for architecture: CUDAArchitecture) throws(DeviceError) -> [UInt8] {
+  package func image(of program: KernelProgram, for architecture: CUDAArchitecture) throws(DeviceError) -> [UInt8] {
     for folder in options.compiledKernels {
-      if let image = try find(source, for: architecture, in: folder) { return image }
+      if let image = try find(program, for: architecture, in: folder) { return image }
     }
     let compiler: NVRTC
     do throws(DeviceError) { compiler = try nvrtc() } catch {
-      if let cache = options.cache, let image = try find(source, for: architecture, in: cache) { return image }
+      if let cache = options.cache, let image = try find(program, for: architecture, in: cache) { return image }
       throw error
     }
     guard let target = architecture.target(known: compiler.architectures) else {
@@ -62,10 +47,10 @@ package final class KernelCompiler: Sendable {
         .kernelCompilationFailed,
         "NVRTC \(compiler.version) (\(compiler.path)) compiles for no GPU of compute capability \(architecture); install a newer one")
     }
-    let key = CubinFolder.Key(source, target: target, options: Self.flags), cache = options.cache.map(CubinFolder.init)
+    let key = CubinFolder.Key(program, target: target), cache = options.cache.map(CubinFolder.init)
     // A damaged file of the cache is written anew.
     if case .image(let image)? = cache?.find(key, compiler: compiler.version) { return image }
-    let image = try compiler.compile(source.text, name: "\(source.name).cu", target: target, options: Self.flags)
+    let image = try compiler.compile(program, target: target)
     do { try cache?.store(image, key, compiler: compiler.version) } catch {
       let note = "compiled kernels cannot be kept in \(options.cache ?? ""): \(error.reason)"
       notes.withLock { if !$0.contains(note) { $0.append(note) } }
@@ -74,20 +59,20 @@ package final class KernelCompiler: Sendable {
   }
 
   /// Compiles for one target and puts the result into a folder, from which ``CUDAKernelOptions/compiledKernels`` takes it.
-  package func compile(_ source: KernelSource, target: String, into folder: String) throws(DeviceError) -> Int {
+  package func compile(_ program: KernelProgram, target: String, into folder: String) throws(DeviceError) -> Int {
     let compiler = try nvrtc()
-    let image = try compiler.compile(source.text, name: "\(source.name).cu", target: target, options: Self.flags)
+    let image = try compiler.compile(program, target: target)
     do {
-      try CubinFolder(path: folder).store(image, CubinFolder.Key(source, target: target, options: Self.flags), compiler: compiler.version)
+      try CubinFolder(path: folder).store(image, CubinFolder.Key(program, target: target), compiler: compiler.version)
     } catch {
       throw DeviceError(.kernelCompilationFailed, "compiled kernels cannot be written to \(folder): \(error.reason); name another folder")
     }
     return image.count
   }
 
-  private func find(_ source: KernelSource, for architecture: CUDAArchitecture, in folder: String) throws(DeviceError) -> [UInt8]? {
+  private func find(_ program: KernelProgram, for architecture: CUDAArchitecture, in folder: String) throws(DeviceError) -> [UInt8]? {
     for target in architecture.targets {
-      switch CubinFolder(path: folder).find(CubinFolder.Key(source, target: target, options: Self.flags), compiler: nil) {
+      switch CubinFolder(path: folder).find(CubinFolder.Key(program, target: target), compiler: nil) {
       case .image(let image): return image
       case .damaged(let path):
         throw DeviceError(.kernelCompilationFailed, "the compiled kernels in \(path) are damaged: fetch them again, or remove the file")

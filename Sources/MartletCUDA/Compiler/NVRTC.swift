@@ -53,25 +53,24 @@ package struct NVRTC: Sendable {
     architectures = known.map(Int.init)
   }
 
-  /// - Parameters:
-  ///   - name: for messages: what the source is called.
-  ///   - target: `sm_` and a number, with `a` where what only that GPU has is used.
-  ///   - options: beside the target.
+  /// - Parameter target: `sm_` and a number, with `a` where what only that GPU has is used.
   /// - Returns: a cubin.
   /// - Throws: ``DeviceError/Code/kernelCompilationFailed`` with the compiler's log.
-  package func compile(_ source: String, name: String, target: String, options: [String]) throws(DeviceError) -> [UInt8] {
+  package func compile(_ source: KernelProgram, target: String) throws(DeviceError) -> [UInt8] {
     enforce(target.hasPrefix("sm_"), "kernels are compiled to machine code (sm_…), not to \(target)")
+    let headers = CStrings(source.headers.map(\.text)), names = CStrings(source.headers.map(\.name))
     var program: UInt = 0
-    try calls.check(calls.create(&program, source, name, 0, nil, nil), "nvrtcCreateProgram")
+    try calls.check(
+      calls.create(&program, source.text, source.file, Int32(source.headers.count), headers.pointers, names.pointers),
+      "nvrtcCreateProgram")
     defer { _ = calls.destroy(&program) }
-    let texts = (["--gpu-architecture=\(target)"] + options).map { strdup($0) }
-    defer { texts.forEach { free($0) } }
-    let result = calls.compile(program, Int32(texts.count), texts.map { UnsafePointer($0) })
+    let options = CStrings(["--gpu-architecture=\(target)"] + source.options)
+    let result = calls.compile(program, Int32(options.pointers.count), options.pointers)
     guard result == 0 else {
       throw DeviceError(
         .kernelCompilationFailed,
-        "NVRTC \(version) (\(path)) cannot compile \(name) for \(target): \(calls.words(result)). This is a mistake in Martlet or a compiler that "
-          + "it does not know: report it with this log.\n\(log(of: program))")
+        "NVRTC \(version) (\(path)) cannot compile \(source.name) for \(target): \(calls.words(result)). This is a mistake in Martlet, or the "
+          + "compiler is one that it does not know: report it with this log.\n\(log(of: program))")
     }
     var byteCount = 0
     try calls.check(calls.cubinSize(program, &byteCount), "nvrtcGetCUBINSize")
@@ -140,4 +139,13 @@ package struct NVRTC: Sendable {
         .kernelCompilationFailed, "NVRTC (\(path)): \(call) failed with \(words(result)); install another NVRTC, or name its folder")
     }
   }
+}
+
+/// Texts as C reads them, as long as this lives.
+private final class CStrings {
+  private(set) var pointers: [UnsafePointer<CChar>?]
+
+  init(_ texts: [String]) { pointers = texts.map { UnsafePointer(strdup($0)) } }
+
+  deinit { for pointer in pointers { free(UnsafeMutablePointer(mutating: pointer)) } }
 }

@@ -115,7 +115,11 @@ package final class CUDAContext: Sendable {
   }
 
   /// Gives host memory back, once the copies that use it have ended.
-  package func freeHost(_ memory: UnsafeMutableRawPointer) { try? call("cuMemFreeHost") { $0.memFreeHost(memory) } }
+  package func freeHost(_ memory: UnsafeMutableRawPointer) {
+    // Unlike cuMemFree it is not documented to wait.
+    try? call("cuCtxSynchronize") { $0.contextSynchronize() }
+    try? call("cuMemFreeHost") { $0.memFreeHost(memory) }
+  }
 
   /// CUDA_ERROR_OUT_OF_MEMORY.
   private static let outOfMemory: Int32 = 2
@@ -155,41 +159,38 @@ package final class CUDAContext: Sendable {
   // MARK: Kernels
 
   /// - Parameter image: a cubin.
-  package func loadModule(_ image: UnsafeRawBufferPointer) throws(DeviceError) -> Handle {
-    guard let start = image.baseAddress else { throw DeviceError(.cudaFailed, "device \(properties.name): an empty module") }
+  package func loadModule(_ image: [UInt8]) throws(DeviceError) -> Handle {
     var module: Handle = 0
-    try call("cuModuleLoadData") { $0.moduleLoadData(&module, start) }
+    try call("cuModuleLoadData") { $0.moduleLoadData(&module, image) }
     return module
   }
 
   package func unload(module: Handle) { try? call("cuModuleUnload") { $0.moduleUnload(module) } }
 
-  /// - Parameter sharedByteCount: the most shared memory that a launch of it will ask for beside its own.
-  package func function(_ name: String, in module: Handle, sharedByteCount: Int) throws(DeviceError) -> Handle {
+  package func function(_ name: UnsafePointer<CChar>, in module: Handle) throws(DeviceError) -> Handle {
     var function: Handle = 0
     try call("cuModuleGetFunction") { $0.moduleGetFunction(&function, module, name) }
-    if sharedByteCount > Self.freelySharedByteCount {
-      // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
-      try call("cuFuncSetAttribute") { $0.functionSetAttribute(function, 8, Int32(sharedByteCount)) }
-    }
     return function
   }
 
+  /// Lets launches of a kernel ask for so much shared memory; without it they get ``freelySharedByteCount``.
+  package func allow(_ function: Handle, sharedByteCount: Int) throws(DeviceError) {
+    // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES.
+    try call("cuFuncSetAttribute") { $0.functionSetAttribute(function, 8, Int32(sharedByteCount)) }
+  }
+
   /// Shared memory that a block gets without asking before.
-  private static let freelySharedByteCount = 48 << 10
+  package static let freelySharedByteCount = 48 << 10
 
   /// Puts a kernel on a stream.
   /// - Parameter argument: the kernel's one argument, a struct, which is copied before the call returns.
-  package func launch<Argument: BitwiseCopyable>(
-    _ function: Handle, grid: CUDAExtent, block: CUDAExtent, sharedByteCount: Int, argument: Argument, on stream: Handle
+  package func launch(
+    _ function: Handle, grid: (x: UInt32, y: UInt32, z: UInt32), threads: UInt32, sharedByteCount: UInt32, argument: UnsafeRawPointer,
+    on stream: Handle
   ) throws(DeviceError) {
-    var argument = argument
-    try withUnsafeMutablePointer(to: &argument) { (pointer) throws(DeviceError) in
-      var arguments: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
-      try call("cuLaunchKernel") {
-        $0.launchKernel(
-          function, grid.x, grid.y, grid.z, block.x, block.y, block.z, UInt32(sharedByteCount), stream, &arguments, nil)
-      }
+    var arguments: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(mutating: argument)
+    try call("cuLaunchKernel") {
+      $0.launchKernel(function, grid.x, grid.y, grid.z, threads, 1, 1, sharedByteCount, stream, &arguments, nil)
     }
   }
 
@@ -213,17 +214,4 @@ package final class CUDAContext: Sendable {
   package func launch(graph: Handle, on stream: Handle) throws(DeviceError) { try call("cuGraphLaunch") { $0.graphLaunch(graph, stream) } }
 
   package func destroy(graph: Handle) { try? call("cuGraphExecDestroy") { $0.graphExecDestroy(graph) } }
-}
-
-/// Blocks of a grid, or threads of a block.
-package struct CUDAExtent: Sendable, Hashable {
-  package var x: UInt32
-  package var y: UInt32
-  package var z: UInt32
-
-  package init(_ x: Int, _ y: Int = 1, _ z: Int = 1) {
-    self.x = UInt32(x)
-    self.y = UInt32(y)
-    self.z = UInt32(z)
-  }
 }

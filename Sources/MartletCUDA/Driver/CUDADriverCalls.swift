@@ -27,6 +27,7 @@ struct CUDADriverCalls: Sendable {
   let primaryContextRetain: @convention(c) @Sendable (Out<Handle>, Int32) -> Int32
   let primaryContextRelease: @convention(c) @Sendable (Int32) -> Int32
   let contextSetCurrent: @convention(c) @Sendable (Handle) -> Int32
+  let contextSynchronize: @convention(c) @Sendable () -> Int32
 
   let memGetInfo: @convention(c) @Sendable (Out<Int>, Out<Int>) -> Int32
   let memAlloc: @convention(c) @Sendable (Out<UInt>, Int) -> Int32
@@ -73,6 +74,7 @@ struct CUDADriverCalls: Sendable {
     primaryContextRetain = try call("cuDevicePrimaryCtxRetain")
     primaryContextRelease = try call("cuDevicePrimaryCtxRelease")
     contextSetCurrent = try call("cuCtxSetCurrent")
+    contextSynchronize = try call("cuCtxSynchronize")
     memGetInfo = try call("cuMemGetInfo")
     memAlloc = try call("cuMemAlloc")
     memFree = try call("cuMemFree")
