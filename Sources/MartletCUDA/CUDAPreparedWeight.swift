@@ -50,7 +50,9 @@ final class CUDAPreparedWeight: PreparedWeight {
     byteCount = parts.reduce(0) { $0 + $1.groups.byteCount }
     terms = parts.reduce(1) { max($0, $1.terms) }
     let queue = CUDAQueue(context)
-    for (weight, part) in zip(weights, parts) { try weight.pack(into: part.groups, sliceByteCount: Self.sliceByteCount, on: queue, library) }
+    for (weight, part) in zip(weights, parts) {
+      try weight.pack(into: part.groups, sliceByteCount: Self.sliceByteCount, on: queue, library)
+    }
   }
 
   /// The rows of all, where they can be multiplied by one product.

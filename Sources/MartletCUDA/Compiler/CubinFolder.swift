@@ -41,7 +41,9 @@ struct CubinFolder: Sendable {
       if let compiler {
         ["\(key.prefix)\(compiler).cubin"]
       } else {
-        FileBytes.names(in: path).filter { $0.hasPrefix(key.prefix) && $0.hasSuffix(".cubin") }.sorted { Self.version($0) > Self.version($1) }
+        FileBytes.names(in: path).filter { $0.hasPrefix(key.prefix) && $0.hasSuffix(".cubin") }.sorted {
+          Self.version($0) > Self.version($1)
+        }
       }
     for name in names {
       guard let bytes = FileBytes.read("\(path)/\(name)") else { continue }

@@ -7,6 +7,11 @@ package struct KernelProgram: Sendable {
   package struct Header: Sendable {
     package let name: String
     package let text: String
+
+    package init(name: String, text: String) {
+      self.name = name
+      self.text = text
+    }
   }
 
   /// Of letters, digits, `-` and `_`, since it becomes part of a file's name: "products-q4_k".

@@ -131,7 +131,9 @@ package struct NVRTC: Sendable {
       errorString = try call("nvrtcGetErrorString")
     }
 
-    func words(_ result: Int32) -> String { (errorString(result).map { String(cString: $0) } ?? "an error without a name") + " (\(result))" }
+    func words(_ result: Int32) -> String {
+      (errorString(result).map { String(cString: $0) } ?? "an error without a name") + " (\(result))"
+    }
 
     func check(_ result: Int32, _ call: StaticString) throws(DeviceError) {
       guard result != 0 else { return }

@@ -7,9 +7,10 @@ import MartletCore
 /// Handles (`CUcontext`, `CUstream`, `CUmodule`, …) are pointers that nobody here looks into: they are written as integers of their size, so that they can
 /// be handed from thread to thread. Device addresses (`CUdeviceptr`) are integers of 64 bits in C, too. `CUdevice` and every result are `int`.
 struct CUDADriverCalls: Sendable {
-  typealias ProcAddress = @convention(c) @Sendable (
-    UnsafePointer<CChar>, UnsafeMutablePointer<UnsafeMutableRawPointer?>, Int32, UInt64, UnsafeMutablePointer<Int32>
-  ) -> Int32
+  typealias ProcAddress =
+    @convention(c) @Sendable (
+      UnsafePointer<CChar>, UnsafeMutablePointer<UnsafeMutableRawPointer?>, Int32, UInt64, UnsafeMutablePointer<Int32>
+    ) -> Int32
   typealias Handle = UInt
   typealias Out<Value> = UnsafeMutablePointer<Value>
 

@@ -33,7 +33,8 @@ extension CUDATensorKernels {
         coded = UInt64(try queue.scratch(byteCount: codedBytes + Self.rowsByteCount(tokens: tokens, weight)))
         rows = coded + UInt64(codedBytes)
         let arguments = martlet_cuda_gated_activation_arguments(
-          activation, gateUp: gateUp.device(.f32, Shape(tokens, 2 * columns), "product: gateUp"), output: rows, rows: tokens, width: columns)
+          activation, gateUp: gateUp.device(.f32, Shape(tokens, 2 * columns), "product: gateUp"), output: rows, rows: tokens, width: columns
+        )
         try library.launch(martlet_cuda_launch_gated_activation, arguments, on: stream)
       }
       try multiply(
