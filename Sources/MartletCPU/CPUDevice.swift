@@ -44,6 +44,7 @@ public final class CPUDevice: Device {
     "\(instructionSet.name) (\(instructionSet.description)), \(pool.threadCount) thread\(pool.threadCount == 1 ? "" : "s")"
   }
   public var availableByteCount: Int { CPULimits().availableByteCount }
+  public var workerCount: Int { pool.threadCount }
 
   public var tensorKernels: any TensorKernels {
     CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs, secondCacheByteCount: secondCacheByteCount)

@@ -62,6 +62,8 @@ public final class CUDADevice: Device {
   /// Of the GPU's memory; 0 where the driver does not say.
   public var availableByteCount: Int { (try? context.freeByteCount()) ?? 0 }
 
+  public var workerCount: Int { context.properties.multiprocessorCount }
+
   public var tensorKernels: any TensorKernels { CUDATensorKernels(context: context, library: library) }
   public var attentionKernels: any AttentionKernels { CUDAAttentionKernels(context: context, library: library) }
 

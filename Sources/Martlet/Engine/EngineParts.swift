@@ -35,7 +35,7 @@ package struct EngineParts {
     try configuration.kvCache.validate()
     let context = AttentionContext(
       device: device, kvCache: configuration.kvCache, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
-      maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
+      maxSequenceLength: maxSequenceLength, workerCount: device.workerCount,
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
       source, layers: architecture.attentionLayers(of: source, on: device),

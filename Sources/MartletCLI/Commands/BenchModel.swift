@@ -58,7 +58,7 @@ struct BenchModel: AsyncParsableCommand {
   var seed: UInt64 = 1
 
   @OptionGroup var products: ActivationsOptions
-  @OptionGroup var device: DeviceOptions
+  @OptionGroup var device: ProcessorOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
   @Option(

@@ -11,6 +11,8 @@ public protocol Device: AnyObject, Sendable {
   var summary: String { get }
   /// Bytes of device memory that can still be allocated, as far as the device can tell.
   var availableByteCount: Int { get }
+  /// How many pieces of work run at the same time, such as threads or multiprocessors: a hint for cutting work, which never changes a result. By default 1.
+  var workerCount: Int { get }
 
   var tensorKernels: any TensorKernels { get }
   var attentionKernels: any AttentionKernels { get }
@@ -80,6 +82,7 @@ extension DeviceQueue {
 }
 
 extension Device {
+  public var workerCount: Int { 1 }
   public func populate(_ tensor: Tensor) {}
   public func reserve(productRows: Int) throws(DeviceError) {}
   public var activations: [Activations] { [.exact] }
