@@ -1,0 +1,1 @@
+void check_append(uint64_t) {}

@@ -1,0 +1,1 @@
+void check_attention(uint64_t) {}
