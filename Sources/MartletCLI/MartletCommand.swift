@@ -20,7 +20,8 @@ struct MartletCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Chat.self, Generate.self, Pull.self, Doctor.self, Inspect.self, Devices.self, Tokenize.self, Render.self, Embed.self, Perplexity.self, Bench.self,
+      Chat.self, Generate.self, Pull.self, Doctor.self, Inspect.self, Devices.self, Tokenize.self, Render.self, Embed.self, Perplexity.self,
+      Bench.self,
       Verify.self, Serve.self, CompileKernels.self,
     ])
 

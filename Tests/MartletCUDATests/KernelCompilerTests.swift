@@ -18,7 +18,7 @@ struct KernelCompilerTests {
   @Test("are found again, without a compiler, too")
   func cache() async throws {
     let compilers = try await NVRTCFolder.places()
-    try withTemporaryFolder { folder in
+    try await withTemporaryFolder { folder in
       // A folder that is not there yet.
       let cache = folder + "/a/b"
       let image = try KernelCompiler(CUDAKernelOptions(compilers: compilers, cache: cache)).image(of: Self.program, for: Self.hopper)
@@ -35,7 +35,7 @@ struct KernelCompilerTests {
   @Test("are those of this source, these headers and these options")
   func key() async throws {
     let compilers = try await NVRTCFolder.places()
-    try withTemporaryFolder { folder in
+    try await withTemporaryFolder { folder in
       let compiler = KernelCompiler(CUDAKernelOptions(compilers: compilers, cache: folder))
       let text = Self.program.text, headers = Self.program.headers, options = Self.program.options
       let others = [
@@ -52,7 +52,7 @@ struct KernelCompilerTests {
   @Test("that were cut off, changed, or put there by somebody else are compiled anew", arguments: [0, 1, 2, 3])
   func damaged(kind: Int) async throws {
     let compilers = try await NVRTCFolder.places()
-    try withTemporaryFolder { folder in
+    try await withTemporaryFolder { folder in
       let options = CUDAKernelOptions(compilers: compilers, cache: folder)
       let image = try KernelCompiler(options).image(of: Self.program, for: Self.hopper)
       let path = "\(folder)/\(try files(in: folder)[0])", url = URL(fileURLWithPath: path)
@@ -77,7 +77,7 @@ struct KernelCompilerTests {
   @Test("come with the program, for a GPU and for later ones of its major version")
   func shipped() async throws {
     let compilers = try await NVRTCFolder.places()
-    try withTemporaryFolder { folder in
+    try await withTemporaryFolder { folder in
       let compiler = KernelCompiler(CUDAKernelOptions(compilers: compilers))
       let byteCount = try compiler.compile(Self.program, target: "sm_80", into: folder)
       let shipped = KernelCompiler(CUDAKernelOptions(compilers: nowhere, compiledKernels: [folder]))
@@ -92,7 +92,7 @@ struct KernelCompilerTests {
   func processes() async throws {
     let compilers = try await NVRTCFolder.places()
     guard case .path(let library)? = compilers.first else { return }
-    try await withTemporaryFolder { (folder: String) in
+    try await withTemporaryFolder { folder in
       @Sendable func another() async {
         await #expect(processExitsWith: .success) { [folder = folder as String, library = library as String] in
           for _ in 0..<20 {
@@ -119,7 +119,7 @@ struct KernelCompilerTests {
   @Test("are compiled all the same where they cannot be kept, and that is told")
   func unwritable() async throws {
     let compilers = try await NVRTCFolder.places()
-    try withTemporaryFolder { folder in
+    try await withTemporaryFolder { folder in
       try write("a file", to: "\(folder)/file")
       let compiler = KernelCompiler(CUDAKernelOptions(compilers: compilers, cache: "\(folder)/file/cache"))
       _ = try compiler.image(of: Self.program, for: Self.hopper)

@@ -73,8 +73,8 @@ struct NVRTCTests {
   }
 
   @Test("is found in a folder and among Python's packages, the newest first")
-  func candidates() throws {
-    try withTemporaryFolder { folder in
+  func candidates() async throws {
+    try await withTemporaryFolder { folder in
       for file in [
         "lib/python3.9/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12", "lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13",
         "lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so", "lib/python2/site-packages/nvidia/cu13/lib/libnvrtc.so.13",

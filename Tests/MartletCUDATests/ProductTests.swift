@@ -136,7 +136,8 @@ struct ProductTests {
   func stacked() throws {
     var random = SeededGenerator(seed: 14)
     let (tokens, columns) = (3, 256)
-    let first = TestWeight(.q4_0, rows: 20, columns: columns, using: &random), second = TestWeight(.bf16, rows: 13, columns: columns, using: &random)
+    let first = TestWeight(.q4_0, rows: 20, columns: columns, using: &random),
+      second = TestWeight(.bf16, rows: 13, columns: columns, using: &random)
     let device = try StandIn.device(), queue = device.makeQueue()
     let input = random.floats(tokens * columns), bias = random.floats(33), before = random.floats(tokens * 33)
     let both = try first.withWeight { first in try second.withWeight { try device.prepare([first, $0]) } }
@@ -165,7 +166,8 @@ struct ProductTests {
     let (tokens, columns) = (5, 96)
     let weight = TestWeight(.bf16, rows: 24, columns: columns, using: &random), device = try StandIn.device(), queue = device.makeQueue()
     let prepared = try weight.withWeight { try device.prepare([$0]) }, kernels = device.tensorKernels
-    let rows = try device.tensor(random.floats(tokens * columns), Shape(tokens, columns)), norm = try device.tensor(random.floats(columns), Shape(columns))
+    let rows = try device.tensor(random.floats(tokens * columns), Shape(tokens, columns)),
+      norm = try device.tensor(random.floats(columns), Shape(columns))
     let gateUp = try device.tensor(random.floats(tokens * 2 * columns), Shape(tokens, 2 * columns))
     let made = try device.makeTensor(Shape(tokens, columns), .f32)
     func product(_ input: ProductInput) throws -> [UInt32] {
@@ -219,9 +221,12 @@ struct ProductTests {
     var random = SeededGenerator(seed: 18)
     let device = try StandIn.device()
     let first = TestWeight(.f16, rows: 2, columns: 32, using: &random), second = TestWeight(.f16, rows: 2, columns: 64, using: &random)
-    let error = #expect(throws: DeviceError.self) { try first.withWeight { first in try second.withWeight { try device.prepare([first, $0]) } } }
+    let error = #expect(throws: DeviceError.self) {
+      try first.withWeight { first in try second.withWeight { try device.prepare([first, $0]) } }
+    }
     #expect(error?.code == .unsupportedWeight)
     #expect(
-      error?.description == "device cuda:0: weight \"F16\": it has 64 columns and cannot be stacked on \"F16\" with 32", "\(String(describing: error))")
+      error?.description == "device cuda:0: weight \"F16\": it has 64 columns and cannot be stacked on \"F16\" with 32",
+      "\(String(describing: error))")
   }
 }

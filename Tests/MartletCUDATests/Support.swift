@@ -3,22 +3,11 @@
 import Foundation
 
 /// A folder that is there while `body` runs.
-func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
-  let path = try temporaryFolder()
-  defer { try? FileManager.default.removeItem(atPath: path) }
-  return try body(path)
-}
-
 func withTemporaryFolder<Result>(_ body: (String) async throws -> Result) async throws -> Result {
-  let path = try temporaryFolder()
-  defer { try? FileManager.default.removeItem(atPath: path) }
-  return try await body(path)
-}
-
-private func temporaryFolder() throws -> String {
   let path = NSTemporaryDirectory() + "martlet-cuda-\(UUID().uuidString)"
   try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-  return path
+  defer { try? FileManager.default.removeItem(atPath: path) }
+  return try await body(path)
 }
 
 /// Writes a file, and the folders above it.

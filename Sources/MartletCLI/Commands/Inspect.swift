@@ -41,7 +41,8 @@ struct Inspect: AsyncParsableCommand {
       let path = try await ModelFile.path(of: model)
       let inspection = try ModelFile.reading(path) {
         try Inspection(
-          ModelFiles(path: path), path: path, device: choice.makeDevice { try CPUDevice() }, cache: cache.kvCache, quantConfig: cache.quantConfig,
+          ModelFiles(path: path), path: path, device: choice.makeDevice { try CPUDevice() }, cache: cache.kvCache,
+          quantConfig: cache.quantConfig,
           contextLength: context)
       }
       if json { try Terminal.writeJSON(inspection) } else { try Terminal.show(inspection.text) }

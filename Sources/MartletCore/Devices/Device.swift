@@ -78,7 +78,9 @@ public protocol DeviceRecording: AnyObject {}
 extension DeviceQueue {
   public func finish() throws(DeviceError) { wait() }
   public func record(_ body: () throws -> Void) throws -> (any DeviceRecording)? { nil }
-  public func replay(_ recording: any DeviceRecording) { fatalError("a recording of another device was given to a queue that records nothing") }
+  public func replay(_ recording: any DeviceRecording) {
+    fatalError("a recording of another device was given to a queue that records nothing")
+  }
 }
 
 extension Device {
