@@ -3,6 +3,7 @@
 import ArgumentParser
 import MartletCPU
 import MartletCUDA
+import MartletCore
 
 struct Devices: ParsableCommand {
   static let configuration = CommandConfiguration(
