@@ -178,3 +178,31 @@ martlet_cuda_launch martlet_cuda_launch_append(const martlet_cuda_append_argumen
   int32_t heads = (a->query ? a->heads : 0) + (a->key ? a->cache.kv_heads : 0);
   return (martlet_cuda_launch){martlet_cuda_kernel_append, (uint32_t)a->tokens, parts(heads, 8), 1, 256, 8 * martlet_cuda_most_head_dim * 4};
 }
+
+// What attention_memory of attention.cu lays out.
+static int32_t attend_shared_bytes(const martlet_cuda_paged_kv *cache, int32_t terms, bool rotates_keys, int32_t rows) {
+  int32_t stored = cache->type == martlet_cuda_kv_f32 ? 3 : cache->type == martlet_cuda_kv_f16 ? 2 : 1;
+  int32_t value_terms = stored < terms ? stored : terms, key_terms = rotates_keys ? terms : value_terms;
+  int32_t key_stride = (cache->head_dim + 15) / 16 * 16 + 8, value_stride = cache->value_head_dim + 8, tile = martlet_cuda_tile_size;
+  int32_t tiles = key_terms * tile * key_stride * 2 + (cache->values_offset == 0 ? 0 : value_terms * tile * value_stride * 2);
+  int32_t of_a_row = terms * key_stride * 2 + (tile + 4) * 4 + terms * (tile + 8) * 2 + 5 * 4 + 4 * 4;
+  return rows * of_a_row + tiles + 2 * tile * 4 + 4;
+}
+
+int32_t martlet_cuda_attend_shared_bytes(const martlet_cuda_paged_kv *cache, int32_t terms, bool rotates_keys) {
+  return attend_shared_bytes(cache, terms, rotates_keys, 16);
+}
+
+martlet_cuda_launch martlet_cuda_launch_attend(const martlet_cuda_attend_arguments *a, int32_t most_rows, int32_t most_shared_bytes) {
+  int32_t dims = a->cache.value_head_dim, shared_bytes = attend_shared_bytes(&a->cache, a->terms, a->key_rope != 0, 64), kernel;
+  if (most_rows > 16 && dims <= 256 && shared_bytes <= most_shared_bytes) {
+    kernel = dims <= 64 ? martlet_cuda_kernel_attend_64_64 : dims <= 128 ? martlet_cuda_kernel_attend_64_128 : martlet_cuda_kernel_attend_64_256;
+  } else {
+    shared_bytes = attend_shared_bytes(&a->cache, a->terms, a->key_rope != 0, 16);
+    kernel = dims <= 64    ? martlet_cuda_kernel_attend_16_64
+             : dims <= 128 ? martlet_cuda_kernel_attend_16_128
+             : dims <= 256 ? martlet_cuda_kernel_attend_16_256
+                           : martlet_cuda_kernel_attend_16_576;
+  }
+  return (martlet_cuda_launch){kernel, (uint32_t)a->task_count, 1, 1, 256, (uint32_t)shared_bytes};
+}

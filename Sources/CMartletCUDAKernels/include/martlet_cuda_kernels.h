@@ -127,12 +127,13 @@ martlet_cuda_launch martlet_cuda_launch_append(const martlet_cuda_append_argumen
 // Which of a format's three kernels: few up to 8 tokens, some up to 32, else many. Their bits are the same, and nothing but time depends on the choice.
 martlet_cuda_launch martlet_cuda_launch_product(const martlet_cuda_product_arguments *arguments, int32_t format);
 
-// `most_rows` is the greatest row_count of the tasks. The kernel is that of value_head_dim; its bits are the same with 16 rows at a time and with 64.
-// Shared memory may be more than a device has: then the shape is an obstacle. martlet_cuda_attend_shared_bytes says it before there are arguments.
-martlet_cuda_launch martlet_cuda_launch_attend(const martlet_cuda_attend_arguments *arguments, int32_t most_rows);
+// `most_rows` is the greatest row_count of the tasks, `most_shared_bytes` what a block of the device can have. The kernel takes 64 rows at a time where there
+// are more than 16 and it has the memory, else 16; its bits are the same. Where shared_bytes is more than the device has, the shape is an obstacle, which
+// martlet_cuda_attend_shared_bytes tells before.
+martlet_cuda_launch martlet_cuda_launch_attend(const martlet_cuda_attend_arguments *arguments, int32_t most_rows, int32_t most_shared_bytes);
 
-// Shared memory of attention over a cache's shape, at the least: 16 rows at a time, and one buffer for keys and values.
-int64_t martlet_cuda_attend_shared_bytes(const martlet_cuda_paged_kv *cache, int32_t terms, bool rotates_keys);
+// Shared memory that attention over a cache's shape takes, 16 rows at a time.
+int32_t martlet_cuda_attend_shared_bytes(const martlet_cuda_paged_kv *cache, int32_t terms, bool rotates_keys);
 
 // MARK: sizes
 
