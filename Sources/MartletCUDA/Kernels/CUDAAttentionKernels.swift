@@ -26,7 +26,7 @@ package struct CUDAAttentionKernels: AttentionKernels {
     if reasons.isEmpty {
       var cache = layout.device(scales: KVScales(), "obstacles")
       // Rotated as they are read, which takes the most.
-      let needed = martlet_cuda_attend_shared_bytes(&cache, layout.dataType.terms, true)
+      let needed = Int(martlet_cuda_attend_shared_bytes(&cache, layout.dataType.terms, true))
       let there = context.properties.sharedByteCountOfBlock
       if needed > there { reasons.append("attention over this shape needs \(needed) bytes of shared memory, and this GPU has \(there)") }
     }
@@ -127,7 +127,8 @@ package struct CUDAAttentionKernels: AttentionKernels {
     // A task's rows are those of one request unless it gathers several. Bits do not depend on the kernel that is chosen by it.
     let group = heads / layout.numKVHeads
     let mostRows = ragged.numTokens == ragged.numRequests && work.numSegments == 0 ? group : ragged.numTokens * group
-    launch({ martlet_cuda_launch_attend($0, Int32(min(mostRows, AttentionTask.maxRows))) }, c, "attend", on: queue)
+    let mostSharedBytes = Int32(context.properties.sharedByteCountOfBlock)
+    launch({ martlet_cuda_launch_attend($0, Int32(min(mostRows, AttentionTask.maxRows)), mostSharedBytes) }, c, "attend", on: queue)
   }
 
   private func setMask(_ c: inout martlet_cuda_attend_arguments, _ arguments: AttendArguments) {
