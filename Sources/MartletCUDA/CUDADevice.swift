@@ -53,6 +53,12 @@ public final class CUDADevice: Device {
     return all
   }
 
+  /// The GPU of this number in words.
+  /// - Throws: ``DeviceError/Code/cudaUnavailable`` where there is none.
+  public static func description(of ordinal: Int) throws(DeviceError) -> String {
+    try CUDADriver.system().properties(of: ordinal).description
+  }
+
   public var name: String { context.properties.name }
   public var summary: String {
     let version = context.driver.version

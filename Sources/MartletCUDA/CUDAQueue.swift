@@ -118,9 +118,7 @@ final class CUDAQueue: DeviceQueue {
   }
 }
 
-/// A graph of copies and kernels.
-///
-/// `@unchecked Sendable` is not needed: a recording belongs to the thread of its queue.
+/// A graph of copies and kernels, used by the thread of its queue.
 final class CUDARecording: DeviceRecording {
   let context: CUDAContext
   let graph: CUDAContext.Handle

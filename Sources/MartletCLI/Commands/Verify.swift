@@ -49,7 +49,11 @@ struct Verify: AsyncParsableCommand {
   }
 
   func run() async throws {
-    guard let journal else { return try supervise() }
+    guard let journal else {
+      // Told by this process, once: the other would be started again.
+      try choice.validateThere()
+      return try supervise()
+    }
     let report = try await interruptible { [self] in
       let threads = processor.threadCount
       var hasBF16Dots = false

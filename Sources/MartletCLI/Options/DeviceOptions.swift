@@ -22,6 +22,12 @@ struct DeviceChoiceOptions: ParsableArguments {
       valueName: "name"))
   var device = DeviceChoice.cpu
 
+  /// - Throws: where there is no such GPU. None is used for it.
+  func validateThere() throws {
+    guard case .cuda(let ordinal) = device else { return }
+    _ = try CUDADevice.description(of: ordinal)
+  }
+
   /// - Parameter processor: makes the CPU.
   func makeDevice(processor: () throws -> any Device) throws -> any Device {
     switch device {

@@ -29,6 +29,8 @@ package struct CUDAAttentionKernels: AttentionKernels {
       let needed = Int(martlet_cuda_attend_shared_bytes(&cache, layout.dataType.terms, true))
       let there = context.properties.sharedByteCountOfBlock
       if needed > there { reasons.append("attention over this shape needs \(needed) bytes of shared memory, and this GPU has \(there)") }
+      // All kernels of attention are one program: it is loaded here, not in the first step, and its failure is told.
+      do { try library.load(Int32(martlet_cuda_kernel_attend_16_64.rawValue)) } catch { reasons.append(error.description) }
     }
     return reasons
   }
