@@ -10,7 +10,7 @@ let sanitizer = Context.environment["MARTLET_SANITIZED"]
 let unsanitized = Set(
   [
     "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
-    "MartletAttentionTestKitTests", "MartletTemplatesTests",
+    "MartletAttentionTestKitTests", "MartletTemplatesTests", "MartletCUDATests",
   ] + (sanitizer == "thread" ? ["MartletCoreTests", "MartletFormatsTests", "MartletTokenizersTests", "MartletModelsTests"] : []))
 
 let swiftSettings: [SwiftSetting] =
@@ -147,7 +147,10 @@ let package = Package(
       cxxSettings: cxxSettings),
     .testTarget(
       name: "MartletCUDATests",
-      dependencies: ["MartletCUDA", "MartletCPU", "MartletCore", "CMartletCUDAStandIn"],
+      dependencies: [
+        "MartletCUDA", "Martlet", "MartletAttention", "MartletAttentionTestKit", "MartletKVCache", "MartletCPU", "MartletCore",
+        "MartletTestSupport", "CMartletCUDAStandIn",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore", "MartletTestSupport"],
