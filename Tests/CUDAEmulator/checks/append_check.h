@@ -96,7 +96,7 @@ double kv_error(int type, double x, double greatest_of_head) {
   switch (type) {
     case martlet_cuda_kv_f32: return std::fabs(x) * 1e-6 + 1e-7;
     case martlet_cuda_kv_f16: return std::fabs(x) * 0x1p-11 + 1e-6;
-    case martlet_cuda_kv_bf16: return std::fabs(x) * 0x1.01p-9 + 1e-6;
+    case martlet_cuda_kv_bf16: return std::fabs(x) * 0x1.01p-8 + 1e-6;
     case martlet_cuda_kv_e4m3: return std::fabs(x) * 0x1.01p-4 + 0x1p-10;
     default: return greatest_of_head / 254 * 1.01 + 1e-6;
   }
