@@ -214,23 +214,26 @@ void check_attention_case(const AttentionCase &c, uint64_t seed) {
 
 void check_attention(uint64_t seed) {
   using std::vector;
-  auto run = [&](AttentionCase c) { check_attention_case(c, seed); };
+  auto run = [&](AttentionCase c) {
+    if (chosen_case.empty() || chosen_case == c.name) check_attention_case(c, seed);
+  };
   // Prompts, chunks of prompts and single tokens together; groups that fill no tile; a key length at a chunk's end.
-  AttentionCase base{"causal", martlet_cuda_kv_bf16, hnd, 16, 2, 3, 64, 64, {0, 500, 511, 1030}, {37, 5, 1, 1}};
+  AttentionCase base{"causal", martlet_cuda_kv_bf16, hnd, 16, 2, 3, 64, 64, {0, 511, 1030}, {37, 1, 1}};
   run(base);
+  base.kv_heads = 1;
   for (int type = 0; type < 5; type++) {
     AttentionCase c = base;
-    c.type = type, c.terms = type == martlet_cuda_kv_f32 ? 3 : 2, c.cached = {0, 520}, c.fresh = {9, 2};
-    c.name = "types", c.order = nhd, c.head_dim = 40, c.value_dim = 24, run(c);
-    c.name = "packed", c.order = packed, c.page_size = 32, run(c);
+    c.type = type, c.terms = type == martlet_cuda_kv_f32 ? 3 : 2, c.cached = {0, 70}, c.fresh = {9, 2};
+    c.name = "types", c.order = nhd, c.kv_heads = 2, c.head_dim = 40, c.value_dim = 24, run(c);
+    c.name = "packed", c.order = packed, c.page_size = 32, c.cached = {0, 511}, c.fresh = {3, 2}, run(c);
     c.name = "latent", c.order = latent, c.kv_heads = 1, c.group = 5, c.head_dim = 48, c.value_dim = 32, run(c);
   }
   AttentionCase c = base;
   c.name = "one term", c.terms = 1, c.cached = {70}, c.fresh = {20}, run(c);
-  c = base, c.name = "window", c.window = 70, c.has_sinks = true, c.cached = {0, 700}, c.fresh = {90, 3}, run(c);
+  c = base, c.name = "window", c.window = 70, c.has_sinks = true, c.cached = {0, 600}, c.fresh = {90, 3}, run(c);
   c = base, c.name = "full", c.causal = false, c.soft_cap = 5, c.cached = {0, 0}, c.fresh = {70, 3}, run(c);
   c = base, c.name = "around", c.causal = false, c.window = 20, c.cached = {0}, c.fresh = {130}, run(c);
-  c = base, c.name = "bits", c.has_bits = true, c.cached = {5, 9, 510}, c.fresh = {70, 3, 20}, run(c);
+  c = base, c.name = "bits", c.has_bits = true, c.cached = {5, 9, 510}, c.fresh = {30, 3, 4}, run(c);
   c = base, c.name = "e4m3 output", c.e4m3_output = true, c.rounds_queries = true, c.cached = {30}, c.fresh = {9}, run(c);
   c = base, c.name = "deferred rotation", c.rotates_keys = true, c.cached = {30}, c.fresh = {40}, run(c);
   c = base, c.name = "128 dims", c.head_dim = 128, c.value_dim = 128, c.cached = {100}, c.fresh = {20}, run(c);
