@@ -10,7 +10,7 @@ let sanitizer = Context.environment["MARTLET_SANITIZED"]
 let unsanitized = Set(
   [
     "MartletCLI", "MartletCLITests", "MartletServer", "MartletServerTests", "MartletAnswersTests", "MartletAttentionTestKit",
-    "MartletAttentionTestKitTests", "MartletTemplatesTests",
+    "MartletAttentionTestKitTests", "MartletTemplatesTests", "MartletCUDATests",
   ] + (sanitizer == "thread" ? ["MartletCoreTests", "MartletFormatsTests", "MartletTokenizersTests", "MartletModelsTests"] : []))
 
 let swiftSettings: [SwiftSetting] =
@@ -26,6 +26,7 @@ func product(_ name: String, _ package: String, trait: String = "HTTPServer") ->
 }
 
 let cSettings: [CSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] : []
+let cxxSettings: [CXXSetting] = warningsAsErrors ? [.treatAllWarnings(as: .error)] : []
 
 let package = Package(
   name: "martlet",
@@ -36,6 +37,7 @@ let package = Package(
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
+    .library(name: "MartletCUDA", targets: ["MartletCUDA"]),
     .library(name: "MartletModels", targets: ["MartletModels"]),
     .library(name: "MartletServer", targets: ["MartletServer"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
@@ -63,10 +65,12 @@ let package = Package(
   ],
   targets: [
     .target(name: "CMartletKernels", cSettings: cSettings),
+    .target(name: "CMartletCUDAKernels", exclude: ["kernels"], cSettings: cSettings),
     .target(name: "CMartletLibc", cSettings: cSettings),
     .target(name: "CMartletPage", exclude: ["page"], cSettings: cSettings),
     .target(name: "MartletCore", swiftSettings: swiftSettings),
     .target(name: "MartletCPU", dependencies: ["MartletCore", "CMartletKernels", "CMartletLibc"], swiftSettings: swiftSettings),
+    .target(name: "MartletCUDA", dependencies: ["MartletCore", "CMartletCUDAKernels", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(name: "MartletFormats", dependencies: ["MartletCore", "CMartletLibc"], swiftSettings: swiftSettings),
     .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
@@ -108,7 +112,7 @@ let package = Package(
       dependencies: [
         "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletKVCache",
         "MartletAttention",
-        "MartletModels", "MartletCPU", "MartletAttentionTestKit",
+        "MartletModels", "MartletCPU", "MartletCUDA", "MartletAttentionTestKit",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
         product("Hummingbird", "hummingbird"), product("ServiceLifecycle", "swift-service-lifecycle"),
@@ -133,6 +137,20 @@ let package = Package(
       name: "MartletCPUTests",
       dependencies: ["MartletCPU", "MartletCore", "CMartletKernels"],
       resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    // The kernels of GPUs as C++, and a libcuda over them: tests of CUDA need no GPU.
+    .target(
+      name: "CMartletCUDAEmulator", dependencies: ["CMartletCUDAKernels"], path: "Tests/CUDAEmulator", exclude: ["checks"],
+      cSettings: cSettings, cxxSettings: [.headerSearchPath(".")] + cxxSettings),
+    .target(
+      name: "CMartletCUDAStandIn", dependencies: ["CMartletCUDAKernels", "CMartletCUDAEmulator"], path: "Tests/CUDAStandIn",
+      cxxSettings: cxxSettings),
+    .testTarget(
+      name: "MartletCUDATests",
+      dependencies: [
+        "MartletCUDA", "Martlet", "MartletAttention", "MartletAttentionTestKit", "MartletKVCache", "MartletCPU", "MartletCore",
+        "MartletTestSupport", "CMartletCUDAStandIn",
+      ],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletFormatsTests", dependencies: ["MartletFormats", "MartletCore", "MartletTestSupport"],
@@ -194,7 +212,9 @@ let package = Package(
       swiftSettings: swiftSettings),
   ],
   swiftLanguageModes: [.v6],
-  cLanguageStandard: .gnu17
+  cLanguageStandard: .gnu17,
+  // Not C++20, in which headers of other targets are modules that must be built.
+  cxxLanguageStandard: .gnucxx17
 )
 
 if sanitizer != nil {

@@ -15,10 +15,12 @@ import sys
 # module: the modules of this package that it may import
 ALLOWED = {
     "CMartletKernels": [],
+    "CMartletCUDAKernels": [],
     "CMartletLibc": [],
     "CMartletPage": [],
     "MartletCore": [],
     "MartletCPU": ["MartletCore", "CMartletKernels", "CMartletLibc"],
+    "MartletCUDA": ["MartletCore", "CMartletCUDAKernels", "CMartletLibc"],
     "MartletFormats": ["MartletCore", "CMartletLibc"],
     "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
@@ -36,7 +38,7 @@ ALLOWED = {
     ],
     "MartletCLI": [
         "Martlet", "MartletServer", "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers",
-        "MartletKVCache", "MartletAttention", "MartletModels", "MartletCPU", "MartletAttentionTestKit", "CMartletLibc",
+        "MartletKVCache", "MartletAttention", "MartletModels", "MartletCPU", "MartletCUDA", "MartletAttentionTestKit", "CMartletLibc",
     ],
 }
 

@@ -20,8 +20,9 @@ struct MartletCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Chat.self, Generate.self, Pull.self, Doctor.self, Inspect.self, Tokenize.self, Render.self, Embed.self, Perplexity.self, Bench.self,
-      Verify.self, Serve.self,
+      Chat.self, Generate.self, Pull.self, Doctor.self, Inspect.self, Devices.self, Tokenize.self, Render.self, Embed.self, Perplexity.self,
+      Bench.self,
+      Verify.self, Serve.self, CompileKernels.self,
     ])
 
   /// As the parser's own, but that it helps those whose text was taken for an option.

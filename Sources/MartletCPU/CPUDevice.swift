@@ -52,6 +52,7 @@ public final class CPUDevice: Device {
       + (pool.homes.map { " on nodes \($0.nodes.map { String($0.number) }.joined(separator: ", "))" } ?? "")
   }
   public var availableByteCount: Int { CPULimits().availableByteCount }
+  public var workerCount: Int { pool.threadCount }
 
   public var tensorKernels: any TensorKernels {
     CPUTensorKernels(instructionSet: instructionSet, pool: pool, codedInputs: codedInputs, secondCacheByteCount: secondCacheByteCount)

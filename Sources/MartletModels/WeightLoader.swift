@@ -187,7 +187,7 @@ public struct WeightLoader {
     let tensor = try device.makeTensor(Shape(values.count), .f32)
     let queue = device.makeQueue()
     queue.copy(host, count: values.count, to: tensor)
-    queue.wait()
+    try queue.finish()
     return tensor
   }
 

@@ -75,6 +75,32 @@ import Testing
     #expect(try CommandLine.run([], environment: ["MARTLET_CACHE": folder.path]).output.contains("fetches the default model"))
   }
 
+  struct DeviceList: Decodable {
+    struct Device: Decodable {
+      var name: String
+      var description: String
+    }
+    var devices: [Device]
+    var no_gpu: String?
+  }
+
+  @Test func `devices are listed, or it is said why there is no GPU, and a GPU that is not there ends a command with a sentence`() throws {
+    let list = try CommandLine.run(["devices", "--json"]).json(DeviceList.self)
+    #expect(list.devices.first?.name == "cpu" && list.devices.first?.description.contains("thread") == true)
+    #expect((list.devices.count == 1) == (list.no_gpu != nil))
+    let text = try CommandLine.run(["devices"])
+    #expect(text.status == 0 && text.output.hasPrefix("cpu"))
+    if let reason = list.no_gpu { #expect(text.output.contains("No GPU: \(reason).")) }
+    // No machine has so many, and most have none: the way out is in the sentence.
+    let absent = try CommandLine.run(["generate", "--model", model, "--device", "cuda:99", "a"])
+    #expect(absent.status == 1 && absent.output.isEmpty, "\(absent.error)")
+    #expect(absent.error.hasPrefix("Error: there is no ") && absent.error.split(separator: "\n").count == 1, "\(absent.error)")
+    for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cpu:0"] {
+      let wrong = try CommandLine.run(["generate", "--model", model, "--device", name, "a"])
+      #expect(wrong.status == 64 && wrong.error.contains("'\(name)' is invalid for '--device <name>'"), "\(name): \(wrong.error)")
+    }
+  }
+
   struct Health: Decodable {
     struct Model: Decodable {
       var name: String

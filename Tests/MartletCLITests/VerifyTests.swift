@@ -57,8 +57,11 @@ import Testing
   @Test func `verify refuses what it does not know`() throws {
     let backend = try CommandLine.run(["verify", "--backend", "FLASH"])
     #expect(backend.status == 64 && backend.error.contains("attention backend \"FLASH\" is unknown"))
-    let device = try CommandLine.run(["verify", "--device", "cuda"])
-    #expect(device.status == 64 && device.error.contains("this build has: cpu"))
+    let device = try CommandLine.run(["verify", "--device", "tpu"])
+    #expect(device.status == 64 && device.error.contains("'tpu' is invalid for '--device <name>'"), "\(device.error)")
+    // No machine has so many, and most have none.
+    let number = try CommandLine.run(["verify", "--device", "cuda:99"])
+    #expect(number.status == 1 && number.error.contains("there is no "), "\(number.error)")
     let set = try CommandLine.run(["verify", "--instruction-set", "mmx"])
     #expect(set.status == 1 && set.error.contains("mmx"))
   }

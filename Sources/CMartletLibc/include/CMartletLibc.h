@@ -6,6 +6,7 @@
 #define MARTLET_LIBC_H
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

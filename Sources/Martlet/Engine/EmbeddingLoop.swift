@@ -70,7 +70,7 @@ package final class EmbeddingLoop {
 
   private func step() throws {
     clock.beginStep()
-    runner.beginStep()
+    try runner.beginStep()
     running.removeAll(keepingCapacity: true)
     var tokens = 0
     while let next = waiting.first, runner.hasRoom(for: next.prompt.count) {

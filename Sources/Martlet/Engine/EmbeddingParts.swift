@@ -34,7 +34,7 @@ package struct EmbeddingParts {
     let maxNumTokens = max(configuration.maxNumTokens, maxSequenceLength)
     let context = AttentionContext(
       device: device, kvCache: nil, maxNumRequests: min(maxNumTokens, Self.mostTexts), maxNumTokens: maxNumTokens,
-      maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
+      maxSequenceLength: maxSequenceLength, workerCount: device.workerCount,
       quantConfig: configuration.quantConfig)
     try MemoryCheck.run(
       source, layers: architecture.attentionLayers(of: source, on: device),

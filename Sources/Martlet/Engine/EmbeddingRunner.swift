@@ -41,8 +41,9 @@ package final class EmbeddingRunner {
   }
 
   /// Begins a step without texts.
-  package func beginStep() {
-    queue.wait()
+  /// - Throws: what failed on the device since somebody waited.
+  package func beginStep() throws {
+    try queue.finish()
     metadata.removeAllRequests()
     tokenCount = 0
     textCount = 0
@@ -67,7 +68,7 @@ package final class EmbeddingRunner {
     let vectors = output.prefix(textCount)
     try model.embed(tokens: tokens.prefix(tokenCount), metadata: metadata, output: vectors, on: queue)
     if let outputOnHost { queue.copy(vectors, to: outputOnHost) }
-    queue.wait()
+    try queue.finish()
   }
 
   /// The vector of a text of the step, by its place.

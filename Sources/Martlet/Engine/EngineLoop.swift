@@ -170,7 +170,7 @@ package final class EngineLoop {
     scheduler.schedule(into: &plan, promptTokensBesideGenerations: pacer.promptTokens)
     inbox.queued(scheduler.queued)
     for pool in mostHeldPages.indices { mostHeldPages[pool] = max(mostHeldPages[pool], runner.cache.heldPages(pool: pool)) }
-    runner.beginStep(isDecode: plan.numContexts == 0)
+    try runner.beginStep(isDecode: plan.numContexts == 0)
     var promptTokens = 0
     for (index, entry) in plan.entries.enumerated() {
       let request = entry.request
@@ -186,11 +186,11 @@ package final class EngineLoop {
     clock.start()
     try runner.forward()
     for entry in plan.entries {
-      if entry.request.needsPromptRows { score(entry) }
+      if entry.request.needsPromptRows { try score(entry) }
     }
     clock.endModelPart()
     scheduler.commit(plan)
-    sample()
+    try sample()
     let time = clock.endStep()
     observer?.stepEnds(contexts: plan.numContexts, generations: plan.entries.count - plan.numContexts, tokens: plan.numTokens)
     pacer.took(time, promptTokens: promptTokens)
@@ -217,7 +217,7 @@ package final class EngineLoop {
   }
 
   /// Gives every request whose tokens are all computed its next token.
-  private func sample() {
+  private func sample() throws {
     sampled.removeAll(keepingCapacity: true)
     generatedTokens = 0
     for entry in plan.entries {
@@ -235,7 +235,7 @@ package final class EngineLoop {
       }
     }
     clock.start()
-    runner.withLogits(count: sampled.count, row: { sampled[$0].start + sampled[$0].count - 1 }) { index, logits in
+    try runner.withLogits(count: sampled.count, row: { sampled[$0].start + sampled[$0].count - 1 }) { index, logits in
       if index == 0 { clock.endModelPart() } else { clock.start() }
       let request = sampled[index].request
       guard case .generation(let writer) = request.purpose else { return }
@@ -285,7 +285,7 @@ package final class EngineLoop {
   }
 
   /// What the prompt's tokens after the entry's own are worth, as many rows at a time as the runner has memory for.
-  private func score(_ entry: StepPlan.Entry) {
+  private func score(_ entry: StepPlan.Entry) throws {
     let request = entry.request
     let first = request.computed
     let count = min(entry.count, request.promptLength - 1 - first)  // the last token has none after it
@@ -293,7 +293,7 @@ package final class EngineLoop {
     while done < count {
       let start = done
       let rows = min(runner.maxLogitRows, count - start)
-      runner.withLogits(count: rows, row: { entry.start + start + $0 }) { index, logits in
+      try runner.withLogits(count: rows, row: { entry.start + start + $0 }) { index, logits in
         let next = first + start + index + 1
         let token = Int(request.tokens[next])
         switch request.purpose {

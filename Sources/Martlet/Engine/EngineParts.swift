@@ -37,7 +37,7 @@ package struct EngineParts {
     try configuration.kvCache.validate()
     let context = AttentionContext(
       device: device, kvCache: configuration.kvCache, maxNumRequests: configuration.maxBatchSize, maxNumTokens: configuration.maxNumTokens,
-      maxSequenceLength: maxSequenceLength, workerCount: device.service(WorkerPool.self)?.threadCount ?? 1,
+      maxSequenceLength: maxSequenceLength, workerCount: device.workerCount,
       quantConfig: configuration.quantConfig)
     let layers = try architecture.attentionLayers(of: source, on: device)
     try configuration.validate(latentPromptsOf: layers)

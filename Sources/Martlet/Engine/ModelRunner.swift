@@ -71,9 +71,10 @@ package final class ModelRunner {
 
   /// Begins a step without requests.
   /// - Parameter isDecode: whether all that will come are generations of one token.
-  package func beginStep(isDecode: Bool) {
+  /// - Throws: what failed on the device since somebody waited.
+  package func beginStep(isDecode: Bool) throws {
     // A step without logits ended without waiting, and its copies may still read the memory that is filled now.
-    queue.wait()
+    try queue.finish()
     metadata = isDecode ? decodeMetadata : mixedMetadata
     metadata.removeAllRequests()
     tokenCount = 0
@@ -125,10 +126,11 @@ package final class ModelRunner {
   }
 
   /// Computes the logits of rows (tokens of the step) and calls `body` with each: its place in `rows`, and its values.
+  /// - Throws: what failed on the device in this step, and what `body` throws.
   /// - Precondition: at most ``maxLogitRows`` rows, each a token of the step that ``forward()`` ran.
   package func withLogits(
     count: Int, row: (Int) -> Int, _ body: (Int, Span<Float>) throws -> Void
-  ) rethrows {
+  ) throws {
     guard count > 0 else { return }
     guard let hidden else { fatalError("logits were asked for before a step") }
     enforce(count <= maxLogitRows, "\(count) rows of logits, at most \(maxLogitRows)")
@@ -137,7 +139,7 @@ package final class ModelRunner {
     let output = logits.prefix(count)
     model.logits(of: hidden, rows: rows.prefix(count), output: output, on: queue)
     if let logitsOnHost { queue.copy(output, to: logitsOnHost) }
-    queue.wait()
+    try queue.finish()
     let width = model.configuration.vocabularySize
     guard let values = logitsOnHost?.unsafeStorage ?? output.unsafeHostPointer(to: Float.self) else {
       fatalError("logits that the host cannot reach were not copied")

@@ -119,7 +119,7 @@ struct ModelRunTimer: Sendable {
 /// Measures one model: loading and the first prompt once, then all workloads in turn with the machine's ceilings, then where their time goes.
 struct ModelBenchRun {
   let plan: ModelBenchPlan
-  let device: DeviceOptions
+  let device: ProcessorOptions
   let progress = ProgressLine()
   /// Steps of each workload that a trace keeps: the last ones.
   static let tracedSteps = 16

@@ -33,7 +33,7 @@ struct ModelBenchTurns {
   }
 
   let plan: ModelBenchPlan
-  let device: DeviceOptions
+  let device: ProcessorOptions
 
   /// Runs until standard input ends.
   func run(path: String) async throws {

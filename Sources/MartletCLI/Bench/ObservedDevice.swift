@@ -23,6 +23,7 @@ package final class ObservedDevice: Device {
   package var name: String { base.name }
   package var summary: String { base.summary }
   package var availableByteCount: Int { base.availableByteCount }
+  package var workerCount: Int { base.workerCount }
   package var activations: [Activations] { base.activations }
   package var tensorKernels: any TensorKernels { ObservedTensorKernels(base: base.tensorKernels, observer: observer, device: self) }
   package var attentionKernels: any AttentionKernels { ObservedAttentionKernels(base: base.attentionKernels, observer: observer) }

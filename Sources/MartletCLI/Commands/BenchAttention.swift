@@ -37,7 +37,7 @@ struct BenchAttention: AsyncParsableCommand {
   @Option(name: .customLong("page-size"), parsing: .unconditional, help: ArgumentHelp("Tokens in a page, a power of two.", valueName: "n"))
   var pageSize = 32
 
-  @OptionGroup var device: DeviceOptions
+  @OptionGroup var device: ProcessorOptions
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
   var repeats = 7

@@ -59,7 +59,7 @@ struct BenchModel: AsyncParsableCommand {
 
   @OptionGroup var products: ActivationsOptions
   @OptionGroup var latents: LatentPromptsOptions
-  @OptionGroup var device: DeviceOptions
+  @OptionGroup var device: ProcessorOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
   @Option(

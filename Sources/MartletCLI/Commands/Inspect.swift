@@ -23,6 +23,7 @@ struct Inspect: AsyncParsableCommand {
     help: ArgumentHelp("The context length to compute memory for (default: the model's, at most 8192).", valueName: "n"))
   var context: Int?
 
+  @OptionGroup var choice: DeviceChoiceOptions
   @OptionGroup(title: "Cache options") var cache: CacheFormatOptions
 
   @Flag(help: "Print one JSON object.")
@@ -40,7 +41,8 @@ struct Inspect: AsyncParsableCommand {
       let path = try await ModelFile.path(of: model)
       let inspection = try ModelFile.reading(path) {
         try Inspection(
-          ModelFiles(path: path), path: path, device: CPUDevice(), cache: cache.kvCache, quantConfig: cache.quantConfig,
+          ModelFiles(path: path), path: path, device: choice.makeDevice { try CPUDevice() }, cache: cache.kvCache,
+          quantConfig: cache.quantConfig,
           contextLength: context)
       }
       if json { try Terminal.writeJSON(inspection) } else { try Terminal.show(inspection.text) }

@@ -19,8 +19,7 @@ struct Verify: AsyncParsableCommand {
       precondition ends one cell, not the command: cells are run in a process of their own, and after it in another one.
       """)
 
-  @Option(help: ArgumentHelp("The device: cpu.", valueName: "name"))
-  var device = "cpu"
+  @OptionGroup var choice: DeviceChoiceOptions
 
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again (default: all).", valueName: "name"))
   var backends: [String] = []
@@ -42,7 +41,6 @@ struct Verify: AsyncParsableCommand {
   @Flag(name: .customLong("journal-at-terminal"), help: .hidden) var isAtTerminal = false
 
   func validate() throws {
-    if device != "cpu" { throw ValidationError("--device is \"\(device)\"; this build has: cpu") }
     do {
       for name in backends { _ = try AttentionBackendRegistry.builtIn.backend(named: name) }
     } catch {
@@ -51,18 +49,30 @@ struct Verify: AsyncParsableCommand {
   }
 
   func run() async throws {
-    guard let journal else { return try supervise() }
+    guard let journal else {
+      // Told by this process, once: the other would be started again.
+      try choice.validateThere()
+      return try supervise()
+    }
     let report = try await interruptible { [self] in
       let threads = processor.threadCount
-      let device = try processor.makeDevice()
+      var hasBF16Dots = false
+      let device = try choice.makeDevice {
+        let device = try processor.makeDevice()
+        hasBF16Dots = device.instructionSet.name.contains("bf16")
+        return device
+      }
+      // The laws of the processor hold for any number of threads; a GPU has none to choose.
+      let lawDevices = choice.device == .cpu ? try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) } : [device]
       let chosen = AttentionBackendRegistry.builtIn.backends.filter { backend in
-        backends.isEmpty || backends.contains { $0.uppercased() == backend.name.uppercased() }
+        // What computes in Swift cannot reach a GPU's memory, and says so.
+        if backends.isEmpty { return choice.device == .cpu || backend.name != VanillaAttention.name }
+        return backends.contains { $0.uppercased() == backend.name.uppercased() }
       }
       var verification = Verification(
         ConformanceSubject.subjects(of: AttentionBackendRegistry(chosen)),
-        on: ConformanceTarget(
-          device: device, workerCount: threads, hasBF16Dots: device.instructionSet.name.contains("bf16")),
-        lawDevices: try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) }, concurrency: threads)
+        on: ConformanceTarget(device: device, workerCount: device.workerCount, hasBF16Dots: hasBF16Dots), lawDevices: lawDevices,
+        concurrency: threads)
       verification.seed = seed
       verification.strength = full ? .triples : .pairs
       verification.runsScenarios = full

@@ -1,53 +1,76 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 import ArgumentParser
-import MartletCPU
+import Foundation
+import Martlet
+import MartletCUDA
+import MartletCore
 
-/// The processor as a device: with which kernels, on how many threads.
+/// Where a model runs: on the processor, or on one of the machine's GPUs.
 struct DeviceOptions: ParsableArguments {
+  @OptionGroup var choice: DeviceChoiceOptions
+  @OptionGroup var processor: ProcessorOptions
+
+  func makeDevice() throws -> any Device { try choice.makeDevice { try processor.makeDevice() } }
+}
+
+/// Which device, without what can be chosen of the processor.
+struct DeviceChoiceOptions: ParsableArguments {
   @Option(
-    name: .customLong("instruction-set"),
     help: ArgumentHelp(
-      "Kernels to use: avx512amx, avx512bf16, avx512, avx2, neon or portable (default: the best that the processor has).",
+      "Where the model runs: cpu, or cuda:N for the NVIDIA GPU of this number (cuda is cuda:0); `martlet devices` lists them.",
       valueName: "name"))
-  var instructionSet: String?
+  var device = DeviceChoice.cpu
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("Worker threads (default: the processors this process may use).", valueName: "n"))
-  var threads: Int?
+  /// - Throws: where there is no such GPU. None is used for it.
+  func validateThere() throws {
+    guard case .cuda(let ordinal) = device else { return }
+    _ = try CUDADevice.description(of: ordinal)
+  }
 
-  @Option(
-    help: ArgumentHelp(
-      "Where threads run. automatic: near the memory that they read, where the machine has several nodes; free: as the system likes.",
-      valueName: "automatic|free"))
-  var placement = PlacementArgument.automatic
-
-  func validate() throws { try validatePositive(threads, "--threads") }
-
-  var threadCount: Int { threads ?? CPULimits().processorCount }
-
-  /// - Parameters:
-  ///   - threads: as many as ``threadCount`` when nil.
-  ///   - observer: of its worker pool.
-  func makeDevice(threads: Int? = nil, observer: (any WorkerPoolObserver)? = nil) throws -> CPUDevice {
-    let device = try CPUDevice(
-      instructionSet: instructionSet, threads: threads ?? threadCount, placement: placement.placement, observer: observer)
-    let processors = CPULimits().processorCount
-    // Said once, and not again of a device that is only watched.
-    if let wish = self.threads, threads == nil, observer == nil, wish > processors {
-      Terminal.note("--threads \(wish) are more than the \(processors) processors that this process may use: they wait for each other.")
+  /// - Parameter processor: makes the CPU.
+  func makeDevice(processor: () throws -> any Device) throws -> any Device {
+    switch device {
+    case .cpu: try processor()
+    case .cuda(let ordinal): try CUDADevice(ordinal: ordinal, kernels: Places.cudaKernels())
     }
-    return device
   }
 }
 
-/// `automatic`, `free`.
-enum PlacementArgument: String, CaseIterable, ExpressibleByArgument {
-  case automatic, free
+/// `cpu`, `cuda`, `cuda:1`.
+enum DeviceChoice: ExpressibleByArgument, Equatable {
+  case cpu
+  case cuda(Int)
 
-  var placement: WorkerPlacement {
-    switch self {
-    case .automatic: .automatic
-    case .free: .free
+  init?(argument: String) {
+    let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+    switch (parts.first, parts.count) {
+    case ("cpu", 1): self = .cpu
+    case ("cuda", 1): self = .cuda(0)
+    case ("cuda", 2):
+      // Digits alone: Int would take a sign.
+      guard parts[1].allSatisfy({ $0.isASCII && $0.isNumber }), let ordinal = Int(parts[1]) else { return nil }
+      self = .cuda(ordinal)
+    default: return nil
     }
+  }
+
+  var defaultValueDescription: String {
+    switch self {
+    case .cpu: "cpu"
+    case .cuda(let ordinal): "cuda:\(ordinal)"
+    }
+  }
+}
+
+extension Places {
+  /// Where the kernels of GPUs come from: compiled ones from `../lib/martlet/kernels` beside the program, others from NVRTC, whose library or folder
+  /// `MARTLET_NVRTC` names. What is compiled is kept in the folder of models.
+  static func cudaKernels() -> CUDAKernelOptions {
+    let program = Bundle.main.executableURL?.resolvingSymlinksInPath().deletingLastPathComponent().path
+    let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].compactMap { value($0) } + [NSHomeDirectory() + "/.local"]
+    return CUDAKernelOptions(
+      compilers: NVRTCPlace.all(named: value("MARTLET_NVRTC"), programFolder: program, pythonPrefixes: prefixes),
+      compiledKernels: program.map { ["\($0)/../lib/martlet/kernels"] } ?? [], cache: models() + "/kernels")
   }
 }

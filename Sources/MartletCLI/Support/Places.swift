@@ -15,5 +15,5 @@ enum Places {
     value(name).flatMap { $0.hasPrefix("/") ? $0 : nil } ?? NSHomeDirectory() + standard
   }
 
-  private static func value(_ name: String) -> String? { ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 } }
+  static func value(_ name: String) -> String? { ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 } }
 }

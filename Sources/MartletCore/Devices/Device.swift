@@ -11,6 +11,8 @@ public protocol Device: AnyObject, Sendable {
   var summary: String { get }
   /// Bytes of device memory that can still be allocated, as far as the device can tell.
   var availableByteCount: Int { get }
+  /// How many pieces of work run at the same time, such as threads or multiprocessors: a hint for cutting work, which never changes a result. By default 1.
+  var workerCount: Int { get }
 
   var tensorKernels: any TensorKernels { get }
   var attentionKernels: any AttentionKernels { get }
@@ -53,11 +55,36 @@ public protocol DeviceQueue: AnyObject {
   /// Copies all elements of `source` into the first of `destination`, on the device.
   /// - Precondition: both are of one data type, and share no byte.
   func copy(_ source: Tensor, to destination: Tensor)
-  /// Returns when everything called before has finished.
+  /// Returns when everything called before has finished. Where some of it failed it ends the process with the reason, as who waits reads results next.
   func wait()
+  /// The same, for whoever can go on without: throws what failed. A queue that failed does no more. By default ``wait()``, as of queues on which nothing
+  /// fails.
+  func finish() throws(DeviceError)
+  /// Calls `body` and records what it puts on this queue, which is not run; ``replay(_:)`` runs it. By default nil without a call of `body`, as of queues
+  /// that run what is called at once.
+  ///
+  /// Addresses and sizes are those of the recording, contents those of the replay, of host buffers too. Whoever holds a recording holds the memory that it
+  /// names. `body` waits for nothing and makes no buffers.
+  /// - Throws: what `body` throws, and ``DeviceError`` where something cannot be recorded.
+  func record(_ body: () throws -> Void) throws -> (any DeviceRecording)?
+  /// Runs what was recorded, after everything called before.
+  /// - Precondition: the recording is one of this device's.
+  func replay(_ recording: any DeviceRecording)
+}
+
+/// Calls on a queue that were recorded, to be run as one.
+public protocol DeviceRecording: AnyObject {}
+
+extension DeviceQueue {
+  public func finish() throws(DeviceError) { wait() }
+  public func record(_ body: () throws -> Void) throws -> (any DeviceRecording)? { nil }
+  public func replay(_ recording: any DeviceRecording) {
+    fatalError("a recording of another device was given to a queue that records nothing")
+  }
 }
 
 extension Device {
+  public var workerCount: Int { 1 }
   public func populate(_ tensor: Tensor) {}
   public func reserve(productRows: Int) throws(DeviceError) {}
   public var activations: [Activations] { [.exact] }

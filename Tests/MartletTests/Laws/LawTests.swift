@@ -70,7 +70,7 @@ struct LawTests {
       defer { for id in sequences.indices { runner.cache.remove(id) } }
       var done = 0
       while done < sequences.map(\.count).max()! {
-        runner.beginStep(isDecode: false)
+        try runner.beginStep(isDecode: false)
         // The first request stands last among the contexts, so that its rows move with the others' lengths.
         for id in sequences.indices.reversed() where done < sequences[id].count {
           let end = min(done + chunk, sequences[id].count)
@@ -81,7 +81,7 @@ struct LawTests {
         let end = min(done + chunk, sequences[0].count)
         if done < end {
           let start = runner.metadata.numTokens - (end - done)
-          runner.withLogits(count: end - done, row: { start + $0 }) { _, row in
+          try runner.withLogits(count: end - done, row: { start + $0 }) { _, row in
             for index in row.indices { bits.append(row[index].bitPattern) }
           }
         }
