@@ -93,6 +93,11 @@ final class CUDAQueue: DeviceQueue {
     do throws(DeviceError) { try body(stream) } catch { failure = error }
   }
 
+  /// A step that needs a kernel which is not there fails, and nothing reads its results.
+  func refuse(_ what: String) {
+    run { (_) throws(DeviceError) in throw .missingKernel(device: context.properties.name, what) }
+  }
+
   /// Memory for one call's kernels, at least as much as asked for. What it holds is gone with the next call.
   func scratch(byteCount: Int) throws(DeviceError) -> UInt {
     if let scratch, scratch.byteCount >= byteCount { return scratch.address }

@@ -133,6 +133,10 @@ package struct CUDAAttentionKernels: AttentionKernels {
     launch({ martlet_cuda_launch_attend($0, Int32(min(mostRows, AttentionTask.maxRows)), mostSharedBytes) }, c, "attend", on: queue)
   }
 
+  package func gather(_ arguments: GatherArguments, on queue: any DeviceQueue) {
+    CUDAQueue.of(queue, on: context, "gather").refuse("reading stored keys back (gather)")
+  }
+
   private func setMask(_ c: inout martlet_cuda_attend_arguments, _ arguments: AttendArguments) {
     switch arguments.mask {
     case .causal: c.causal = 1

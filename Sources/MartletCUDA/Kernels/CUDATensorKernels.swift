@@ -161,12 +161,7 @@ package struct CUDATensorKernels: TensorKernels {
     refuse("the sum of experts (combineExperts)", on: queue)
   }
 
-  /// A step that needs what is not there fails, and nothing reads its results.
-  private func refuse(_ what: String, on queue: any DeviceQueue) {
-    CUDAQueue.of(queue, on: context, "refuse").run { (_) throws(DeviceError) in
-      throw .missingKernel(device: context.properties.name, what)
-    }
-  }
+  private func refuse(_ what: String, on queue: any DeviceQueue) { CUDAQueue.of(queue, on: context, "refuse").refuse(what) }
 }
 
 extension martlet_cuda_gated_activation_arguments {
