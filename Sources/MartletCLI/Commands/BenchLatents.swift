@@ -36,7 +36,7 @@ struct BenchLatents: AsyncParsableCommand {
   var backends: [String] = ["TRTLLM"]
 
   @OptionGroup var products: ActivationsOptions
-  @OptionGroup var device: DeviceOptions
+  @OptionGroup var device: ProcessorOptions
 
   @Option(parsing: .unconditional, help: ArgumentHelp("Runs of each workload after one that is not counted.", valueName: "n"))
   var repeats = 5

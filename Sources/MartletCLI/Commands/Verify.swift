@@ -24,7 +24,7 @@ struct Verify: AsyncParsableCommand {
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again (default: all).", valueName: "name"))
   var backends: [String] = []
 
-  @OptionGroup var processor: DeviceOptions
+  @OptionGroup var processor: ProcessorOptions
 
   @Option(parsing: .unconditional, help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
   var seed: UInt64 = 1
