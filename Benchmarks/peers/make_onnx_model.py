@@ -45,8 +45,8 @@ def main():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             write_checkpoint(path.resolve(), folder + "/checkpoint")
             subprocess.run(
-                [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", folder + "/checkpoint", "-o", folder + "/model", "-p", "int4",
-                 "-e", "cpu", "--extra_options", "accuracy_level=4", "hf_token=false"], check=True)
+                [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", folder + "/checkpoint", "-o", folder + "/model",
+                 "-c", folder + "/cache", "-p", "int4", "-e", "cpu", "--extra_options", "accuracy_level=4", "hf_token=false"], check=True)
             # Only what is whole appears under its name.
             pathlib.Path(folder + "/model").rename(target)
 

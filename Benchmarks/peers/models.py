@@ -2,11 +2,13 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Whole models in Martlet and in other engines, in turns on one machine, from the same GGUF files.
 
-    python3 Benchmarks/peers/models.py --martlet .build/release/martlet --models MODEL.gguf… [--engines openvino llamacpp]
+    python3 Benchmarks/peers/models.py --martlet .build/release/martlet --models MODEL.gguf… [--engines openvino llamacpp onnxruntime]
                                        [--workloads 1x512+1 1x16+128 8x128+128 32x128+128] [--rounds 3] [--threads 2] [--json FILE]
 
 `--martlet` may be given again, as NAME=PATH, to compare two builds; times are told as multiples of the first one's. An engine may be given
 again with an environment of its own, as NAME=ENGINE,VARIABLE=VALUE: openvino-avx512=openvino,ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16.
+
+An engine that cannot read the file, or whose own model of it was not made (make_onnx_model.py), is left out with its reason.
 
 Every engine is a process that has loaded the model and sleeps on a pipe until it is its turn; never do two run at once. A workload is 8x128+64: 8
 requests that come at once, with random prompts of 128 tokens and answers of 64 tokens, whatever end tokens are among them. Its time is from the
