@@ -18,7 +18,7 @@ struct ProcessorOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Where threads run. automatic: near the memory that they read, where the machine has several nodes; free: as the system likes.",
-      valueName: "automatic|free"))
+      valueName: "where"))
   var placement = PlacementArgument.automatic
 
   func validate() throws { try validatePositive(threads, "--threads") }
