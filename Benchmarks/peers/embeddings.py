@@ -4,7 +4,7 @@
 
     pip install torch transformers onnx onnxruntime
     python3 Benchmarks/peers/embeddings.py --martlet .build/release/martlet --model DIRECTORY [--sentences 256] [--tokens 64] [--ragged]
-                                           [--threads 2] [--rounds 5] [--batch 32]
+                                           [--threads 2] [--rounds 5] [--batch 32] [--activations exact]
 
 The model is a directory as sentence-transformers has it, with mean pooling. Both get the same token ids: random words between the two tokens
 that frame a text, all of `--tokens`, or with `--ragged` of 4 up to that many. Martlet is a server that is asked over HTTP, so that its time has the
@@ -29,7 +29,8 @@ import numpy as np
 
 class Martlet:
     def __init__(self, options):
-        command = [options.martlet, "serve", options.model, "--port", "0", "--threads", str(options.threads), "--step-tokens", str(options.step_tokens)]
+        command = [options.martlet, "serve", options.model, "--port", "0", "--threads", str(options.threads), "--step-tokens", str(options.step_tokens),
+                   "--activations", options.activations]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.address = None
         for line in self.process.stderr:
@@ -108,6 +109,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--step-tokens", type=int, default=512)
+    parser.add_argument("--activations", default="exact", help="how Martlet rounds rows that are multiplied with weights")
     options = parser.parse_args()
 
     random = np.random.default_rng(1)
