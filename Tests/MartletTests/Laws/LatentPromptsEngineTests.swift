@@ -25,7 +25,7 @@ struct LatentPromptsEngineTests {
   private static func step(
     _ runner: ModelRunner, _ parts: [(id: Int, tokens: [Int32], range: Range<Int>, isContext: Bool)], logitsOf id: Int
   ) throws -> [UInt32] {
-    runner.beginStep(isDecode: false)
+    try runner.beginStep(isDecode: false)
     var first = 0, rows = 0..<0
     for part in parts {
       #expect(runner.cache.extend(part.id, to: part.range.upperBound))
@@ -38,7 +38,7 @@ struct LatentPromptsEngineTests {
     try runner.forward()
     var bits: [UInt32] = []
     for start in stride(from: rows.lowerBound, to: rows.upperBound, by: runner.maxLogitRows) {
-      runner.withLogits(count: min(runner.maxLogitRows, rows.upperBound - start), row: { start + $0 }) { _, row in
+      try runner.withLogits(count: min(runner.maxLogitRows, rows.upperBound - start), row: { start + $0 }) { _, row in
         for index in row.indices { bits.append(row[index].bitPattern) }
       }
     }
