@@ -42,7 +42,8 @@ struct ModelTests {
       let prompts = [Prompt.tokenIDs(prompt(30, seed: 94))] + others.map { Prompt.tokenIDs(prompt($0, seed: UInt64($0))) }
       var outputs: [GenerationOutput] = []
       for generation in try llm.generate(prompts, sampling: sampling) { outputs.append(try await generation.output()) }
-      return outputs[0].tokenIDs.map(UInt32.init) + outputs[0].logprobs.flatMap { [$0.logprob.bitPattern] + $0.top.map(\.logprob.bitPattern) }
+      return outputs[0].tokenIDs.map(UInt32.init)
+        + outputs[0].logprobs.flatMap { [$0.logprob.bitPattern] + $0.top.map(\.logprob.bitPattern) }
     }
     let alone = try await bits(llm(model, on: device), beside: [])
     #expect(!alone.isEmpty)
@@ -55,7 +56,8 @@ struct ModelTests {
     let llm = try LLM(
       model: TinyCheckpoint.file("qwen3-moe") + "/model.gguf",
       configuration: EngineConfiguration(
-        device: StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1, maxNumTokens: 32))
+        device: StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1, maxNumTokens: 32)
+    )
     let error = await #expect(throws: (any Error).self) { _ = try await llm.score(prompt(8, seed: 95)) }
     #expect("\(String(describing: error))".contains("the choice of experts (route) has no CUDA kernel yet"), "\(String(describing: error))")
   }
