@@ -57,6 +57,12 @@ TAILS = [
      "a product in bf16 of many tokens leaves out the last block of a slab"),
     ("product_bf16.h", "for (; t < count; t += MARTLET_TILE_ROWS)", "for (; t < count - BROKEN; t += MARTLET_TILE_ROWS)",
      "a product in bf16 leaves out the last of many tokens"),
+    ("quantise_int8.h", "if (i * 32 < count) a =", "if (i * 32 < count - 32 * BROKEN) a =",
+     "the scale of a slab of inputs in 8 bits does not know the last ones"),
+    ("quantise_int8.h", "coded && i < count ?", "coded && i < count - 16 * BROKEN ?", "the last of inputs in 8 bits are not coded"),
+    ("product_int8.h", "unpacked, inputs / 32, (const", "unpacked, inputs / 32 - BROKEN, (const", "a product in int8 leaves out the last block of a slab"),
+    ("product_int8.h", "t < count; t += MARTLET_PRODUCT_ROWS)", "t < count - BROKEN; t += MARTLET_PRODUCT_ROWS)",
+     "a product in int8 leaves out the last of its tokens"),
     ("product.h", "int32_t blocks = left < 8 ? left : 8;", "int32_t blocks = left < 8 ? left - BROKEN : 8;",
      "a product for few tokens leaves out the last block of a part of a slab"),
     ("product.h", "a->columns - start < run_of_floats(format) ? a->columns - start :",
@@ -82,7 +88,7 @@ TAILS = [
 
 # Which section of the check a file's kernels belong to: the others need not run.
 SECTIONS = {"tensor.h": "tensor", "experts.h": "tensor", "quantise.h": "product", "product.h": "product", "product_tiles.h": "product",
-            "product_bf16.h": "product", "quantise_bf16.h": "product",
+            "product_bf16.h": "product", "quantise_bf16.h": "product", "product_int8.h": "product", "quantise_int8.h": "product",
             "append.h": "attention",
             "attention.h": "attention", "attention_tile.h": "attention", "attention_load.h": "attention"}
 

@@ -73,8 +73,10 @@ public final class CPUDevice: Device {
 
   public func makeQueue() -> any DeviceQueue { CPUQueue() }
 
-  /// Tiles multiply bfloat16.
-  public var activations: [Activations] { instructionSet.table.pointee.product.rows_of_a_digit_tile > 0 ? [.exact, .bf16] : [.exact] }
+  /// Tiles multiply bfloat16; bytes every instruction set multiplies.
+  public var activations: [Activations] {
+    instructionSet.table.pointee.product.rows_of_a_digit_tile > 0 ? [.exact, .bf16, .int8] : [.exact, .int8]
+  }
 
   public func prepare(_ parts: [Weight], activations: Activations) throws(DeviceError) -> any PreparedWeight {
     guard self.activations.contains(activations) else {
@@ -83,7 +85,7 @@ public final class CPUDevice: Device {
     let weight = try CPUPreparedWeight(
       parts, activations: activations, in: weightMemory, instructionSet: instructionSet, pool: pool)
     if weight.readsCodedInputs {
-      let coding = activations == .bf16 ? .bf16 : InputCoding.largest(for: instructionSet)
+      let coding = InputCoding.largest(for: activations, instructionSet)
       codedInputs.expect(slabBytesOfRow: weight.slabCount * coding.slabByteCount)
     }
     return weight

@@ -73,7 +73,7 @@ final class CPUPreparedWeight: PreparedWeight, @unchecked Sendable {
     groupCount = weights.reduce(0) { $0 + ($1.rows + Self.lanes - 1) / Self.lanes }
     self.activations = activations
     readsCodedInputs = activations == .bf16 || weights.contains { $0.format.blockSize > 1 }
-    readsFloats = activations == .exact && weights.contains { $0.format.blockSize == 1 }
+    readsFloats = activations != .bf16 && weights.contains { $0.format.blockSize == 1 }
     byteCount = weights.reduce(0) { $0 + Self.byteCount($1.format, rows: $1.rows, columns: $1.columns) }
     let groupCounts = weights.map { ($0.rows + Self.lanes - 1) / Self.lanes }
     let groupBytes = weights.map { Int(martlet_packed_group_bytes($0.format.code, Int32($0.columns))) }

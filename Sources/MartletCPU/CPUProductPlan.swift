@@ -5,17 +5,26 @@ import MartletCore
 
 /// What inputs are coded as (`martlet_input_coding`).
 package enum InputCoding: Sendable, CaseIterable {
-  case codes, digits, bf16
+  case codes, digits, bf16, int8
 
   var code: Int32 {
     switch self {
     case .codes: Int32(martlet_input_codes.rawValue)
     case .digits: Int32(martlet_input_digits.rawValue)
     case .bf16: Int32(martlet_input_bf16.rawValue)
+    case .int8: Int32(martlet_input_int8.rawValue)
     }
   }
-  /// Which takes the most memory of those that an instruction set reads of integer codes.
-  static func largest(for set: InstructionSet) -> InputCoding { set.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes }
+  /// Whether tiles multiply it, which takes a slab of every group of a task.
+  package var isForTiles: Bool { self == .digits || self == .bf16 }
+  /// Which takes the most memory of those that an instruction set reads.
+  static func largest(for activations: Activations, _ set: InstructionSet) -> InputCoding {
+    switch activations {
+    case .bf16: .bf16
+    case .int8: .int8
+    case .exact: set.table.pointee.product.rows_of_a_digit_tile > 0 ? .digits : .codes
+    }
+  }
 
   /// Bytes of 256 inputs of one token.
   var slabByteCount: Int { martlet_slab_bytes(code) }
@@ -63,7 +72,7 @@ package struct CPUProductPlan: Sendable, Equatable {
   /// Groups that pass over the tokens' slab while it is in the cache.
   private static let groupsInCache = 8
   private static let tasksPerThread = 8
-  /// Tokens whose slab of codes stays in half a second cache of 512 KiB. (More, in a larger cache, were no faster.)
+  /// Tokens whose slab of codes, or of int8, stays in half a second cache of 512 KiB. (More, in a larger cache, were no faster.)
   private static let tokensOfCodes = 384
   /// Tasks of each thread at least with digits or bf16, of which a tile's are read once for all groups of a task. Fewer would wait for a thread that the system
   /// holds up.
@@ -78,21 +87,21 @@ package struct CPUProductPlan: Sendable, Equatable {
   {
     let threads = machine.threadCount
     let wantedTasks = threads == 1 ? 1 : Self.tasksPerThread * threads
-    if coding == .codes && tokens <= machine.fewRows {
+    if !coding.isForTiles && tokens <= machine.fewRows {
       let least = (Self.bytesPerTask + bytesPerGroup - 1) / bytesPerGroup
       let perTask = max(1, max((groups + wantedTasks - 1) / wantedTasks, least))
       (groupsPerTask, tokensPerTask) = Self.evened(
         groups: groups, perTask: perTask, tokens: tokens, perBlock: tokens, tileRows: tokens, threads: threads
       ) { count, _ in count >= least }
     } else {
-      let tileRows = coding == .codes ? machine.rowsOfATile : machine.rowsOfADigitTile
-      let tokensInCache = coding == .codes ? Self.tokensOfCodes : max(tileRows, machine.secondCacheByteCount / 4 / coding.slabByteCount)
+      let tileRows = coding.isForTiles ? machine.rowsOfADigitTile : machine.rowsOfATile
+      let tokensInCache = coding.isForTiles ? max(tileRows, machine.secondCacheByteCount / 4 / coding.slabByteCount) : Self.tokensOfCodes
       let blocks = (tokens + tokensInCache - 1) / tokensInCache
       let perBlock = ((tokens + blocks - 1) / blocks + tileRows - 1) / tileRows * tileRows
       func scratchBytes(_ groups: Int) -> Int { Int(martlet_product_scratch_bytes(coding.code, Int32(groups), Int32(perBlock))) }
       // Every thread gets as many tasks as the others, so that none waits for the last.
       let rounds = (groups * blocks + threads * Self.groupsInCache - 1) / (threads * Self.groupsInCache)
-      let chunks = max(1, threads * max(rounds, coding == .codes ? Self.tasksPerThread : Self.leastRounds) / blocks)
+      let chunks = max(1, threads * max(rounds, coding.isForTiles ? Self.leastRounds : Self.tasksPerThread) / blocks)
       var perTask = min(Self.groupsInCache, (groups + chunks - 1) / chunks)
       while perTask > 1, scratchBytes(perTask) > machine.scratchByteCount { perTask -= 1 }
       enforce(

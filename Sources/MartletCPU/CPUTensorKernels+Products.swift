@@ -75,6 +75,7 @@ extension CPUTensorKernels {
   func inputCoding(of weight: CPUPreparedWeight, tokens: Int) -> InputCoding {
     switch weight.activations {
     case .bf16: .bf16
+    case .int8: .int8
     case .exact: products.rows_of_a_digit_tile > 0 && tokens > Int(products.few_rows) ? .digits : .codes
     }
   }

@@ -166,6 +166,16 @@ MODEL __m512i model_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
 
 MODEL __m512i model_madd_epi16(__m512i a, __m512i b) { return model_dpwssd_epi32(model_set1_epi32(0), a, b); }
 
+// Two products of unsigned bytes by signed ones, whose sum stays within 16 bits by saturation.
+MODEL __m512i model_maddubs_epi16(__m512i a, __m512i b) {
+  model_register r, x = {a}, y = {b};
+  EACH(32) {
+    int sum = x.u8[2 * i] * y.i8[2 * i] + x.u8[2 * i + 1] * y.i8[2 * i + 1];
+    r.i16[i] = (int16_t)(sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum);
+  }
+  return r.i;
+}
+
 // Unsigned bytes by signed ones.
 MODEL __m512i model_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
   model_register r = {sum}, x = {a}, y = {b};
@@ -339,6 +349,7 @@ MODEL __m512i model_permutex2var_epi16(__m512i first, __m512i places, __m512i se
 #define _mm512_dpbusd_epi32 model_dpbusd_epi32
 #define _mm512_dpwssd_epi32 model_dpwssd_epi32
 #define _mm512_madd_epi16 model_madd_epi16
+#define _mm512_maddubs_epi16 model_maddubs_epi16
 #define _mm512_mask_mov_epi16 model_mask_mov_epi16
 #define _mm512_mask_mov_epi8 model_mask_mov_epi8
 #define _mm512_mask_permutexvar_epi16 model_mask_permutexvar_epi16

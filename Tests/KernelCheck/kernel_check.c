@@ -527,6 +527,10 @@ static void multiply(
   multiply_as(martlet_input_codes, table, parts, part_count, rows, columns, x, tokens, groups_per_task, tokens_per_task, y);
 }
 
+static bool variant_has(int32_t coding) {
+  return tested->product.rows_of_a_digit_tile > 0 || coding == martlet_input_codes || coding == martlet_input_int8;
+}
+
 // Digits must give the bits of codes; variants without tiles take none.
 static void check_digits(
     const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *x, int32_t tokens, const char *what) {
@@ -603,6 +607,67 @@ static void check_bf16(
   release(x), release(y), release(z);
 }
 
+// The inputs that slabs of int8 stand for, [tokens, columns]: by the words of martlet_int8_slab.
+static double *decoded(const martlet_int8_slab *slabs, int32_t tokens, int32_t columns) {
+  static const int order[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+  double *values = zeroed((size_t)tokens * (size_t)columns * sizeof(double));
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t k = 0; k < columns; k++) {
+      const martlet_int8_slab *slab = slabs + k / 256 * tokens + t;
+      int32_t place = 0, high = 0;
+      while (order[place % 8] != k % 8) place++;
+      place += k % 256 / 8 * 8;
+      for (int i = 0; i < martlet_wide_quads; i++)
+        if (slab->places[i] == place / 4) high = slab->high[i][place % 4];
+      values[t * columns + k] = (double)slab->scale * (slab->low[place] + 128 * high);
+    }
+  return values;
+}
+
+// Inputs in 8 bits: the same in every variant, half a step from what they were, and as near as the exact ones of another coding would be to what float64
+// makes of them with the weights as they are read back; for any number of tokens and tasks the same bits.
+static void check_int8(
+    const martlet_product_part *parts, int32_t part_count, int32_t rows, int32_t columns, const float *weights, const float *x, int32_t tokens,
+    const char *what) {
+  size_t count = (size_t)tokens * (size_t)rows, bytes = sizeof(martlet_int8_slab) * (size_t)tokens * (size_t)((columns + 255) / 256);
+  float *y = zeroed(count * 4), *z = zeroed(count * 4);
+  martlet_int8_slab *slabs = zeroed(bytes), *plain_slabs = zeroed(bytes);
+  martlet_code_inputs_arguments code = {x, NULL, NULL, slabs, tokens, columns, tokens, martlet_input_int8};
+  run(tested->product.code_inputs, &code, 1);
+  code.slabs = plain_slabs;
+  run(plain->product.code_inputs, &code, 1);
+  int same = memcmp(slabs, plain_slabs, bytes) == 0;
+  double *inputs = decoded(slabs, tokens, columns), worst = 0;
+  for (int32_t t = 0; t < tokens; t++)
+    for (int32_t k = 0; k < columns; k++)
+      worst = fmax(worst, fabs(inputs[t * columns + k] - x[t * columns + k]) / slabs[k / 256 * tokens + t].scale);
+  int near = worst <= 0.501;
+  failures += !same + !near;
+  printf("%-12s %-44s %9.2e of a step  %s\n", tested->name, what, worst, !same ? "WRONG, not as in plain C" : near ? "ok" : "WRONG");
+  multiply_as(martlet_input_int8, tested, parts, part_count, rows, columns, x, tokens, 3, tokens, y);
+  for (int i = 0; i < part_count; i++)
+    for (int32_t row = parts[i].first_row; row < parts[i].first_row + parts[i].rows; row++)
+      for (int32_t t = 0; t < tokens; t++) {
+        bool reads_floats = parts[i].format <= martlet_weight_e4m3;
+        double sum = 0;
+        for (int32_t k = 0; k < columns; k++)
+          sum += (reads_floats ? x[t * columns + k] : inputs[t * columns + k]) * weights[row * columns + k];
+        z[t * rows + row] = (float)sum;
+      }
+  compare("  and float64", y, z, count, 5e-6);
+  static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 24, 25};
+  same = 1;
+  for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+    int32_t first = (int32_t)i % 4, n = batches[i] + first > tokens ? tokens - first : batches[i];
+    memset(z, 0xFF, count * 4);
+    multiply_as(martlet_input_int8, tested, parts, part_count, rows, columns, x + first * columns, n, 1 + (int32_t)i % 3, 5 + (int32_t)i, z);
+    same &= memcmp(z, y + first * rows, (size_t)n * (size_t)rows * 4) == 0;
+  }
+  failures += !same;
+  printf("%-12s %-44s %20s  %s\n", tested->name, "  in batches of 1 to 25", "bit for bit", same ? "ok" : "WRONG");
+  release(y), release(z), release(slabs), release(plain_slabs), release(inputs);
+}
+
 static void check_products_of(
     const martlet_product_part *parts, const martlet_product_part *plain_parts, int32_t part_count, int32_t rows, int32_t columns,
     const char *name) {
@@ -631,6 +696,7 @@ static void check_products_of(
   bool exact = true;
   for (int32_t i = 0; i < part_count; i++) exact &= is_exact_before_it_is_rounded(parts[i].format);
   check_bf16(parts, part_count, rows, columns, weights, exact);
+  check_int8(parts, part_count, rows, columns, weights, x, tokens, "  as int8");
   release(weights), release(all);
   static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13};
   int same = 1;
@@ -750,8 +816,8 @@ static void check_products_on_the_way(void) {
     martlet_product_part part = packed(tested, &formats[i], file, rows, columns);
     float *x = random_floats(most_tokens * columns, 1), *gate_up = random_floats(most_tokens * columns * 2, 1), *w = random_floats(columns, 1);
     float *bias = random_floats(rows, 1), *before = random_floats(most_tokens * rows, 1);
-    for (int coding = martlet_input_codes; coding <= (tested->product.rows_of_a_digit_tile > 0 ? martlet_input_bf16 : martlet_input_codes); coding++)
-      for (int gated = 0; gated < 2; gated++) {
+    for (int coding = martlet_input_codes; coding <= martlet_input_int8; coding++)
+      for (int gated = 0; gated < 2 && variant_has(coding); gated++) {
         int same = 1;
         for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
           int32_t n = counts[c];
@@ -787,16 +853,23 @@ static void check_products_on_the_way(void) {
   }
 }
 
-// The greatest codes times the greatest inputs, where digits come nearest to what float32 has exactly: all of one sign, and all but a few.
+// The greatest codes times the greatest inputs, where digits come nearest to what float32 has exactly, and bytes to what 16 bits hold: all of one sign, and
+// all but a few.
 static void check_greatest_digits(void) {
   enum { rows = 16, columns = 512, tokens = 17 };
   static const struct { int32_t format; int first, count, byte; } extremes[] = {
       {martlet_weight_q5_0, 2, 20, 0}, {martlet_weight_q4_0, 2, 16, 0}, {martlet_weight_q4_1, 4, 16, 0xFF}, {martlet_weight_q5_1, 4, 20, 0xFF},
       {martlet_weight_q8_0, 2, 32, 0x80}, {martlet_weight_q6_k, 0, 192, 0}, {martlet_weight_q5_k, 16, 160, 0xFF}, {martlet_weight_q4_k, 16, 128, 0xFF}};
-  if (tested->product.rows_of_a_digit_tile == 0) return;
-  float *x = zeroed(tokens * columns * 4);
+  float *x = zeroed(tokens * columns * 4), *bytes = zeroed(tokens * columns * 4), *weights = zeroed(rows * columns * 4);
+  int32_t all[rows];
+  for (int32_t row = 0; row < rows; row++) all[row] = row;
   for (int32_t t = 0; t < tokens; t++)
-    for (int32_t k = 0; k < columns; k++) x[t * columns + k] = t % 2 == 0 ? -1 : k % 37 == t ? random_float(1) : 1;
+    for (int32_t k = 0; k < columns; k++) {
+      x[t * columns + k] = t % 2 == 0 ? -1 : k % 37 == t ? random_float(1) : 1;
+      // Eight inputs are two quads: four of a slab are wide. Their digits are the greatest, with a scale for the others and with one for them.
+      bool is_wide = t % 3 > 0 && k % 256 / 8 % 16 == 5;
+      bytes[t * columns + k] = (t % 2 == 0 ? -1.0f : 1.0f) * (is_wide ? t % 3 == 1 ? 128 : 2000 : 1);
+    }
   for (int i = 0; i < format_count; i++)
     for (size_t e = 0; e < sizeof extremes / sizeof extremes[0]; e++) {
       if (formats[i].format != extremes[e].format) continue;
@@ -807,9 +880,13 @@ static void check_greatest_digits(void) {
       char what[64];
       snprintf(what, sizeof what, "greatest digits, %s", formats[i].name);
       check_digits(&part, 1, rows, columns, x, tokens, what);
+      martlet_embed_arguments whole = {&part, all, weights, 1, 1, rows, columns, rows};
+      run(tested->product.embed, &whole, 1);
+      snprintf(what, sizeof what, "greatest bytes, %s", formats[i].name);
+      check_int8(&part, 1, rows, columns, weights, bytes, tokens, what);
       release(file), release((void *)part.groups);
     }
-  release(x);
+  release(x), release(bytes), release(weights);
 }
 
 // Products of several matrices in one run, each with rows of its own: the bits of each alone. Rows are coded once and picked.
@@ -821,8 +898,8 @@ static void check_grouped_products(void) {
   for (int i = 0; i < format_count; i++) {
     if (formats[i].block_size > 64) continue;
     // Digits and codes make the same bits.
-    int32_t coding = tested->product.rows_of_a_digit_tile == 0 ? martlet_input_codes : i % 3;
-    int32_t alone = coding == martlet_input_bf16 ? coding : martlet_input_codes;
+    int32_t coding = variant_has(i % 4) ? i % 4 : i % 4 == martlet_input_bf16 ? martlet_input_int8 : martlet_input_codes;
+    int32_t alone = coding == martlet_input_digits ? martlet_input_codes : coding;
     size_t slab_bytes = martlet_slab_bytes(coding);
     float *x = random_floats(inputs * columns, 1), *gathered = zeroed(entries * columns * 4);
     for (int32_t entry = 0; entry < entries; entry++) memcpy(gathered + entry * columns, x + picked[entry] * columns, columns * 4);

@@ -352,7 +352,7 @@ import Testing
       (["generate", "a", "--model", model, "--instruction-set", "other"], 1, ["other", "portable"]),
       (
         ["generate", "a", "--model", model, "--instruction-set", "portable", "--activations", "bf16"], 1,
-        ["--activations is bf16", "portable", "(exact)"]
+        ["--activations is bf16", "portable", "(exact, int8)"]
       ),
       (
         ["generate", "a", "--model", model, "--latent-prompts", "expanded:64"], 1,
@@ -360,7 +360,7 @@ import Testing
       ),
       (["generate", "a", "--latent-prompts", "expanded:0"], 64, ["expanded:0", "--latent-prompts"]),
       (["bench", "latents", "32,8,128:16@0"], 64, ["32,8,128:16@0", "128,mla,512+64"]),
-      (["generate", "a", "--activations", "other"], 64, ["other", "--activations", "exact", "bf16"]),
+      (["generate", "a", "--activations", "other"], 64, ["other", "--activations", "exact", "bf16", "int8"]),
       (["generate", "a", "--model", model, "--page-size", "linear"], 1, ["linear", "VANILLA"]),
       (["generate", "a b c d e f g h", "--model", model, "--context", "4"], 1, ["--context"]),
       (["generate", "a", "--model", model, "--kv-cache-memory", "1K"], 1, ["1024"]),

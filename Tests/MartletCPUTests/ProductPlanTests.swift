@@ -22,8 +22,8 @@ private struct ImaginedProduct {
 
   var groups: Int { (rows + 15) / 16 }
   var slabs: Int { (columns + 255) / 256 }
-  private var isFew: Bool { coding == .codes && tokens <= machine.fewRows }
-  private var tileRows: Int { coding == .codes ? machine.rowsOfATile : machine.rowsOfADigitTile }
+  private var isFew: Bool { !coding.isForTiles && tokens <= machine.fewRows }
+  private var tileRows: Int { coding.isForTiles ? machine.rowsOfADigitTile : machine.rowsOfATile }
 
   func plan(threads: Int) -> CPUProductPlan {
     var machine = machine

@@ -58,7 +58,9 @@ struct TestWeight {
     try bytes.withUnsafeBytes { try body(Weight(name: name, format: format, rows: rows, columns: columns, bytes: $0, owner: nil)) }
   }
 
-  func prepared(on device: CPUDevice) throws -> any PreparedWeight { try withWeight { try device.prepare([$0]) } }
+  func prepared(on device: CPUDevice, activations: Activations = .exact) throws -> any PreparedWeight {
+    try withWeight { try device.prepare([$0], activations: activations) }
+  }
 }
 
 extension CPUDevice {

@@ -169,24 +169,27 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
   func `infinity and NaN spoil their own row, zeros and tiny inputs give zero`(instructionSet: String, format: WeightFormat) throws {
     var random = SeededGenerator(seed: 5)
     let device = try CPUDevice(instructionSet: instructionSet, threads: 1), columns = 512, rows = 33
-    let weight = try TestWeight.random(format, rows: rows, columns: columns, using: &random).prepared(on: device)
-    for tokens in [5, 13] {
-      var input = random.activations(tokens * columns)
-      let clean = try device.product(input, weight)
-      input[0 * columns + 300] = .nan
-      input[1 * columns + 5] = -.infinity
-      for column in 0..<columns {
-        input[2 * columns + column] = 0
-        input[3 * columns + column] = column % 2 == 0 ? 0x1p-140 : -0x1p-149
+    let values = TestWeight.random(format, rows: rows, columns: columns, using: &random)
+    for activations: Activations in [.exact, .int8] {
+      let weight = try values.prepared(on: device, activations: activations)
+      for tokens in [5, 13] {
+        var input = random.activations(tokens * columns)
+        let clean = try device.product(input, weight)
+        input[0 * columns + 300] = .nan
+        input[1 * columns + 5] = -.infinity
+        for column in 0..<columns {
+          input[2 * columns + column] = 0
+          input[3 * columns + column] = column % 2 == 0 ? 0x1p-140 : -0x1p-149
+        }
+        let result = try device.product(input, weight)
+        for row in 0..<rows {
+          #expect(!result[row].isFinite)
+          #expect(!result[rows + row].isFinite)
+          #expect(result[2 * rows + row] == 0)
+          #expect(abs(result[3 * rows + row]) <= 0x1p-100)
+        }
+        #expect(result[(4 * rows)...].elementsEqual(clean[(4 * rows)...]), "the other rows are what they were")
       }
-      let result = try device.product(input, weight)
-      for row in 0..<rows {
-        #expect(!result[row].isFinite)
-        #expect(!result[rows + row].isFinite)
-        #expect(result[2 * rows + row] == 0)
-        #expect(abs(result[3 * rows + row]) <= 0x1p-100)
-      }
-      #expect(result[(4 * rows)...].elementsEqual(clean[(4 * rows)...]), "the other rows are what they were")
     }
   }
 
@@ -199,16 +202,52 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
     let weight = TestWeight.random(format, rows: rows, columns: columns, using: &random)
     let input = random.activations(tokens * columns)
     let reference = try CPUDevice(instructionSet: instructionSet, threads: 1)
-    let whole = try reference.product(input, weight.prepared(on: reference))
-    // Beyond eight, plans cut tasks smaller to share them out.
-    for threads in [1, 2, 3, 11] {
-      let device = try CPUDevice(instructionSet: instructionSet, threads: threads), prepared = try weight.prepared(on: device)
-      #expect(try device.product(input, prepared) == whole, "\(threads) threads")
-      var first = 0
-      for count in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 24, 64, 1] {
-        let part = try device.product(Array(input[first * columns..<(first + count) * columns]), prepared)
-        #expect(part.elementsEqual(whole[first * rows..<(first + count) * rows]), "\(count) tokens from \(first), \(threads) threads")
-        first += count
+    // Floats are multiplied in int8 as in exact products.
+    let kinds: [Activations] = format.blockSize == 1 ? [.exact] : [.exact, .int8]
+    for activations in kinds {
+      let whole = try reference.product(input, weight.prepared(on: reference, activations: activations))
+      // Beyond eight, plans cut tasks smaller to share them out.
+      for threads in [1, 2, 3, 11] {
+        let device = try CPUDevice(instructionSet: instructionSet, threads: threads)
+        let prepared = try weight.prepared(on: device, activations: activations)
+        #expect(try device.product(input, prepared) == whole, "\(activations), \(threads) threads")
+        var first = 0
+        for count in [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 24, 64, 1] {
+          let part = try device.product(Array(input[first * columns..<(first + count) * columns]), prepared)
+          #expect(
+            part.elementsEqual(whole[first * rows..<(first + count) * rows]),
+            "\(activations), \(count) tokens from \(first), \(threads) threads")
+          first += count
+        }
+      }
+    }
+  }
+
+  /// A slab of 256 inputs has a step of at most a 127th of its greatest input, and each input is off by half a step at most.
+  @Test(arguments: runnableInstructionSets, WeightFormat.allCases)
+  func `in int8 a product of integers is off by what eight bits explain, and one of floats is exact`(
+    instructionSet: String, format: WeightFormat
+  ) throws {
+    let columns = 768, rows = 40, tokens = 21
+    var random = SeededGenerator(seed: 31)
+    let device = try CPUDevice(instructionSet: instructionSet, threads: 1)
+    let weight = TestWeight.random(format, rows: rows, columns: columns, using: &random)
+    let input = random.activations(tokens * columns), prepared = try weight.prepared(on: device, activations: .int8)
+    let result = try device.product(input, prepared), exact = try device.product(input, weight.prepared(on: device))
+    #expect((result == exact) == (format.blockSize == 1))
+    let values = try device.dequantised(prepared)
+    for token in 0..<tokens {
+      for row in 0..<rows {
+        let x = input[token * columns..<(token + 1) * columns], w = values[row * columns..<(row + 1) * columns]
+        var expected = 0.0, bound = 0.0
+        for start in stride(from: 0, to: columns, by: 256) {
+          let step = Double(x.dropFirst(start).prefix(256).reduce(0) { max($0, abs($1)) }) / 127
+          for (x, w) in zip(x.dropFirst(start).prefix(256), w.dropFirst(start).prefix(256)) {
+            expected += Double(x) * Double(w)
+            bound += step * 0.501 * Double(abs(w)) + 1e-5 * Double(abs(x * w))
+          }
+        }
+        #expect(abs(Double(result[token * rows + row]) - expected) <= bound, "token \(token), row \(row)")
       }
     }
   }
@@ -247,30 +286,36 @@ private func columnCounts(of format: WeightFormat) -> [Int] {
         format, rows: [48, 17, 16, 5, 33, 64, 1, 30, 20, 18, 3, 32, 31, 6, 34, 19, 35][index], columns: columns, using: &random)
     }
     let device = try CPUDevice(instructionSet: instructionSet, threads: 3)
-    // The parts' memory may go after `prepare`: copies, so that reading them later would show.
-    let stacked = try prepare(weights[...], on: device)
     let rows = weights.reduce(0) { $0 + $1.rows }
-    #expect(stacked.rows == rows && stacked.columns == columns)
-    #expect(try device.dequantised(stacked) == weights.flatMap { try device.dequantised($0.prepared(on: device)) })
-    for tokens in [1, 4, 6, 29] {
-      let input = random.activations(tokens * columns)
-      let result = try device.product(input, stacked)
-      var firstRow = 0
-      for weight in weights {
-        let single = try device.product(input, weight.prepared(on: device))
-        for token in 0..<tokens {
-          let part = result[token * rows + firstRow..<token * rows + firstRow + weight.rows]
-          #expect(part.elementsEqual(single[token * weight.rows..<(token + 1) * weight.rows]), "\(weight.format), \(tokens) tokens")
+    for activations: Activations in [.exact, .int8] {
+      // The parts' memory may go after `prepare`: copies, so that reading them later would show.
+      let stacked = try prepare(weights[...], activations: activations, on: device)
+      #expect(stacked.rows == rows && stacked.columns == columns)
+      #expect(try device.dequantised(stacked) == weights.flatMap { try device.dequantised($0.prepared(on: device)) })
+      for tokens in [1, 4, 6, 29] {
+        let input = random.activations(tokens * columns)
+        let result = try device.product(input, stacked)
+        var firstRow = 0
+        for weight in weights {
+          let single = try device.product(input, weight.prepared(on: device, activations: activations))
+          for token in 0..<tokens {
+            let part = result[token * rows + firstRow..<token * rows + firstRow + weight.rows]
+            #expect(
+              part.elementsEqual(single[token * weight.rows..<(token + 1) * weight.rows]),
+              "\(activations), \(weight.format), \(tokens) tokens")
+          }
+          firstRow += weight.rows
         }
-        firstRow += weight.rows
       }
     }
   }
 
   /// One weight of all, stacked.
-  private func prepare(_ weights: ArraySlice<TestWeight>, _ parts: [Weight] = [], on device: CPUDevice) throws -> any PreparedWeight {
-    guard let first = weights.first else { return try device.prepare(parts) }
-    return try first.withWeight { try prepare(weights.dropFirst(), parts + [$0], on: device) }
+  private func prepare(
+    _ weights: ArraySlice<TestWeight>, _ parts: [Weight] = [], activations: Activations, on device: CPUDevice
+  ) throws -> any PreparedWeight {
+    guard let first = weights.first else { return try device.prepare(parts, activations: activations) }
+    return try first.withWeight { try prepare(weights.dropFirst(), parts + [$0], activations: activations, on: device) }
   }
 
   // MARK: Matrices that do not lie row behind row

@@ -77,6 +77,8 @@ typedef enum martlet_input_coding {
   martlet_input_digits,  // martlet_digit_slab: for tiles, which multiply bfloat16
   // For products with weights of any format, which are rounded, too: another arithmetic (kernels/product_bf16.h).
   martlet_input_bf16,    // martlet_bf16_slab
+  // For products with integer codes in a third arithmetic (kernels/product_int8.h); weights of floats read the inputs themselves.
+  martlet_input_int8,    // martlet_int8_slab
 } martlet_input_coding;
 
 // 256 inputs of one token (fewer in a row's last slab) as 16-bit integers: input k is about scale · codes[k].
@@ -103,8 +105,27 @@ typedef struct martlet_bf16_slab {
   uint16_t unused[32];  // 576 bytes: whole cache lines, not a power of two
 } martlet_bf16_slab;
 
+// Quads of a slab that have a second digit.
+enum { martlet_wide_quads = 5 };
+
+// 256 inputs of one token (fewer in a row's last slab) as 8-bit integers, and those of the widest quads as 15-bit ones: input k is about
+// scale · (low + 128 · high), |low| ≤ 127, |high| ≤ 127.
+//
+// A quad is what one dot product of bytes takes: of every 8 inputs 0, 4, 1 and 5 are one, 2, 6, 3 and 7 the next, in this order. A packed word of 4-bit
+// codes is two quads.
+typedef struct martlet_int8_slab {
+  int8_t low[martlet_product_slab];  // quad behind quad
+  int8_t high[martlet_wide_quads][4];
+  float sums16[martlet_product_slab / 16];  // of 16 inputs' low + 128 · high, exact
+  float sums[martlet_product_slab / 32];    // of 32
+  float scale;
+  uint8_t places[martlet_wide_quads];  // which of the slab's quads have the high digits
+  uint8_t unused[67];  // 448 bytes: whole cache lines, not a power of two
+} martlet_int8_slab;
+
 static inline size_t martlet_slab_bytes(int32_t coding) {
   switch (coding) {
+    case martlet_input_int8: return sizeof(martlet_int8_slab);
     case martlet_input_digits: return sizeof(martlet_digit_slab);
     case martlet_input_bf16: return sizeof(martlet_bf16_slab);
     default: return sizeof(martlet_input_slab);
@@ -195,9 +216,9 @@ typedef struct martlet_pack_arguments {
 } martlet_pack_arguments;
 
 typedef struct martlet_product_kernels {
-  int32_t few_rows;              // of codes: up to so many tokens belong to one task
-  int32_t rows_of_a_tile;        // of codes: more are best shared out by multiples of it
-  int32_t rows_of_a_digit_tile;  // the same of digits and bf16; 0 where the variant has no tiles, and codes are all that it takes
+  int32_t few_rows;              // of codes and int8: up to so many tokens belong to one task
+  int32_t rows_of_a_tile;        // of codes and int8: more are best shared out by multiples of it
+  int32_t rows_of_a_digit_tile;  // the same of digits and bf16; 0 where the variant has no tiles, and takes neither
   martlet_task_function pack, code_inputs, pick_slabs, product, grouped_product, embed;
 } martlet_product_kernels;
 
@@ -229,9 +250,10 @@ static inline int64_t martlet_packed_group_bytes(int32_t format, int32_t columns
 // One unpacked slab of floats or of integer codes, and a row of 16 sums for every token and group.
 enum { martlet_product_unpacked_bytes = martlet_product_slab * martlet_product_lanes * 4 };
 
-// With digits and bf16 a slab of every group of the task is unpacked before it is used.
+// With digits and bf16, which are for tiles, a slab of every group of the task is unpacked before it is used.
 static inline int64_t martlet_product_scratch_bytes(int32_t coding, int32_t groups_per_task, int32_t tokens_per_task) {
-  return (int64_t)martlet_product_unpacked_bytes * (coding != martlet_input_codes ? groups_per_task : 1)
+  bool is_for_tiles = coding == martlet_input_digits || coding == martlet_input_bf16;
+  return (int64_t)martlet_product_unpacked_bytes * (is_for_tiles ? groups_per_task : 1)
     + (int64_t)groups_per_task * tokens_per_task * martlet_product_lanes * 4;
 }
 

@@ -16,8 +16,9 @@
 //
 // Two ways to the same bits. *Few tokens* (generation) is bound by memory: codes are unpacked in registers and used at once. *Many tokens*
 // (prompts) is bound by the dot products: a slab of a group is unpacked once to int16 pairs and used for all tokens of the task,
-// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers. AMX has a third for many tokens (product_tiles.h), and an arithmetic of its
-// own, where bfloat16 is asked for (product_bf16.h).
+// MARTLET_PRODUCT_ROWS tokens at a time, whose sums stay in registers. AMX has a third for many tokens (product_tiles.h).
+//
+// Inputs as bfloat16 (product_bf16.h) and as 8-bit integers (product_int8.h) are arithmetics of their own.
 
 // Tokens of a tile. AVX2: 6 tokens × two registers of sums, two registers of weights, one broadcast input and one product: all 16.
 // NEON: 6 tokens × four registers of sums, four of weights, the rest of the 32 for inputs.
@@ -321,6 +322,8 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
   store_sums(format, a, part, first, end, token, count, sums);
 }
 
+#include "product_int8.h"
+
 #if MARTLET_TILES
 #include "product_tiles.h"
 #include "product_bf16.h"
@@ -337,7 +340,9 @@ MARTLET_INLINE void many(int format, const martlet_product_arguments *a, const m
 #define MARTLET_PRODUCT_OF(name)                                                                                                         \
   static __attribute__((noinline)) void product_##name(const martlet_product_arguments *a, const martlet_product_part *part,             \
                                                        int32_t first, int32_t end, int32_t token, int32_t count, void *scratch) {        \
-    if (a->coding == martlet_input_bf16) MARTLET_ROUNDED(name)(a, part, first, end, token, count, scratch);                             \
+    if (a->coding == martlet_input_bf16) MARTLET_ROUNDED(name)(a, part, first, end, token, count, scratch);                              \
+    else if (a->coding == martlet_input_int8 && !is_float(martlet_weight_##name))                                                        \
+      product_int8(martlet_weight_##name, a, part, first, end, token, count, scratch);                                                   \
     else if (a->coding == martlet_input_digits && !is_float(martlet_weight_##name))                                                      \
       MARTLET_DIGITS(name)(a, part, first, end, token, count, scratch);                                                                  \
     else if (count <= MARTLET_FEW_ROWS) few(martlet_weight_##name, a, part, first, end, token, count);                                   \

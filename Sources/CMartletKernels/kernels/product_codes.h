@@ -318,16 +318,18 @@ MARTLET_INLINE u16x32 look_up_pair(const uint8_t *table, const uint8_t *words, i
 
 // load_even_fields for width 3 or 5. One shift and one mask for all pairs but the last: a word for the odd bits alone would take a second shift,
 // a second mask and an or for each.
-MARTLET_INLINE u16x32 load_odd_fields(int width, const uint8_t *words, int pair) {
+MARTLET_INLINE u16x32 load_odd_fields(int width, const uint8_t *words, int pair, int to) {
   int fields = 15 / width;
   if (pair < 15) {
     u16x32 word = (u16x32)u32x16_load(words + pair / fields * 64);
-    return (word >> (u16x32)((uint16_t)(pair % fields * width))) & (u16x32)((uint16_t)((1 << width) - 1));
+    int from = pair % fields * width;
+    word = from < to ? word << (u16x32)((uint16_t)(to - from)) : word >> (u16x32)((uint16_t)(from - to));
+    return word & (u16x32)((uint16_t)(((1 << width) - 1) << to));
   }
   u16x32 last = (u16x32)u32x16_load(words) >> (u16x32)(15);
   MARTLET_UNROLL for (int i = 1; i < width; i++)
     last |= ((u16x32)u32x16_load(words + i * 64) >> (u16x32)((uint16_t)(15 - i))) & (u16x32)((uint16_t)(1 << i));
-  return last;
+  return last << (u16x32)((uint16_t)to);
 }
 
 // The codes of inputs 2·pair and 2·pair + 1 as int16 pairs. `pair` is a constant after unrolling.
@@ -335,10 +337,42 @@ MARTLET_INLINE i32x16 load_pair(int format, const uint8_t *block, int pair) {
   const uint8_t *words = block + block_header_bytes(format);
   switch (code_bits(format)) {
     case 3:
-    case 5: return (i32x16)load_odd_fields(code_bits(format), words, pair);
+    case 5: return (i32x16)load_odd_fields(code_bits(format), words, pair, 0);
     case 6: return (i32x16)(load_even_fields(4, words, pair, 0) | load_even_fields(2, words + 256, pair, 4));
     default:
       return (i32x16)(table_of_codes(format) ? look_up_pair(table_of_codes(format), words, pair)
                                              : load_even_fields(code_bits(format), words, pair, 0));
+  }
+}
+
+// codes[places] of each byte.
+MARTLET_INLINE u32x16 look_up_bytes(const uint8_t *codes, u32x16 places) {
+#if MARTLET_AVX512 || MARTLET_AVX2 || MARTLET_NEON
+  return (u32x16)u16x32_look_up(codes, (u16x32)places);
+#else
+  uint8_t bytes[64];
+  __builtin_memcpy(bytes, &places, 64);
+  for (int i = 0; i < 64; i++) bytes[i] = codes[bytes[i]];
+  __builtin_memcpy(&places, bytes, 64);
+  return places;
+#endif
+}
+
+// The codes of a quad of a block, 0 to 7, as four bytes: of the pairs 4i and 4i + 2, or 4i + 1 and 4i + 3 (martlet_int8_slab). `quad` is a constant after
+// unrolling.
+MARTLET_INLINE u32x16 load_quad(int format, const uint8_t *block, int quad) {
+  const uint8_t *words = block + block_header_bytes(format);
+  const int bits = code_bits(format), pair = quad / 2 * 4 + quad % 2;
+  switch (bits) {
+    case 2:
+    case 8: return (u32x16)(load_even_fields(bits, words, pair, 0) | load_even_fields(bits, words, pair + 2, 8));
+    case 3:
+    case 5: return (u32x16)(load_odd_fields(bits, words, pair, 0) | load_odd_fields(bits, words, pair + 2, 8));
+    default: {
+      u32x16 nibbles = (u32x16_load(words + quad / 2 * 64) >> (uint32_t)(quad % 2 * 4)) & 0x0F0F0F0Fu;
+      if (table_of_codes(format)) return look_up_bytes(table_of_codes(format), nibbles);
+      if (bits == 4) return nibbles;
+      return nibbles | (u32x16)(load_even_fields(2, words + 256, pair, 4) | load_even_fields(2, words + 256, pair + 2, 12));
+    }
   }
 }

@@ -1,7 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 // Inputs as 16-bit integers, so that products with integer codes are sums of integers: exact in any order, in every variant. (Inputs as
-// bfloat16, for tiles: quantise_bf16.h.)
+// bfloat16, for tiles: quantise_bf16.h; as 8-bit integers: quantise_int8.h.)
 //
 // One scale for 256 inputs of a row: scale = amax / 32767, code = rint(x · 32767/amax). The error of a code is at most half a step,
 // amax · 2⁻¹⁶, 256 times finer than one int8 digit. A slab with an infinity or a NaN has a NaN scale, and its row becomes NaN.
@@ -49,6 +49,8 @@ MARTLET_INLINE void code_slab(int coding, const float *x, int32_t count, void *s
   for (int32_t i = 0; i < count / 32; i++) sums[i] = (float)(sums16[2 * i] + sums16[2 * i + 1]);
 }
 
+#include "quantise_int8.h"
+
 #if MARTLET_TILES
 #include "quantise_bf16.h"
 #define MARTLET_ROUND_INPUTS round_inputs
@@ -78,6 +80,7 @@ static void code_inputs(const void *arguments, int32_t task, int32_t worker, voi
     for (int32_t start = 0; start < a->columns; start += martlet_product_slab, slab += (size_t)a->rows * slab_bytes) {
       int32_t count = a->columns - start < martlet_product_slab ? a->columns - start : martlet_product_slab;
       if (a->coding == martlet_input_bf16) MARTLET_ROUND_INPUTS(x + start, count, (martlet_bf16_slab *)slab);
+      else if (a->coding == martlet_input_int8) code_int8_slab(x + start, count, (martlet_int8_slab *)slab);
       else if (a->coding == martlet_input_digits) code_slab(martlet_input_digits, x + start, count, slab);
       else code_slab(martlet_input_codes, x + start, count, slab);
     }

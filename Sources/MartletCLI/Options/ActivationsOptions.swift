@@ -9,13 +9,14 @@ struct ActivationsOptions: ParsableArguments {
     name: .customLong("activations"),
     help: ArgumentHelp(
       "How rows are rounded that are multiplied with weights. exact: 16-bit integers; bf16 (processors with avx512amx): faster for prompts, embeddings and "
-        + "16 requests or more at once, slower for a few.", valueName: "type"))
+        + "16 requests or more at once, slower for a few; int8 (where weights are integers): faster for prompts and embeddings on processors without AMX.",
+      valueName: "type"))
   var activationsArgument = ActivationsArgument(.exact)
 
   var activations: Activations { activationsArgument.activations }
 }
 
-/// `exact`, `bf16`.
+/// `exact`, `bf16`, `int8`.
 struct ActivationsArgument: ExpressibleByArgument {
   var activations: Activations
 

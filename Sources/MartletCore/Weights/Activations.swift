@@ -10,4 +10,6 @@ public enum Activations: String, Sendable, Hashable, CaseIterable {
   /// Rows and weights are rounded to bfloat16 and multiplied by tiles: faster for prompts, encoders and many requests at once, slower for a few,
   /// for which weights are unpacked and rounded all the same.
   case bf16
+  /// Rows become integers of 8 bits, the widest of each 256 of 15, where a weight is integers; where it is floats they stay floats, as in `exact`.
+  case int8
 }

@@ -52,7 +52,7 @@ struct ActivationsTests {
     let error = #expect(throws: LLMError.self) { try Tiny.llm(Self.model, activations: .bf16, instructionSet: "portable") }
     #expect(error?.code == .invalidConfiguration && error?.property == "activations")
     let words = error?.description ?? ""
-    #expect(words.contains("activations is bf16") && words.contains("cpu, portable") && words.contains("(exact)"), "\(words)")
+    #expect(words.contains("activations is bf16") && words.contains("cpu, portable") && words.contains("(exact, int8)"), "\(words)")
     _ = try Tiny.llm(Self.model, instructionSet: "portable")
 
     var configuration = EngineConfiguration(device: try CPUDevice(instructionSet: "portable", threads: 1))

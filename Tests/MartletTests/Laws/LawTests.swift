@@ -99,7 +99,8 @@ struct LawTests {
     let model = TinyModel(architecture, seed: 31)
     let sequences = [70, 100, 3, 41].enumerated().map { Tiny.prompt($1, seed: UInt64($0)).map(Int32.init) }
     let source = try model.file()
-    for activations in Tiny.activations {
+    // Floats are multiplied in int8 as in exact products.
+    for activations in Tiny.activations where activations != .int8 {
       func runner(pageSize: Int, threads: Int) throws -> Runner {
         try Runner(
           source, backend: variant.backend, dataType: variant.dataType, activations: activations, pageSize: pageSize, threads: threads,
