@@ -416,29 +416,33 @@ struct attention_block {
         MARTLET_UNROLL for (int n = 0; n < value_tiles; n++) o[tile][n][e] *= factor;
       }
     }
-    for (int32_t key = 0; key < tile_keys; key += 32) {
-      uint32_t value[value_tiles][martlet_cuda_most_terms][4];
-      MARTLET_UNROLL for (int n = 0; n < value_tiles; n++) {
+    for (int32_t key = 0; key < tile_keys; key += 16) {
+      uint32_t value[value_tiles][martlet_cuda_most_terms][2];
+      MARTLET_UNROLL for (int n = 0; n < value_tiles; n += 2) {
         if (warp + 8 * n >= tiles) break;
-        MARTLET_UNROLL for (int term = 0; term < martlet_cuda_most_terms; term++)
-          if (term < memory.value_terms)
-            load_matrices_transposed(value[n][term], values, (term * tile_keys + key + lane) * stride + (warp + 8 * n) * 8);
-      }
-      MARTLET_UNROLL for (int half = 0; half < 2; half++)
-        MARTLET_UNROLL for (int tile = 0; tile < row_tiles; tile++) {
-          if (tile * 16 >= count) break;
-          uint32_t weight[martlet_cuda_most_terms][4];
-          MARTLET_UNROLL for (int term = 0; term < martlet_cuda_most_terms; term++)
-            if (term < a.terms)
-              load_matrices(weight[term], weights, (term * rows + tile * 16 + lane % 16) * weight_stride + key + 16 * half + lane / 16 * 8);
-          MARTLET_UNROLL for (int n = 0; n < value_tiles; n++) {
-            if (warp + 8 * n >= tiles) break;
-            MARTLET_UNROLL for (int i = 0; i < martlet_cuda_most_terms; i++)
-              MARTLET_UNROLL for (int j = 0; i + j < martlet_cuda_most_terms; j++)
-                if (i < memory.value_terms && i + j < a.terms)
-                  multiply_bf16(o[tile][n], weight[j], value[n][i][2 * half], value[n][i][2 * half + 1]);
-          }
+        // Two matrices of 8 keys for each of two tiles of dims; where there is no second tile, the first once more.
+        int32_t second = n + 1 < value_tiles && warp + 8 * (n + 1) < tiles ? n + 1 : n;
+        int32_t dim = (warp + 8 * (lane < 16 ? n : second)) * 8;
+        MARTLET_UNROLL for (int term = 0; term < martlet_cuda_most_terms; term++) {
+          if (term >= memory.value_terms) break;
+          uint32_t matrices[4];
+          load_matrices_transposed(matrices, values, (term * tile_keys + key + lane % 16) * stride + dim);
+          MARTLET_UNROLL for (int i = 0; i < 4; i++)
+            if (n + i / 2 < value_tiles) value[n + i / 2][term][i % 2] = matrices[i];
         }
+      }
+      MARTLET_UNROLL for (int tile = 0; tile < row_tiles; tile++) {
+        if (tile * 16 >= count) break;
+        uint32_t weight[martlet_cuda_most_terms][4];
+        MARTLET_UNROLL for (int term = 0; term < martlet_cuda_most_terms; term++)
+          if (term < a.terms) load_matrices(weight[term], weights, (term * rows + tile * 16 + lane % 16) * weight_stride + key + lane / 16 * 8);
+        MARTLET_UNROLL for (int n = 0; n < value_tiles; n++) {
+          if (warp + 8 * n >= tiles) break;
+          MARTLET_UNROLL for (int i = 0; i < martlet_cuda_most_terms; i++)
+            MARTLET_UNROLL for (int j = 0; i + j < martlet_cuda_most_terms; j++)
+              if (i < memory.value_terms && i + j < a.terms) multiply_bf16(o[tile][n], weight[j], value[n][i][0], value[n][i][1]);
+        }
+      }
     }
   }
 

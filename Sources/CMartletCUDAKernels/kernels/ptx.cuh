@@ -27,7 +27,8 @@ struct alignas(16) words4 {
 #define MARTLET_UNROLL_SOME _Pragma("unroll 4")
 // A table that all threads read.
 #define MARTLET_CONSTANT __device__ const
-#define MARTLET_KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads) martlet_##name
+// One block to a processor is enough: without the number the assembler spills a few registers so that more fit.
+#define MARTLET_KERNEL(name, threads) extern "C" __global__ void __launch_bounds__(threads, 1) martlet_##name
 
 // MARK: who
 

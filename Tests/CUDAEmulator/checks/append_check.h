@@ -27,7 +27,7 @@ martlet_cuda_paged_kv make_layout(int type, PageOrder order, int page_size, int 
     c.keys.token_stride = g, c.keys.dim_stride = page_size * g, c.keys.dim_group = g;
     c.values.token_stride = value_dim * g, c.values.dim_stride = g, c.values.token_group = g;
   }
-  if (order == latent) c.values = c.keys;
+  if (order == latent) c.values = c.keys, c.value_scale = c.key_scale;
   c.values_offset = order == latent ? 0 : (int64_t)page_size * kv_heads * head_dim * kv_bytes(type);
   c.page_bytes = (int64_t)page_size * kv_heads * (head_dim + (order == latent ? 0 : value_dim)) * kv_bytes(type);
   if (type == martlet_cuda_kv_i8) {

@@ -6,7 +6,7 @@
 // outside an allocation is the emulator's error. A row's bits must not depend on its neighbours, nor on the order that the seed chooses.
 //
 //   kernel_check [PART…]    rows, products, append, attention; none means all. The exit status is 1 if anything differs.
-//   kernel_check attention CASE    attention's cases of one name.
+//   kernel_check products FORMAT, kernel_check attention CASE    those of one name.
 
 #include <cmath>
 #include <cstdio>
@@ -22,7 +22,7 @@
 namespace {
 
 int failures, comparisons;
-std::string chosen_case;  // of attention; empty: all
+std::string chosen_case;  // of products or attention; empty: all
 
 // MARK: numbers
 
@@ -530,6 +530,7 @@ uint64_t pack(Device &device, const Matrix &m) {
 }
 
 void check_product(int format, int rows, int columns, bool lies_apart, uint64_t seed) {
+  if (!chosen_case.empty() && chosen_case != format_names[format]) return;
   random_state = (uint64_t)(1000 * format + columns);
   Device device(seed);
   Matrix m = random_matrix(format, rows, columns, lies_apart);
@@ -634,7 +635,7 @@ void check_products(uint64_t seed) {
 
 int main(int count, char **names) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  if (count == 3 && std::strcmp(names[1], "attention") == 0) chosen_case = names[2];
+  if (count == 3 && (std::strcmp(names[1], "products") == 0 || std::strcmp(names[1], "attention") == 0)) chosen_case = names[2];
   struct Part {
     const char *name;
     void (*check)(uint64_t seed);
