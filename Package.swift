@@ -36,6 +36,7 @@ let package = Package(
     .library(name: "MartletAttention", targets: ["MartletAttention", "MartletKVCache"]),
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
+    .library(name: "MartletGrammar", targets: ["MartletGrammar"]),
     .library(name: "MartletModels", targets: ["MartletModels"]),
     .library(name: "MartletServer", targets: ["MartletServer"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
@@ -71,6 +72,7 @@ let package = Package(
     .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
       name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
+    .target(name: "MartletGrammar", dependencies: ["MartletFormats"], swiftSettings: swiftSettings),
     .target(name: "MartletAnswers", dependencies: ["MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache", "CMartletLibc"], swiftSettings: swiftSettings),
@@ -150,6 +152,9 @@ let package = Package(
     .testTarget(
       name: "MartletAnswersTests", dependencies: ["MartletAnswers", "MartletFormats", "MartletTemplates", "MartletTokenizers"],
       resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletGrammarTests", dependencies: ["MartletGrammar", "MartletFormats", "MartletTestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletKVCacheTests",

@@ -22,6 +22,7 @@ ALLOWED = {
     "MartletFormats": ["MartletCore", "CMartletLibc"],
     "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
+    "MartletGrammar": ["MartletFormats"],
     "MartletAnswers": ["MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache", "CMartletLibc"],

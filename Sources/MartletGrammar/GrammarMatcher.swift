@@ -90,6 +90,7 @@ public struct GrammarMatcher: Sendable {
     let found: (T, Automaton.StateID, Int)? = constraint.work.withLock { work in
       var state = state
       var isFresh = false
+      work.automaton.allowSteps()
       if generation != work.generation { state = Self.read(bytes, &work.automaton) }
       while true {
         if !work.automaton.isExhausted {

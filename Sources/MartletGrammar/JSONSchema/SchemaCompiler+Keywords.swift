@@ -142,6 +142,7 @@ extension SchemaCompiler {
   }
 
   private mutating func applyNumbers(_ schema: JSONValue, _ pointer: String, _ shape: inout Shape) throws(GrammarError) {
+    guard shape.numbers != nil else { return }
     var sets: [NumberSet] = []
     for (keyword, strict, bound, strictBound) in [
       ("minimum", "exclusiveMinimum", NumberExpressions.Bound.atLeast, NumberExpressions.Bound.above),
@@ -171,6 +172,7 @@ extension SchemaCompiler {
   // MARK: Strings
 
   private mutating func applyStrings(_ schema: JSONValue, _ pointer: String, _ shape: inout Shape) throws(GrammarError) {
+    guard shape.strings != nil else { return }
     var expressions: [ExpressionTable.ID] = []
     let (minimum, maximum) = (try count(schema, "minLength", pointer) ?? 0, try count(schema, "maxLength", pointer))
     if minimum > 0 || maximum != nil {
@@ -188,7 +190,7 @@ extension SchemaCompiler {
     if let value = schema["format"] {
       guard let name = value.string else { throw syntax("format is a string", pointer, "format") }
       if let (matches, notMatches) = StringFormats.patterns(name) {
-        expressions.append(try pattern(matches, pointer, "format"))
+        for text in matches { expressions.append(try pattern(text, pointer, "format")) }
         if let notMatches { expressions.append(table.not(try pattern(notMatches, pointer, "format"))) }
       } else if options.unknownFormats == .annotate {
         annotations.insert("#\(pointer)/format")
@@ -278,7 +280,10 @@ extension SchemaCompiler {
       }
     }
     try applyKeys(schema, pointer, &object)
-    if let value = schema["required"], value.bool == nil {
+    if schema["required"]?.bool != nil {
+      // Draft 3's, which no later draft knows.
+      annotations.insert("#\(pointer)/required")
+    } else if let value = schema["required"] {
       guard value.kind == .array else { throw syntax("required is an array", pointer, "required") }
       for element in value.elements {
         guard let key = element.withStringBytes({ Array($0) }) else { throw syntax("a key is a string", pointer, "required") }
