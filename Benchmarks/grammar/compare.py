@@ -2,7 +2,7 @@
 # Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 """Measures forms of answers on MaskBench: correctness and speed of Martlet, and of llguidance beside it.
 
-    python3 compare.py FOLDER MODEL.gguf [--half odd|even|all] [--limit N] [--llguidance] [--no-masks] [--report FILE]
+    python3 compare.py FOLDER MODEL.gguf [--half odd|even|all] [--every N] [--llguidance] [--no-masks] [--report FILE]
     python3 compare.py --suite FOLDER MODEL.gguf
 
 FOLDER holds MaskBench's files (maskbench/data of github.com/guidance-ai/jsonschemabench), MODEL.gguf is where the vocabulary comes from. With
@@ -127,7 +127,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("model")
     parser.add_argument("--half", choices=["odd", "even", "all"], default="all", help="of the files, by the SHA-256 of their names")
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--every", type=int, default=1, help="take each Nth file")
     parser.add_argument("--llguidance", action="store_true")
     parser.add_argument("--no-masks", action="store_true")
     parser.add_argument("--suite", action="store_true")
@@ -143,7 +143,7 @@ def main():
             files = sorted(arguments.folder.glob("*.json"))
             if arguments.half != "all":
                 files = [path for path in files if is_odd(path) == (arguments.half == "odd")]
-        files = files[: arguments.limit]
+        files = files[:: arguments.every]
         results = run_martlet(arguments.binary, arguments.model, files, flags)
         report = {"martlet": summarize("Martlet", results)}
         if arguments.suite:

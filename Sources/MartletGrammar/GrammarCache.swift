@@ -79,7 +79,9 @@ public final class GrammarCache: Sendable {
       if let known = entries.all[source] { return known.constraint }
       entries.numUses += 1
       entries.all[source] = Entry(constraint: made, lastUse: entries.numUses)
-      var byUse = entries.all.sorted { $0.value.lastUse < $1.value.lastUse }.map { (source: $0.key, byteCount: $0.value.constraint.byteCount) }
+      var byUse = entries.all.sorted { $0.value.lastUse < $1.value.lastUse }.map {
+        (source: $0.key, byteCount: $0.value.constraint.byteCount)
+      }
       var total = byUse.reduce(0) { $0 + $1.byteCount }
       while total > byteLimit && byUse.count > 1 {
         let oldest = byUse.removeFirst()

@@ -107,7 +107,8 @@ public struct GrammarMatcher: Sendable {
     }
     guard let found else {
       throw .limit(
-        "the next token takes more than the \(constraint.grammar.limits.automatonByteCount) bytes that automata may take: make the form simpler")
+        "the next token takes more than the \(constraint.grammar.limits.automatonByteCount) bytes that automata may take: make the form simpler"
+      )
     }
     self.state = found.1
     self.generation = found.2

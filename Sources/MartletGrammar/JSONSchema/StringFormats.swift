@@ -16,7 +16,11 @@ enum StringFormats {
     case "uuid": (["^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"], nil)
     case "uri": (["^[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))\(query)$"], nil)
     case "uri-reference":
-      (["^(?:[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))|\(hierarchy("(?:\(firstSegment)(?:/\(pathCharacter)*)*)?")))\(query)$"], nil)
+      (
+        [
+          "^(?:[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))|\(hierarchy("(?:\(firstSegment)(?:/\(pathCharacter)*)*)?")))\(query)$"
+        ], nil
+      )
     case "json-pointer": (["^(?:/(?:[^~/]|~[01])*)*$"], nil)
     default: nil
     }
