@@ -154,6 +154,9 @@ let package = Package(
       resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
+      name: "MartletGrammarTests", dependencies: ["MartletGrammar", "MartletFormats", "MartletTestSupport"], resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
       name: "MartletKVCacheTests",
       dependencies: ["MartletKVCache", "MartletCore", "MartletCPU", "MartletTestSupport"],
       swiftSettings: swiftSettings),

@@ -128,7 +128,8 @@ struct PreparedGrammar: Sendable {
           let circle = Set(path.suffix(from: path.lastIndex { $0.node == Int(next) }!).map { Int32($0.node) })
           let rule = grammar.starts.indices.first { circle.contains(grammar.starts[$0]) }
           throw .unsupported(
-            "the rule \(rule.map { "\"\(grammar.names[$0])\"" } ?? "here") may begin with itself (left recursion): write the repeated part behind what comes first")
+            "the rule \(rule.map { "\"\(grammar.names[$0])\"" } ?? "here") may begin with itself (left recursion): write the repeated part behind what comes first"
+          )
         case .new:
           marks[Int(next)] = .open
           path.append((Int(next), successors(Int(next))))

@@ -32,6 +32,9 @@ public final class GrammarConstraint: Sendable {
       masks: MaskMaker(vocabulary, byteLimit: grammar.limits.maskByteCount))
   }
 
+  /// Bytes of memory that it takes, about.
+  public var byteCount: Int { grammar.byteCount + work.withLock { $0.automaton.byteCount + $0.masks.byteCount } }
+
   /// At the beginning of an answer.
   public func makeMatcher() -> GrammarMatcher { GrammarMatcher(self) }
 }

@@ -90,6 +90,7 @@ public struct GrammarMatcher: Sendable {
     let found: (T, Automaton.StateID, Int)? = constraint.work.withLock { work in
       var state = state
       var isFresh = false
+      work.automaton.allowSteps()
       if generation != work.generation { state = Self.read(bytes, &work.automaton) }
       while true {
         if !work.automaton.isExhausted {
@@ -106,7 +107,8 @@ public struct GrammarMatcher: Sendable {
     }
     guard let found else {
       throw .limit(
-        "the next token takes more than the \(constraint.grammar.limits.automatonByteCount) bytes that automata may take: make the form simpler")
+        "the next token takes more than the \(constraint.grammar.limits.automatonByteCount) bytes that automata may take: make the form simpler"
+      )
     }
     self.state = found.1
     self.generation = found.2

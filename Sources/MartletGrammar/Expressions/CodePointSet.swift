@@ -23,6 +23,9 @@ struct CodePointSet: Hashable, Sendable {
 
   var isEmpty: Bool { ranges.isEmpty }
 
+  /// The one member; nil if there are more or none.
+  var onlyScalar: UInt32? { ranges.count == 1 && ranges[0].count == 1 ? ranges[0].lowerBound : nil }
+
   func union(_ other: CodePointSet) -> CodePointSet { CodePointSet(ranges + other.ranges) }
 
   func intersection(_ other: CodePointSet) -> CodePointSet {

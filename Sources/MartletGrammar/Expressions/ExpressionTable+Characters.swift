@@ -8,8 +8,29 @@ extension ExpressionTable {
     var bits: UInt32
     /// What stands before the digit.
     var prefix: [UInt8] = []
-    /// The bytes that may write `value`.
-    var spelling: (_ value: UInt32) -> ByteSet
+    var spellings: [ByteSet]
+    var anySpelling: ByteSet
+
+    init(bits: UInt32, after prefix: [UInt8] = [], spelling: (UInt8) -> ByteSet) {
+      self.bits = bits
+      self.prefix = prefix
+      spellings = (0..<UInt8(1) << UInt8(bits)).map(spelling)
+      anySpelling = spellings.reduce(ByteSet()) { $0.union($1) }
+    }
+
+    /// The lower six bits of a character in UTF-8.
+    static let tail = Digit(bits: 6) { ByteSet(0x80 | $0) }
+
+    static let hexSpellings = Digit.hex(4).spellings
+
+    /// A hexadecimal digit, of either case, of a value with so many bits.
+    static func hex(_ bits: UInt32, plus offset: UInt8 = 0, after prefix: [UInt8] = []) -> Digit {
+      Digit(bits: bits, after: prefix) { value in
+        let value = value + offset
+        if value < 10 { return ByteSet(0x30 + value) }
+        return ByteSet(UInt8(ascii: "a") - 10 + value).union(ByteSet(UInt8(ascii: "A") - 10 + value))
+      }
+    }
   }
 
   /// The numbers of `set` from `low` on that `digits` can write, the first digit being the highest.
@@ -20,12 +41,16 @@ extension ExpressionTable {
     let below = digits.dropFirst().reduce(0) { $0 + $1.bits }
     let overlap = set.overlap(low, low + (1 << (digit.bits + below) - 1))
     if overlap == .none { return Self.nothing }
+    if overlap == .whole {
+      // All continuations are the same.
+      let rest = number(set, low: low, digits.dropFirst())
+      return literal(digit.prefix, then: sequence(bytes(digit.anySpelling), rest))
+    }
     var groups: [(rest: ID, bytes: ByteSet)] = []
     for value in 0..<UInt32(1) << digit.bits {
-      // Where all of them are in the set, all continuations are the same.
-      let rest = overlap == .whole && value > 0 ? groups[0].rest : number(set, low: low + value << below, digits.dropFirst())
+      let rest = number(set, low: low + value << below, digits.dropFirst())
       if rest == Self.nothing { continue }
-      let bytes = digit.spelling(value)
+      let bytes = digit.spellings[Int(value)]
       if let known = groups.firstIndex(where: { $0.rest == rest }) {
         groups[known].bytes = groups[known].bytes.union(bytes)
       } else {
@@ -38,8 +63,8 @@ extension ExpressionTable {
 
   /// One character of `set`, in UTF-8.
   mutating func utf8(_ set: CodePointSet) -> ID {
-    let tail = Digit(bits: 6) { ByteSet(0x80 | UInt8($0)) }
     var choices: [ID] = []
+    if let scalar = set.onlyScalar, scalar < 0x80 { return byte(UInt8(scalar)) }
     var ascii = ByteSet()
     for range in set.intersection(CodePointSet([0...0x7F])).ranges { for value in range { ascii.insert(UInt8(value)) } }
     choices.append(bytes(ascii))
@@ -49,8 +74,8 @@ extension ExpressionTable {
     for (index, form) in forms.enumerated() {
       let part = set.intersection(.all).intersection(CodePointSet([form.scalars]))
       if part.isEmpty { continue }
-      let lead = Digit(bits: form.leadBits) { ByteSet(form.lead | UInt8($0)) }
-      choices.append(number(part, low: 0, [lead] + repeatElement(tail, count: index + 1)))
+      let lead = Digit(bits: form.leadBits) { ByteSet(form.lead | $0) }
+      choices.append(number(part, low: 0, [lead] + repeatElement(Digit.tail, count: index + 1)))
     }
     return choice(choices)
   }
@@ -82,22 +107,21 @@ extension ExpressionTable {
 
   /// What follows the backslash.
   private mutating func hexEscape(_ set: CodePointSet) -> ID {
-    func hex(_ bits: UInt32, plus offset: UInt32 = 0, after prefix: [UInt8] = []) -> Digit {
-      Digit(bits: bits, prefix: prefix) { value in
-        var bytes = ByteSet()
-        for letter in [String(value + offset, radix: 16), String(value + offset, radix: 16, uppercase: true)] { bytes.insert(letter.utf8.first!) }
-        return bytes
-      }
-    }
     let u = Array("u".utf8)
+    if let scalar = set.onlyScalar, scalar < 0x10000 {
+      // Most sets are one character, of a key: each of its digits is one.
+      let digits = [12, 8, 4, 0].map { shift in bytes(Digit.hexSpellings[Int(scalar >> UInt32(shift) & 15)]) }
+      return literal(u, then: sequence(digits))
+    }
+    let hex = Digit.hex(4)
     let basic = set.intersection(CodePointSet([0...0xD7FF, 0xE000...0xFFFF]))
     let further = CodePointSet(
       set.intersection(CodePointSet([0x10000...0x10FFFF])).ranges.map { $0.lowerBound - 0x10000...$0.upperBound - 0x10000 })
-    let one = basic.isEmpty ? Self.nothing : number(basic, low: 0, [hex(4, after: u), hex(4), hex(4), hex(4)])
+    let one = basic.isEmpty ? Self.nothing : number(basic, low: 0, [.hex(4, after: u), hex, hex, hex])
     guard !further.isEmpty else { return one }
     // 0xD800 + the upper ten bits, 0xDC00 + the lower ten.
     let d = bytes(ByteSet(UInt8(ascii: "d")).union(ByteSet(UInt8(ascii: "D"))))
-    let digits = [hex(2, plus: 8), hex(4), hex(4), hex(2, plus: 12), hex(4), hex(4)]
+    let digits = [Digit.hex(2, plus: 8), hex, hex, Digit.hex(2, plus: 12), hex, hex]
     let pair = surrogates(further, digits, d)
     return choice(one, literal(u, then: sequence(d, pair)))
   }

@@ -18,6 +18,7 @@ extension ExpressionTable {
 
   /// Makes the whole row of the state: bytes that none of the sets at the beginning tells apart lead to the same state.
   private mutating func computeNext(_ id: ID, _ byte: UInt8) -> ID {
+    if rows.count * 4 > maximumRowByteCount { isExhausted = true }
     if isExhausted { return Self.nothing }
     isDeriving = true
     defer { isDeriving = false }
@@ -36,10 +37,8 @@ extension ExpressionTable {
         continue
       }
       advanceStamp()
-      numSteps += 1
       var next = derivative(id, byte)
       if nodes[Int(next)].mayBeEmpty && !isAlive(next) { next = Self.nothing }
-      if numSteps > maximumSteps { isExhausted = true }
       if isExhausted { return Self.nothing }
       groups.append((signature, extra, next))
       row[number] = next
@@ -114,6 +113,9 @@ extension ExpressionTable {
     default: break
     }
     if stamps[Int(id)] == stamp { return stampedValues[Int(id)] }
+    numSteps += 1
+    if numSteps > maximumSteps { isExhausted = true }
+    if isExhausted { return Self.nothing }
     let result: ID
     switch node.kind {
     case .sequence:
@@ -199,8 +201,6 @@ extension ExpressionTable {
         continue
       }
       path[path.count - 1].nextClass += 1
-      numSteps += 1
-      if numSteps > maximumSteps { isExhausted = true }
       if isExhausted { return false }
       let byte = representatives[nextClass]
       let known = rowStarts[Int(state)] < 0 ? -1 : rows[Int(rowStarts[Int(state)]) + nextClass]

@@ -63,6 +63,7 @@ struct ExpressionTable: Sendable {
   /// Bounds; where one is met, `isExhausted` is set and what is made from then on is ``nothing``.
   var maximumCount: Int
   var maximumSteps: Int
+  var maximumRowByteCount = Int.max
   var isExhausted = false
 
   init(maximumCount: Int, maximumSteps: Int) {

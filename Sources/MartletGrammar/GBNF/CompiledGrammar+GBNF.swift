@@ -36,7 +36,10 @@ private struct GBNFBuilder {
   mutating func build() throws(GrammarError) {
     for number in orderOfUse() { regular[number] = expression(rules[number].expression) }
     for (number, rule) in rules.enumerated() {
-      grammar.starts[number] = if let expression = regular[number] { grammar.lexeme(expression, then: Grammar.end) } else { node(rule.expression, then: Grammar.end) }
+      grammar.starts[number] =
+        if let expression = regular[number] { grammar.lexeme(expression, then: Grammar.end) } else {
+          node(rule.expression, then: Grammar.end)
+        }
       guard !table.isExhausted else { throw .limit("the grammar takes too many regular expressions: make it smaller") }
     }
   }

@@ -80,7 +80,9 @@ struct GBNFParser {
 
   private mutating func name() throws(GrammarError) -> String {
     let start = index
-    while let next = peek, next.isASCII, next == "-" || next == "_" || next.properties.isAlphabetic || next.properties.numericType != nil { index += 1 }
+    while let next = peek, next.isASCII, next == "-" || next == "_" || next.properties.isAlphabetic || next.properties.numericType != nil {
+      index += 1
+    }
     guard index > start else { throw syntax("a rule's name should stand here") }
     return String(String.UnicodeScalarView(scalars[start..<index]))
   }

@@ -62,7 +62,9 @@ struct NumberExpressions {
     let negative = table.sequence(minus, positive)
     let exact: ExpressionTable.ID
     if value.isZero {
-      exact = isLower ? (isStrict ? positive : notNegative) : isStrict ? negative : table.choice(negative, table.sequence(table.byte(0x30), zeroFraction))
+      exact =
+        isLower
+        ? (isStrict ? positive : notNegative) : isStrict ? negative : table.choice(negative, table.sequence(table.byte(0x30), zeroFraction))
     } else if isLower {
       exact =
         value.isNegative
@@ -85,7 +87,8 @@ struct NumberExpressions {
 
   func magnitude(atLeast whole: [UInt8], _ fraction: [UInt8], strictly: Bool, _ table: inout ExpressionTable) -> ExpressionTable.ID {
     Self.magnitude(
-      atLeast: whole, fraction, strictly: strictly, digit: digit, digits: digits, point: point, whole: self.whole, anyFraction: anyFraction, &table)
+      atLeast: whole, fraction, strictly: strictly, digit: digit, digits: digits, point: point, whole: self.whole, anyFraction: anyFraction,
+      &table)
   }
 
   /// Numbers without a sign that are at least `wholeDigits.fractionDigits`, or above it.

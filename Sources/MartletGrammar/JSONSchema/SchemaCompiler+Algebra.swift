@@ -29,7 +29,8 @@ extension SchemaCompiler {
       }
     }
     guard result.arrays.count + result.objects.count <= limits.numAlternatives else {
-      throw .limit("a value of the schema has more than \(limits.numAlternatives) alternatives once its parts are combined: make it simpler")
+      throw .limit(
+        "a value of the schema has more than \(limits.numAlternatives) alternatives once its parts are combined: make it simpler")
     }
     return result
   }
@@ -75,7 +76,9 @@ extension SchemaCompiler {
 
   /// All ways to write any of the texts.
   mutating func exact(_ literals: [[UInt8]]) -> ExpressionTable.ID {
-    exactBranch(literals.map { String(decoding: $0, as: UTF8.self).unicodeScalars.map { $0.value } }.sorted { $0.lexicographicallyPrecedes($1) }[...], 0)
+    exactBranch(
+      literals.map { String(decoding: $0, as: UTF8.self).unicodeScalars.map { $0.value } }.sorted { $0.lexicographicallyPrecedes($1) }[...],
+      0)
   }
 
   private mutating func exactBranch(_ texts: ArraySlice<[UInt32]>, _ depth: Int) -> ExpressionTable.ID {
@@ -92,7 +95,8 @@ extension SchemaCompiler {
       var end = rest.startIndex
       while end < rest.endIndex && rest[end][common] == text[common] { end += 1 }
       let inner = rest[rest.startIndex..<end]
-      choices.append(inner.count == 1 ? spelled(text[common...], ExpressionTable.empty) : spelled(text[common...common], exactBranch(inner, common + 1)))
+      choices.append(
+        inner.count == 1 ? spelled(text[common...], ExpressionTable.empty) : spelled(text[common...common], exactBranch(inner, common + 1)))
       rest = rest[end...]
     }
     return spelled(first[depth..<common], table.choice(choices))
@@ -205,8 +209,8 @@ extension SchemaCompiler {
 
   // MARK: Complement
 
-  /// The values that are not in the shape; an error where that cannot be said.
-  mutating func complement(_ shape: Shape, at pointer: String) throws(GrammarError) -> Shape {
+  /// The values of `whole` that are not in the shape; an error where that cannot be said. What `whole` has not at all is not asked for.
+  mutating func complement(_ shape: Shape, within whole: Shape, at pointer: String) throws(GrammarError) -> Shape {
     var result = Shape(allowsNull: !shape.allowsNull, allowsTrue: !shape.allowsTrue, allowsFalse: !shape.allowsFalse)
     if let set = shape.numbers {
       let rest = numbers.complement(set, &table)
@@ -214,19 +218,23 @@ extension SchemaCompiler {
     } else {
       result.numbers = numbers.all
     }
-    if let set = shape.strings {
+    if whole.strings != nil, let set = shape.strings {
       let rest = table.all([anyString, table.not(exact(set))])
       if table.isAlive(rest) { result.strings = StringSet(expression: rest) }
     } else {
       result.strings = StringSet(expression: anyString)
     }
-    var arrays = Shape(arrays: [ArrayShape()])
-    for array in shape.arrays { arrays = try intersection(arrays, Shape(arrays: complement(array, at: pointer))) }
-    result.arrays = arrays.arrays
-    var objects = Shape(objects: [anyObject])
-    for object in shape.objects { objects = try intersection(objects, Shape(objects: complement(object, at: pointer))) }
-    result.objects = objects.objects
-    return result
+    if !whole.arrays.isEmpty {
+      var arrays = Shape(arrays: [ArrayShape()])
+      for array in shape.arrays { arrays = try intersection(arrays, Shape(arrays: complement(array, at: pointer))) }
+      result.arrays = arrays.arrays
+    }
+    if !whole.objects.isEmpty {
+      var objects = Shape(objects: [anyObject])
+      for object in shape.objects { objects = try intersection(objects, Shape(objects: complement(object, at: pointer))) }
+      result.objects = objects.objects
+    }
+    return try intersection(whole, result)
   }
 
   private mutating func complement(_ array: ArrayShape, at pointer: String) throws(GrammarError) -> [ArrayShape] {
@@ -257,8 +265,12 @@ extension SchemaCompiler {
       }
     }
     for contains in array.contains {
-      if contains.minimum > 0 { add { $0.contains = [ArrayShape.Contains(term: contains.term, minimum: 0, maximum: contains.minimum - 1)] } }
-      if let maximum = contains.maximum { add { $0.contains = [ArrayShape.Contains(term: contains.term, minimum: maximum + 1, maximum: nil)] } }
+      if contains.minimum > 0 {
+        add { $0.contains = [ArrayShape.Contains(term: contains.term, minimum: 0, maximum: contains.minimum - 1)] }
+      }
+      if let maximum = contains.maximum {
+        add { $0.contains = [ArrayShape.Contains(term: contains.term, minimum: maximum + 1, maximum: nil)] }
+      }
     }
     return result
   }

@@ -8,10 +8,14 @@ extension SchemaCompiler {
   /// Keywords that are held, or that only name and group schemas.
   private static var held: Set<String> {
     [
-      "$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "properties", "required", "additionalProperties",
-      "patternProperties", "propertyNames", "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "dependencies", "prefixItems",
-      "items", "additionalItems", "minItems", "maxItems", "contains", "minContains", "maxContains", "uniqueItems", "minLength", "maxLength", "pattern",
-      "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "unevaluatedProperties", "unevaluatedItems", "$schema",
+      "$ref", "type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "properties", "required",
+      "additionalProperties",
+      "patternProperties", "propertyNames", "minProperties", "maxProperties", "dependentRequired", "dependentSchemas", "dependencies",
+      "prefixItems",
+      "items", "additionalItems", "minItems", "maxItems", "contains", "minContains", "maxContains", "uniqueItems", "minLength", "maxLength",
+      "pattern",
+      "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "unevaluatedProperties", "unevaluatedItems",
+      "$schema",
       "$id", "$anchor", "$defs", "definitions", "$dynamicAnchor",
     ]
   }
@@ -114,7 +118,8 @@ extension SchemaCompiler {
       var object = ObjectShape(classes: [ObjectShape.KeyClass(keys: anyString, term: .never)])
       for (key, _) in value.members {
         let name = key.withStringBytes { Array($0) }!
-        object.properties.append(ObjectShape.Property(key: name, term: term([.literal(Array("\(pointer)/\(SchemaDocument.escape(key.string!))".utf8))])))
+        object.properties.append(
+          ObjectShape.Property(key: name, term: term([.literal(Array("\(pointer)/\(SchemaDocument.escape(key.string!))".utf8))])))
         object.required.insert(name)
       }
       return Shape(objects: [object])
@@ -142,6 +147,7 @@ extension SchemaCompiler {
   }
 
   private mutating func applyNumbers(_ schema: JSONValue, _ pointer: String, _ shape: inout Shape) throws(GrammarError) {
+    guard shape.numbers != nil else { return }
     var sets: [NumberSet] = []
     for (keyword, strict, bound, strictBound) in [
       ("minimum", "exclusiveMinimum", NumberExpressions.Bound.atLeast, NumberExpressions.Bound.above),
@@ -149,8 +155,12 @@ extension SchemaCompiler {
     ] {
       // In draft 4 the exclusive one is a Boolean beside the other.
       let isStrict = schema[strict]?.bool ?? false
-      if let value = schema[keyword] { sets.append(numbers.numbers(isStrict ? strictBound : bound, try decimal(value, pointer, keyword), &table)) }
-      if let value = schema[strict], value.bool == nil { sets.append(numbers.numbers(strictBound, try decimal(value, pointer, strict), &table)) }
+      if let value = schema[keyword] {
+        sets.append(numbers.numbers(isStrict ? strictBound : bound, try decimal(value, pointer, keyword), &table))
+      }
+      if let value = schema[strict], value.bool == nil {
+        sets.append(numbers.numbers(strictBound, try decimal(value, pointer, strict), &table))
+      }
     }
     if let value = schema["multipleOf"] {
       let step = try decimal(value, pointer, "multipleOf")
@@ -171,6 +181,7 @@ extension SchemaCompiler {
   // MARK: Strings
 
   private mutating func applyStrings(_ schema: JSONValue, _ pointer: String, _ shape: inout Shape) throws(GrammarError) {
+    guard shape.strings != nil else { return }
     var expressions: [ExpressionTable.ID] = []
     let (minimum, maximum) = (try count(schema, "minLength", pointer) ?? 0, try count(schema, "maxLength", pointer))
     if minimum > 0 || maximum != nil {
@@ -188,7 +199,7 @@ extension SchemaCompiler {
     if let value = schema["format"] {
       guard let name = value.string else { throw syntax("format is a string", pointer, "format") }
       if let (matches, notMatches) = StringFormats.patterns(name) {
-        expressions.append(try pattern(matches, pointer, "format"))
+        for text in matches { expressions.append(try pattern(text, pointer, "format")) }
         if let notMatches { expressions.append(table.not(try pattern(notMatches, pointer, "format"))) }
       } else if options.unknownFormats == .annotate {
         annotations.insert("#\(pointer)/format")
@@ -278,7 +289,10 @@ extension SchemaCompiler {
       }
     }
     try applyKeys(schema, pointer, &object)
-    if let value = schema["required"], value.bool == nil {
+    if schema["required"]?.bool != nil {
+      // Draft 3's, which no later draft knows.
+      annotations.insert("#\(pointer)/required")
+    } else if let value = schema["required"] {
       guard value.kind == .array else { throw syntax("required is an array", pointer, "required") }
       for element in value.elements {
         guard let key = element.withStringBytes({ Array($0) }) else { throw syntax("a key is a string", pointer, "required") }
@@ -292,7 +306,8 @@ extension SchemaCompiler {
       guard let value = schema[keyword] else { continue }
       guard value.kind == .object else { throw syntax("\(keyword) is an object", pointer, keyword) }
       for (key, dependency) in value.members {
-        try applyDependency(key.withStringBytes { Array($0) }!, dependency, "\(pointer)/\(keyword)/\(SchemaDocument.escape(key.string!))", &shape)
+        try applyDependency(
+          key.withStringBytes { Array($0) }!, dependency, "\(pointer)/\(keyword)/\(SchemaDocument.escape(key.string!))", &shape)
       }
     }
   }
@@ -336,7 +351,8 @@ extension SchemaCompiler {
     } else if let value = schema["unevaluatedProperties"], value.bool != true {
       guard hasNoCombinations(schema) else {
         throw unsupported(
-          "unevaluatedProperties beside combined schemas is not supported: use additionalProperties in each", pointer, "unevaluatedProperties")
+          "unevaluatedProperties beside combined schemas is not supported: use additionalProperties in each", pointer,
+          "unevaluatedProperties")
       }
       additional = term(at: pointer + "/unevaluatedProperties", value)
     }
@@ -344,11 +360,15 @@ extension SchemaCompiler {
     guard let value = schema["propertyNames"] else { return }
     let names = try shape(of: term(at: pointer + "/propertyNames", value)).strings ?? StringSet()
     let expression = exact(names)
-    for index in object.properties.indices where !matches(expression, object.properties[index].key) { object.properties[index].term = .never }
+    for index in object.properties.indices where !matches(expression, object.properties[index].key) {
+      object.properties[index].term = .never
+    }
     object.classes = object.classes.flatMap { part in
       let inside = table.all([part.keys, expression])
       let outside = table.all([part.keys, table.not(expression)])
-      return [(inside, part.term), (outside, Term.never)].filter { table.isAlive($0.0) }.map { ObjectShape.KeyClass(keys: $0.0, term: $0.1) }
+      return [(inside, part.term), (outside, Term.never)].filter { table.isAlive($0.0) }.map {
+        ObjectShape.KeyClass(keys: $0.0, term: $0.1)
+      }
     }
   }
 
@@ -367,7 +387,9 @@ extension SchemaCompiler {
     var then: Shape
     if dependency.kind == .array || dependency.kind == .string {
       for element in dependency.kind == .array ? Array(dependency.elements) : [dependency] {
-        guard let other = element.withStringBytes({ Array($0) }) else { throw GrammarError(.syntax, "a key is a string", at: "#" + pointer) }
+        guard let other = element.withStringBytes({ Array($0) }) else {
+          throw GrammarError(.syntax, "a key is a string", at: "#" + pointer)
+        }
         require(other, in: &present)
       }
       then = Shape(objects: [present])
@@ -398,14 +420,14 @@ extension SchemaCompiler {
     }
     if let list = try terms(schema, "oneOf", pointer) { shape = try exactlyOne(list, shape, pointer) }
     if let value = schema["not"] {
-      let term = negation(of: term(at: pointer + "/not", value))
-      shape = try intersection(shape, self.shape(of: term))
+      shape = try complement(self.shape(of: term(at: pointer + "/not", value)), within: shape, at: pointer + "/not")
     }
     if let value = schema["if"], schema["then"] != nil || schema["else"] != nil {
       let condition = term(at: pointer + "/if", value)
       var branches: [Shape] = []
-      for (keyword, term) in [("then", condition), ("else", negation(of: condition))] {
-        var branch = try intersection(shape, self.shape(of: term))
+      let holds = try self.shape(of: condition)
+      for (keyword, isThen) in [("then", true), ("else", false)] {
+        var branch = isThen ? try intersection(shape, holds) : try complement(holds, within: shape, at: pointer + "/if")
         if let value = schema[keyword] { branch = try intersection(branch, self.shape(of: self.term(at: "\(pointer)/\(keyword)", value))) }
         branches.append(branch)
       }
@@ -423,10 +445,11 @@ extension SchemaCompiler {
       for (other, shape) in alternatives.enumerated() where other != index {
         if isCertainlyEmpty(try intersection(kept, shape)) { continue }
         do {
-          kept = try intersection(kept, self.shape(of: negation(of: list[other])))
+          kept = try complement(self.shape(of: list[other]), within: kept, at: "\(pointer)/oneOf/\(other)")
         } catch {
           throw GrammarError(
-            error.code, "the alternatives \(min(index, other)) and \(max(index, other)) may both hold, and that they do not cannot be said (\(error.description)): use anyOf, or tell them apart by a constant",
+            error.code,
+            "the alternatives \(min(index, other)) and \(max(index, other)) may both hold, and that they do not cannot be said (\(error.description)): use anyOf, or tell them apart by a constant",
             at: "#\(pointer)/oneOf")
         }
       }

@@ -125,7 +125,9 @@ extension SchemaCompiler {
       places[ObjectPlace(index: properties.count, count: count, before: .value)] = grammar.split([
         mayClose ? close : Grammar.dead, grammar.lexeme(comma, then: memberFirst),
       ])
-      places[ObjectPlace(index: properties.count, count: count, before: .nothing)] = grammar.split([mayClose ? close : Grammar.dead, memberFirst])
+      places[ObjectPlace(index: properties.count, count: count, before: .nothing)] = grammar.split([
+        mayClose ? close : Grammar.dead, memberFirst,
+      ])
     }
     for index in properties.indices.reversed() {
       let property = properties[index]
@@ -222,7 +224,9 @@ extension SchemaCompiler {
 
   /// The node before the first element of an array with `contains` or `uniqueItems`: a graph with a place for each count.
   private mutating func countedElements(_ array: ArrayShape, _ close: Grammar.NodeID) throws(GrammarError) -> Grammar.NodeID {
-    guard array.contains.count <= 1 else { throw unsupported("contains in several schemas at once is not supported", array.pointer, "contains") }
+    guard array.contains.count <= 1 else {
+      throw unsupported("contains in several schemas at once is not supported", array.pointer, "contains")
+    }
     var values: [(ExpressionTable.ID)] = []
     if array.isUnique {
       guard array.contains.isEmpty, let list = try finiteValues(array) else {
@@ -234,11 +238,13 @@ extension SchemaCompiler {
     }
     let contains = array.contains.first
     let without = try contains.flatMap { (contains) throws(GrammarError) in
-      contains.maximum == nil ? nil : try { () throws(GrammarError) -> Term in
-        let other = negation(of: contains.term)
-        _ = try shape(of: other)
-        return other
-      }()
+      contains.maximum == nil
+        ? nil
+        : try { () throws(GrammarError) -> Term in
+          let other = negation(of: contains.term)
+          _ = try shape(of: other)
+          return other
+        }()
     }
     let highestCount = max(array.prefix.count, array.minimum, array.maximum ?? 0)
     let highestContained = contains.map { $0.maximum ?? $0.minimum } ?? 0
@@ -255,7 +261,9 @@ extension SchemaCompiler {
     let start = node(ArrayPlace(count: 0, numContained: 0, used: 0), &self)
     while let place = pending.popLast() {
       guard nodes.count <= 4096 else {
-        throw unsupported("contains or uniqueItems with these bounds takes too many nodes: lower them", array.pointer, array.isUnique ? "uniqueItems" : "contains")
+        throw unsupported(
+          "contains or uniqueItems with these bounds takes too many nodes: lower them", array.pointer,
+          array.isUnique ? "uniqueItems" : "contains")
       }
       var ways: [Grammar.NodeID] = []
       if place.count >= array.minimum && place.numContained >= contains?.minimum ?? 0 { ways.append(close) }

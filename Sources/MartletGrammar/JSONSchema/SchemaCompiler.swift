@@ -100,7 +100,12 @@ struct SchemaCompiler {
     }
     guard depth <= 120 else { throw .limit("references and combined schemas nest more than 120 deep: make the schema flatter") }
     var result = any
-    for atom in terms[term.number] { result = try intersection(result, shape(of: atom)) }
+    var complements: [Term] = []
+    for atom in terms[term.number] {
+      if case .not(let inner) = atom { complements.append(inner) } else { result = try intersection(result, shape(of: atom)) }
+    }
+    // Last, for what is not there anyway need not be taken away.
+    for inner in complements { result = try complement(shape(of: inner), within: result, at: place(of: inner)) }
     shapes[term.number] = result
     return result
   }
@@ -118,11 +123,11 @@ struct SchemaCompiler {
     case .literal(let bytes):
       let pointer = String(decoding: bytes, as: UTF8.self)
       return try shape(ofLiteral: document.value(at: pointer)!, at: pointer)
-    case .not(let term): return try complement(shape(of: term), at: place(of: term))
+    case .not(let term): return try complement(shape(of: term), within: any, at: place(of: term))
     }
   }
 
-  private func place(of term: Term) -> String {
+  func place(of term: Term) -> String {
     for atom in terms[term.number] { if case .schema(let number) = atom { return schemas[number].pointer } }
     return ""
   }

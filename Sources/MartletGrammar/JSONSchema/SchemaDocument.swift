@@ -41,7 +41,8 @@ struct SchemaDocument {
         let name = key.string!
         // Within these, and at the names of properties, nothing is a keyword.
         if isSchema && ["enum", "const", "default", "examples"].contains(name) { continue }
-        let isNames = isSchema && ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"].contains(name)
+        let isNames =
+          isSchema && ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"].contains(name)
         collect(member, pointer: pointer + "/" + Self.escape(name), base: base, isSchema: !isNames)
       }
     } else if value.kind == .array {
@@ -70,7 +71,8 @@ struct SchemaDocument {
       let next: JSONValue? =
         switch value.kind {
         case .object: value[name]
-        case .array: Int(name).flatMap { index in index >= 0 && index < value.count ? value.elements.dropFirst(index).first { _ in true } : nil }
+        case .array:
+          Int(name).flatMap { index in index >= 0 && index < value.count ? value.elements.dropFirst(index).first { _ in true } : nil }
         default: nil
         }
       guard let next else { return nil }

@@ -1,23 +1,27 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
-/// The values of `format` that are held, as regular expressions: each matches only what its specification allows, if not always all of it.
+/// The values of `format` that are held, as regular expressions: they match only what its specification allows, if not always all of it.
 enum StringFormats {
-  /// nil for a format that is not held. A second expression is what must not match.
-  static func patterns(_ name: String) -> (matches: String, notMatches: String?)? {
+  /// What must match, and what must not; nil for a format that is not held.
+  static func patterns(_ name: String) -> (matches: [String], notMatches: String?)? {
     switch name {
-    case "date": ("^\(date)$", nil)
-    case "time": ("^\(time)$", nil)
-    case "date-time": ("^\(date)[Tt]\(time)$", nil)
-    case "duration": ("^P(?:\\d+W|\(durationDate)(?:T\(durationTime))?|T\(durationTime))$", nil)
-    case "email": ("^\(atom)(?:\\.\(atom))*@\(host)$", longHost)
-    case "hostname": ("^\(host)$", longHost)
-    case "ipv4": ("^\(ipv4)$", nil)
-    case "ipv6": ("^\(ipv6)$", nil)
-    case "uuid": ("^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$", nil)
-    case "uri": ("^[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))\(query)$", nil)
+    case "date": (["^\(date)$"], nil)
+    case "time": (["^\(time)$"], nil)
+    case "date-time": (["^\(date)[Tt]\(time)$"], nil)
+    case "duration": (["^P(?:\\d+W|\(durationDate)(?:T\(durationTime))?|T\(durationTime))$"], nil)
+    case "email": (["^\(atom)(?:\\.\(atom))*@\(host)$", "^[^@]*@.{1,253}$"], punycode)
+    case "hostname": (["^\(host)$", "^.{1,253}$"], punycode)
+    case "ipv4": (["^\(ipv4)$"], nil)
+    case "ipv6": (["^\(ipv6)$"], nil)
+    case "uuid": (["^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"], nil)
+    case "uri": (["^[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))\(query)$"], nil)
     case "uri-reference":
-      ("^(?:[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))|\(hierarchy("(?:\(firstSegment)(?:/\(pathCharacter)*)*)?")))\(query)$", nil)
-    case "json-pointer": ("^(?:/(?:[^~/]|~[01])*)*$", nil)
+      (
+        [
+          "^(?:[A-Za-z][A-Za-z0-9+.-]*:\(hierarchy("(?:\(segment)(?:/\(pathCharacter)*)*)?"))|\(hierarchy("(?:\(firstSegment)(?:/\(pathCharacter)*)*)?")))\(query)$"
+        ], nil
+      )
+    case "json-pointer": (["^(?:/(?:[^~/]|~[01])*)*$"], nil)
     default: nil
     }
   }
@@ -45,7 +49,7 @@ enum StringFormats {
   /// RFC 1123. Names in Punycode are left out, for not every such label is one.
   private static var label: String { "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?" }
   private static var host: String { "\(label)(?:\\.\(label))*" }
-  private static var longHost: String { "[^@]{254}$|(?:^|[.@])..--" }
+  private static var punycode: String { "(?:^|[.@])..--" }
 
   private static var ipv4: String { "(?:\(octet)\\.){3}\(octet)" }
   private static var octet: String { "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)" }

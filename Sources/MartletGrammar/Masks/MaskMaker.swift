@@ -32,7 +32,7 @@ struct MaskMaker: Sendable {
   private var lexemeMasks: [LexemePlace: LexemeMask] = [:]
   private var masks: [Automaton.StateID: [UInt64]] = [:]
   private var firstBytes: [ExpressionTable.ID: ByteSet] = [:]
-  private var byteCount = 0
+  private(set) var byteCount = 0
   private var lexemePath: [ExpressionTable.ID]
   private var statePath: [Automaton.StateID]
 

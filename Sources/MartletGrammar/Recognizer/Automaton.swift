@@ -21,11 +21,12 @@ struct Automaton: Sendable {
   struct Frame: Hashable, Sendable {
     /// Where to go on; `root` if the text may end.
     var node: Grammar.NodeID
-    /// How often the rule was read before, if the node is a loop.
+    /// If the rule is a loop's: how often it was read before, and `node` is the loop. Else `once`.
     var count: Int32
     var stack: StackID
 
     static var root: Grammar.NodeID { -1 }
+    static var once: Int32 { -1 }
   }
 
   private struct Closure {
@@ -51,17 +52,23 @@ struct Automaton: Sendable {
   private var closures: [Place: Closure] = [:]
   private var closureByteCount = 0
   let byteLimit: Int
-  /// Set when the memory that is allowed is used up; transitions then lead to ``dead`` and mean nothing.
-  private(set) var isExhausted = false
+  private var isOverLimit = false
 
   init(_ grammar: PreparedGrammar, _ expressions: ExpressionTable, byteLimit: Int) {
     self.grammar = grammar
     self.expressions = expressions
     self.byteLimit = byteLimit
     self.expressions.maximumCount = .max
-    self.expressions.maximumSteps = .max
+    self.expressions.maximumRowByteCount = byteLimit
+    allowSteps()
     _ = intern([], isAccepting: false)
   }
+
+  /// Whether the memory or the time of a step that is allowed is used up: transitions then lead to ``dead`` and mean nothing.
+  var isExhausted: Bool { isOverLimit || expressions.isExhausted }
+
+  /// Allows some time for what comes next: about a second at most.
+  mutating func allowSteps() { expressions.maximumSteps = expressions.numSteps + 3_000_000 }
 
   var byteCount: Int {
     expressions.byteCount + stacks.byteCount + states.byteCount + rows.count * 4 + rowStarts.count * 4 + closureByteCount
@@ -69,7 +76,7 @@ struct Automaton: Sendable {
 
   /// The state before the first byte.
   mutating func start() -> StateID {
-    let bottom = stacks.intern([Frame.root, 0, 0])
+    let bottom = stacks.intern([Frame.root, Frame.once, 0])
     let closure = closure(of: Place(node: grammar.starts[Int(grammar.root)], stack: bottom))
     return intern(closure.threads, isAccepting: closure.isAccepting)
   }
@@ -109,10 +116,8 @@ struct Automaton: Sendable {
       }
     }
     let next = intern(result, isAccepting: isAccepting)
-    if byteCount > byteLimit || expressions.isExhausted {
-      isExhausted = true
-      return Self.dead
-    }
+    if byteCount > byteLimit { isOverLimit = true }
+    if isExhausted { return Self.dead }
     if rowStarts[Int(state)] < 0 {
       rowStarts[Int(state)] = Int32(rows.count)
       rows.append(contentsOf: repeatElement(-1, count: expressions.representatives.count))
@@ -185,7 +190,7 @@ struct Automaton: Sendable {
       for frame in frames(place.stack) {
         if frame.node == Frame.root {
           result.isAccepting = true
-        } else if case .loop(let rule, let minimum, let maximum, let next) = grammar.nodes[Int(frame.node)] {
+        } else if frame.count != Frame.once, case .loop(let rule, let minimum, let maximum, let next) = grammar.nodes[Int(frame.node)] {
           let count = frame.count + 1
           if count >= minimum || grammar.isNullableRule[Int(rule)] { visit(Place(node: next, stack: frame.stack), &pending, &seen) }
           if maximum.map({ count < $0 }) ?? true {
@@ -227,7 +232,7 @@ struct Automaton: Sendable {
       // A rule that is the last thing of another goes on where that one does: right recursion needs no stack.
       let isLast = if case .end = grammar.nodes[Int(next)] { true } else { false }
       entered[rule, default: []].append(
-        contentsOf: isLast ? frames(place.stack) : [Frame(node: next, count: 0, stack: place.stack)])
+        contentsOf: isLast ? frames(place.stack) : [Frame(node: next, count: Frame.once, stack: place.stack)])
       if grammar.isNullableRule[Int(rule)] { visit(Place(node: next, stack: place.stack), &pending, &seen) }
     case .loop(let rule, let minimum, _, let next):
       entered[rule, default: []].append(Frame(node: place.node, count: 0, stack: place.stack))

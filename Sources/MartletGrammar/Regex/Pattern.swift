@@ -107,7 +107,9 @@ struct PatternBuilder {
       return result
     case .start: return Continuation(atStart: next.atStart, elsewhere: ExpressionTable.nothing)
     case .end:
-      func onlyEmpty(_ id: ExpressionTable.ID) -> ExpressionTable.ID { table.isNullable(id) ? ExpressionTable.empty : ExpressionTable.nothing }
+      func onlyEmpty(_ id: ExpressionTable.ID) -> ExpressionTable.ID {
+        table.isNullable(id) ? ExpressionTable.empty : ExpressionTable.nothing
+      }
       return Continuation(atStart: onlyEmpty(next.atStart), elsewhere: onlyEmpty(next.elsewhere))
     case .ahead(let inner, let isNegative):
       let anything = anything(&table)

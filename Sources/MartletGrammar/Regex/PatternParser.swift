@@ -85,7 +85,9 @@ struct PatternParser {
         return nil
       }
       if let maximum, maximum < minimum { throw syntax("the repeat's bounds are in the wrong order") }
-      guard minimum <= 1_000_000, maximum ?? 0 <= 100_000_000 else { throw .limit("regular expression: a repeat of \(maximum ?? minimum) times is too long") }
+      guard minimum <= 1_000_000, maximum ?? 0 <= 100_000_000 else {
+        throw .limit("regular expression: a repeat of \(maximum ?? minimum) times is too long")
+      }
       return (minimum, maximum)
     default: return nil
     }
@@ -128,7 +130,7 @@ struct PatternParser {
     } else if take("?<=") || take("?<!") {
       throw unsupported("lookbehind is")
     } else if take("?<") || take("?P<") {
-      while let next = peek, next != ">" { index += next == ")" ? scalars.count : 1 }
+      while let next = peek, next != ">", next != ")" { index += 1 }
       guard take(">") else { throw syntax("the group's name has no end") }
     } else if peek == "?" {
       throw unsupported("a group with flags is")
@@ -175,7 +177,9 @@ struct PatternParser {
       if take("{") {
         let start = index
         while let digit = peek, digit != "}", index - start < 6 { _ = digit; index += 1 }
-        guard let value = UInt32(String(String.UnicodeScalarView(scalars[start..<index])), radix: 16), take("}"), Unicode.Scalar(value) != nil else {
+        guard let value = UInt32(String(String.UnicodeScalarView(scalars[start..<index])), radix: 16), take("}"),
+          Unicode.Scalar(value) != nil
+        else {
           throw syntax("\"\\u{\" needs a character's number and \"}\"")
         }
         return CodePointSet(value)
@@ -197,7 +201,8 @@ struct PatternParser {
   }
 
   private mutating func hex(_ count: Int) throws(GrammarError) -> UInt32 {
-    guard index + count <= scalars.count, let value = UInt32(String(String.UnicodeScalarView(scalars[index..<index + count])), radix: 16) else {
+    guard index + count <= scalars.count, let value = UInt32(String(String.UnicodeScalarView(scalars[index..<index + count])), radix: 16)
+    else {
       throw syntax("an escape needs \(count) hexadecimal digits")
     }
     index += count
@@ -243,14 +248,19 @@ struct PatternParser {
     while let next = peek, next != "}" { _ = next; index += 1 }
     let name = String(String.UnicodeScalarView(scalars[start..<index]))
     guard take("}") else { throw syntax("a property has no end") }
-    let short = ["Letter": "L", "Number": "N", "Punctuation": "P", "Symbol": "S", "Mark": "M", "Separator": "Z", "digit": "Nd"][name] ?? name
+    let short =
+      ["Letter": "L", "Number": "N", "Punctuation": "P", "Symbol": "S", "Mark": "M", "Separator": "Z", "digit": "Nd"][name] ?? name
     guard ["L", "N", "P", "S", "M", "Z", "C"].contains(short.prefix(1)), short.count <= 2 else {
       throw unsupported("the property \"\(name)\" is")
     }
     var ranges: [ClosedRange<UInt32>] = []
     for value in CodePointSet.all.ranges.joined() {
       guard Self.abbreviation(Unicode.Scalar(value)!.properties.generalCategory).hasPrefix(short) else { continue }
-      if let last = ranges.last, last.upperBound + 1 == value { ranges[ranges.count - 1] = last.lowerBound...value } else { ranges.append(value...value) }
+      if let last = ranges.last, last.upperBound + 1 == value {
+        ranges[ranges.count - 1] = last.lowerBound...value
+      } else {
+        ranges.append(value...value)
+      }
     }
     guard !ranges.isEmpty else { throw unsupported("the property \"\(name)\" is") }
     return CodePointSet(ranges)
@@ -298,7 +308,8 @@ struct PatternParser {
   private static var lineEnds: CodePointSet { CodePointSet([0x0A...0x0A, 0x0D...0x0D, 0x2028...0x2029]) }
   private static var spaces: CodePointSet {
     CodePointSet([
-      0x09...0x0D, 0x20...0x20, 0xA0...0xA0, 0x1680...0x1680, 0x2000...0x200A, 0x2028...0x2029, 0x202F...0x202F, 0x205F...0x205F, 0x3000...0x3000,
+      0x09...0x0D, 0x20...0x20, 0xA0...0xA0, 0x1680...0x1680, 0x2000...0x200A, 0x2028...0x2029, 0x202F...0x202F, 0x205F...0x205F,
+      0x3000...0x3000,
       0xFEFF...0xFEFF,
     ])
   }
