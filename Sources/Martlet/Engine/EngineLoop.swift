@@ -110,7 +110,8 @@ package final class EngineLoop {
       case .generation(let sampling, let channel):
         purpose = .generation(
           AnswerWriter(
-            sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor, constraint: submission.constraint))
+            sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor, constraint: submission.constraint)
+        )
         deadline = sampling.timeout.map { submission.submitted + $0 }
       case .scoring(let continuation): purpose = .scoring(ScoreWriter(continuation, count: submission.prompt.count))
       case .embedding: fatalError("vectors are asked of an engine that writes text")
