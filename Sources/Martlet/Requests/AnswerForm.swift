@@ -33,6 +33,9 @@ public enum AnswerForm: Sendable, Hashable {
     }
   }
 
+  /// Compiles the form and keeps nothing: whether it can be held at all is known before there is a model.
+  public func check() throws(GrammarError) { _ = try source().compile() }
+
   /// The form as what is compiled.
   func source() throws(GrammarError) -> GrammarSource {
     switch self {
