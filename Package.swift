@@ -38,6 +38,7 @@ let package = Package(
     .library(name: "MartletAttentionTestKit", targets: ["MartletAttentionTestKit"]),
     .library(name: "MartletCPU", targets: ["MartletCPU"]),
     .library(name: "MartletCUDA", targets: ["MartletCUDA"]),
+    .library(name: "MartletGrammar", targets: ["MartletGrammar"]),
     .library(name: "MartletModels", targets: ["MartletModels"]),
     .library(name: "MartletServer", targets: ["MartletServer"]),
     .executable(name: "martlet", targets: ["MartletCLI"]),
@@ -75,6 +76,7 @@ let package = Package(
     .target(name: "MartletTemplates", dependencies: ["CMartletLibc"], swiftSettings: swiftSettings),
     .target(
       name: "MartletTokenizers", dependencies: ["MartletCore", "MartletFormats", "MartletTemplates"], swiftSettings: swiftSettings),
+    .target(name: "MartletGrammar", dependencies: ["MartletFormats"], swiftSettings: swiftSettings),
     .target(name: "MartletAnswers", dependencies: ["MartletTemplates"], swiftSettings: swiftSettings),
     .target(name: "MartletKVCache", dependencies: ["MartletCore"], swiftSettings: swiftSettings),
     .target(name: "MartletAttention", dependencies: ["MartletCore", "MartletKVCache", "CMartletLibc"], swiftSettings: swiftSettings),
@@ -88,8 +90,8 @@ let package = Package(
     .target(
       name: "Martlet",
       dependencies: [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletGrammar", "MartletKVCache",
+        "MartletAttention", "MartletModels", "MartletCPU", "CMartletLibc",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "Metrics", package: "swift-metrics"),
         .product(name: "DequeModule", package: "swift-collections"),
@@ -168,6 +170,9 @@ let package = Package(
     .testTarget(
       name: "MartletAnswersTests", dependencies: ["MartletAnswers", "MartletFormats", "MartletTemplates", "MartletTokenizers"],
       resources: [.copy("Fixtures")],
+      swiftSettings: swiftSettings),
+    .testTarget(
+      name: "MartletGrammarTests", dependencies: ["MartletGrammar", "MartletFormats", "MartletTestSupport"], resources: [.copy("Fixtures")],
       swiftSettings: swiftSettings),
     .testTarget(
       name: "MartletKVCacheTests",

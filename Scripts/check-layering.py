@@ -24,14 +24,15 @@ ALLOWED = {
     "MartletFormats": ["MartletCore", "CMartletLibc"],
     "MartletTemplates": ["CMartletLibc"],
     "MartletTokenizers": ["MartletCore", "MartletFormats", "MartletTemplates"],
+    "MartletGrammar": ["MartletFormats"],
     "MartletAnswers": ["MartletTemplates"],
     "MartletKVCache": ["MartletCore"],
     "MartletAttention": ["MartletCore", "MartletKVCache", "CMartletLibc"],
     "MartletAttentionTestKit": ["MartletCore", "MartletKVCache", "MartletAttention", "CMartletLibc"],
     "MartletModels": ["MartletCore", "MartletFormats", "MartletAttention", "MartletKVCache", "CMartletLibc"],
     "Martlet": [
-        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletKVCache", "MartletAttention",
-        "MartletModels", "MartletCPU", "CMartletLibc",
+        "MartletCore", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "MartletGrammar", "MartletKVCache",
+        "MartletAttention", "MartletModels", "MartletCPU", "CMartletLibc",
     ],
     "MartletServer": [
         "Martlet", "MartletFormats", "MartletTemplates", "MartletTokenizers", "MartletAnswers", "CMartletLibc", "CMartletPage",

@@ -8,6 +8,7 @@
 @_exported public import MartletCPU
 @_exported public import MartletCore
 @_exported public import MartletFormats
+@_exported public import MartletGrammar
 @_exported public import MartletKVCache
 @_exported public import MartletModels
 @_exported public import MartletTemplates

@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+package import MartletGrammar
+
 extension LLM {
   /// The most samples of one prompt in one call.
   private static let mostSamples = 1 << 16
@@ -57,6 +59,7 @@ extension LLM {
     let lengths = try prompts.map { try maxLength(of: $0, maxTokens: sampling.maxTokens) }
     // Before anything is made for them.
     try inbox.checkRoom(for: Inbox.Waiting(requests: tokens.count * count, tokens: tokens.reduce(0) { $0 + $1.count } * count))
+    let constraint = try constraint(of: sampling)
     let now = clock.now
     var submissions: [Submission] = []
     var generations: [Generation] = []
@@ -76,7 +79,7 @@ extension LLM {
         submissions.append(
           Submission(
             id: id, prompt: prompt, positions: prepared.positions, maxLength: maxLength, submitted: now,
-            purpose: .generation(sampling, channel), options: options, name: name))
+            purpose: .generation(sampling, channel), options: options, constraint: constraint, name: name))
         generations.append(
           Generation(
             promptTokenIDs: tokens, index: index, id: name, metadata: options.metadata, reader: ChunkReader(channel), cancellation: cancel,
@@ -92,6 +95,20 @@ extension LLM {
     }
     return generations
   }
+
+  /// The form of the answers, compiled; nil where they have none.
+  private func constraint(of sampling: SamplingParams) throws(LLMError) -> GrammarConstraint? {
+    guard let form = sampling.form else { return nil }
+    if !tokenizer.endTokens.contains(where: { $0 < model.vocabularySize }) && sampling.formStopTokens(tokenizer).isEmpty {
+      throw .formWithoutEnd(model: model.name)
+    }
+    do { return try compile(form) } catch { throw .invalidForm(form, error) }
+  }
+
+  /// Compiles a form, or finds it compiled, so that a request with it does not wait for that, and its caller can say in words of its own what is
+  /// wrong with it.
+  @discardableResult
+  package func compile(_ form: AnswerForm) throws(GrammarError) -> GrammarConstraint { try forms.constraint(for: form) }
 
   /// log p(token i + 1 | tokens 0…i) in nats for every i: one value less than tokens. For perplexity.
   ///

@@ -41,6 +41,7 @@ public final class LLM: Sendable {
   let inbox: Inbox
   let waker = Waker()
   let clock: EngineClock
+  let forms: FormCompiler
   /// nil where ``EngineConfiguration/rememberedAnswers`` is 0.
   let answers: AnswerMemory?
 
@@ -111,6 +112,7 @@ public final class LLM: Sendable {
     }
     self.model = model
     self.tokenizer = tokenizer
+    forms = FormCompiler(tokenizer, vocabularySize: model.vocabularySize)
     // A template from elsewhere writes this model's tokens, unless it brings its own.
     chatTemplate =
       configuration.chatTemplate.map { .success($0.with(specialTokens: tokenizer.templateTokens.merging($0.specialTokens) { $1 })) }

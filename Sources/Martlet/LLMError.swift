@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 package import MartletCore
+package import MartletGrammar
 
 /// What the engine refuses, or could not do.
 ///
@@ -18,6 +19,10 @@ public struct LLMError: Error, Sendable, Hashable, CustomStringConvertible {
     public static let invalidConfiguration = Code(rawValue: "invalidConfiguration")
     /// A value of ``SamplingParams`` out of its range.
     public static let invalidSampling = Code(rawValue: "invalidSampling")
+    /// A form of answers (``SamplingParams/form``) that cannot be compiled, or that this model cannot hold.
+    public static let invalidForm = Code(rawValue: "invalidForm")
+    /// An answer could not be continued in its form (``SamplingParams/form``).
+    public static let formFailed = Code(rawValue: "formFailed")
     /// Weights and cache need more memory than the device has. Nothing was loaded.
     public static let modelTooLarge = Code(rawValue: "modelTooLarge")
     /// A prompt without tokens.
@@ -77,6 +82,29 @@ extension LLMError {
 
   package static func invalidSampling(option: String, value: String, reason: String) -> LLMError {
     LLMError(.invalidSampling, "sampling: \(option) is \(value): it \(reason)", property: option)
+  }
+
+  package static func invalidForm(_ form: AnswerForm, _ error: GrammarError) -> LLMError {
+    LLMError(
+      .invalidForm, "sampling: form is a \(form.name) that cannot be held: \(error); change it, or leave the form out", property: "form")
+  }
+
+  static func formWithoutEnd(model: String) -> LLMError {
+    LLMError(
+      .invalidForm,
+      "sampling: form cannot be held: the model \"\(model)\" has no token that ends an answer; name a control token that does (stopTokenIDs)",
+      property: "form")
+  }
+
+  static func formFailed(tokenIndex: Int, _ error: GrammarError) -> LLMError {
+    LLMError(.formFailed, "the answer cannot be held to its form at token \(tokenIndex): \(error)", property: "form")
+  }
+
+  static func nothingAllowed(tokenIndex: Int) -> LLMError {
+    LLMError(
+      .formFailed,
+      "the answer cannot be held to its form at token \(tokenIndex): no token that the form allows there has a finite logit; change the form or the "
+        + "logits processor, or take a model whose tokens can spell it", property: "form")
   }
 
   /// Sizes in bytes.

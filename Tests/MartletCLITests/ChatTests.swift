@@ -222,6 +222,19 @@ import Testing
     #expect(same.error.contains("The temperature is 0") && Set(same.output.split(separator: "\n")).count == 1, "\(same.error)")
   }
 
+  @Test func `answers of a form have it, each for itself`() throws {
+    let result = try CommandLine.run(
+      ["chat", "--model", model, "--choice", "yes, I am sure", "--choice", "no, I am not sure"],
+      input: "Is one less than two?\nIs two less than one?\n/set max-tokens 1\nIs it?\n/continue\n")
+    let lines = result.output.split(separator: "\n").map(String.init)
+    #expect(result.status == 0 && lines.count == 3, "\(result.error)")
+    let choices = ["yes, I am sure", "no, I am not sure"]
+    for line in lines.prefix(2) { #expect(choices.contains(line)) }
+    #expect(lines.last.map { last in choices.contains { $0.hasPrefix(last) && $0 != last } } == true)
+    #expect(result.error.contains("limit of 1 tokens (max-tokens).\n"), "\(result.error)")
+    #expect(result.error.contains("An answer of a form is not continued"), "\(result.error)")
+  }
+
   @Test func `answers run to their end where no limit is set`() async throws {
     let question = "Count from one to thirty in words."
     let expected = try await LLM(model: model).generate(

@@ -135,6 +135,52 @@ import Testing
     #expect(try CommandLine.run(["generate", "-h"]).output.contains("--max-tokens"))
   }
 
+  @Test func `an answer has the form that is asked for`() throws {
+    let folder = try TemporaryFolder()
+    let arguments = ["generate", "The capital of France is", "--model", model, "--max-tokens", "60"]
+    let choice = try CommandLine.run(arguments + ["--choice", " Rome.", "--choice", " Paris.", "--choice", "-5"])
+    #expect(choice.status == 0 && choice.output == " Paris.\n", "\(choice.error)")
+    #expect(!choice.error.contains("cut"), "\(choice.error)")
+    let number = try CommandLine.run(arguments + ["--regex", "-?[0-9]{3}"])
+    #expect(try Regex("-?[0-9]{3}\n").wholeMatch(in: number.output) != nil, "\(number.output)")
+    let grammar = try folder.write("root ::= [a-f]{4} tail\ntail ::= \"!\" | \"?\"\n", to: "grammar.gbnf")
+    let derived = try CommandLine.run(arguments + ["--grammar", grammar])
+    #expect(try Regex("[a-f]{4}[!?]\n").wholeMatch(in: derived.output) != nil, "\(derived.output)")
+    struct City: Decodable {
+      var name: String
+      var capital: Bool
+    }
+    let schema = try folder.write(
+      """
+      {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "capital": {"type": "boolean"}},
+       "required": ["name", "capital"], "additionalProperties": false}
+      """, to: "city.json")
+    let city: City = try CommandLine.run(arguments + ["--json-schema", schema]).json()
+    #expect(!city.name.isEmpty)
+    let object = try CommandLine.run(arguments + ["--json-object", "--max-tokens", "8"])
+    #expect(object.status == 0 && object.output.hasPrefix("{"), "\(object.error)")
+  }
+
+  @Test func `a form that cannot be held is an error that names the option, before a model is looked for`() throws {
+    let folder = try TemporaryFolder()
+    let schema = try folder.write(#"{"properties": {"temperature": {"type": "string", "format": "rhyme"}}}"#, to: "schema.json")
+    let cases: [(arguments: [String], status: Int32, words: [String])] = [
+      (["--regex", "a", "--choice", "b"], 64, ["--regex and --choice"]),
+      (["--json-schema", "-"], 64, ["--json-schema is read from a file"]),
+      (["--json-schema", schema], 1, ["--json-schema", "schema.json", "#/properties/temperature/format"]),
+      (["--json-schema", folder.path + "/missing.json"], 1, ["JSON Schema", "missing.json"]),
+      (["--regex", "a(b"], 1, ["--regex: character"]),
+    ]
+    for command in ["generate", "chat"] {
+      for (arguments, status, words) in cases {
+        let result = try CommandLine.run([command, "--model", "/nowhere/model.gguf"] + arguments, input: "Hello\n")
+        #expect(result.status == status && result.output == "", "\(arguments): \(result.error)")
+        for word in words { #expect(result.error.contains(word), "\(arguments): \(result.error)") }
+        #expect(!result.error.contains("nowhere"), "\(result.error)")
+      }
+    }
+  }
+
   @Test func `JSON has the tokens, the text, the reason and the timings`() throws {
     let result = try CommandLine.run(["generate", "The capital of France is", "--model", model, "--max-tokens", "4", "--json"])
     let report = try result.json(Report.self)

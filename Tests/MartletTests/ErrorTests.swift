@@ -20,7 +20,8 @@ struct ErrorTests {
     let sizes: [(String, Int)] = [
       ("AttentionError", MemoryLayout<AttentionError>.size), ("CheckpointError", MemoryLayout<CheckpointError>.size),
       ("DeviceError", MemoryLayout<DeviceError>.size), ("GGUFError", MemoryLayout<GGUFError>.size),
-      ("JSONError", MemoryLayout<JSONError>.size), ("KVCacheError", MemoryLayout<KVCacheError>.size),
+      ("GrammarError", MemoryLayout<GrammarError>.size), ("JSONError", MemoryLayout<JSONError>.size),
+      ("KVCacheError", MemoryLayout<KVCacheError>.size),
       ("LLMError", MemoryLayout<LLMError>.size), ("ModelError", MemoryLayout<ModelError>.size),
       ("ModelStoreError", MemoryLayout<ModelStoreError>.size), ("TemplateError", MemoryLayout<TemplateError>.size),
       ("TokenizerError", MemoryLayout<TokenizerError>.size),

@@ -3,6 +3,7 @@
 import DequeModule
 package import Logging
 import MartletCore
+import MartletGrammar
 import MartletKVCache
 package import MartletTokenizers
 
@@ -21,6 +22,8 @@ package final class EngineLoop {
   private var pacer: StepPacer
   private var sampler = Sampler()
   private var adjustedRow = AdjustedRow()
+  /// What the form of an answer allows: memory that is made for the first that has one, and kept.
+  private var allowed = TokenMask(numTokens: 0)
   private var plan = StepPlan()
   private var mail = Inbox.Mail()
   /// Entries of the plan whose next token this step gives.
@@ -79,7 +82,8 @@ package final class EngineLoop {
 
   /// Takes in what arrived, waiting for it where there is nothing to do, and runs a step if there is now.
   ///
-  /// Where every request generates and its reader keeps up, it allocates nothing: what grows does so by doubling, and keeps its memory.
+  /// Where every request generates and its reader keeps up, it allocates nothing: what grows does so by doubling, and keeps its memory. An answer of a
+  /// form may: what the form allows is found out as answers come to it.
   /// - Returns: false once the inbox is closed and nothing is left to do.
   package func turn() throws -> Bool {
     let isIdle = scheduler.isIdle
@@ -105,7 +109,9 @@ package final class EngineLoop {
       switch submission.purpose {
       case .generation(let sampling, let channel):
         purpose = .generation(
-          AnswerWriter(sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor))
+          AnswerWriter(
+            sampling, channel, tokenizer: tokenizer, logitsProcessor: submission.options.logitsProcessor, constraint: submission.constraint)
+        )
         deadline = sampling.timeout.map { submission.submitted + $0 }
       case .scoring(let continuation): purpose = .scoring(ScoreWriter(continuation, count: submission.prompt.count))
       case .embedding: fatalError("vectors are asked of an engine that writes text")
@@ -247,25 +253,15 @@ package final class EngineLoop {
 
   private func choose(for request: Request, _ writer: AnswerWriter, _ logits: Span<Float>) {
     let index = request.tokens.count - request.promptLength
-    let token =
-      writer.adjustment == nil && writer.logitsProcessor == nil
-      ? sampler.sample(logits, writer.sampling, tokenIndex: index)
-      : adjustedRow.with(
-        logits,
-        adjusting: { row in
-          writer.adjustment?.apply(to: &row, tokens: request.tokens, promptLength: request.promptLength)
-          writer.logitsProcessor?(&row, LogitsContext(tokenIDs: request.tokens, promptTokenCount: request.promptLength))
-        }
-      ) {
-        sampler.sample($0, writer.sampling, tokenIndex: index)
-      }
-    let logprob = token.flatMap { token in writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) } }
-    clock.endSamplingPart()
-    guard let token else {
+    let token: Int
+    do throws(LLMError) { token = try nextToken(of: request, writer, logits, index) } catch {
+      clock.endSamplingPart()
       scheduler.remove(request.id)
-      note(.failed, of: request, notFinite(index))
+      note(.failed, of: request, error)
       return
     }
+    let logprob = writer.sampling.logprobs.map { sampler.logprob(of: token, in: logits, top: $0) }
+    clock.endSamplingPart()
     request.append(token)
     generatedTokens += 1
     writer.cachedPromptTokens = request.cachedPromptTokens
@@ -275,6 +271,32 @@ package final class EngineLoop {
       scheduler.remove(request.id)
       note(EngineStatistics.End(reason), of: request)
     }
+  }
+
+  /// The token at place `index` of the answer. Where that has a form, it goes on by the token.
+  private func nextToken(of request: Request, _ writer: AnswerWriter, _ logits: Span<Float>, _ index: Int) throws(LLMError) -> Int {
+    if writer.adjustment == nil && writer.logitsProcessor == nil && writer.form == nil {
+      guard let token = sampler.sample(logits, writer.sampling, tokenIndex: index) else { throw notFinite(index) }
+      return token
+    }
+    do throws(GrammarError) {
+      let token = try adjustedRow.with(
+        logits,
+        adjusting: { (row) throws(GrammarError) in
+          writer.adjustment?.apply(to: &row, tokens: request.tokens, promptLength: request.promptLength)
+          writer.logitsProcessor?(&row, LogitsContext(tokenIDs: request.tokens, promptTokenCount: request.promptLength))
+          try writer.form?.forbid(in: &row, mask: &allowed)
+        }
+      ) {
+        sampler.sample($0, writer.sampling, tokenIndex: index)
+      }
+      if let token {
+        try writer.form?.follow(token)
+        return token
+      }
+    } catch { throw .formFailed(tokenIndex: index, error) }
+    // A row that was broken before is no fault of the form.
+    throw writer.form == nil || LogitRow.argmax(logits) == nil ? notFinite(index) : .nothingAllowed(tokenIndex: index)
   }
 
   /// The error for logits that are no numbers: a token of the answer, or of a text that is scored.

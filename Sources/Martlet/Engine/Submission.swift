@@ -1,5 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+package import MartletGrammar
+
 /// What a token of a given sequence was worth to the model.
 package struct TokenScore: Sendable, Hashable {
   /// log p(token | those before), in nats.
@@ -26,13 +28,14 @@ package struct Submission: Sendable {
   var submitted: Duration
   var purpose: Purpose
   var options: RequestOptions
+  /// What ``SamplingParams/form`` was compiled to.
+  var constraint: GrammarConstraint?
   /// What log lines call it.
   var name: String
 
   package init(
     id: Int, prompt: [Int32], positions: TokenPositions? = nil, maxLength: Int, submitted: Duration, purpose: Purpose,
-    options: RequestOptions = RequestOptions(),
-    name: String = ""
+    options: RequestOptions = RequestOptions(), constraint: GrammarConstraint? = nil, name: String = ""
   ) {
     self.id = id
     self.prompt = prompt
@@ -41,6 +44,7 @@ package struct Submission: Sendable {
     self.submitted = submitted
     self.purpose = purpose
     self.options = options
+    self.constraint = constraint
     self.name = name
   }
 

@@ -1,5 +1,6 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+package import MartletGrammar
 package import MartletTokenizers
 
 /// Turns a request's tokens into the text and the chunks that its reader gets.
@@ -18,6 +19,8 @@ package final class AnswerWriter {
   /// nil where the request changes no logit.
   var adjustment: LogitAdjustment?
   let logitsProcessor: LogitsProcessor?
+  /// nil where the answer has no form.
+  var form: FormKeeper?
   /// What the last chunk says; it is told once the engine's numbers know of the end.
   private var ending: Ending?
   /// What the prompt's tokens from the second on were worth, as far as they are computed; the first chunk takes them along.
@@ -32,12 +35,14 @@ package final class AnswerWriter {
   }
 
   package init(
-    _ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer, logitsProcessor: LogitsProcessor? = nil
+    _ sampling: SamplingParams, _ channel: ChunkChannel, tokenizer: any Tokenizer, logitsProcessor: LogitsProcessor? = nil,
+    constraint: GrammarConstraint? = nil
   ) {
     self.sampling = sampling
     self.channel = channel
     endTokens = (sampling.ignoresEndTokens ? [] : tokenizer.endTokens).union(sampling.stopTokenIDs.map { Int32(truncatingIfNeeded: $0) })
     self.logitsProcessor = logitsProcessor
+    form = constraint.map { FormKeeper($0, stopTokens: sampling.formStopTokens(tokenizer)) }
     decoder = IncrementalDecoder(tokenizer, continuesText: true, showsControlTokens: sampling.showsControlTokens)
     stops = StopMatcher(sampling.stop)
     adjustment = LogitAdjustment(sampling)

@@ -166,7 +166,8 @@ extension Conversation {
     return reply
   }
 
-  /// Asks for more of the last answer, from where it was cut; what comes is appended to it by ``note(answer:)-(String)``.
+  /// Asks for more of the last answer, from where it was cut; what comes is appended to it by ``note(answer:)-(String)``. A form
+  /// (``SamplingParams/form``) is of what comes alone.
   ///
   /// - Returns: nil where there is no ``lastAnswer``, or where it has no text.
   /// - Throws: as ``ask(_:of:sampling:requestOptions:)-(String,_,_,_)``; also where the template does not write an answer as it is.

@@ -28,7 +28,7 @@ public struct RequestOptions: Sendable {
   }
 }
 
-/// Changes a row of logits, one for each token of the vocabulary, after penalties and bias and before temperature.
+/// Changes a row of logits, one for each token of the vocabulary, after penalties and bias, and before the form (``SamplingParams/form``) and temperature.
 ///
 /// It is called on the engine's thread, between two steps of all requests: it must neither wait nor take longer than a sampler may (a
 /// millisecond for a vocabulary of 150 000), because everybody waits for it; what it took is counted as ``EngineStatistics/samplingTime``.

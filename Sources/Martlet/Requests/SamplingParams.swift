@@ -1,12 +1,14 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 public import MartletKVCache
+import MartletTokenizers
 
 /// How the next token is chosen, and when a request ends.
 ///
 /// Everything applies in one order: ``repetitionPenalty``, then ``frequencyPenalty`` and ``presencePenalty``, then ``logitBias``, then
-/// temperature, ``topK``, ``topP``, ``minP``; the token is then drawn from what is left, renormalised. With the default, temperature 0, the
-/// token is the most probable one after penalties and bias (of equals the one with the lowest id) and the filters and the seed say nothing.
+/// ``RequestOptions/logitsProcessor``, then ``form``, then temperature, ``topK``, ``topP``, ``minP``; the token is then drawn from what is left,
+/// renormalised. With the default, temperature 0, the token is the most probable one of those that the form allows after penalties and bias (of equals
+/// the one with the lowest id) and the filters and the seed say nothing.
 ///
 /// The draw for token number i of a request is a pure function of (``seed``, i): a request's tokens depend on nothing but the request.
 public struct SamplingParams: Sendable, Hashable {
@@ -39,9 +41,13 @@ public struct SamplingParams: Sendable, Hashable {
   /// The answer ends with the first of these tokens that is generated, as it does with the model's own end tokens (``FinishReason/endToken``):
   /// the token counts, and is no text. They hold also where ``ignoresEndTokens``.
   public var stopTokenIDs: Set<Int>
+  /// What the answer's text must be; nil, the default, leaves that to the model. The model's end tokens, and those of ``stopTokenIDs`` that are control
+  /// tokens, come only where the form may end, other control tokens never. ``stop``, ``maxTokens``, ``timeout`` and a text token among ``stopTokenIDs``
+  /// may end the answer before its form does, and ``FinishReason`` says so for all but the last.
+  public var form: AnswerForm?
   /// For every token, report its log-probability and those of this many most probable tokens (0: its own alone); nil reports none.
   ///
-  /// Log-probabilities are those of the model, before penalties, bias, temperature and filters, in nats.
+  /// Log-probabilities are those of the model, before penalties, bias, form, temperature and filters, in nats.
   public var logprobs: Int?
   /// For every token of the prompt but the first, report its log-probability and those of this many most probable tokens at its place
   /// (0: its own alone); nil reports none. Every row of the prompt is then computed, whatever a cache could spare: a vocabulary's width of
@@ -50,7 +56,7 @@ public struct SamplingParams: Sendable, Hashable {
   /// How long the keys and values of the request's tokens are kept for requests that begin alike, against those of others; nil is
   /// `KVCacheConfig.retention`. No token changes by it.
   public var cacheRetention: KVRetention?
-  /// Go on past the model's end tokens, which then are tokens like others. For measurements.
+  /// Go on past the model's end tokens, which then are tokens like others. For measurements, and not together with a ``form``.
   public var ignoresEndTokens: Bool
   /// The text has the names of control tokens in it, such as `<|channel|>` or `[TOOL_CALLS]`, for whoever reads an answer's structure (an
   /// `AnswerParser` whose `AnswerFormat` needs control tokens); stop strings see them too. The token that ends the answer is no text either way.
@@ -60,8 +66,8 @@ public struct SamplingParams: Sendable, Hashable {
   public init(
     temperature: Float = 0, topK: Int? = nil, topP: Float = 1, minP: Float = 0, repetitionPenalty: Float = 1, presencePenalty: Float = 0,
     frequencyPenalty: Float = 0, logitBias: [Int: Float] = [:], seed: UInt64 = 0, maxTokens: Int? = nil, timeout: Duration? = nil,
-    stop: [String] = [], stopTokenIDs: Set<Int> = [], logprobs: Int? = nil, promptLogprobs: Int? = nil, cacheRetention: KVRetention? = nil,
-    ignoresEndTokens: Bool = false, showsControlTokens: Bool = false
+    stop: [String] = [], stopTokenIDs: Set<Int> = [], form: AnswerForm? = nil, logprobs: Int? = nil, promptLogprobs: Int? = nil,
+    cacheRetention: KVRetention? = nil, ignoresEndTokens: Bool = false, showsControlTokens: Bool = false
   ) {
     self.temperature = temperature
     self.topK = topK
@@ -76,6 +82,7 @@ public struct SamplingParams: Sendable, Hashable {
     self.timeout = timeout
     self.stop = stop
     self.stopTokenIDs = stopTokenIDs
+    self.form = form
     self.logprobs = logprobs
     self.promptLogprobs = promptLogprobs
     self.cacheRetention = cacheRetention
@@ -86,6 +93,12 @@ public struct SamplingParams: Sendable, Hashable {
   /// What sample `index` of a prompt is drawn with, a pure function of ``seed`` and `index`: ``seed`` itself for sample 0. A request with this
   /// seed gives the tokens of that sample alone.
   public func seed(ofSample index: Int) -> UInt64 { Sampler.seed(seed, sample: index) }
+
+  /// Those of ``stopTokenIDs`` that a form lets come where it may end: control tokens. The others are text, to which the form applies.
+  func formStopTokens(_ tokenizer: any Tokenizer) -> [Int] {
+    let further = stopTokenIDs.filter { tokenizer.isControl(Int32(truncatingIfNeeded: $0)) }
+    return further.filter { !tokenizer.endTokens.contains(Int32(truncatingIfNeeded: $0)) }.sorted()
+  }
 
   /// A longer ``timeout`` is no deadline that anybody means.
   static let longestTimeout = Duration.seconds(1_000_000_000)
@@ -112,6 +125,8 @@ public struct SamplingParams: Sendable, Hashable {
       (timeout ?? .zero) <= Self.longestTimeout, "timeout", timeout ?? .zero, "must be at most 1e9 seconds; leave it out for no deadline")
     try check((logprobs ?? 0) >= 0, "logprobs", logprobs ?? 0, "must not be negative")
     try check((promptLogprobs ?? 0) >= 0, "promptLogprobs", promptLogprobs ?? 0, "must not be negative")
+    try check(
+      form == nil || !ignoresEndTokens, "ignoresEndTokens", true, "cannot be with a form: an end token says that the form is whole")
     try check(!stop.contains(""), "stop", "\"\"", "must not be empty: every text contains it")
   }
 }

@@ -7,11 +7,13 @@ struct AdjustedRow {
   private var values: [Float] = []
 
   /// Copies `row`, lets `adjust` change the copy, and gives what `body` makes of it.
-  mutating func with<R>(_ row: Span<Float>, adjusting adjust: (inout MutableSpan<Float>) -> Void, _ body: (Span<Float>) -> R) -> R {
+  mutating func with<R, Failure: Error>(
+    _ row: Span<Float>, adjusting adjust: (inout MutableSpan<Float>) throws(Failure) -> Void, _ body: (Span<Float>) -> R
+  ) throws(Failure) -> R {
     if values.count != row.count { values = Array(repeating: 0, count: row.count) }
     var copy = values.mutableSpan
     for index in row.indices { copy[index] = row[index] }
-    adjust(&copy)
+    try adjust(&copy)
     return body(copy.span)
   }
 }

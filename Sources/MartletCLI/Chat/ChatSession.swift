@@ -66,6 +66,9 @@ struct ChatSession {
     case .command(.continue, _):
       if conversation.lastAnswer == nil {
         Terminal.note("There is no answer to go on with.")
+      } else if settings.sampling.form != nil {
+        // A form begins with the text that is written, so what was written before would not be in it.
+        Terminal.note("An answer of a form is not continued; /retry asks for it again.")
       } else {
         try await answer(.more)
       }
@@ -199,7 +202,7 @@ struct ChatSession {
     wasInterrupted = figures.reason == .cancelled && !isCircle
     if isCircle {
       Terminal.note(
-        "The answer went round in circles and was stopped. /set temperature 0.7 and /retry may give a better one; /continue goes on with it."
+        "The answer went round in circles and was stopped. /set temperature 0.7 and /retry may give a better one\(sampling.form == nil ? "; /continue goes on with it" : "")."
       )
       if settings.showsStatistics { Terminal.note(figures.sentence) }
     } else {
@@ -208,19 +211,20 @@ struct ChatSession {
   }
 
   private func tell(_ figures: AnswerFigures, _ sampling: SamplingParams, hasText: Bool) {
+    let goesOn = sampling.form == nil ? " /continue goes on with it." : ""
     switch figures.reason {
     case .cancelled:
       Terminal.note(
-        "The answer was stopped.\(hasText ? " /continue goes on with it." : "") Ctrl-C again, Ctrl-D or /exit ends the chat.")
+        "The answer was stopped.\(hasText ? goesOn : "") Ctrl-C again, Ctrl-D or /exit ends the chat.")
     case .length:
       if let most = sampling.maxTokens, figures.tokens >= most {
-        Terminal.note("The answer was cut at its limit of \(most) tokens (max-tokens). /continue goes on with it.")
+        Terminal.note("The answer was cut at its limit of \(most) tokens (max-tokens).\(goesOn)")
       } else {
         Terminal.note(
-          "The answer was cut: the context of \(llm.maxSequenceLength) tokens is full (--context). /continue forgets the oldest messages "
-            + "and goes on, if there are any.")
+          "The answer was cut: the context of \(llm.maxSequenceLength) tokens is full (--context)."
+            + (goesOn.isEmpty ? "" : " /continue forgets the oldest messages and goes on, if there are any."))
       }
-    case .deadline: Terminal.note("The answer was cut: its time is over (timeout). /continue goes on with it.")
+    case .deadline: Terminal.note("The answer was cut: its time is over (timeout).\(goesOn)")
     case .endToken, .stopString: if !hasText { Terminal.note("The answer is empty, and the question does not count.") }
     }
     if settings.showsStatistics { Terminal.note(figures.sentence) }

@@ -16,8 +16,9 @@ struct ChatSettings {
   private var answerCount: UInt64 = 0
   private let given: (sampling: SamplingParams, variables: JSON.Object, showsStatistics: Bool)
 
-  init(sampling options: SamplingOptions, variables: JSON.Object, showsStatistics: Bool) {
+  init(sampling options: SamplingOptions, form: AnswerForm? = nil, variables: JSON.Object, showsStatistics: Bool) {
     sampling = options.params(seed: options.seed ?? 0, maxTokens: nil)
+    sampling.form = form
     self.variables = variables
     self.showsStatistics = showsStatistics
     hasSeed = options.seed != nil

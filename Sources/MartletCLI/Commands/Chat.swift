@@ -27,11 +27,13 @@ struct Chat: AsyncParsableCommand {
 
   @OptionGroup(title: "Daily options") var daily: ChatOptionsGroup
   @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
+  @OptionGroup(title: "Form options") var form: FormOptions
   @OptionGroup(title: "Chat template options") var template: ChatTemplateOptions
   @OptionGroup(title: "Engine options") var engine: EngineOptions
   @OptionGroup(title: "Cache options") var cache: CacheOptions
 
   func run() async throws {
+    let answerForm = try form.form()
     let tools = try daily.tools.map { try ConversationFile.array($0, of: "tools") }
     let historyFile = daily.hasNoHistory ? nil : HistoryFile(path: Places.state() + "/chat-history")
     let editor = TerminalEditor(historyFile: historyFile, commands: ChatCommand.allCases.map { "/" + $0.rawValue })
@@ -44,7 +46,8 @@ struct Chat: AsyncParsableCommand {
     // The weights are read in one go; an interrupt meanwhile counts after it.
     if loading.isCancelled { throw ExitCode(130) }
     turns.interrupts(nil)
-    var settings = ChatSettings(sampling: sampling, variables: try template.variables(), showsStatistics: daily.showsStatistics)
+    var settings = ChatSettings(
+      sampling: sampling, form: answerForm, variables: try template.variables(), showsStatistics: daily.showsStatistics)
     let options = ChatOptions(variables: settings.variables)
     let conversation = Conversation(system: daily.system, tools: tools, options: options)
     // What the template refuses is said before anybody writes a question.

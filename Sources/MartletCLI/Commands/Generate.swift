@@ -20,6 +20,7 @@ struct Generate: AsyncParsableCommand {
 
   @OptionGroup(title: "Daily options") var daily: GenerateOptions
   @OptionGroup(title: "Sampling options") var sampling: SamplingOptions
+  @OptionGroup(title: "Form options") var form: FormOptions
   @OptionGroup(title: "Chat template options") var template: ChatTemplateOptions
   @OptionGroup(title: "Engine options") var engine: EngineOptions
   @OptionGroup(title: "Cache options") var cache: CacheOptions
@@ -53,6 +54,7 @@ struct Generate: AsyncParsableCommand {
   }
 
   private func generate() async throws {
+    let answerForm = try form.form()
     let prompts = try prompts()
     let texts = prompts.map(\.text)
     let path = try await ModelFile.path(of: daily.model)
@@ -69,6 +71,7 @@ struct Generate: AsyncParsableCommand {
 
     let seed = sampling.seed ?? (sampling.temperature > 0 ? UInt64.random(in: 0...UInt64(UInt32.max)) : 0)
     var params = sampling.params(seed: seed, maxTokens: Self.defaultMaxTokens)
+    params.form = answerForm
     params.logprobs = daily.logprobs
     params.promptLogprobs = daily.promptLogprobs
     let options = ChatOptions(variables: try template.variables())
