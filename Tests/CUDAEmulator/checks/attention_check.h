@@ -163,16 +163,18 @@ void check_attention_case(const AttentionCase &c, uint64_t seed) {
             tasks.push_back({r, h, row, n, 0, chunks, -1, 0});
             continue;
           }
-          merges.push_back({states, chunks, n, 0});
-          for (int chunk = 0; chunk < chunks; chunk++, states += n) {
-            // A chunk that every row sees whole may come from a task of segments: here of one or two pieces of the same rows.
+          // Of a cascade two merges, of unequal halves of the rows, whose states of a chunk that every row sees whole come from one task.
+          int pieces = cut == cascade && n > 2 ? 2 : 1, first_merge = (int)merges.size();
+          const int piece_rows[2] = {pieces == 2 ? n / 3 : n, n - n / 3}, piece_first[2] = {row, row + n / 3};
+          for (int piece = 0; piece < pieces; piece++) merges.push_back({states, chunks, piece_rows[piece], 0}), states += chunks * piece_rows[piece];
+          for (int chunk = 0; chunk < chunks; chunk++) {
             bool is_seen = c.window == 0 && !c.has_bits && (!c.causal || (chunk + 1) * 512 <= c.cached[(size_t)r]) && (chunk + 1) * 512 <= lengths[(size_t)r];
-            if (cut == cascade && is_seen) {
-              int32_t first = (int32_t)segments.size();
-              segments.push_back({r, row, n, (int32_t)merges.size() - 1, states, {}});
-              tasks.push_back({r, h, first, n, chunk, chunk + 1, martlet_cuda_cascade, 1});
-            } else {
-              tasks.push_back({r, h, row, n, chunk, chunk + 1, (int32_t)merges.size() - 1, states});
+            bool is_shared = cut == cascade && is_seen;
+            if (is_shared) tasks.push_back({r, h, (int32_t)segments.size(), n, chunk, chunk + 1, martlet_cuda_cascade, pieces});
+            for (int piece = 0; piece < pieces; piece++) {
+              int merge = first_merge + piece, state = merges[(size_t)merge].state_row + chunk * piece_rows[piece];
+              if (is_shared) segments.push_back({r, piece_first[piece], piece_rows[piece], merge, state, {}});
+              else tasks.push_back({r, h, piece_first[piece], piece_rows[piece], chunk, chunk + 1, merge, state});
             }
           }
         }

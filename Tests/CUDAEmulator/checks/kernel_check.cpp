@@ -296,7 +296,7 @@ void check_rows(int rows, int columns, uint64_t seed) {
     for (int r = 0; r < rows; r++) {
       float *row = values.data() + (size_t)r * (size_t)columns;
       if (r % 4 == 1) row[columns - 1] = 50, row[columns / 2] = 50;           // a tie
-      if (r % 4 == 2) row[random_below(columns)] = NAN;
+      if (r % 4 == 2) row[0] = row[random_below(columns)] = NAN;              // the first has nothing before it that is greater
       if (r % 4 == 3) std::fill(row, row + columns, r % 8 == 3 ? NAN : -INFINITY);
       int best = -1;
       for (int i = 0; i < columns; i++)
