@@ -93,7 +93,7 @@ FIELDS = {
         tool_choice parallel_tool_calls response_format chat_template_kwargs reasoning_effort add_generation_prompt continue_final_message
         separate_reasoning functions function_call audio modalities guided_json grammar structured_outputs""".split(),
     TEXT: """prompt model max_tokens temperature top_p top_k min_p repetition_penalty presence_penalty frequency_penalty logit_bias seed stop
-        stop_token_ids ignore_eos n best_of priority user stream stream_options logprobs echo suffix""".split(),
+        stop_token_ids ignore_eos n best_of priority user stream stream_options logprobs echo suffix response_format structured_outputs""".split(),
     "/tokenize": """prompt content messages model tools add_generation_prompt chat_template_kwargs add_special_tokens add_special parse_special
         return_token_strs with_pieces""".split(),
     "/detokenize": "tokens model".split(),

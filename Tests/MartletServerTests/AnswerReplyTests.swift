@@ -1,6 +1,7 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
 #if HTTPServer
+import HTTPTypes
 import Martlet
 import MartletServer
 import MartletTemplates
@@ -21,6 +22,39 @@ import Testing
     #expect(reply["model"] == "tiny llama")
     let input = try await server.inputTokens(of: ["input": "abc"])
     #expect(reply["usage"]?["input_tokens"]?.wholeNumber == input)
+  }
+
+  @Test func `an answer has the form that is asked for, in every API that answers with one`() async throws {
+    let server = try Self.server()
+    let schema: JSON = [
+      "type": "object", "properties": ["ok": ["type": "boolean"], "n": ["type": "integer", "minimum": 0, "maximum": 99]],
+      "required": ["ok", "n"], "additionalProperties": false,
+    ]
+    let reply = try await server.response(
+      to: [
+        "input": "abc", "max_output_tokens": 40, "temperature": 1, "seed": 3,
+        "text": ["format": ["type": "json_schema", "name": "n", "strict": true, "schema": schema]],
+      ])
+    let text = try #require(reply["output"]?.array?.first?["content"]?.array?.first?["text"]?.string)
+    let value = try JSON(parsing: text)
+    #expect(value.object?.count == 2 && value["n"]?.wholeNumber.map { (0...99).contains($0) } == true, "\(text)")
+    #expect([.bool(true), .bool(false)].contains(value["ok"]) && reply["status"] == "completed")
+    let message = try await server.message(
+      to: [
+        "messages": [["role": "user", "content": "abc"]], "max_tokens": 40, "temperature": 1, "seed": 3,
+        "output_config": ["format": ["type": "json_schema", "schema": schema]],
+      ])
+    #expect(message["content"]?.array?.first?["text"]?.string == text && message["stop_reason"] == "end_turn")
+  }
+
+  @Test func `a form that cannot be held is a 400 with its field and its place`() async throws {
+    let server = try Self.server()
+    let schema: JSON = ["type": "object", "properties": ["maxTokens": ["type": "string", "format": "rhyme"]]]
+    let error = await #expect(throws: APIError.self) {
+      try await server.response(to: ["input": "abc", "text": ["format": ["type": "json_schema", "schema": schema]]])
+    }
+    #expect(error?.status == .badRequest && error?.param == "text.format.schema" && error?.code == "invalid_form")
+    #expect(error?.message.contains("#/properties/maxTokens/format") == true, "\(error?.message ?? "")")
   }
 
   private static let sampling: JSON.Object = [

@@ -114,7 +114,33 @@ import Testing
       (2, ["input": [["role": "user", "content": "x"], ["type": "function_call", "name": "f"]]], "input[1].call_id"),
       (2, ["input": [["type": "item_reference", "id": "x"]]], "input[0]"),
       (2, ["input": "x", "tools": [["type": "function"]]], "tools[0].name"),
-      (2, ["input": "x", "text": ["format": ["type": "json_schema"]]], "text.format"),
+      (2, ["input": "x", "text": ["format": ["type": "json_schema"]]], "text.format.schema"),
+      (2, ["input": "x", "text": ["format": ["type": "grammar"]]], "text.format.type"),
+      (0, ["messages": [["role": "user", "content": "x"]], "response_format": ["type": "json_schema"]], "response_format.json_schema"),
+      (
+        0,
+        [
+          "messages": [["role": "user", "content": "x"]],
+          "response_format": ["type": "json_schema", "json_schema": ["schema": [:], "strict": "yes"]],
+        ], "response_format.json_schema.strict"
+      ),
+      (1, ["prompt": "x", "structured_outputs": ["regex": "a", "choice": ["b"]]], "structured_outputs"),
+      (1, ["prompt": "x", "structured_outputs": ["choice": ["a", 1]]], "structured_outputs.choice"),
+      (1, ["prompt": "x", "structured_outputs": ["whitespace_pattern": " "]], "structured_outputs"),
+      (1, ["prompt": "x", "response_format": ["type": "json_object"], "structured_outputs": ["regex": "a"]], "structured_outputs.regex"),
+      (1, ["prompt": "x", "response_format": ["type": "json_object"], "ignore_eos": true], "ignore_eos"),
+      (1, ["prompt": "x", "guided_regex": "a"], "guided_regex"),
+      (
+        2,
+        [
+          "input": "x", "text": ["format": ["type": "json_object"]],
+          "tools": [["type": "function", "name": "f", "parameters": ["type": "object"]]],
+        ], "text.format"
+      ),
+      (
+        3, ["max_tokens": 1, "messages": [["role": "user", "content": "x"]], "output_config": ["format": ["type": "json_object"]]],
+        "output_config.format.type"
+      ),
       (2, ["input": "x", "previous_response_id": "resp_1"], "previous_response_id"),
       (2, ["input": "x", "conversation": "conv_1"], "conversation"), (2, ["input": "x", "background": true], "background"),
       (2, ["input": "x", "tool_choice": "required"], "tool_choice"), (2, ["input": "x", "tools": [["type": "web_search"]]], "tools[0]"),
@@ -143,6 +169,40 @@ import Testing
       #expect(error?.param == param)
       #expect(error?.status == .badRequest)
     }
+  }
+
+  @Test func `forms are those that the fields of each API say`() throws {
+    let schema: JSON = ["type": "object", "properties": ["b": [:], "a": ["type": "number", "maximum": 0.5]]]
+    let text = #"{"type": "object", "properties": {"b": {}, "a": {"type": "number", "maximum": 0.5}}}"#
+    let cases: [(JSON.Object, AnswerForm?)] = [
+      (["response_format": ["type": "text"]], nil), (["response_format": .null, "structured_outputs": .null], nil),
+      (["response_format": ["type": "json_object"]], .json),
+      (
+        ["response_format": ["type": "json_schema", "json_schema": ["name": "n", "strict": true, "schema": schema]]], .jsonSchema(text)
+      ), (["structured_outputs": ["json": schema, "disable_fallback": true, "regex": .null]], .jsonSchema(text)),
+      (["structured_outputs": ["json": .string(text)]], .jsonSchema(text)), (["structured_outputs": ["json_object": true]], .json),
+      (["structured_outputs": ["regex": "a+"]], .regex("a+")), (["structured_outputs": ["choice": ["a", ""]]], .choice(["a", ""])),
+      (["structured_outputs": ["grammar": "root ::= \"a\""]], .grammar("root ::= \"a\"")),
+    ]
+    for (members, form) in cases {
+      var chat = members
+      chat["messages"] = [["role": "user", "content": "x"]]
+      #expect(try ChatCompletionRequest(.object(chat), id: "r", server: ServerConfiguration()).chat.sampling.form == form)
+      var completion = members
+      completion["prompt"] = "x"
+      #expect(try CompletionRequest(.object(completion), id: "r", server: ServerConfiguration()).sampling.form == form)
+    }
+    let format: JSON = ["type": "json_schema", "name": "n", "schema": schema]
+    let response = try ResponseRequest(["input": "x", "text": ["format": format]], id: "r", server: ServerConfiguration())
+    #expect(response.chat.sampling.form == .jsonSchema(text) && response.echo["text"] == ["format": format])
+    let plain = try ResponseRequest(["input": "x"], id: "r", server: ServerConfiguration())
+    #expect(plain.chat.sampling.form == nil && plain.echo["text"] == ["format": ["type": "text"]])
+    let message = try MessagesRequest(
+      [
+        "max_tokens": 1, "messages": [["role": "user", "content": "x"]],
+        "output_config": ["format": ["type": "json_schema", "schema": schema]],
+      ], id: "r", server: ServerConfiguration())
+    #expect(message.chat.sampling.form == .jsonSchema(text))
   }
 
   @Test func `a tool that the server has not is named, with the way out`() {

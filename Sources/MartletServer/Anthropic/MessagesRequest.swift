@@ -40,7 +40,7 @@ public struct MessagesRequest: Sendable {
     "metadata", "Requests of different user_ids take turns where they wait.",
     schema: ["type": "object", "properties": ["user_id": ["type": ["string", "null"]]]])
   static let refused: [Field<JSON>] = [
-    .refused("output_format", "a form cannot be enforced yet"), .refused("container"), .refused("speculative_decoding"),
+    .refused("output_format", "say it as output_config.format"), .refused("container"), .refused("speculative_decoding"),
   ]
   static let mcpServers = Field<Void>(
     name: "mcp_servers", schema: ["type": "array", "maxItems": 0], about: "Only none: this server calls no other."
@@ -51,8 +51,14 @@ public struct MessagesRequest: Sendable {
     }
   }
   static let outputConfig = Field<JSON.Object>.object(
-    "output_config", "Its effort is handed to the chat template; its format is not supported.",
-    schema: ["type": "object", "properties": ["effort": ["type": ["string", "null"]], "format": ["type": "null"]]])
+    "output_config",
+    "Its effort is handed to the chat template; its format says by which JSON Schema the answer is valid JSON. Held exactly, or refused.",
+    schema: [
+      "type": "object",
+      "properties": [
+        "effort": ["type": ["string", "null"]], "format": Schema.nullable(FormFields.schema(nested: nil, types: ["json_schema"])),
+      ],
+    ])
 
   /// The fields of `/v1/messages/count_tokens`: those that make the prompt.
   static let countTable: [any AnyField] = [
@@ -84,9 +90,6 @@ public struct MessagesRequest: Sendable {
       chat.requestOptions.fairnessKey = name
     }
     let output = try fields(Self.outputConfig)
-    if let format = output?["format"], !format.isNull {
-      throw APIError.unsupported("output_config.format", "output_config.format is not supported yet: a form cannot be enforced")
-    }
     let effort = output?["effort"] ?? .null
     if !effort.isNull, effort.string == nil {
       throw APIError.invalid("output_config.effort", "output_config.effort must be a string; it is \(effort.shown)")
@@ -104,6 +107,9 @@ public struct MessagesRequest: Sendable {
       chat.chatOptions.continuesFinalMessage = true
     }
     try readTools(fields)
+    if let format = output?["format"], !format.isNull {
+      try chat.take(try FormFields.format(format, "output_config.format", nested: nil, types: ["json_schema"]))
+    }
   }
 
   private mutating func readTools(_ fields: Fields) throws {

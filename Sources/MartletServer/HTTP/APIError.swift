@@ -44,6 +44,9 @@ public struct APIError: Error, Sendable, CustomStringConvertible {
     APIError(.badRequest, message, code: "unsupported_parameter", param: param)
   }
 
+  /// The code of errors about a form of answers.
+  static let invalidForm = "invalid_form"
+
   public var description: String { message }
 
   /// `{"error": {"message", "type", "param", "code"}}`
@@ -100,6 +103,8 @@ extension APIError {
       self.init(.badRequest, message, code: "context_length_exceeded", param: "messages")
     case .writesNoText, .makesNoEmbeddings:
       self.init(.notImplemented, message, code: "not_supported", headers: [.shouldRetry: "false"])
+    case .invalidForm, .formFailed:
+      self.init(.badRequest, message, code: Self.invalidForm)
     case .exceedsWaitingLimit:
       self.init(.badRequest, message, code: "too_many_requests_in_one")
     default:

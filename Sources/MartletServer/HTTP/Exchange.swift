@@ -230,6 +230,8 @@ extension ModelServer {
 
   /// An error whose message calls settings what whoever runs the server calls them.
   private func inSettings(_ error: APIError) -> APIError {
+    // What is named in the words of a form is the client's own.
+    if error.code == APIError.invalidForm { return error }
     var error = error
     error.message = error.message.replacingNames(configuration.settingNames)
     return error

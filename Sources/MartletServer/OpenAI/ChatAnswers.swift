@@ -19,6 +19,7 @@ struct ChatAnswers: Sendable {
     return try await Exchange.offload {
       var request = request
       try server.checkTools(request.tools, llm)
+      try server.check(request.sampling.form, named: request.formParam, llm)
       let asked = request
       let prompt = try server.prepare(llm, param: "messages") { try asked.prompt(for: llm, mostBytes: $0) }
       try server.fit(&request.sampling, promptTokens: prompt.tokenIDs.count, llm, param: "messages")
@@ -33,8 +34,14 @@ struct ChatAnswers: Sendable {
 
   /// What reads one of the answers.
   func reader(of index: Int = 0) -> AnswerReader {
-    // The end of the prompt tells whether the template has opened the model's thoughts already.
     let generation = generations[index]
+    // An answer of a form is all text: it has neither thoughts nor calls, whatever the template has opened.
+    if request.sampling.form != nil {
+      return AnswerReader(
+        parser: AnswerParser(format: AnswerFormat()), callsInParallel: request.callsInParallel,
+        remember: { generation.remember($0, tokenIDs: $1, finishReason: $2) })
+    }
+    // The end of the prompt tells whether the template has opened the model's thoughts already.
     let bytes = generation.promptTokenIDs.suffix(32).flatMap { llm.tokenizer.bytes(of: Int32($0), showsControlTokens: true) }
     return AnswerReader(
       parser: AnswerParser(

@@ -22,6 +22,8 @@ public struct ChatRequest: Sendable {
   public var isStream = false
   /// Whether thoughts are told apart from the answer.
   public var splitsReasoning = true
+  /// The field that the form of the answers came by (``SamplingParams/form``), for errors.
+  var formParam = "response_format"
 }
 
 extension ChatRequest {
@@ -58,9 +60,6 @@ public struct ChatCompletionRequest: Sendable {
     "tool_choice", "none, auto or allowed_tools; a call cannot be forced yet.",
     schema: ConversationSchemas.toolChoice)
   static let parallelToolCalls = Field<Bool>.bool("parallel_tool_calls", "Whether one answer may hold several calls.")
-  static let responseFormat = Field<JSON.Object>.object(
-    "response_format", "Only {\"type\": \"text\"}: a form cannot be enforced yet.",
-    schema: ["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]])
   static let templateVariables = Field<JSON.Object>(
     name: "chat_template_kwargs",
     schema: ["type": "object", "propertyNames": ["not": ["enum": .array(ChatTemplate.ownVariables.sorted().map { .string($0) })]]],
@@ -79,22 +78,18 @@ public struct ChatCompletionRequest: Sendable {
   static let separateReasoning = Field<Bool>.bool("separate_reasoning", "Whether thoughts come apart, as reasoning_content.")
 
   static let modalities = Field<JSON>.any("modalities", "Only text.", schema: ["enum": ["text", ["text"]]])
-  static let refused: [Field<JSON>] = [
-    "functions", "function_call", "audio", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs",
-    "grammar",
-    "json_schema",
-  ].map { .refused($0) }
+  static let refused: [Field<JSON>] = ["functions", "function_call", "audio"].map { .refused($0) }
 
   package static let table: [any AnyField] =
     [
       model, messages, maxCompletionTokens, maxTokens, stream, streamOptions, logprobs, topLogprobs, tools, toolChoice, parallelToolCalls,
-      responseFormat, templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning, modalities,
-    ] + refused as [any AnyField] + SamplingFields.table
+      templateVariables, reasoningEffort, addGenerationPrompt, continueFinalMessage, separateReasoning, modalities,
+    ] + refused as [any AnyField] + FormFields.table + SamplingFields.table
 
   /// The fields of `/v1/chat/completions/input_tokens`: those that make the prompt.
   static let countTable: [any AnyField] = [
-    model, messages, tools, toolChoice, parallelToolCalls, responseFormat, templateVariables, reasoningEffort, addGenerationPrompt,
-    continueFinalMessage,
+    model, messages, tools, toolChoice, parallelToolCalls, FormFields.responseFormat, templateVariables, reasoningEffort,
+    addGenerationPrompt, continueFinalMessage,
   ]
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
@@ -123,10 +118,7 @@ public struct ChatCompletionRequest: Sendable {
     }
     chat.sampling.logprobs = topLogprobs
     try Self.readTools(fields, into: &chat)
-    if let format = try fields(Self.responseFormat), format["type"]?.string != "text" {
-      throw APIError.unsupported(
-        "response_format", "response_format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
-    }
+    try chat.take(try FormFields.read(fields))
     if let modalities = try fields(Self.modalities), modalities != ["text"], modalities != "text" {
       throw APIError.unsupported("modalities", "only text can be answered")
     }

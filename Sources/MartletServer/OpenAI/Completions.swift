@@ -17,6 +17,8 @@ public struct CompletionRequest: Sendable {
   var texts: [String?]
   public var count: Int
   public var sampling: SamplingParams
+  /// The field that the form of the answers came by (``SamplingParams/form``), for errors.
+  var formParam = "response_format"
   public var requestOptions: RequestOptions
   public var isStream: Bool
   public var includesUsage = false
@@ -52,7 +54,7 @@ public struct CompletionRequest: Sendable {
     [
       ChatCompletionRequest.model, prompt, maxTokens, echo, logprobs, suffix, ChatCompletionRequest.stream,
       ChatCompletionRequest.streamOptions,
-    ] + SamplingFields.table
+    ] + FormFields.table + SamplingFields.table
 
   package init(_ json: JSON, id: String, server: ServerConfiguration) throws {
     let fields = try Fields(json)
@@ -82,6 +84,10 @@ public struct CompletionRequest: Sendable {
     sampling.timeout = server.requestTimeout
     sampling.logprobs = logprobs
     sampling.promptLogprobs = echoes ? logprobs : nil
+    if let asked = try FormFields.read(fields) {
+      try sampling.take(asked)
+      formParam = asked.param
+    }
     if let text = try fields(Self.suffix), text != "" { throw APIError.unsupported("suffix", "suffix is not supported") }
   }
 
@@ -128,6 +134,7 @@ extension ModelServer {
     let asked = try await read(request) { [configuration] in try CompletionRequest($0, id: id, server: configuration) }
     let llm = try writer(named: asked.model)
     let generations = try await Exchange.offload { [self] in
+      try check(asked.sampling.form, named: asked.formParam, llm)
       // What one prompt has room for must not shorten the answers to others: those with the same limit, mostly all, are submitted together.
       var groups: [Int: [(place: Int, prompt: Prompt)]] = [:]
       for (place, prompt) in asked.prompts.enumerated() {

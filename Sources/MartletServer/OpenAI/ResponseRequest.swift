@@ -26,14 +26,14 @@ public struct ResponseRequest: Sendable {
   /// What Codex offers in every request whether or not a server has it, and works without: servers that refused it were of no use to it. Where nothing
   /// else is offered somebody wants just that.
   static let standing = ["web_search", "web_search_preview", "image_generation", "custom", "local_shell"]
-  static let text = Field<JSON.Object>.object(
-    "text", "Only {\"format\": {\"type\": \"text\"}}: a form cannot be enforced yet.",
-    schema: [
-      "type": "object",
-      "properties": [
-        "format": ["anyOf": [["type": "object", "required": ["type"], "properties": ["type": ["const": "text"]]], ["type": "null"]]]
-      ],
-    ])
+  static let text = Field<AskedForm?>(
+    name: "text", schema: ["type": "object", "properties": ["format": Schema.nullable(FormFields.schema(nested: nil))]],
+    about:
+      "Its format says what the answer's text must be: anything, a JSON object, or JSON that is valid by a JSON Schema. Held exactly, or refused."
+  ) { value, param in
+    guard value.object != nil else { throw APIError.invalid(param, "\(param) must be an object; it is \(value.shown)") }
+    return try value.given("format").flatMap { try FormFields.format($0, param + ".format", nested: nil) }
+  }
   static let reasoning = Field<JSON.Object>.object(
     "reasoning", "Its effort is handed to the chat template.",
     schema: ["type": "object", "properties": ["effort": ["type": ["string", "null"]]]])
@@ -90,11 +90,6 @@ public struct ResponseRequest: Sendable {
     if let most { chat.sampling.maxTokens = most }
     chat.sampling.timeout = server.requestTimeout
     chat.isStream = try fields(ChatCompletionRequest.stream) ?? false
-    let format = try fields(Self.text)?["format"]
-    if let format, !format.isNull, format["type"] != "text" {
-      throw APIError.unsupported(
-        "text.format", "text.format \(format["type"]?.shown ?? "without a type") is not supported yet: only text is")
-    }
     let top = try fields(Self.topLogprobs) ?? 0
     if try fields(Self.include)?.contains(Self.includedLogprobs) ?? false {
       chat.sampling.logprobs = top
@@ -112,6 +107,8 @@ public struct ResponseRequest: Sendable {
     chat.tools = try choice.map { try ChatCompletionRequest.offered(tools, $0) } ?? tools
     chat.callsInParallel = try fields(ChatCompletionRequest.parallelToolCalls) ?? true
 
+    try chat.take(try fields(Self.text) ?? nil)
+
     let metadata = try fields(Self.metadata) ?? [:]
     for (key, value) in metadata.members where value.string == nil {
       throw APIError.invalid("metadata", "metadata's \(JSON.string(key).shown) must be a string; it is \(value.shown)")
@@ -121,7 +118,8 @@ public struct ResponseRequest: Sendable {
       "max_output_tokens": most.map { .integer($0) } ?? .null,
       "max_tool_calls": .null, "metadata": .object(metadata), "parallel_tool_calls": .bool(chat.callsInParallel),
       "previous_response_id": .null, "reasoning": ["effort": effort, "summary": .null], "service_tier": "default", "store": false,
-      "temperature": chat.sampling.temperature.shortestJSON, "text": ["format": ["type": "text"]], "tool_choice": choice ?? "auto",
+      "temperature": chat.sampling.temperature.shortestJSON, "text": ["format": fields.object["text"]?.given("format") ?? ["type": "text"]],
+      "tool_choice": choice ?? "auto",
       "tools": .array(tools.map(Self.flat)), "top_logprobs": .integer(top), "top_p": chat.sampling.topP.shortestJSON,
       "truncation": "disabled",
       "user": try fields(SamplingFields.user).map { .string($0) } ?? .null, "seed": chat.sampling.seed.seedJSON,
