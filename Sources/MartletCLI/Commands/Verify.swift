@@ -7,6 +7,7 @@ import Martlet
 import MartletAttention
 import MartletAttentionTestKit
 import MartletCPU
+import MartletCore
 import Synchronization
 
 struct Verify: AsyncParsableCommand {
@@ -24,7 +25,7 @@ struct Verify: AsyncParsableCommand {
   @Option(name: .customLong("backend"), help: ArgumentHelp("An attention backend; may be given again (default: all).", valueName: "name"))
   var backends: [String] = []
 
-  @OptionGroup var processor: DeviceOptions
+  @OptionGroup var processor: ProcessorOptions
 
   @Option(parsing: .unconditional, help: ArgumentHelp("The seed of everything that is drawn.", valueName: "n"))
   var seed: UInt64 = 1
@@ -63,7 +64,8 @@ struct Verify: AsyncParsableCommand {
         return device
       }
       // The laws of the processor hold for any number of threads; a GPU has none to choose.
-      let lawDevices = choice.device == .cpu ? try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) } : [device]
+      let lawDevices: [any Device] =
+        if choice.device == .cpu { try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) } } else { [device] }
       let chosen = AttentionBackendRegistry.builtIn.backends.filter { backend in
         // What computes in Swift cannot reach a GPU's memory, and says so.
         if backends.isEmpty { return choice.device == .cpu || backend.name != VanillaAttention.name }
