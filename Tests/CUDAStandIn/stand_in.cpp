@@ -76,7 +76,7 @@ std::map<void *, size_t> pinned;
 std::set<Stream *> streams;
 std::set<Graph *> graphs, executables;
 std::set<Module *> modules;
-std::map<std::pair<Device *, std::string>, Function *> functions;
+std::map<std::pair<Module *, std::string>, Function *> functions;  // each module has its own, with its own attributes
 
 thread_local Device *current = nullptr;
 thread_local std::map<std::string, int> failures;
@@ -397,6 +397,14 @@ int cu_module_unload(uintptr_t handle) {
   BEGIN("cuModuleUnload")
   Module *module = reinterpret_cast<Module *>(handle);
   if (modules.erase(module) == 0) return invalid_handle;
+  for (auto entry = functions.begin(); entry != functions.end();) {
+    if (entry->first.first != module) {
+      ++entry;
+      continue;
+    }
+    delete entry->second;
+    entry = functions.erase(entry);
+  }
   delete module;
   return success;
 }
@@ -404,7 +412,7 @@ int cu_module_unload(uintptr_t handle) {
 int cu_module_get_function(uintptr_t *handle, uintptr_t module, const char *name) {
   BEGIN("cuModuleGetFunction")
   if (modules.count(reinterpret_cast<Module *>(module)) == 0) return invalid_handle;
-  Function *&function = functions[{current, name}];
+  Function *&function = functions[{reinterpret_cast<Module *>(module), name}];
   if (!function) {
     int32_t kernel = martlet_emulator_kernel(name);
     size_t argument_bytes = 0;
@@ -412,7 +420,10 @@ int cu_module_get_function(uintptr_t *handle, uintptr_t module, const char *name
       martlet_cuda_kernel entry = martlet_cuda_kernel_at(id);
       if (strcmp(entry.name, name) == 0) argument_bytes = size_t(entry.argument_bytes);
     }
-    if (kernel < 0 || argument_bytes == 0) return not_found;
+    if (kernel < 0 || argument_bytes == 0) {
+      functions.erase({reinterpret_cast<Module *>(module), name});
+      return not_found;
+    }
     function = new Function{current, kernel, argument_bytes};
   }
   *handle = reinterpret_cast<uintptr_t>(function);

@@ -7,6 +7,7 @@ import Martlet
 import MartletAttention
 import MartletAttentionTestKit
 import MartletCPU
+import MartletCore
 import Synchronization
 
 struct Verify: AsyncParsableCommand {
@@ -63,7 +64,8 @@ struct Verify: AsyncParsableCommand {
         return device
       }
       // The laws of the processor hold for any number of threads; a GPU has none to choose.
-      let lawDevices = choice.device == .cpu ? try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) } : [device]
+      let lawDevices: [any Device] =
+        if choice.device == .cpu { try [1, max(2, threads)].map { try processor.makeDevice(threads: $0) } } else { [device] }
       let chosen = AttentionBackendRegistry.builtIn.backends.filter { backend in
         // What computes in Swift cannot reach a GPU's memory, and says so.
         if backends.isEmpty { return choice.device == .cpu || backend.name != VanillaAttention.name }
