@@ -11,8 +11,8 @@ public struct GrammarLimits: Sendable, Hashable {
   public var numExpressions = 4_000_000
   /// Nodes of the grammar.
   public var numNodes = 1_000_000
-  /// Derivatives of regular expressions that are taken while compiling, to find out what is empty: some millions a second.
-  public var numCompileSteps = 5_000_000
+  /// Derivatives of regular expressions that are taken while compiling, to find out what is empty: about a million a second.
+  public var numCompileSteps = 2_000_000
   /// Alternatives of one value in a JSON Schema, after `allOf`, `anyOf` and the like have been multiplied out.
   public var numAlternatives = 256
   /// Bytes that the automata of one form may take while answers are followed. They are built again from nothing where it is met, and following is

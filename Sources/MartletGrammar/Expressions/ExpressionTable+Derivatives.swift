@@ -177,7 +177,20 @@ extension ExpressionTable {
     if aliveness[Int(id)] != 0 { return aliveness[Int(id)] == 1 }
     let result: Bool
     switch node.kind {
-    case .sequence: result = isAlive(node.a) && isAlive(node.b)
+    case .sequence:
+      // A loop, for sequences are long; and what is found out holds for every end of the sequence.
+      var ends: [ID] = []
+      var rest = id
+      var isPossible = true
+      while isPossible && nodes[Int(rest)].kind == .sequence && nodes[Int(rest)].mayBeEmpty && aliveness[Int(rest)] == 0 {
+        ends.append(rest)
+        isPossible = isAlive(nodes[Int(rest)].a)
+        rest = nodes[Int(rest)].b
+      }
+      result = isPossible && isAlive(rest)
+      if !isExhausted {
+        for end in ends { aliveness[Int(end)] = result ? 1 : 2 }
+      }
     case .choice: result = (Int(node.a)..<Int(node.a + node.b)).contains { isAlive(parts[$0]) }
     case .repeat: result = node.b == 0 || isAlive(node.a)
     case .all, .not: return search(id)

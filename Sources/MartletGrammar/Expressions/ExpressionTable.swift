@@ -155,6 +155,7 @@ struct ExpressionTable: Sendable {
       }
     }
     for id in list { collect(id, self) }
+    numSteps += members.count / 4
     if !set.isEmpty { members.append(bytes(set)) }
     members.sort()
     removeRepeats(&members)
@@ -181,6 +182,7 @@ struct ExpressionTable: Sendable {
       }
     }
     for id in list { collect(id, self) }
+    numSteps += members.count / 4
     if isNothing { return Self.nothing }
     if let set { members.append(bytes(set)) }
     members.sort()

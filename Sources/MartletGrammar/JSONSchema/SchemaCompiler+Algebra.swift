@@ -15,7 +15,11 @@ extension SchemaCompiler {
       let both = NumberSet(exact: table.all([x.exact, y.exact]), written: table.all([x.written, y.written]))
       if table.isAlive(both.exact) { result.numbers = both }
     }
-    if let x = a.strings, let y = b.strings { result.strings = intersection(x, y) }
+    if let x = a.strings, let y = b.strings {
+      result.strings = intersection(x, y)
+      result.mayHaveStrings = result.strings == nil && (x.isPartial || y.isPartial)
+    }
+    result.mayHaveStrings = result.mayHaveStrings || a.mayHaveStrings || b.mayHaveStrings
     for x in a.arrays {
       for y in b.arrays {
         try countStep()
@@ -44,7 +48,8 @@ extension SchemaCompiler {
     for literal in b.literals where !known.contains(literal) && matches(a.expression, literal) { literals.append(literal) }
     var expression = table.all([a.expression, b.expression])
     if !table.isAlive(expression) { expression = ExpressionTable.nothing }
-    return literals.isEmpty && expression == ExpressionTable.nothing ? nil : StringSet(literals: literals, expression: expression)
+    return literals.isEmpty && expression == ExpressionTable.nothing
+      ? nil : StringSet(literals: literals, expression: expression, isPartial: a.isPartial || b.isPartial)
   }
 
   func plainEscaped(_ text: [UInt8]) -> [UInt8] {
@@ -141,21 +146,28 @@ extension SchemaCompiler {
   }
 
   mutating func term(of key: [UInt8], in object: ObjectShape) -> Term {
-    if let property = object.properties.first(where: { $0.key == key }) { return property.term }
+    object.properties.first { $0.key == key }?.term ?? classTerm(of: key, in: object)
+  }
+
+  /// Of a key that is not among the properties.
+  mutating func classTerm(of key: [UInt8], in object: ObjectShape) -> Term {
     for keyClass in object.classes where matches(keyClass.keys, key) { return keyClass.term }
     return .never
   }
 
   private mutating func intersection(_ a: ObjectShape, _ b: ObjectShape) throws(GrammarError) -> ObjectShape? {
     var result = ObjectShape(classes: [])
-    var known: [[UInt8]: Term] = [:]
-    for property in b.properties { known[property.key] = property.term }
-    for property in a.properties {
-      let other = known.removeValue(forKey: property.key) ?? term(of: property.key, in: b)
-      result.properties.append(ObjectShape.Property(key: property.key, term: both(property.term, other)))
-    }
-    for property in b.properties where known[property.key] != nil {
-      result.properties.append(ObjectShape.Property(key: property.key, term: both(term(of: property.key, in: a), property.term)))
+    numSteps += (a.properties.count + b.properties.count) / 16
+    var terms: [[UInt8]: (a: Term?, b: Term?)] = [:]
+    for property in a.properties { terms[property.key] = (property.term, nil) }
+    for property in b.properties { terms[property.key, default: (nil, nil)].b = property.term }
+    // As the first names them, then as the second does, then what is only required.
+    for isNamed in [true, false] {
+      for property in a.properties + b.properties where property.isNamed == isNamed {
+        guard let (x, y) = terms.removeValue(forKey: property.key) else { continue }
+        let term = both(x ?? classTerm(of: property.key, in: a), y ?? classTerm(of: property.key, in: b))
+        result.properties.append(ObjectShape.Property(key: property.key, term: term, isNamed: isNamed))
+      }
     }
     for x in a.classes {
       for y in b.classes {
@@ -194,10 +206,12 @@ extension SchemaCompiler {
       if let x = result.strings, let y = shape.strings {
         let known = Set(x.literals)
         result.strings = StringSet(
-          literals: x.literals + y.literals.filter { !known.contains($0) }, expression: table.choice(x.expression, y.expression))
+          literals: x.literals + y.literals.filter { !known.contains($0) }, expression: table.choice(x.expression, y.expression),
+          isPartial: x.isPartial || y.isPartial)
       } else {
         result.strings = result.strings ?? shape.strings
       }
+      result.mayHaveStrings = result.mayHaveStrings || shape.mayHaveStrings
       result.arrays += shape.arrays
       result.objects += shape.objects
     }
@@ -212,6 +226,10 @@ extension SchemaCompiler {
   /// The values of `whole` that are not in the shape; an error where that cannot be said. What `whole` has not at all is not asked for.
   mutating func complement(_ shape: Shape, within whole: Shape, at pointer: String) throws(GrammarError) -> Shape {
     var result = Shape(allowsNull: !shape.allowsNull, allowsTrue: !shape.allowsTrue, allowsFalse: !shape.allowsFalse)
+    if whole.strings != nil, shape.mayHaveStrings || shape.strings?.isPartial == true {
+      throw unsupported(
+        "that a string has not the format time, date-time, email or hostname is not supported: say what is allowed instead", pointer)
+    }
     if let set = shape.numbers {
       let rest = numbers.complement(set, &table)
       if table.isAlive(rest.exact) { result.numbers = rest }
@@ -305,7 +323,9 @@ extension SchemaCompiler {
 
   /// Whether the shape certainly has no value. Looks at what is inside to a certain depth.
   mutating func isCertainlyEmpty(_ shape: Shape, depth: Int = 0) -> Bool {
-    if shape.allowsNull || shape.allowsTrue || shape.allowsFalse || shape.numbers != nil || shape.strings != nil { return false }
+    if shape.allowsNull || shape.allowsTrue || shape.allowsFalse || shape.numbers != nil || shape.strings != nil || shape.mayHaveStrings {
+      return false
+    }
     for array in shape.arrays {
       guard depth < 6 else { return false }
       var isEmpty = false

@@ -51,7 +51,9 @@ extension SchemaCompiler {
 
   private mutating func term(ofReference reference: JSONValue, _ pointer: String) throws(GrammarError) -> Term {
     guard let text = reference.string else { throw syntax("$ref is a string", pointer, "$ref") }
-    guard let target = document.target(of: text, at: pointer), let value = document.value(at: target) else {
+    let target = document.target(of: text, at: pointer)
+    if let target, let known = schemaNumbers[Array(target.utf8)] { return term([.schema(known)]) }
+    guard let target, let value = document.value(at: target) else {
       throw unsupported("\"\(text)\" is not in the schema, and nothing is fetched: put what it refers to under $defs", pointer, "$ref")
     }
     return term(at: target, value)
@@ -84,7 +86,7 @@ extension SchemaCompiler {
     var literals: [[UInt8]] = []
     var known: Set<[UInt8]> = []
     var exact: [ExpressionTable.ID] = []
-    var written: [ExpressionTable.ID] = []
+    var written: [[UInt8]] = []
     var others: [Shape] = []
     for (index, value) in list.elements.enumerated() {
       if let text = value.withStringBytes({ Array($0) }) {
@@ -92,7 +94,7 @@ extension SchemaCompiler {
       } else if value.kind == .number {
         let set = try number(value, pointer, "enum/\(index)")
         exact.append(set.exact)
-        written.append(set.written)
+        written += [try decimal(value, pointer, "enum/\(index)").text, Array(value.numberText!.utf8)]
       } else {
         others.append(try self.shape(ofLiteral: value, at: "\(pointer)/enum/\(index)"))
       }
@@ -100,7 +102,7 @@ extension SchemaCompiler {
     }
     var allowed = try union(others)
     if !literals.isEmpty { allowed.strings = StringSet(literals: literals) }
-    if !exact.isEmpty { allowed.numbers = NumberSet(exact: table.choice(exact), written: table.choice(written)) }
+    if !exact.isEmpty { allowed.numbers = NumberSet(exact: table.choice(exact), written: table.anyLiteral(written)) }
     shape = try intersection(shape, allowed)
   }
 
@@ -182,6 +184,7 @@ extension SchemaCompiler {
 
   private mutating func applyStrings(_ schema: JSONValue, _ pointer: String, _ shape: inout Shape) throws(GrammarError) {
     guard shape.strings != nil else { return }
+    var isPartial = false
     var expressions: [ExpressionTable.ID] = []
     let (minimum, maximum) = (try count(schema, "minLength", pointer) ?? 0, try count(schema, "maxLength", pointer))
     if minimum > 0 || maximum != nil {
@@ -198,9 +201,9 @@ extension SchemaCompiler {
     }
     if let value = schema["format"] {
       guard let name = value.string else { throw syntax("format is a string", pointer, "format") }
-      if let (matches, notMatches) = StringFormats.patterns(name) {
-        for text in matches { expressions.append(try pattern(text, pointer, "format")) }
-        if let notMatches { expressions.append(table.not(try pattern(notMatches, pointer, "format"))) }
+      if let text = StringFormats.pattern(name) {
+        expressions.append(try pattern(text, pointer, "format"))
+        isPartial = StringFormats.partial.contains(name)
       } else if options.unknownFormats == .annotate {
         annotations.insert("#\(pointer)/format")
       } else {
@@ -212,13 +215,15 @@ extension SchemaCompiler {
     let expression = table.all([strings.expression] + expressions)
     let isAlive = table.isAlive(expression)
     shape.strings =
-      literals.isEmpty && !isAlive ? nil : StringSet(literals: literals, expression: isAlive ? expression : ExpressionTable.nothing)
+      literals.isEmpty && !isAlive
+      ? nil : StringSet(literals: literals, expression: isAlive ? expression : ExpressionTable.nothing, isPartial: isPartial)
+    shape.mayHaveStrings = isPartial && shape.strings == nil
   }
 
   /// Strings in which a regular expression finds something.
   private mutating func pattern(_ text: String, _ pointer: String, _ keyword: String) throws(GrammarError) -> ExpressionTable.ID {
     do {
-      return try patterns.search(try PatternParser.parse(text), &table)
+      return try patterns.search(try patterns.parse(text), &table)
     } catch {
       throw GrammarError(error.code, error.description, at: "#\(pointer)/\(keyword)")
     }
@@ -294,9 +299,12 @@ extension SchemaCompiler {
       annotations.insert("#\(pointer)/required")
     } else if let value = schema["required"] {
       guard value.kind == .array else { throw syntax("required is an array", pointer, "required") }
+      var named = Set(object.properties.map { $0.key })
       for element in value.elements {
         guard let key = element.withStringBytes({ Array($0) }) else { throw syntax("a key is a string", pointer, "required") }
-        require(key, in: &object)
+        object.required.insert(key)
+        guard named.insert(key).inserted else { continue }
+        object.properties.append(ObjectShape.Property(key: key, term: classTerm(of: key, in: object), isNamed: false))
       }
     }
     object.minimum = try count(schema, "minProperties", pointer) ?? 0
@@ -314,7 +322,7 @@ extension SchemaCompiler {
 
   private mutating func require(_ key: [UInt8], in object: inout ObjectShape) {
     if !object.properties.contains(where: { $0.key == key }) {
-      object.properties.append(ObjectShape.Property(key: key, term: term(of: key, in: object)))
+      object.properties.append(ObjectShape.Property(key: key, term: term(of: key, in: object), isNamed: false))
     }
     object.required.insert(key)
   }

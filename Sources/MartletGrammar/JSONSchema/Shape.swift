@@ -15,10 +15,8 @@ struct Shape {
   var strings: StringSet?
   var arrays: [ArrayShape] = []
   var objects: [ObjectShape] = []
-
-  var isPlainlyEmpty: Bool {
-    !allowsNull && !allowsTrue && !allowsFalse && numbers == nil && strings == nil && arrays.isEmpty && objects.isEmpty
-  }
+  /// Whether there may be strings although `strings` has none, because sets were intersected that are partial.
+  var mayHaveStrings = false
 }
 
 /// What must hold for a value: the schemas, literals and complements that are atoms of one conjunction. Equal conjunctions have equal numbers.
@@ -46,6 +44,8 @@ enum Atom: Hashable {
 struct StringSet {
   var literals: [[UInt8]] = []
   var expression: ExpressionTable.ID = ExpressionTable.nothing
+  /// Whether strings are left out that the schema allows: then what is left out is not known, and there is no complement.
+  var isPartial = false
 }
 
 struct ArrayShape {
@@ -72,6 +72,8 @@ struct ObjectShape {
     /// UTF-8.
     var key: [UInt8]
     var term: Term
+    /// Whether `properties` names it: what is only required comes behind all that are named.
+    var isNamed = true
   }
 
   /// Keys of one kind that are not among the properties; kinds do not overlap.

@@ -68,7 +68,7 @@ struct Automaton: Sendable {
   var isExhausted: Bool { isOverLimit || expressions.isExhausted }
 
   /// Allows some time for what comes next: about a second at most.
-  mutating func allowSteps() { expressions.maximumSteps = expressions.numSteps + 3_000_000 }
+  mutating func allowSteps() { expressions.maximumSteps = expressions.numSteps + 1_000_000 }
 
   var byteCount: Int {
     expressions.byteCount + stacks.byteCount + states.byteCount + rows.count * 4 + rowStarts.count * 4 + closureByteCount

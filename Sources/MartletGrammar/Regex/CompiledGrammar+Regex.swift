@@ -6,7 +6,7 @@ extension CompiledGrammar {
     try limits.check(source: regex)
     var table = ExpressionTable(maximumCount: limits.numExpressions, maximumSteps: limits.numCompileSteps)
     var builder = PatternBuilder(.utf8)
-    let expression = try builder.whole(try PatternParser.parse(regex), &table)
+    let expression = try builder.whole(try builder.parse(regex), &table)
     var grammar = Grammar()
     grammar.root = grammar.declareRule("root")
     grammar.starts[0] = grammar.lexeme(expression, then: Grammar.end)

@@ -41,7 +41,11 @@ struct PatternBuilder {
   let encoding: Encoding
   private var characters: [CodePointSet: ExpressionTable.ID] = [:]
 
+  private var properties: [String: CodePointSet] = [:]
+
   init(_ encoding: Encoding) { self.encoding = encoding }
+
+  mutating func parse(_ text: String) throws(GrammarError) -> Pattern { try PatternParser.parse(text, properties: &properties) }
 
   /// Any text at all.
   mutating func anything(_ table: inout ExpressionTable) -> ExpressionTable.ID { table.repeat(character(.all, &table)) }

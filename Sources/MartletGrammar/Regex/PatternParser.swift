@@ -8,9 +8,13 @@ struct PatternParser {
   private let scalars: [Unicode.Scalar]
   private var index = 0
   private var depth = 0
+  private var properties: [String: CodePointSet] = [:]
 
-  static func parse(_ text: String) throws(GrammarError) -> Pattern {
+  /// - Parameter properties: sets of Unicode's categories that were found before; finding one looks at every character.
+  static func parse(_ text: String, properties: inout [String: CodePointSet]) throws(GrammarError) -> Pattern {
     var parser = PatternParser(text)
+    parser.properties = properties
+    defer { properties = parser.properties }
     let pattern = try parser.choice()
     guard parser.index == parser.scalars.count else { throw parser.syntax("\")\" closes nothing") }
     return pattern
@@ -253,6 +257,7 @@ struct PatternParser {
     guard ["L", "N", "P", "S", "M", "Z", "C"].contains(short.prefix(1)), short.count <= 2 else {
       throw unsupported("the property \"\(name)\" is")
     }
+    if let known = properties[short] { return known }
     var ranges: [ClosedRange<UInt32>] = []
     for value in CodePointSet.all.ranges.joined() {
       guard Self.abbreviation(Unicode.Scalar(value)!.properties.generalCategory).hasPrefix(short) else { continue }
@@ -263,6 +268,7 @@ struct PatternParser {
       }
     }
     guard !ranges.isEmpty else { throw unsupported("the property \"\(name)\" is") }
+    properties[short] = CodePointSet(ranges)
     return CodePointSet(ranges)
   }
 

@@ -89,7 +89,7 @@ while !arguments.printsVocabulary, let path = readLine() {
           }
         }
         if isAccepted { isAccepted = try matcher.isAccepting }
-      } catch let failure { error = "\(failure)" }
+      } catch let failure { (error, isAccepted) = ("\(failure)", false) }
       let shown = times.map { String(Int($0 * 10)) }.joined(separator: ",")
       results.append(
         "{\"valid\": \(test["valid"]!.bool!), \"accepted\": \(isAccepted), \"error\": \(error.map(quotedForReport) ?? "null"), \"tenths_us\": [\(shown)]}"
