@@ -5,9 +5,11 @@ import asyncio
 import socket
 import threading
 import time
+from typing import Literal
 from urllib.parse import urlsplit
 
 import openai
+import pydantic
 from common import BASE, KEY, MODEL, URL, Skip, expect, has, law, main
 
 client = openai.OpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=120)
@@ -146,6 +148,29 @@ def _():
         error = error_of(openai.AuthenticationError, lambda: openai.OpenAI(base_url=BASE, api_key=key, max_retries=0).models.list())
         expect(error.code == "invalid_api_key", error.body)
     error_of(openai.NotFoundError, lambda: client.moderations.create(input="x"))
+
+
+@law
+def _():
+    """an answer has the form that is asked for, also by the helpers for pydantic's models"""
+
+    class City(pydantic.BaseModel):
+        name: Literal["Paris", "Rome"]
+        capital: bool
+
+    longer = dict(fixed, max_tokens=60)
+    reply = client.chat.completions.parse(**longer, response_format=City)
+    expect(isinstance(reply.choices[0].message.parsed, City) and reply.choices[0].finish_reason == "stop", reply)
+    if has("/v1/responses"):
+        answer = client.responses.parse(model=MODEL, input="Name a city.", max_output_tokens=60, temperature=0, text_format=City)
+        expect(isinstance(answer.output_parsed, City), answer)
+    for body, texts in [({"choice": ["red", "blue"]}, ("red", "blue")), ({"regex": "a{3}"}, ("aaa",))]:
+        reply = client.chat.completions.create(**longer, extra_body={"structured_outputs": body})
+        expect(reply.choices[0].message.content in texts, reply)
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": "rhyme"}}}
+    wrong = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    error = error_of(openai.BadRequestError, lambda: client.chat.completions.create(**longer, response_format=wrong))
+    expect(error.code == "invalid_form" and error.param == "response_format.json_schema.schema" and "#/properties/a/format" in str(error), error.body)
 
 
 @law
