@@ -51,14 +51,20 @@ struct ModelTests {
     #expect(try await bits(llm(model, on: device, chunk: 7), beside: [9]) == alone)
   }
 
-  @Test("that needs a kernel which is not there ends a request with the kernel's name, and gives no answer")
-  func missingKernel() async throws {
-    let llm = try LLM(
-      model: TinyCheckpoint.file("qwen3-moe") + "/model.gguf",
-      configuration: EngineConfiguration(
-        device: StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1, maxNumTokens: 32)
-    )
-    let error = await #expect(throws: (any Error).self) { _ = try await llm.score(prompt(8, seed: 95)) }
+  @Test("that needs a kernel which is not there ends a step with the kernel's name, and gives no answer")
+  func missingKernel() throws {
+    let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("qwen3-moe")))
+    let configuration = EngineConfiguration(
+      device: try StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1, maxNumTokens: 32)
+    let runner = try EngineParts(source, configuration: configuration, progress: nil).runner
+    let tokens = (0..<8).map(Int32.init)
+    let error = #expect(throws: DeviceError.self) {
+      try runner.beginStep(isDecode: false)
+      #expect(runner.cache.addSequence(0) && runner.cache.extend(0, to: 8))
+      runner.add(0, tokens: tokens[...], cachedTokens: 0, promptLength: 8, isContext: true)
+      try runner.forward()
+      try runner.withLogits(count: 1, row: { _ in 7 }) { _, _ in Issue.record("there is an answer") }
+    }
     #expect("\(String(describing: error))".contains("the choice of experts (route) has no CUDA kernel yet"), "\(String(describing: error))")
   }
 }
