@@ -55,7 +55,8 @@ struct ModelTests {
   func missingKernel() throws {
     let source = try ModelRegistry.builtIn.source(HuggingFaceDirectory(path: TinyCheckpoint.file("qwen3-moe")))
     let configuration = EngineConfiguration(
-      device: try StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1, maxNumTokens: 32)
+      device: try StandIn.device(), kvCache: KVCacheConfig(budget: .bytes(1 << 20)), maxSequenceLength: 32, maxBatchSize: 1,
+      maxNumTokens: 32)
     let runner = try EngineParts(source, configuration: configuration, progress: nil).runner
     let tokens = (0..<8).map(Int32.init)
     let error = #expect(throws: DeviceError.self) {
