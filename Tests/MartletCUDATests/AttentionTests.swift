@@ -1,13 +1,17 @@
 // Copyright the Martlet authors. Licensed under the Apache License 2.0; see LICENSE.txt.
 
+import Foundation
 import MartletAttention
 import MartletAttentionTestKit
 import MartletCUDA
 import MartletCore
 import Testing
 
-/// The test kit's own grid and laws, over the emulator: the truth is attention in float64.
-@Suite("Attention on a GPU")
+/// The test kit's own grid and laws, over the emulator: the truth is attention in float64. An emulated GPU takes long for them, so they are run by
+/// whoever changes attention's kernels, with `MARTLET_EMULATED_GRID=1`; `AttentionStepTests` and `Scripts/check-cuda-emulator.sh` are always run.
+@Suite(
+  "Attention on a GPU",
+  .enabled("set MARTLET_EMULATED_GRID=1 to run it") { ProcessInfo.processInfo.environment["MARTLET_EMULATED_GRID"] == "1" })
 struct AttentionTests {
   static let subjects = ConformanceSubject.builtIn.filter { $0.name != VanillaAttention.name }
 
