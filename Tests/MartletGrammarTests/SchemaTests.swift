@@ -90,8 +90,12 @@ import Testing
       schema: #"{"type":"array","items":{"enum":[1,2]},"contains":{"const":1},"minContains":2,"maxContains":2,"maxItems":4}"#,
       texts: ["[1,1]", "[1,2,1,2]"], others: ["[1]", "[1,1,1]", "[1,2,2,2,1]"]),
     Example(
-      schema: #"{"type":"array","items":{"enum":["a","b","c"]},"uniqueItems":true}"#, texts: ["[]", #"["b","a"]"#, #"["c","a","b"]"#],
-      others: [#"["a","a"]"#, #"["a","b","a"]"#]),
+      schema: #"{"type":"array","items":{"enum":["a","b","c"]},"uniqueItems":true}"#,
+      texts: ["[]", #"["b"]"#, #"["b","a"]"#, #"["c","a","b"]"#],
+      others: [#"["a","a"]"#, #"["a","b","a"]"#, #"["a""b"]"#, #"[,"a"]"#]),
+    Example(
+      schema: #"{"type":"array","items":{"enum":[1,2]},"contains":{"const":1},"minContains":0,"maxContains":1}"#,
+      texts: ["[]", "[1]", "[2,2]", "[2,1,2]"], others: ["[1,1]", "[1,2,1]", "[22]", "[21]"]),
     // Objects.
     Example(
       schema: #"{"type":"object","patternProperties":{"^x":{"type":"integer"},"y$":{"maximum":5}},"additionalProperties":{"type":"null"}}"#,
