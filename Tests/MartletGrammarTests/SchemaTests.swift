@@ -109,6 +109,10 @@ import Testing
       schema: #"{"type":"object","properties":{"a":{},"b":{},"c":{}},"additionalProperties":false,"minProperties":2,"maxProperties":2}"#,
       texts: [#"{"a":1,"c":1}"#, #"{"b":1,"c":1}"#], others: ["{}", #"{"a":1}"#, #"{"a":1,"b":1,"c":1}"#]),
     Example(schema: #"{"type":"object","minProperties":1}"#, texts: [#"{"a":1}"#, #"{"a":1,"b":2}"#], others: ["{}"]),
+    // Of keys that the schema does not name one counts, for they may repeat.
+    Example(
+      schema: #"{"type":"object","properties":{"c":{}},"minProperties":2}"#, texts: [#"{"c":1,"a":1}"#, #"{"c":1,"a":1,"b":2}"#],
+      others: ["{}", #"{"c":1}"#, #"{"a":1}"#, #"{"a":1,"a":1}"#]),
     Example(
       schema:
         #"{"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"}},"dependentRequired":{"a":["b"]},"additionalProperties":false}"#,
