@@ -90,8 +90,12 @@ import Testing
       schema: #"{"type":"array","items":{"enum":[1,2]},"contains":{"const":1},"minContains":2,"maxContains":2,"maxItems":4}"#,
       texts: ["[1,1]", "[1,2,1,2]"], others: ["[1]", "[1,1,1]", "[1,2,2,2,1]"]),
     Example(
-      schema: #"{"type":"array","items":{"enum":["a","b","c"]},"uniqueItems":true}"#, texts: ["[]", #"["b","a"]"#, #"["c","a","b"]"#],
-      others: [#"["a","a"]"#, #"["a","b","a"]"#]),
+      schema: #"{"type":"array","items":{"enum":["a","b","c"]},"uniqueItems":true}"#,
+      texts: ["[]", #"["b"]"#, #"["b","a"]"#, #"["c","a","b"]"#],
+      others: [#"["a","a"]"#, #"["a","b","a"]"#, #"["a""b"]"#, #"[,"a"]"#]),
+    Example(
+      schema: #"{"type":"array","items":{"enum":[1,2]},"contains":{"const":1},"minContains":0,"maxContains":1}"#,
+      texts: ["[]", "[1]", "[2,2]", "[2,1,2]"], others: ["[1,1]", "[1,2,1]", "[22]", "[21]"]),
     // Objects.
     Example(
       schema: #"{"type":"object","patternProperties":{"^x":{"type":"integer"},"y$":{"maximum":5}},"additionalProperties":{"type":"null"}}"#,
@@ -105,6 +109,10 @@ import Testing
       schema: #"{"type":"object","properties":{"a":{},"b":{},"c":{}},"additionalProperties":false,"minProperties":2,"maxProperties":2}"#,
       texts: [#"{"a":1,"c":1}"#, #"{"b":1,"c":1}"#], others: ["{}", #"{"a":1}"#, #"{"a":1,"b":1,"c":1}"#]),
     Example(schema: #"{"type":"object","minProperties":1}"#, texts: [#"{"a":1}"#, #"{"a":1,"b":2}"#], others: ["{}"]),
+    // Of keys that the schema does not name one counts, for they may repeat.
+    Example(
+      schema: #"{"type":"object","properties":{"c":{}},"minProperties":2}"#, texts: [#"{"c":1,"a":1}"#, #"{"c":1,"a":1,"b":2}"#],
+      others: ["{}", #"{"c":1}"#, #"{"a":1}"#, #"{"a":1,"a":1}"#]),
     Example(
       schema:
         #"{"type":"object","properties":{"a":{"type":"null"},"b":{"type":"null"}},"dependentRequired":{"a":["b"]},"additionalProperties":false}"#,

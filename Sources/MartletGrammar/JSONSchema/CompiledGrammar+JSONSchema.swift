@@ -9,7 +9,8 @@ extension CompiledGrammar {
   /// A keyword is held or the schema is refused with ``GrammarError/Code/unsupported`` and a pointer to the keyword: nothing is ignored, except what the
   /// specification itself calls an annotation, which ``annotations`` lists. Every text of the form is valid. Not every valid value has a text of the form,
   /// for there is one order of keys (as `properties` names them, then required ones, then others) and, unless the options say
-  /// otherwise, no white space.
+  /// otherwise, no white space; numbers that are bounded, multiples or negated have no exponent, except beside the bound 0; and of the keys that the
+  /// schema does not name, which may repeat, one counts towards `minProperties`.
   public init(
     jsonSchema: String, options: JSONSchemaOptions = JSONSchemaOptions(), limits: GrammarLimits = GrammarLimits()
   ) throws(GrammarError) {

@@ -246,7 +246,8 @@ extension SchemaCompiler {
           return other
         }()
     }
-    let highestCount = max(array.prefix.count, array.minimum, array.maximum ?? 0)
+    // Before the first element there is no comma, whatever the bounds are.
+    let highestCount = max(1, array.prefix.count, array.minimum, array.maximum ?? 0)
     let highestContained = contains.map { $0.maximum ?? $0.minimum } ?? 0
     let comma = comma()
     var nodes: [ArrayPlace: Grammar.NodeID] = [:]

@@ -74,6 +74,8 @@ struct MaskMaker: Sendable {
 
   /// A lexeme that may begin with more bytes than this is looked up rather than walked.
   private static var wide: Int { 48 }
+  /// A lexeme that has more states than this behind short texts is walked by the tokens that there are, not by all texts.
+  private static var manyStates: Int { 256 }
   /// Below a node with fewer nodes than this, everything is walked.
   private static var large: Int { 1024 }
 
@@ -253,7 +255,8 @@ struct MaskMaker: Sendable {
     close(end, &borders)
   }
 
-  /// How many characters of a kind may come in a row whatever they are, at most ``TokenVocabulary/longestInSlice``.
+  /// How many characters of a kind may come in a row whatever they are, at most ``TokenVocabulary/longestInSlice``; or fewer, where finding out takes
+  /// more states than ``manyStates``, for their number may double with every character.
   private func longestText(
     of characters: TokenVocabulary.Slice.Characters, _ lexeme: ExpressionTable.ID, _ expressions: inout ExpressionTable
   ) -> Int {
@@ -284,6 +287,7 @@ struct MaskMaker: Sendable {
       frontier = next.subtracting(seen)
       if frontier.isEmpty { break }
       seen.formUnion(frontier)
+      if seen.count > Self.manyStates { return length + 1 }
     }
     return TokenVocabulary.longestInSlice
   }
