@@ -89,7 +89,7 @@ TAILS = [
 # Which section of the check a file's kernels belong to: the others need not run.
 SECTIONS = {"tensor.h": "tensor", "experts.h": "tensor", "quantise.h": "product", "product.h": "product", "product_tiles.h": "product",
             "product_bf16.h": "product", "quantise_bf16.h": "product", "product_int8.h": "product", "quantise_int8.h": "product",
-            "append.h": "attention",
+            "append.h": "attention", "gather.h": "attention",
             "attention.h": "attention", "attention_tile.h": "attention", "attention_load.h": "attention"}
 
 # The one variant that has a file's kernels.
