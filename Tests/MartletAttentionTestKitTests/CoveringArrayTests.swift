@@ -2,7 +2,9 @@
 
 // The grid's own promise: which combinations of axes have a cell.
 
+import MartletAttention
 import MartletAttentionTestKit
+import MartletCore
 import Testing
 
 @Suite("Covering arrays")
@@ -92,6 +94,23 @@ struct CoveringArrayTests {
         }
       }
     }
+  }
+
+  @Test("of a backend from outside are drawn among what it serves, with a cell of each value that it never does")
+  func outside() {
+    func serves(_ example: ConformanceCase) -> Bool { (example.kvType == .f32 || example.kvType == .bf16) && example.rope != .deferred }
+    let grid = ConformanceGrid([ConformanceSubject(VanillaAttention.self)]) { serves($1) }
+    let served = grid.cases.filter(serves), refused = grid.cases.filter { !serves($0) }
+    for rope in ConformanceCase.Rope.allCases where rope != .deferred {
+      for heads in ConformanceCase.Heads.allCases { #expect(served.contains { $0.rope == rope && $0.heads == heads }, "\(rope) \(heads)") }
+      for kvType in ConformanceCase.kvTypes where kvType == .f32 || kvType == .bf16 {
+        #expect(served.contains { $0.rope == rope && $0.kvType == kvType }, "\(rope) \(kvType)")
+      }
+    }
+    for kvType in ConformanceCase.kvTypes where kvType != .f32 && kvType != .bf16 { #expect(refused.contains { $0.kvType == kvType }) }
+    #expect(refused.contains { $0.rope == .deferred })
+    // Without asking, two of five types of keys would be most of what there is.
+    #expect(refused.count < served.count / 10, "\(refused.count) refused, \(served.count) served")
   }
 
   private func insertPairs(of example: ConformanceCase, into pairs: inout Set<Set<String>>) {
